@@ -1,0 +1,93 @@
+"""The doors: compose, check, seed, instantiate, run. Nothing past this file knows of Hydra."""
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning import config, resume
+
+log = logging.getLogger("cim_lightning")
+MISTAKE = 2  # exit code
+
+
+def pretrain() -> None:
+    """The door `cim-pretrain`."""
+    _open("pretrain", _pretrain)
+
+
+def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
+    """Runs a door under Hydra; a user's mistake ends it with one line and exit code 2."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hands errors to us instead of printing them
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin while workers decode
+    config.register_resolvers()
+
+    @functools.wraps(task)
+    def told(cfg: DictConfig) -> None:
+        with _one_line(door):
+            task(cfg)
+
+    sys.argv[1:] = resume.rerouted([_at_home(argument) for argument in sys.argv[1:]])
+    with _one_line(door):
+        hydra.main(config_path=str(config.CONF), config_name=door, version_base="1.3")(told)()
+
+
+@contextmanager
+def _one_line(door: str) -> Iterator[None]:
+    """Tells a user's mistake in one line and exits; everything else keeps its traceback."""
+    try:
+        yield
+    except Exception as error:
+        line = config.explain(error)
+        if line is None:
+            raise
+        print(f"cim-{door}: {line}", file=sys.stderr)
+        sys.exit(MISTAKE)
+
+
+def _at_home(argument: str) -> str:
+    """Expands the ~ of `data.root=~/images`: shells leave it there, and Hydra's grammar refuses it."""
+    key, equals, value = argument.partition("=")
+    return f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else argument
+
+
+def _pretrain(cfg: DictConfig) -> None:
+    config.check(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
+    if resume.finished(folder, settings):
+        print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
+        return
+    checkpoint = resume.checkpoint(folder, settings)
+    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
+
+    import lightning as L  # these take seconds to import: a mistake is told before
+
+    from cim_lightning.export import export_timm
+    from cim_lightning.monitors.streams import RandomStreams
+
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.data)
+    method = instantiate(cfg.method)
+    method.save_hyperparameters(settings)
+    callbacks = [RandomStreams(cfg.seed), *instantiate(cfg.callbacks).values()]
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
+    if cfg.compile:
+        method.compile_networks()
+    if checkpoint is None:
+        trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
+    trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
+    if trainer.is_global_zero and not trainer.interrupted:
+        export_timm(method.backbone, folder, settings["cropping"]["normalize"])
+    for logger in trainer.loggers:
+        if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
+            logger.experiment.finish()

@@ -1,0 +1,206 @@
+"""Configurations: where they lie, what they may hold, and the one line that a mistake gets.
+
+A group's schema is the signature of the class that its `_target_` names, so a setting is declared once: here
+every key is looked up there, and every value is held against its type hint.
+"""
+
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cim_lightning.errors import SettingError
+
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+PACKAGED = Path(__file__).parent / "conf"
+CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
+
+
+def register_resolvers() -> None:
+    """Makes the values that depend on the machine: cim.workers, cim.precision, cim.wandb_mode."""
+    OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
+    OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
+    OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
+
+
+def _workers() -> int:
+    """Decoding processes: the cores that this process may use, but for the one that trains; 16 at most."""
+    return min(max(len(os.sched_getaffinity(0)) - 1, 1), 16)
+
+
+def _precision(accelerator: str) -> str:
+    """bf16 where the hardware computes in it; emulated bf16 is many times slower than fp32."""
+    import torch  # here and below: what takes seconds to import waits until it is needed
+
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def _wandb_mode() -> str:
+    """What WANDB_MODE says; else online where somebody is logged in, and offline where asking would block."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode
+    import wandb
+
+    return "online" if wandb.login(prompt=False) else "offline"
+
+
+def check(cfg: DictConfig) -> None:
+    """Holds every setting against the signature of what it configures.
+
+    Raises:
+        SettingError: a key that nothing reads, a value of the wrong type, or a value still to be given.
+    """
+    for key in OmegaConf.missing_keys(cfg):
+        raise SettingError(f"{key}: has no default here, so give one, as in {key}=/my/images")
+    for path, node in _targets(cfg):
+        _check_target(path, node)
+
+
+def _targets(cfg: DictConfig, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node with a `_target_`, by its path; an interpolated node is checked where it is defined."""
+    for key in map(str, cfg):
+        whole = f"{path}.{key}" if path else key
+        if OmegaConf.is_interpolation(cfg, key) or not isinstance(cfg[key], DictConfig):
+            continue
+        if "_target_" in cfg[key]:
+            node = cfg[key]
+            yield whole, {name: None if OmegaConf.is_missing(node, name) else node[name] for name in node}
+        yield from _targets(cfg[key], whole)
+
+
+def _check_target(path: str, node: Mapping[str, Any]) -> None:
+    target = get_object(node["_target_"])
+    try:
+        signature = inspect.signature(target).parameters
+    except ValueError:  # a class of the interpreter's own, such as timedelta, which checks for itself
+        return
+    names = [name for name, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    open_ended = any(p.kind == p.VAR_KEYWORD for p in signature.values())
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # another library's hints that only its own imports can read
+        hints = {}
+    for name, value in node.items():
+        if name in HYDRA_KEYS:
+            continue
+        if name not in names and not open_ended:
+            raise SettingError(
+                f"{path}.{name}={value}: {_short(target)} has no such setting; {nearest(name, names)}"
+            )
+        if isinstance(value, DictConfig) and "_target_" in value:
+            continue  # what it will be is not known before it is made
+        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        hint = hints.get(name, Any)
+        if not (
+            is_bearable(plain, hint, conf=INT_IS_FLOAT)
+            or is_bearable(_tupled(plain), hint, conf=INT_IS_FLOAT)
+        ):
+            raise SettingError(
+                f"{path}.{name}={plain}: must be {_readable(hint)}; {_default_of(f'{path}.{name}')}"
+            )
+
+
+def _tupled(value: Any) -> Any:
+    """YAML has lists only; a hint may ask for a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _short(target: Any) -> str:
+    return getattr(target, "__qualname__", str(target))
+
+
+def _readable(hint: Any) -> str:
+    text = hint.__name__ if inspect.isclass(hint) else str(hint)
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
+
+
+def _default_of(path: str) -> str:
+    default = OmegaConf.select(_defaults(), path)
+    return "see the README for its choices" if default is None else f"nearest: {path}={default}, the default"
+
+
+def _defaults() -> DictConfig:
+    """The door's configuration without a single override, to suggest from."""
+    if GlobalHydra.instance().is_initialized():
+        return compose("pretrain")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("pretrain")
+
+
+def nearest(given: str, choices: list[str]) -> str:
+    """The end of an error's line: what the user most likely meant."""
+    close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
+    return f"nearest: {close[0]}" if close else f"choices: {', '.join(sorted(choices))}"
+
+
+def explain(error: BaseException) -> str | None:
+    """The one line for a user's mistake; None if the error is not one."""
+    while error.__cause__ is not None and not isinstance(error, SettingError):
+        if isinstance(error, MissingConfigException):
+            break
+        error = error.__cause__
+    if isinstance(error, SettingError):
+        return str(error)
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(text)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_override(text)
+    return None
+
+
+def _explain_missing(text: str) -> str:
+    found = re.search(r"(?:find|load) '([^']+)'", text)
+    options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+    if not found:
+        return text.splitlines()[0]
+    group, _, choice = found[1].rpartition("/")
+    options = [option for option in options if not option.startswith("_")]
+    return f"{group}={choice}: there is no such {group}; {nearest(choice, options)}"
+
+
+def _explain_override(text: str) -> str:
+    first = text.splitlines()[0]
+    key = re.search(r"override '([^'=]+)", first) or re.search(r"full_key: (\S+)", text)
+    if key is None or "no viable alternative" in text or "mismatched" in text:
+        return (
+            f"{first.rstrip('.')}; an override reads key=value, in quotes where the shell would take it apart"
+        )
+    return f"{key[1]}: there is no such setting or group; {_nearest_key(key[1])}"
+
+
+def _nearest_key(key: str) -> str:
+    tree = _defaults()
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(tree, parent) if parent else tree
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
+    choices = [str(k) for k in node] if isinstance(node, DictConfig) else []
+    if isinstance(node, DictConfig):
+        close = nearest(leaf, sorted({*choices, *([] if parent else groups)} - HYDRA_KEYS))
+        return close.replace("nearest: ", f"nearest: {parent}." if parent else "nearest: ")
+    paths = [str(k) for k in _paths(tree)]
+    return nearest(key, paths + groups)
+
+
+def _paths(node: DictConfig, path: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        whole = f"{path}.{key}" if path else key
+        yield whole
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            child = node[key]
+            if isinstance(child, DictConfig):
+                yield from _paths(child, whole)

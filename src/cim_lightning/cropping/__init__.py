@@ -1,0 +1,1 @@
+"""Exemplars, contexts and correlation maps, cut out of views on the device."""

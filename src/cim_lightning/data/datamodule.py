@@ -1,0 +1,130 @@
+"""`ImageData`: batches of a source's images, cropped on the device that they were moved to."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from cim_lightning.data.order import EpochOrder
+from cim_lightning.data.sources import Splits
+from cim_lightning.data.views import Batch, RandomView, Views, WholeView, collate
+from cim_lightning.errors import SettingError
+
+
+class ImageData(L.LightningDataModule):
+    """Training and validation batches of (crops, labels).
+
+    Workers decode and take one uint8 view an image; the cropping runs after the transfer, on the device.
+    What is random is a function of (seed, epoch, index), and training goes on after an interruption with
+    the samples that were still to come.
+
+    Args:
+        source: makes the training and validation images, called with `where`.
+        cropping: maps (uint8 views "b c h w", seed) to what the method reads.
+        batch_size: images in one device's batch.
+        num_workers: processes that decode; 0 decodes in the training process.
+        view_size, view_scale, view_ratio, view_flip: see RandomView.
+        seed: of order, views and crops.
+        where: what the source asks for, such as `root`, the folder of its images, or `download`.
+
+    Raises:
+        SettingError: a setting is outside its limits; on setup, the source refuses, or its training set is
+            smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        source: Callable[..., Splits],
+        cropping: Callable[..., Any],
+        batch_size: int,
+        num_workers: int,
+        view_size: int,
+        view_scale: Sequence[float],
+        view_ratio: Sequence[float],
+        view_flip: float,
+        seed: int,
+        **where: Any,
+    ):
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise SettingError(f"data.{name}={value}: at least {least}; nearest: {least}")
+        asked = list(inspect.signature(source).parameters)
+        for name in where.keys() - set(asked):
+            near = (
+                difflib.get_close_matches(name, [*asked, "batch_size", "num_workers", "view_size"], 1)
+                or asked
+            )[0]
+            raise SettingError(
+                f"data.{name}={where[name]}: this data set has no such setting; nearest: data.{near}"
+            )
+        self.source, self.where, self.cropping = source, where, cropping
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.view = RandomView(view_size, view_scale, view_ratio, view_flip)
+        self.seed = seed
+        self._splits: Splits | None = None
+
+    @property
+    def splits(self) -> Splits:
+        """Training and validation images; opened on first use."""
+        if self._splits is None:
+            self._splits = self.source(**self.where)
+        return self._splits
+
+    def setup(self, stage: str | None = None) -> None:
+        images = len(self.splits.train)
+        whole = self.batch_size * self._world_size
+        if images < whole:
+            raise SettingError(
+                f"data.batch_size={self.batch_size}: {self._world_size} device(s) of it exceed the training "
+                f"set of {images} images; nearest: {max(images // self._world_size, 1)}"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        views = Views(self.splits.train, self.view, self.seed)
+        trainer = self.trainer
+        rank = trainer.global_rank if trainer else 0
+        order = EpochOrder(len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size)
+        return DataLoader(views, batch_sampler=order, **self._loading)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same views and crops of the validation images every time."""
+        views = Views(self.splits.val, self.view, self.seed)
+        return DataLoader(
+            views, self.batch_size, sampler=[(0, i) for i in range(len(views))], **self._loading
+        )
+
+    def whole_dataloader(self, split: str, limit: int) -> DataLoader[Any]:
+        """Whole views of at most `limit` random images of a split, always the same, for evaluation."""
+        views = Views(getattr(self.splits, split), WholeView(self.view.size), self.seed)
+        chosen = np.random.default_rng(self.seed).permutation(len(views))[:limit]
+        keys = [(0, int(index)) for index in sorted(chosen)]
+        return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, Batch):
+            return self.cropping(batch.views, batch.seed), batch.labels
+        return batch
+
+    @property
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": collate,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        }
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def _batches_done(self) -> int:
+        """Lightning counts and restores them; `processed` counts a batch only once it was trained on."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore

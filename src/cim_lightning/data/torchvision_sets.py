@@ -1,0 +1,108 @@
+"""torchvision's own datasets as sources."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
+
+from cim_lightning.data.decode import decode
+from cim_lightning.data.sources import Splits
+from cim_lightning.errors import SettingError
+
+_DECODER = partial(decode, at_least=None)  # in place of torchvision's: any file, upright, or BadImageError
+
+
+class Labelled:
+    """A torchvision classification dataset as a Source; labels it lacks must be -1 already."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+        # ImageNet's classes are tuples of synonyms: the first is the common name.
+        names = (name if isinstance(name, str) else name[0] for name in dataset.classes)
+        self.classes: list[str] | None = list(names)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        image, label = self._dataset[index]
+        return image if image.mode == "RGB" else image.convert("RGB"), int(label)
+
+
+def cifar10(root: str, download: bool) -> Splits:
+    """CIFAR-10: 50,000 and 10,000 images of 32x32 pixels, 10 classes. Raises SettingError."""
+    return _downloadable(CIFAR10, root, download, {"train": True}, {"train": False})
+
+
+def cifar100(root: str, download: bool) -> Splits:
+    """CIFAR-100: 50,000 and 10,000 images of 32x32 pixels, 100 classes. Raises SettingError."""
+    return _downloadable(CIFAR100, root, download, {"train": True}, {"train": False})
+
+
+def stl10(root: str, download: bool) -> Splits:
+    """STL-10: 105,000 and 8,000 images of 96x96 pixels, 10 classes. Raises SettingError.
+
+    Training images are the 5,000 labelled ones, which come first and let k-NN work, and then the 100,000
+    that were made for pre-training and have the label -1. They take 2.9 GB of memory, twice that at start.
+    """
+    return _downloadable(STL10, root, download, {"split": "train+unlabeled"}, {"split": "test"})
+
+
+def imagenette(root: str, download: bool) -> Splits:
+    """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes. Raises SettingError.
+
+    Of its three sizes the one with shorter sides of 320 pixels: room for crops of 224, at a quarter of
+    the full archive's size and decoding time.
+    """
+    options = {"size": "320px", "loader": _DECODER}
+    return _downloadable(Imagenette, root, download, options | {"split": "train"}, options | {"split": "val"})
+
+
+def imagenet(root: str) -> Splits:
+    """ImageNet-1k from the archives of ILSVRC 2012, unpacked on first use. Raises SettingError.
+
+    Reading its development kit takes scipy, which this package does not install.
+    """
+    options = {"loader": _DECODER}
+    advice = (
+        "ImageNet cannot be downloaded here; put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
+        "ILSVRC2012_img_val.tar there and install scipy, or use data=folder, which reads a plain train/ val/ "
+        "tree of class folders"
+    )
+    return _open(ImageNet, root, options | {"split": "train"}, options | {"split": "val"}, advice)
+
+
+def _downloadable(
+    dataset: Callable[..., Any],
+    root: str,
+    download: bool,
+    train: Mapping[str, Any],
+    val: Mapping[str, Any],
+) -> Splits:
+    fetch = {"download": download}
+    advice = (
+        "the download failed: look at the network, or put the files there by hand"
+        if download
+        else "set data.download=true to fetch it"
+    )
+    return _open(dataset, root, {**train, **fetch}, {**val, **fetch}, advice)
+
+
+def _open(
+    dataset: Callable[..., Any],
+    root: str,
+    train: Mapping[str, Any],
+    val: Mapping[str, Any],
+    advice: str,
+) -> Splits:
+    where = os.path.abspath(os.path.expanduser(root))
+    try:
+        return Splits(Labelled(dataset(where, **train)), Labelled(dataset(where, **val)))
+    except (RuntimeError, OSError, ImportError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SettingError(
+            f"data.root={root!r} holds no intact {dataset.__name__} ({reason}): {advice}"
+        ) from error

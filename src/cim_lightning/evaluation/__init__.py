@@ -1,0 +1,1 @@
+"""How good a backbone is: a Backbone in, numbers out."""

@@ -1,0 +1,53 @@
+"""Features of whole images from a frozen backbone, and what can be said of them without labels."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cim_lightning.models.backbone import Backbone
+
+
+class FeatureSet(NamedTuple):
+    """Features of n images, in fp32 on the CPU."""
+
+    pooled: Float[Tensor, "n d"]  # class token, or what the architecture pools
+    mean: Float[Tensor, "n d"]  # mean over the grid
+    labels: Int64[Tensor, " n"]  # -1 where there is none
+
+
+@torch.no_grad()
+def extract(
+    backbone: Backbone, batches: Iterable[Any], prepare: Callable[[Tensor], Tensor], device: torch.device
+) -> FeatureSet:
+    """Features of batches of (uint8 views, labels, ...); `prepare` normalises images of 0..1.
+
+    The backbone runs in evaluation mode and is left in the mode it came in.
+    """
+    training = backbone.training
+    backbone.eval()
+    pooled, mean, labels = [], [], []
+    for batch in batches:
+        features = backbone(prepare(batch[0].to(device, non_blocking=True).float() / 255))
+        pooled.append(features.pooled.float().cpu())
+        mean.append(features.grid.float().mean(dim=(2, 3)).cpu())
+        labels.append(batch[1])
+    backbone.train(training)
+    return FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
+
+
+def spread(features: Float[Tensor, "n d"]) -> float:
+    """Mean standard deviation of the coordinates of unit-length features; near 0 when they have collapsed."""
+    return torch.nn.functional.normalize(features, dim=1).std(dim=0).mean().item()
+
+
+def effective_rank(features: Float[Tensor, "n d"]) -> float:
+    """Exponential of the entropy of the normalised singular values of centred features, 1..d.
+
+    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(features - features.mean(dim=0))
+    shares = values / values.sum().clamp(min=1e-12)
+    return torch.special.entr(shares).sum().exp().item()

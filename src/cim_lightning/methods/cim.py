@@ -1,0 +1,124 @@
+"""Correlational Image Modeling: Li, Xie, Loy, CVPR 2023, arXiv 2303.12670.
+
+Published: ViT-B/16, 300 epochs on ImageNet-1k, 83.1 top-1 after fine-tuning.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cim_lightning.cropping.constant import ConstantMap
+from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.errors import SettingError
+from cim_lightning.methods.method import Method
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.contrast import ContrastiveHead
+
+
+class CIM(Method):
+    """Learns by predicting where exemplars came from in their context.
+
+    Args:
+        backbone: the online encoder.
+        decoder: builds the correlation decoder from the backbone's width.
+        target: builds the other encoder around the online one (see models/target.py).
+        optim: see Method.
+        constant: the constant map under the same cropping, to which skill refers.
+        online_reads: "exemplars" (exemplar -> context, the paper's choice) or "context", the other bootstrap
+            direction: the target reads what the online encoder does not.
+        momentum: of the EMA target at the start, 0..1; rises to 1 by a cosine over training.
+        reduction: over an image's exemplars, "sum" (the paper's) or "mean"; pixels and images are averaged.
+        contrast: builds the global contrastive head from the backbone's width; None trains without it.
+        contrast_weight: weight of the contrastive loss.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: Callable[[int], torch.nn.Module],
+        target: Callable[[torch.nn.Module], Any],
+        optim: Callable[..., Any],
+        constant: ConstantMap,
+        online_reads: str,
+        momentum: float,
+        reduction: str,
+        contrast: Callable[[int], ContrastiveHead] | None,
+        contrast_weight: float,
+    ):
+        super().__init__(backbone, optim)
+        self.constant = constant
+        self.online_reads = _one_of("method.online_reads", online_reads, ("exemplars", "context"))
+        self.reduction = _one_of("method.reduction", reduction, ("sum", "mean"))
+        if not 0 <= momentum <= 1:
+            raise SettingError(
+                f"method.momentum={momentum}: must be in 0..1; nearest: {min(max(momentum, 0), 1)}"
+            )
+        self.momentum = momentum
+        self.decoder = decoder(backbone.dim)
+        self.target = target(backbone)
+        self.contrast = None if contrast is None else contrast(backbone.dim)
+        self.contrast_target = None if self.contrast is None else target(self.contrast.projector)
+        self.contrast_weight = contrast_weight
+
+    def forward(self, crops: Crops) -> Float[Tensor, "b k s s"]:
+        """Correlation logits: above 0 where the exemplar is taken to lie."""
+        return self._decode(crops, *self._encode(crops))
+
+    def measure(self, crops: Crops) -> dict[str, Tensor]:
+        online, target = self._encode(crops)
+        logits = self._decode(crops, online, target).float()
+        correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
+        loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
+        metrics = {"skill": self.constant.skill(correlation)} | agreement(logits, crops.maps)
+        if self.contrast is not None and self.contrast_target is not None:
+            keys = self.contrast_target(self.contrast.projector, target.pooled)
+            metrics["contrast"] = self.contrast(online.pooled, keys)
+            loss = loss + self.contrast_weight * metrics["contrast"]
+        return {"loss": loss} | metrics
+
+    def after_step(self, progress: float) -> None:
+        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
+        self.target.follow(self.backbone, momentum)
+        if self.contrast is not None and self.contrast_target is not None:
+            self.contrast_target.follow(self.contrast.projector, momentum)
+        self.log("train/momentum", momentum)
+
+    def on_fit_start(self) -> None:
+        constant = {
+            "iou": self.constant.iou,
+            "best_iou": self.constant.best_iou,
+            "pointing": self.constant.pointing,
+        }
+        for logger in self.loggers:
+            logger.log_hyperparams({f"constant/{name}": value for name, value in constant.items()})
+
+    def _encode(self, crops: Crops) -> tuple[Any, Any]:
+        exemplars = crops.exemplars.flatten(0, 1)  # one batch of b k exemplars, image by image
+        reads, shown = (
+            (exemplars, crops.context) if self.online_reads == "exemplars" else (crops.context, exemplars)
+        )
+        return self.backbone(reads), self.target(self.backbone, shown)
+
+    def _decode(self, crops: Crops, online: Any, target: Any) -> Float[Tensor, "b k s s"]:
+        exemplars, context = (online, target) if self.online_reads == "exemplars" else (target, online)
+        return self.decoder(context, exemplars, crops.maps.shape[-2:])
+
+
+@torch.no_grad()
+def agreement(logits: Float[Tensor, "b k s s"], maps: Bool[Tensor, "b k s s"]) -> dict[str, Tensor]:
+    """Mean over exemplars of IoU at probability 0.5, and of whether the highest logit lies in the map."""
+    predicted, true = (logits > 0).flatten(2), maps.flatten(2)
+    both, either = (predicted & true).sum(dim=-1), (predicted | true).sum(dim=-1)
+    hit = true.gather(-1, logits.flatten(2).argmax(dim=-1, keepdim=True))
+    return {"iou": (both / either.clamp(min=1)).mean(), "pointing": hit.float().mean()}
+
+
+def _one_of(setting: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise SettingError(f"{setting}={value}: one of {', '.join(choices)}; nearest: {choices[0]}")
+    return value

@@ -1,0 +1,78 @@
+"""What every method shares: a backbone to be trained, and the loop's duties around its loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from cim_lightning.models.backbone import Backbone
+
+
+class Method(L.LightningModule, ABC):
+    """A pre-training method around a backbone; its checkpoint holds all of it.
+
+    A batch is (crops, labels) as the data module makes it. A method says what it measures of one, the entry
+    "loss" among it, and what follows an optimizer step.
+
+    Args:
+        backbone: the network that pre-training is for.
+        optim: maps (module, images a step, total steps) to an optimizer and its schedule.
+    """
+
+    def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
+        super().__init__()
+        self.backbone = backbone
+        self.optim = optim
+
+    @abstractmethod
+    def measure(self, crops: Any) -> dict[str, Tensor]:
+        """Scalars of a batch by name: "loss", to be minimised, and whatever else is worth watching."""
+
+    def after_step(self, progress: float) -> None:
+        """Called once per optimizer step; progress runs from above 0 to 1 over training."""
+
+    def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:
+        metrics = self.measure(batch[0])
+        bar = {name: metrics.pop(name) for name in ("loss", "skill") if name in metrics}
+        size = len(batch[1])
+        self.log_dict({f"train/{name}": value.detach() for name, value in metrics.items()}, batch_size=size)
+        self.log_dict(
+            {name: value.detach() for name, value in bar.items()},
+            prog_bar=True,
+            logger=False,
+            batch_size=size,
+        )
+        self.log_dict({f"train/{name}": value.detach() for name, value in bar.items()}, batch_size=size)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return bar["loss"]
+
+    def validation_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
+        metrics = self.measure(batch[0])
+        self.log_dict(
+            {f"val/{name}": value for name, value in metrics.items()},
+            batch_size=len(batch[1]),
+            sync_dist=True,
+        )
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = self.optim(
+            self, self.images_a_step, int(self.trainer.estimated_stepping_batches)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.after_step((self.trainer.global_step) / self.trainer.estimated_stepping_batches)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    @property
+    def images_a_step(self) -> int:
+        """Images that one optimizer step sees, over devices and accumulated batches."""
+        trainer = self.trainer
+        return trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # pyright: ignore

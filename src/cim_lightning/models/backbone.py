@@ -1,0 +1,115 @@
+"""Any timm model as a backbone: an image in, one vector and one feature map out."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.layers import build_sincos2d_pos_embed
+from torch import Tensor, nn
+
+from cim_lightning.errors import SettingError
+
+
+class Features(NamedTuple):
+    """What every backbone says of an image, whatever its family and input size."""
+
+    pooled: Float[Tensor, "b d"]  # timm's own: the class token where there is one, else the mean
+    grid: Float[Tensor, "b d h w"]
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier.
+
+    Args:
+        name: timm's architecture name.
+        kwargs: arguments of timm.create_model that shape the architecture; exported with the weights.
+        in_channels: channels of the images.
+        positions: "timm" for its own, or "sincos", fixed two-dimensional sine-cosine tables.
+        freeze_patch_embed: keep the patch embedding at its random initialisation.
+        init: "timm" for timm's own, "xavier" for Xavier-uniform linears and patch embedding, zero biases
+            and class tokens drawn from N(0, 0.02), as the paper's released recipe does.
+
+    Raises:
+        SettingError: timm has no such model, or the model has not the part that a setting speaks of.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kwargs: Mapping[str, Any],
+        in_channels: int,
+        positions: str,
+        freeze_patch_embed: bool,
+        init: str,
+    ):
+        super().__init__()
+        if not timm.is_model(name):
+            near = (
+                timm.list_models(f"*{name}*")[:1]
+                or timm.list_models(f"{name.split('_')[0]}*")[:1]
+                or ["resnet50"]
+            )
+            raise SettingError(f"backbone.name={name}: timm has no such model; nearest: {near[0]}")
+        self.recipe: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
+        self.model: Any = timm.create_model(**self.recipe, num_classes=0)
+        self.dim = int(self.model.num_features)
+        self._choose("init", init, {"timm": lambda: None, "xavier": lambda: self.model.apply(_xavier)})
+        if init == "xavier" and hasattr(self.model, "patch_embed"):
+            _xavier_patches(self.model)
+        self._choose("positions", positions, {"timm": lambda: None, "sincos": self._fix_positions})
+        if freeze_patch_embed:
+            self._part("patch_embed", "backbone.freeze_patch_embed=true").requires_grad_(False)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
+        """Features of normalised images of any size that the architecture takes."""
+        tokens = self.model.forward_features(images)
+        pooled = self.model.forward_head(tokens, pre_logits=True)
+        return Features(pooled, self._grid(tokens, (images.shape[-2], images.shape[-1])))
+
+    def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
+        """timm returns NLC, NHWC or NCHW by family."""
+        if tokens.ndim == 3:
+            h, w = self.model.patch_embed.dynamic_feat_size(size)
+            return tokens[:, self.model.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
+        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        return tokens.permute(0, 3, 1, 2) if channels_last else tokens
+
+    def _fix_positions(self) -> None:
+        table = self._part("pos_embed", "backbone.positions=sincos")
+        grid = build_sincos2d_pos_embed(list(self.model.patch_embed.grid_size), self.dim)
+        prefix = grid.new_zeros(table.shape[1] - len(grid), self.dim)
+        with torch.no_grad():
+            table.copy_(torch.cat((prefix, grid))[None])
+        table.requires_grad_(False)
+
+    def _part(self, part: str, setting: str) -> Any:
+        found = getattr(self.model, part, None)
+        if found is None:
+            name = self.recipe["model_name"]
+            nearest = "timm" if part == "pos_embed" else "false"
+            raise SettingError(f"{setting}: {name} has no {part}; nearest: {setting.split('=')[0]}={nearest}")
+        return found
+
+    def _choose(self, setting: str, value: str, choices: dict[str, Any]) -> None:
+        if value not in choices:
+            raise SettingError(
+                f"backbone.{setting}={value}: one of {', '.join(choices)}; nearest: {next(iter(choices))}"
+            )
+        choices[value]()
+
+
+def _xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _xavier_patches(model: nn.Module) -> None:
+    """A patch embedding is a linear map of flattened patches; timm draws it as a convolution."""
+    projection: nn.Conv2d = model.patch_embed.proj  # pyright: ignore
+    nn.init.xavier_uniform_(projection.weight.view(len(projection.weight), -1))
+    if getattr(model, "cls_token", None) is not None:
+        nn.init.normal_(model.cls_token, std=0.02)  # pyright: ignore

@@ -1,0 +1,151 @@
+"""Correlation decoders: features of a context and of its exemplars in, one correlation logit a pixel out.
+
+Each decoder maps to two classes, exemplar and rest. Upsampling is linear, so only the difference of their
+logits is upsampled: softmax cross-entropy on two logits is sigmoid cross-entropy on their difference.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import build_sincos2d_pos_embed
+from timm.layers.mlp import Mlp
+from torch import Tensor, nn
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Features
+
+
+class CorrelationDecoder(nn.Module):
+    """Cross-attention from context to exemplar tokens (paper, section 3.3).
+
+    Args:
+        dim: width of the backbone's features.
+        width: width of the decoder; a multiple of num_heads and of 4 (for the sine-cosine positions).
+        depth: number of cross-attention blocks, 1 or more.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the blocks' MLPs in units of width.
+
+    Raises:
+        SettingError: width, depth and num_heads do not fit together.
+    """
+
+    def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
+        super().__init__()
+        if depth < 1:
+            raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+        if width % num_heads or width % 4:
+            fitting = [n for n in range(1, width + 1) if width % n == 0]
+            nearest = min(fitting, key=lambda n: abs(n - num_heads))
+            raise SettingError(
+                f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
+                f"nearest: num_heads={nearest}, width={max(width // 4 * 4, 4)}"
+            )
+        self.width = width
+        self.embed = nn.Linear(dim, width)
+        self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, 2)
+        self.apply(_init)
+
+    def forward(
+        self, context: Features, exemplars: Features, size: tuple[int, int]
+    ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
+        """Logits of b contexts against k exemplars each (b k of them, image by image), at size."""
+        b, _, h, w = context.grid.shape
+        positions = build_sincos2d_pos_embed([h, w], self.width, device=context.grid.device)
+        queries = self.embed(context.grid.flatten(2).transpose(1, 2)) + positions
+        keys = self.embed(_tokens(exemplars)).unflatten(0, (b, -1))
+        queries = queries[:, None]  # one context for its k exemplars: the first block projects it once
+        for block in self.blocks:
+            queries = block(queries, keys)
+        rest, exemplar = self.head(self.norm(queries)).unbind(dim=-1)
+        return _upsample((exemplar - rest).unflatten(-1, (h, w)), size)
+
+
+class CrossAttention(nn.Module):
+    """Pre-norm block: queries from the context, keys and values from an exemplar, the same norm on both."""
+
+    def __init__(self, width: int, num_heads: int, mlp_ratio: float):
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+
+    def forward(
+        self, queries: Float[Tensor, "b #k n d"], keys: Float[Tensor, "b k m d"]
+    ) -> Float[Tensor, "b k n d"]:
+        query = self._heads(self.query(self.norm1(queries)))
+        key, value = self.key_value(self.norm1(keys)).chunk(2, dim=-1)
+        query = query.expand(-1, keys.shape[1], -1, -1, -1)
+        mixed = F.scaled_dot_product_attention(query, self._heads(key), self._heads(value))
+        queries = queries + self.out(mixed.transpose(-3, -2).flatten(-2))
+        return queries + self.mlp(self.norm2(queries))
+
+    def _heads(self, tokens: Float[Tensor, "b k n d"]) -> Float[Tensor, "b k heads n dh"]:
+        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+
+
+class ConvolutionDecoder(nn.Module):
+    """Local, depth-wise: each exemplar's feature map slides over the context's (the paper's ablation).
+
+    Args:
+        dim: width of the backbone's features.
+        width: width of the decoder.
+        depth: number of MLP blocks after the correlation, 1 or more.
+        mlp_ratio: hidden width of the MLPs in units of width.
+    """
+
+    def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
+        super().__init__()
+        if depth < 1:
+            raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+        self.embed = nn.Linear(dim, width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width, eps=1e-6), Mlp(width, int(width * mlp_ratio)))
+            for _ in range(depth)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 2))
+        self.apply(_init)
+
+    def forward(
+        self, context: Features, exemplars: Features, size: tuple[int, int]
+    ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
+        """Logits of b contexts against k exemplars each (b k of them, image by image), at size."""
+        maps, kernels = (
+            self._project(context.grid),
+            self._project(exemplars.grid).unflatten(0, (len(context.grid), -1)),
+        )
+        b, k, d, h, w = kernels.shape
+        maps = F.pad(maps, ((w - 1) // 2, w // 2, (h - 1) // 2, h // 2))
+        maps = maps[:, None].expand(-1, k, -1, -1, -1).flatten(0, 2)[None]
+        answers = F.conv2d(maps, kernels.flatten(0, 2)[:, None] / (h * w), groups=b * k * d)
+        tokens = answers[0].unflatten(0, (b, k, d)).movedim(2, -1)
+        for block in self.blocks:
+            tokens = tokens + block(tokens)
+        rest, exemplar = self.head(tokens).unbind(dim=-1)
+        return _upsample(exemplar - rest, size)
+
+    def _project(self, grid: Float[Tensor, "n d1 h w"]) -> Float[Tensor, "n d2 h w"]:
+        return self.norm(self.embed(grid.movedim(1, -1))).movedim(-1, 1)
+
+
+def _tokens(features: Features) -> Float[Tensor, "n m d"]:
+    """The pooled vector as one more token, as the class token is in a ViT."""
+    return torch.cat((features.pooled[:, None], features.grid.flatten(2).transpose(1, 2)), dim=1)
+
+
+def _upsample(
+    logits: Float[Tensor, "b k h w"], size: tuple[int, int]
+) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
+    return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+
+
+def _init(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,138 @@
+"""What a run amounts to: `metrics.json` and the table at its end."""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
+TABLE = {
+    "knn": "k-NN accuracy",
+    "knn_pooled": "k-NN accuracy, pooled",
+    "skill": "correlation skill",
+    "iou": "IoU",
+    "pointing": "pointing accuracy",
+    "effective_rank": "effective rank",
+}
+
+
+class Record(L.Callback):
+    """Keeps the first and the last validation and what training cost, over interruptions too.
+
+    `metrics.json` is flat: `initial/...` is the untrained backbone's validation, `val/...` the last one,
+    `train/...` the last logged step, and beside them images_seen, seconds and images_per_s of training
+    without validation, peak_memory_bytes, device, versions and the git commit. It appears at the end.
+
+    Args:
+        folder: where to write it.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self.initial: dict[str, float] = {}
+        self.seconds = 0.0
+        self.images = 0
+        self.since: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"initial": self.initial, "seconds": self.seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.initial, self.seconds, self.images = (
+            state_dict["initial"],
+            state_dict["seconds"],
+            state_dict["images"],
+        )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn == "validate":
+            self.initial = _values(trainer, "val/")
+        self.since = None
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.since = self.since or time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.seconds += now - (self.since or now)
+        self.since = now
+        self.images += len(batch[1]) * trainer.world_size
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero or trainer.interrupted:
+            return
+        metrics = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
+        metrics |= _values(trainer, "val/") | _values(trainer, "train/")
+        metrics |= {
+            f"constant/{name}": value for name, value in vars(getattr(pl_module, "constant", object)).items()
+        }
+        metrics |= {
+            "steps": trainer.global_step,
+            "epochs": trainer.current_epoch,
+            "images_seen": self.images,
+            "seconds": self.seconds,
+            "images_per_s": self.images / max(self.seconds, 1e-9),
+            "peak_memory_bytes": _peak_memory(pl_module.device),
+            "precision": str(trainer.precision),
+            "device": _device(pl_module.device),
+            "devices": trainer.world_size,
+            "git_commit": _commit(),
+            "python": platform.python_version(),
+        } | {name: version(name) for name in LIBRARIES}
+        path = self.folder / "metrics.json"
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
+        print(table(metrics))
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """What an untrained backbone could do, the trained one, and the constant map, in columns."""
+    lines = [f"{'':24}{'before':>10}{'after':>10}{'constant map':>15}"]
+    for name, title in TABLE.items():
+        if f"val/{name}" in metrics:
+            cells = [metrics.get(f"{part}/{name}") for part in ("initial", "val", "constant")]
+            widths = (10, 10, 15)
+            row = "".join(
+                f"{'' if c is None else f'{c:.3f}':>{w}}" for c, w in zip(cells, widths, strict=True)
+            )
+            lines.append(f"{title:24}{row}")
+    lines.append(
+        f"{metrics['images_seen']:,} images in {metrics['seconds']:.0f} s of training "
+        f"({metrics['images_per_s']:.0f} images/s on {metrics['device']})"
+    )
+    return "\n".join(lines)
+
+
+def _values(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+    return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(prefix)}
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _commit() -> str | None:
+    """Of the code, if it runs from a checkout; marked where files were changed since."""
+    here = Path(__file__).parent
+    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,88 @@
+"""Going on where a run stopped: which folder, which checkpoint, and whether it is the same run."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cim_lightning.errors import SettingError
+
+# What may differ between a run and its continuation: how and how long it runs, not what it computes.
+MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "output_dir", "resume", "compile")
+MAY_DIFFER_TOO = ("data.num_workers",)
+
+
+def rerouted(arguments: list[str]) -> list[str]:
+    """The command of an unfinished run gets that run's folder, unless it names one or how to resume."""
+    settings = [a for a in arguments if "=" in a and not a.startswith("-")]
+    flags = [a for a in arguments if a not in settings]
+    named = {s.partition("=")[0].lstrip("+") for s in settings}
+    if flags or named & {"output_dir", "resume", "hydra.run.dir"}:
+        return arguments
+    for overrides in sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), reverse=True):
+        folder = overrides.parents[1]
+        begun = [s for s in yaml.safe_load(overrides.read_text()) if not s.startswith("output_dir=")]
+        if sorted(begun) == sorted(settings) and (folder / "checkpoints" / "last.ckpt").exists():
+            if (folder / "metrics.json").exists():
+                return arguments
+            print(f"going on with {folder} (resume=never trains anew)", file=sys.stderr)
+            return [*arguments, f"output_dir={folder}"]
+    return arguments
+
+
+def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
+    """The checkpoint that a run in a folder begins from; None for a new run.
+
+    Raises:
+        SettingError: `resume` names no file, would overwrite a run, or would go on with other settings.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    choice = settings["resume"]
+    if choice == "never":
+        if last.exists():
+            raise SettingError(f"resume=never: {folder} holds a run already; nearest: another output_dir")
+        return None
+    if choice != "auto":
+        if not Path(choice).is_file():
+            raise SettingError(f"resume={choice}: there is no such checkpoint; nearest: resume=auto")
+        return str(choice)
+    if not last.exists():
+        return None
+    for key, (before, now) in _differences(folder, settings):
+        if not key.startswith(MAY_DIFFER) and key not in MAY_DIFFER_TOO:
+            raise SettingError(
+                f"{key}={now}: the run in {folder} was begun with {before}; "
+                f"nearest: {key}={before}, or another output_dir"
+            )
+    return str(last)
+
+
+def finished(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds this very run, at its end."""
+    return (
+        (folder / "metrics.json").exists()
+        and settings["resume"] == "auto"
+        and not any(
+            key.startswith(("trainer.max", "method.", "data.", "cropping."))
+            for key, _ in _differences(folder, settings)
+        )
+    )
+
+
+def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    saved = folder / "config.yaml"
+    before = dict(_flat(yaml.safe_load(saved.read_text()))) if saved.exists() else {}
+    now = dict(_flat(settings))
+    for key in now.keys() | before.keys() if before else ():
+        if before.get(key) != now.get(key):
+            yield key, (before.get(key), now.get(key))
+
+
+def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, node

@@ -1,0 +1,258 @@
+"""Every kind of file against pixel values worked out by hand."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cim_lightning.data.decode import decode
+from cim_lightning.errors import BadImageError
+
+# 2 rows, 3 columns, no two pixels alike: no turn or flip of it looks like another
+CORNERS = np.array(
+    [[[255, 0, 0], [9, 9, 9], [0, 255, 0]], [[0, 0, 255], [99, 99, 99], [255, 255, 0]]], np.uint8
+)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    image = decode(data, None)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def grey(values) -> np.ndarray:
+    return np.repeat(np.array(values, np.uint8)[..., None], 3, axis=-1)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, depth: int, colour: int, row: bytes) -> bytes:
+    """One row."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    return start + png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
+
+
+def tiff(bits: int, width: int, data: bytes) -> bytes:
+    """One uncompressed row of `bits`-bit grey."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
+def palette(*colours: int) -> Image.Image:
+    """One row: a pixel of each colour."""
+    image = Image.fromarray(np.arange(len(colours) // 3, dtype=np.uint8)[None])
+    image.putpalette(colours)
+    return image
+
+
+ROW = palette(10, 20, 30, 40, 50, 60, 70, 80, 90)
+SEEN = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+SEEN_THROUGH = [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
+BITS = Image.fromarray(np.array([[True, False, True]]))
+GREY = Image.fromarray(np.uint8([[30, 30, 0]]))
+ALPHA = Image.fromarray(np.uint8([[255, 0, 51]]))  # 51 / 255: a fifth of the colour, 0.8 * 255 = 204 of white
+RGBA = Image.fromarray(np.uint8([[[100, 0, 200, 255], [9, 9, 9, 0], [0, 100, 255, 51]]]))
+OVER_WHITE = [[[100, 0, 200], [255, 255, 255], [204, 224, 255]]]
+EXACT = {
+    **{kind: (encoded(Image.fromarray(CORNERS), kind), CORNERS) for kind in ("PNG", "BMP", "TIFF", "GIF")},
+    "WebP": (encoded(Image.fromarray(CORNERS), "WEBP", lossless=True), CORNERS),
+    "grey": (encoded(GREY, "PNG"), grey([[30, 30, 0]])),
+    "1-bit PNG": (encoded(BITS, "PNG"), grey([[255, 0, 255]])),
+    "1-bit TIFF": (encoded(BITS, "TIFF"), grey([[255, 0, 255]])),
+    **{f"palette {kind}": (encoded(ROW, kind), SEEN) for kind in ("PNG", "GIF", "TIFF", "BMP")},
+    **{f"one clear {kind}": (encoded(ROW, kind, transparency=1), SEEN_THROUGH) for kind in ("PNG", "GIF")},
+    "palette alpha": (
+        encoded(palette(0, 0, 0, 40, 50, 60), "PNG", transparency=bytes([51, 255])),
+        [[[204, 204, 204], [40, 50, 60]]],
+    ),
+    **{f"RGBA {kind}": (encoded(RGBA, kind, lossless=True), OVER_WHITE) for kind in ("PNG", "WEBP", "TIFF")},
+    "LA": (encoded(Image.merge("LA", [GREY, ALPHA]), "PNG"), grey([[30, 255, 204]])),
+    "clear colour": (encoded(ROW.convert("RGB"), "PNG", transparency=(40, 50, 60)), SEEN_THROUGH),
+    "16-bit colour": (
+        png(2, 16, 2, struct.pack(">6H", 0, 25700, 65535, 65535, 257, 0)),
+        [[[0, 100, 255], [255, 1, 0]]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_lossless_files_come_back_exactly(name, tmp_path):
+    data, expected = EXACT[name]
+    np.testing.assert_array_equal(pixels(data), expected)
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(np.asarray(decode(path, None)), expected)
+    np.testing.assert_array_equal(np.asarray(decode(str(path), None)), expected)
+
+
+def test_jpeg_comes_back_nearly():
+    data = encoded(Image.new("RGB", (16, 8), (200, 100, 50)), "JPEG", quality=95)
+    np.testing.assert_allclose(pixels(data).astype(int), np.broadcast_to((200, 100, 50), (8, 16, 3)), atol=2)
+
+
+def test_cmyk_jpeg():
+    # R = 255 * (1 - C) * (1 - K): C = 0.2, M = 0.4, Y = 0.6, K = 0 and then the same with K = 0.2
+    light = encoded(Image.new("CMYK", (8, 8), (51, 102, 153, 0)), "JPEG", quality=100)
+    dark = encoded(Image.new("CMYK", (8, 8), (51, 102, 153, 51)), "JPEG", quality=100)
+    np.testing.assert_allclose(pixels(light)[0, 0].astype(int), (204, 153, 102), atol=2)
+    np.testing.assert_allclose(pixels(dark)[0, 0].astype(int), (163, 122, 82), atol=2)
+
+
+def test_ycck_jpeg():
+    # Pillow writes CMYK only; with the transform byte of its Adobe marker at 2 the planes read as YCCK.
+    # Inverted on writing, they hold Y = 100, Cb = Cr = 128: C = M = Y = 100 and K = 51 after all.
+    data = encoded(Image.new("CMYK", (8, 8), (155, 127, 127, 51)), "JPEG", quality=100)
+    flag = data.index(b"Adobe") + 11
+    assert data[flag] == 0
+    data = data[:flag] + b"\x02" + data[flag + 1 :]
+    np.testing.assert_allclose(pixels(data)[0, 0].astype(int), (124, 124, 124), atol=2)  # 155 * 204 / 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled(kind):
+    ramp = np.uint16([[0, 128, 129, 257, 25700, 32768, 65535]])
+    data = encoded(Image.fromarray(ramp), kind)
+    np.testing.assert_array_equal(pixels(data), grey([[0, 0, 1, 1, 100, 128, 255]]))  # value / 257
+
+
+def test_dark_sixteen_bit_grey_is_not_stretched():
+    data = encoded(Image.fromarray(np.uint16([[0, 514]])), "PNG")
+    np.testing.assert_array_equal(pixels(data), grey([[0, 2]]))
+
+
+def test_twelve_bit_grey():
+    # 0, 0x800 and 0xFFF, three hexadecimal digits each, padded to whole bytes: 2048 / 4095 * 255 = 127.5
+    data = tiff(12, 3, bytes.fromhex("000800fff0"))
+    np.testing.assert_allclose(pixels(data).astype(int), grey([[0, 128, 255]]).astype(int), atol=1)
+
+
+WIDE = [
+    (np.int32([[0, 257, 65535]]), [0, 1, 255]),  # 16-bit pixels in a wide container
+    (np.int32([[-100, 0, 155]]), [0, 100, 255]),  # no usual range: stretched
+    (np.int32([[0, 100_000, 200_000]]), [0, 128, 255]),
+    (np.int32([[-7, -7, -7]]), [0, 0, 0]),
+    (np.float32([[0, 0.2, 0.6]]), [0, 51, 153]),
+    (np.float32([[0, 1.6, 200]]), [0, 2, 200]),
+    (np.float32([[0, 257, 25700]]), [0, 1, 100]),
+    (np.float32([[-1, 0, 1]]), [0, 128, 255]),
+    (np.float32([[np.nan, 1, np.inf]]), [0, 255, 0]),
+    (np.float32([[np.nan, np.nan, np.nan]]), [0, 0, 0]),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), WIDE)
+def test_wide_pixels_are_scaled_not_clipped(values, expected):
+    np.testing.assert_array_equal(pixels(encoded(Image.fromarray(values), "TIFF")), grey([expected]))
+
+
+ORIENTED = {
+    1: CORNERS,
+    2: CORNERS[:, ::-1],
+    3: CORNERS[::-1, ::-1],
+    4: CORNERS[::-1],
+    5: CORNERS.transpose(1, 0, 2),
+    6: np.rot90(CORNERS, -1),  # the camera lay on its left side: turn a quarter clockwise
+    7: CORNERS[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(CORNERS, 1),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_exif_orientation(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(Image.fromarray(CORNERS), kind, exif=exif, **options)
+    np.testing.assert_array_equal(pixels(data), ORIENTED[orientation])
+
+
+def test_unreadable_exif_is_no_reason_to_drop_an_image():
+    data = encoded(Image.fromarray(CORNERS), "PNG", exif=b"Exif\0\0no such thing")
+    np.testing.assert_array_equal(pixels(data), CORNERS)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_an_animation_gives_its_first_frame(kind):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in [(255, 0, 0), (0, 255, 0)]]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+    np.testing.assert_allclose(pixels(data)[0, 0].astype(int), (255, 0, 0), atol=1)
+
+
+# at_least -> what a 61x37 JPEG shrinks to, by 1, 2, 4 or 8: its shorter side must not pass below at_least
+REDUCED = {None: (61, 37), 19: (61, 37), 18: (31, 19), 10: (31, 19), 9: (16, 10), 4: (8, 5), 100: (61, 37)}
+
+
+@pytest.mark.parametrize(("at_least", "size"), REDUCED.items())
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_reduced_decoding_keeps_the_shorter_side(at_least, size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.new("RGB", (61, 37), (200, 100, 50)), "JPEG", exif=exif)
+    image = decode(data, at_least)
+    assert image.size == (size if orientation == 1 else size[::-1])
+    np.testing.assert_allclose(np.asarray(image)[0, 0].astype(int), (200, 100, 50), atol=3)
+
+
+def test_only_jpeg_is_reduced_and_nonsense_is_refused():
+    data = encoded(Image.new("RGB", (64, 64)), "PNG")
+    assert decode(data, 8).size == (64, 64)
+    with pytest.raises(ValueError, match="at_least=0"):
+        decode(data, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_truncated_files_are_bad(kind, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    path = tmp_path / "half.jpg"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadImageError, match=r"half\.jpg'") as caught:
+        decode(path, None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "the file is empty"), (b"just text\n", "not an image"), (None, "No such file")],
+)
+def test_what_is_no_image_is_named_in_one_line(content, reason, tmp_path: Path):
+    path = tmp_path / "odd\nname.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadImageError, match=reason) as caught:
+        decode(path, None)
+    assert str(caught.value).count(r"odd\nname.jpg") == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_bytes_are_named_by_their_number():
+    with pytest.raises(BadImageError, match=r"^4 bytes: not an image"):
+        decode(b"text", None)
+
+
+def test_formats_that_run_programs_are_not_tried():
+    with pytest.raises(BadImageError, match="not an image"):
+        decode(encoded(Image.fromarray(CORNERS), "EPS"), None)
+
+
+def test_decompression_bombs_are_bad_and_large_images_are_not(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encoded(Image.new("L", (15, 10)), "PNG"), None).size == (15, 10)  # here Pillow only warns
+    with pytest.raises(BadImageError, match="decompression bomb"):
+        decode(encoded(Image.new("L", (15, 14)), "PNG"), None)

@@ -1,0 +1,146 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from cim_lightning.data import synthetic
+from cim_lightning.data.synthetic import SyntheticScenes
+from cim_lightning.errors import SettingError
+
+CUES = {"outline": synthetic.OUTLINES, "pattern": synthetic.PATTERNS, "palette": synthetic.PALETTES}
+
+
+def scenes(num_images: int = 40, image_size: int = 32, seed: int = 3) -> SyntheticScenes:
+    return SyntheticScenes(num_images=num_images, image_size=image_size, seed=seed)
+
+
+def pixels(data: SyntheticScenes) -> np.ndarray:
+    return np.stack([np.asarray(data[index][0]) for index in range(len(data))])
+
+
+def likelihoods(cue: int, values: list[str]) -> np.ndarray:
+    """How likely each class is to have each value of a cue, from the definitions: "class value"."""
+    table = np.full((len(synthetic.CLASSES), len(values)), synthetic.STRAY / len(values))
+    for row, cues in zip(table, synthetic.CLASSES.values(), strict=True):
+        for share, value in zip(synthetic.PREFERENCE, cues[cue].split(), strict=True):
+            row[values.index(value)] += share * (1 - synthetic.STRAY)
+    return table
+
+
+def bayes_accuracy(*tables: np.ndarray) -> float:
+    """Of whoever knows these cues, which are independent given the class, and guesses the likeliest class."""
+    joint = tables[0]
+    for table in tables[1:]:
+        joint = (joint[:, :, None] * table[:, None, :]).reshape(len(joint), -1)
+    return joint.max(axis=0).sum() / len(joint)
+
+
+def knn_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, answers: np.ndarray) -> float:
+    distance = ((test[:, None] - train[None]) ** 2).sum(-1)
+    votes = labels[np.argsort(distance, axis=1)[:, :20]]
+    guesses = [np.bincount(vote).argmax() for vote in votes]
+    return float(np.mean(guesses == answers))
+
+
+def test_a_scene_is_the_same_whenever_it_is_asked_for():
+    forwards, backwards = scenes(), scenes()
+    first = [(forwards[index][0].tobytes(), forwards[index][1]) for index in range(20)]
+    again = [(backwards[index][0].tobytes(), backwards[index][1]) for index in reversed(range(20))]
+    assert first == again[::-1]
+
+
+def test_a_longer_set_begins_with_the_shorter_one():
+    assert np.array_equal(pixels(scenes(num_images=5)), pixels(scenes(num_images=9))[:5])
+
+
+def test_every_index_and_seed_gives_another_scene():
+    # Seeds that are near each other and indices that are must not meet, as they would in seed + index.
+    images = np.concatenate([pixels(scenes(num_images=30, seed=seed)) for seed in range(3)])
+    assert len({image.tobytes() for image in images}) == 90
+
+
+def test_rendering_uses_no_randomness():
+    scene = synthetic.sample_scene(np.random.default_rng(5), label=2)
+    assert np.array_equal(synthetic.render(scene, 48), synthetic.render(scene, 48))
+
+
+@pytest.mark.parametrize("size", [16, 31, 64])
+def test_images_are_rgb_of_the_asked_size_and_use_the_range(size):
+    data = scenes(image_size=size)
+    image, label = data[0]
+    assert (image.mode, image.size) == ("RGB", (size, size))
+    assert isinstance(label, int)
+    everything = pixels(data)
+    assert everything.min() < 40
+    assert everything.max() > 215
+    assert (everything.std(axis=(1, 2, 3)) > 8).all()  # no blank scene
+
+
+def test_a_scene_looks_alike_at_every_size():
+    scene = synthetic.sample_scene(np.random.default_rng(1), label=0)
+    small, large = synthetic.render(scene, 32), synthetic.render(scene, 128)
+    means = large.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    assert np.abs(means - small).mean() < 20
+    assert np.abs(means[::-1] - small).mean() > 25  # the bound above can be missed
+
+
+def test_labels_are_balanced_and_named():
+    data = scenes(num_images=200)
+    labels = [data[index][1] for index in range(200)]
+    assert np.array_equal(np.bincount(labels), np.full(len(data.classes), 20))
+    assert len(set(data.classes)) == len(data.classes) >= 10
+
+
+def test_iteration_ends_and_negative_indices_are_refused():
+    assert sum(1 for _ in scenes(num_images=4)) == 4  # pyright: ignore
+    with pytest.raises(IndexError):
+        scenes()[-1]
+
+
+@pytest.mark.parametrize(("cue", "values"), list(enumerate(CUES.values())), ids=list(CUES))
+def test_every_value_of_a_cue_is_shared(cue, values):
+    preferred = [value for cues in synthetic.CLASSES.values() for value in set(cues[cue].split())]
+    assert set(preferred) == set(values)
+    assert all(preferred.count(value) >= 2 for value in values)
+
+
+def test_no_two_classes_have_the_same_distribution_of_any_cue():
+    for one, other in itertools.combinations(synthetic.CLASSES.values(), 2):
+        assert all(mine != theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def test_a_cue_alone_says_little_and_all_of_them_nearly_everything():
+    tables = [likelihoods(cue, list(values)) for cue, values in enumerate(CUES.values())]
+    assert all(np.allclose(table.sum(1), 1) for table in tables)
+    assert all(bayes_accuracy(table) < 0.55 for table in tables)
+    assert 0.8 < bayes_accuracy(*tables) < 0.95
+
+
+def test_the_sampler_draws_what_the_definitions_say():
+    rng = np.random.default_rng(0)
+    label, draws = 4, 3000
+    objects = [
+        max(synthetic.sample_scene(rng, label).things, key=lambda thing: thing.cover) for _ in range(draws)
+    ]
+    for cue, (name, values) in enumerate(list(CUES.items())[:2]):
+        counts = np.array([sum(getattr(thing, name) == value for thing in objects) for value in values])
+        assert np.abs(counts / draws - likelihoods(cue, list(values))[label]).max() < 0.04
+
+
+def test_the_mean_colour_does_not_give_the_class_away():
+    train, test = scenes(num_images=2000, seed=0), scenes(num_images=500, seed=1)
+    features = [pixels(data).mean(axis=(1, 2)) for data in (train, test)]
+    labels = [np.arange(len(data)) % len(data.classes) for data in (train, test)]
+    assert knn_accuracy(features[0], labels[0], features[1], labels[1]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("num_images", 0), ("image_size", 15), ("image_size", 1025), ("image_size", -64), ("seed", -1)],
+)
+def test_nonsense_settings_get_one_line(setting, value):
+    with pytest.raises(SettingError) as error:
+        SyntheticScenes(**({"num_images": 10, "image_size": 32, "seed": 0} | {setting: value}))
+    line = str(error.value)
+    assert f"{setting}={value}" in line
+    assert "\n" not in line
