@@ -1,5 +1,73 @@
-"""Shapes and types in signatures are checked wherever the tests go."""
+"""Shapes and types in signatures are checked wherever the tests go; and a small run through the real door."""
 
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
 from jaxtyping import install_import_hook
+from PIL import Image
 
-install_import_hook("cim_lightning", "beartype.beartype").__enter__()
+INT_IS_FLOAT = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook("cim_lightning", INT_IS_FLOAT).__enter__()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """43 training and 9 validation images of two classes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 43), ("val", 9)):
+        for i in range(count):
+            path = root / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blocks = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+            Image.fromarray(blocks).resize((40, 40)).save(path)
+    return root
+
+
+@pytest.fixture
+def tiny(photos: Path) -> list[str]:
+    """Overrides of a run that takes seconds: 5 batches of 8 images an epoch, stochastic depth on."""
+    return [
+        "backbone=vit_micro_patch4",
+        "backbone.kwargs.depth=1",
+        "backbone.kwargs.embed_dim=32",
+        "+backbone.kwargs.drop_path_rate=0.5",
+        "cropping=small",
+        "data=folder",
+        f"data.root={photos}",
+        "data.view_size=32",
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "decoder.width=16",
+        "decoder.num_heads=2",
+        "optim.base_lr=0.1",
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1",
+        "logger=[csv]",
+        "~callbacks.panels",
+    ]
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`cim-pretrain`, in this process and an empty folder; called with its arguments."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def pretrain(*arguments: str) -> None:
+        from cim_lightning.cli import pretrain
+
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(sys, "argv", ["cim-pretrain", *arguments])
+        try:
+            pretrain()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    return pretrain

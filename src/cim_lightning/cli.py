@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,14 @@ from cim_lightning import config, resume
 
 log = logging.getLogger("cim_lightning")
 MISTAKE = 2  # exit code
+
+# Lightning's warnings of what is so on purpose, and one that it draws from torch itself.
+ON_PURPOSE = (
+    r"Found \d+ module\(s\) in eval mode",  # the EMA target's
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # EpochOrder goes on exactly
+    r"Checkpoint directory .* exists and is not empty",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
 
 
 def pretrain() -> None:
@@ -75,12 +84,14 @@ def _pretrain(cfg: DictConfig) -> None:
     from cim_lightning.export import export_timm
     from cim_lightning.monitors.streams import RandomStreams
 
+    for warning in ON_PURPOSE:
+        warnings.filterwarnings("ignore", warning)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = instantiate(cfg.data)
-    method = instantiate(cfg.method)
+    make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
+    data, method = make(cfg.data), make(cfg.method)
     method.save_hyperparameters(settings)
-    callbacks = [RandomStreams(cfg.seed), *instantiate(cfg.callbacks).values()]
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
+    callbacks = [RandomStreams(cfg.seed), *make(cfg.callbacks).values()]
+    trainer = make(cfg.trainer, callbacks=callbacks, logger=list(make(cfg.logger).values()))
     if cfg.compile:
         method.compile_networks()
     if checkpoint is None:

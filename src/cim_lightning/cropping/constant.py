@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from cim_lightning.cropping.exemplars import ExemplarCropper
 
 BOXES, CHUNK = 4096, 256
+FINEST = 80  # pixels a side: its figures are within 0.001 of those at 160, at a quarter of the time
 SEED = 0  # one fixed draw, so that two runs with the same cropping share their yardstick
 
 
@@ -31,7 +32,7 @@ class ConstantMap:
 
 def estimate_constant_map(cropping: ExemplarCropper) -> ConstantMap:
     """Samples boxes of a square view and measures the mean of their correlation maps."""
-    side = cropping.context_size
+    side = min(cropping.context_size, FINEST)
     boxes = cropping.boxes.sample(BOXES // CHUNK, CHUNK, (side, side), torch.Generator().manual_seed(SEED))
     chunks = [boxes[i : i + 1].cover(side, side).flatten(0, 1).flatten(1) for i in range(BOXES // CHUNK)]
     mean = torch.stack([maps.float().mean(dim=0) for maps in chunks]).mean(dim=0)

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ HELD_OUT = ("val", "valid", "validation", "test")
 NO_LABEL = -1
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images by number. `source[i]` is an RGB image and its label, and raises BadImageError.
 

@@ -32,8 +32,8 @@ CLASSES: dict[str, tuple[str, str, str]] = {
     "puddle": ("blob polygon star", "camouflage rings chevrons", "sea forest ink"),
     "flower": ("flower ring blob", "chevrons marble camouflage", "citrus candy sea"),
 }
-PREFERENCE = (0.55, 0.28, 0.17)  # of a class for its first, second and third value of a cue
-STRAY = 0.1  # chance that a cue is drawn from all its values instead
+PREFERENCE = (0.6, 0.25, 0.15)  # of a class for its first, second and third value of a cue
+STRAY = 0.06  # chance that a cue is drawn from all its values instead
 
 # RGB of a surface's two colours and its rim. The two differ in lightness, so that a pattern survives
 # greyscale, and are swapped at random, so that neither is the one that dominates the mean colour.
@@ -52,7 +52,7 @@ TURN = 512  # angles in a full turn, a power of two: the resolution of outlines
 ANGLES = np.arange(TURN, dtype=np.float32) * np.float32(2 * np.pi / TURN)
 COSINES = np.cos(ANGLES)
 HARMONICS = np.stack([wave(k * ANGLES) / k for k in range(2, 6) for wave in (np.cos, np.sin)])  # of blobs
-COARSE, MIDDLE, FINE = 5, 8, 20  # control points an image side of the three smooth noises
+COARSE, MIDDLE, FINE = 5, 8, 16  # control points an image side of the three smooth noises
 RIM = 0.025  # width of a thing's rim, in image sides
 SHADE = np.float32(0.22)  # how much lighter a thing is a radius towards the light
 
@@ -146,16 +146,17 @@ OUTLINES: dict[str, Callable[[Thing], np.ndarray]] = {
 }
 HOLES = {"ring": (0.0, 0.45), "crescent": (0.55, 0.75)}  # distance from the centre and radius, in radii
 
-# Patterns: cycles a radius, and a wave of about -1 to 1 (surface, wave number, phase).
+# Patterns: cycles a radius, and a wave of about -1 to 1 (surface, wave number, phase). They are coarse enough
+# (a period of about 10 pixels of 64) to outlive the resizing and the blur of a small crop.
 PATTERNS: dict[str, tuple[float, Callable[[Surface, float, float], np.ndarray]]] = {
-    "stripes": (2.6, lambda s, k, phase: np.sin(k * s.u + phase)),
-    "chevrons": (2.4, lambda s, k, phase: np.sin(k * (s.u + np.abs((s.v + phase) % 0.8 - 0.4)))),
-    "dots": (2.2, lambda s, k, phase: np.cos(k * s.u + phase) + np.cos(k * s.v + phase) - 0.7),
-    "checks": (1.6, lambda s, k, phase: 2 * np.sin(k * s.u + phase) * np.sin(k * s.v)),
-    "mesh": (1.7, lambda s, k, phase: 2.8 * np.abs(np.sin(k * s.u)).clip(None, np.abs(np.sin(k * s.v))) - 1),
-    "rings": (2.6, lambda s, k, phase: np.sin(k * s.radius + phase)),
-    "spokes": (1.5, lambda s, k, phase: np.sin(round(k) * ANGLES + phase)[s.angle]),
-    "marble": (1.3, lambda s, k, phase: np.sin(k * s.u + phase + 2.2 * s.smooth(MIDDLE))),
+    "stripes": (1.9, lambda s, k, phase: np.sin(k * s.u + phase)),
+    "chevrons": (1.8, lambda s, k, phase: np.sin(k * (s.u + np.abs((s.v + phase) % 1.1 - 0.55)))),
+    "dots": (1.6, lambda s, k, phase: np.cos(k * s.u + phase) + np.cos(k * s.v + phase) - 0.7),
+    "checks": (1.2, lambda s, k, phase: 2 * np.sin(k * s.u + phase) * np.sin(k * s.v)),
+    "mesh": (1.3, lambda s, k, phase: 2.8 * np.abs(np.sin(k * s.u)).clip(None, np.abs(np.sin(k * s.v))) - 1),
+    "rings": (1.9, lambda s, k, phase: np.sin(k * s.radius + phase)),
+    "spokes": (1.2, lambda s, k, phase: np.sin(round(k) * ANGLES + phase)[s.angle]),
+    "marble": (1.0, lambda s, k, phase: np.sin(k * s.u + phase + 2.2 * s.smooth(MIDDLE))),
     "camouflage": (1.0, lambda s, k, phase: s.smooth(MIDDLE)),
     "speckle": (1.0, lambda s, k, phase: s.smooth(FINE) - 0.4),
 }
@@ -315,7 +316,7 @@ def _sample_thing(rng: np.random.Generator, label: int | None, cover: float, cen
         colours=colours[[1, 0, 2]] if draw() < 0.5 else colours,
         centre=(float(centre[0]), float(centre[1])),
         cover=cover,
-        turn=0.24 * (draw() - 0.5),
+        turn=0.22 * (draw() - 0.5),
         lobes=5 + int(4 * draw()),
         stretch=draw(),
         fineness=0.8 + 0.45 * draw(),
@@ -335,7 +336,7 @@ def sample_scene(rng: np.random.Generator, label: int) -> Scene:
         level=rng.random(),
         noise=rng.standard_normal((FINE, FINE), np.float32),
     )
-    thing = _sample_thing(rng, label, cover=0.22 + 0.28 * rng.random(), centre=0.36 + 0.28 * rng.random(2))
+    thing = _sample_thing(rng, label, cover=0.22 + 0.29 * rng.random(), centre=0.36 + 0.28 * rng.random(2))
     bystander = _sample_thing(rng, None, cover=0.02 + 0.05 * rng.random(), centre=rng.random(2))
     return Scene(ground, (bystander, thing) if rng.random() < 0.6 else (thing, bystander))
 

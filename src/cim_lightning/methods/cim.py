@@ -75,6 +75,8 @@ class CIM(Method):
         correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.constant.skill(correlation)} | agreement(logits, crops.maps)
+        metrics |= {"iou_constant": logits.new_tensor(self.constant.iou)}
+        metrics |= {"pointing_constant": logits.new_tensor(self.constant.pointing)}
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
@@ -87,15 +89,6 @@ class CIM(Method):
         if self.contrast is not None and self.contrast_target is not None:
             self.contrast_target.follow(self.contrast.projector, momentum)
         self.log("train/momentum", momentum)
-
-    def on_fit_start(self) -> None:
-        constant = {
-            "iou": self.constant.iou,
-            "best_iou": self.constant.best_iou,
-            "pointing": self.constant.pointing,
-        }
-        for logger in self.loggers:
-            logger.log_hyperparams({f"constant/{name}": value for name, value in constant.items()})
 
     def _encode(self, crops: Crops) -> tuple[Any, Any]:
         exemplars = crops.exemplars.flatten(0, 1)  # one batch of b k exemplars, image by image

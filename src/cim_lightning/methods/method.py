@@ -36,18 +36,9 @@ class Method(L.LightningModule, ABC):
 
     def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:
         metrics = self.measure(batch[0])
-        bar = {name: metrics.pop(name) for name in ("loss", "skill") if name in metrics}
-        size = len(batch[1])
-        self.log_dict({f"train/{name}": value.detach() for name, value in metrics.items()}, batch_size=size)
-        self.log_dict(
-            {name: value.detach() for name, value in bar.items()},
-            prog_bar=True,
-            logger=False,
-            batch_size=size,
-        )
-        self.log_dict({f"train/{name}": value.detach() for name, value in bar.items()}, batch_size=size)
+        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=len(batch[1]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return bar["loss"]
+        return metrics["loss"]
 
     def validation_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
         metrics = self.measure(batch[0])
@@ -65,7 +56,7 @@ class Method(L.LightningModule, ABC):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        self.after_step((self.trainer.global_step) / self.trainer.estimated_stepping_batches)
+        self.after_step((self.trainer.global_step + 1) / self.trainer.estimated_stepping_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]

@@ -99,7 +99,7 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [f"{'':24}{'before':>10}{'after':>10}{'constant map':>15}"]
     for name, title in TABLE.items():
         if f"val/{name}" in metrics:
-            cells = [metrics.get(f"{part}/{name}") for part in ("initial", "val", "constant")]
+            cells = [metrics.get(key) for key in (f"initial/{name}", f"val/{name}", f"val/{name}_constant")]
             widths = (10, 10, 15)
             row = "".join(
                 f"{'' if c is None else f'{c:.3f}':>{w}}" for c, w in zip(cells, widths, strict=True)

@@ -1,0 +1,43 @@
+"""What the cropping tests share: the paper's cropping at a quarter of its sizes, and views to crop."""
+
+import pytest
+import torch
+
+from cim_lightning.cropping.appearance import Appearance
+from cim_lightning.cropping.exemplars import ExemplarCropper
+
+
+@pytest.fixture(scope="session")
+def paper_looks():
+    looks = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8}
+    return looks | {"greyscale": 0.2, "blur": 0.5, "blur_sigma": [0.1, 2.0], "solarise": 0.2}
+
+
+@pytest.fixture(scope="session")
+def cropper(paper_looks):
+    """Makes a cropper of the paper's boxes and looks, but for the settings it is given."""
+
+    def make(**changes) -> ExemplarCropper:
+        settings = {"num_exemplars": 3, "scale": [0.05, 0.48], "ratio": [1 / 3, 3.0], "rotation": 45.0}
+        settings |= {"context_size": 40, "exemplar_size": 16, "flip": 0.5}
+        settings |= {"appearance": Appearance(**paper_looks)}
+        settings |= {"normalize": lambda images: (images - 0.45) / 0.22}
+        return ExemplarCropper(**settings | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain(cropper):
+    """Makes a cropper that only cuts: no flip, no looks, no normalisation."""
+
+    def make(**changes) -> ExemplarCropper:
+        return cropper(**{"flip": 0.0, "appearance": None, "normalize": None} | changes)
+
+    return make
+
+
+@pytest.fixture
+def views() -> torch.Tensor:
+    size = (4, 3, 56, 56)
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,164 @@
+"""Every family's features against timm's own, and the paper recipe's options against own transcriptions."""
+
+import math
+import re
+
+import pytest
+import timm
+import torch
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
+
+# family: (timm's name, small arguments, side of a grid cell, where an image's cell y x stands)
+FAMILIES = {
+    "vit": ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_size": True}, 16),
+    "resnet": ("resnet18", {}, 32),
+    "convnext": ("convnext_tiny", {"depths": (1, 1, 1, 1), "dims": (16, 24, 32, 40)}, 32),
+    "swin": (
+        "swin_tiny_patch4_window7_224",
+        {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 2, 4, 4), "strict_img_size": False},
+        32,
+    ),
+}
+PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+VIT = {
+    "dynamic_img_size": True,
+    "depth": 1,
+    "embed_dim": 24,
+    "num_heads": 2,
+    "patch_size": 8,
+    "img_size": (24, 40),
+}
+
+
+def vit(**changes) -> Backbone:
+    return Backbone("vit_tiny_patch16_224", VIT, **PLAIN | changes)
+
+
+def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch.Tensor:
+    """What timm's own output says at y, x."""
+    if family == "vit":
+        return tokens[:, 1 + y * width + x]
+    return tokens[:, y, x] if family == "swin" else tokens[:, :, y, x]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("size", [(64, 64), (64, 128)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_are_timms_at_any_size_and_channel_count(family, size, channels):
+    name, kwargs, stride = FAMILIES[family]
+    backbone = Backbone(name, kwargs, **PLAIN | {"in_channels": channels}).eval()
+    twin = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
+    twin.load_state_dict(backbone.model.state_dict())
+    images = torch.randn(2, channels, *size)
+    with torch.no_grad():
+        features, tokens, pooled = backbone(images), twin.forward_features(images), twin(images)
+    h, w = size[0] // stride, size[1] // stride
+    assert features.pooled.shape == (2, backbone.dim)
+    assert features.grid.shape == (2, backbone.dim, h, w)
+    assert torch.equal(features.pooled, pooled)
+    assert pooled.std() > 0
+    for y in range(h):
+        for x in range(w):
+            assert torch.equal(features.grid[:, :, y, x], cell(family, tokens, w, y, x))
+
+
+def test_pooled_is_the_class_token_of_a_vit_and_the_mean_of_a_resnet():
+    images = torch.randn(2, 3, 64, 64)
+    model = Backbone("vit_tiny_patch16_224", FAMILIES["vit"][1], **PLAIN).eval()
+    assert torch.equal(model(images).pooled, model.model.forward_features(images)[:, 0])
+    features = Backbone("resnet18", {}, **PLAIN).eval()(images)
+    torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
+
+
+def test_without_a_class_token_every_token_is_in_the_grid():
+    kwargs = VIT | {"class_token": False, "global_pool": "avg"}
+    features = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)(torch.randn(1, 3, 24, 40))
+    assert features.grid.shape == (1, 24, 3, 5)
+
+
+def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:
+    """Sines of y and of x, then cosines of y and of x, at dim / 4 frequencies from 1 down to near 1 / 10000."""
+    rows = []
+    for y in range(h):
+        for x in range(w):
+            angles = [place * 10000 ** (-4 * i / dim) for place in (y, x) for i in range(dim // 4)]
+            rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    return torch.tensor(rows)
+
+
+def test_sincos_positions_are_fixed_sines_and_cosines_with_none_for_the_class_token():
+    table = vit(positions="sincos").model.pos_embed
+    assert table.shape == (1, 16, 24)
+    assert not table[0, 0].any()
+    torch.testing.assert_close(table[0, 1:], sincos_table(3, 5, 24), atol=1e-6, rtol=0)
+    assert not table.requires_grad
+    assert vit().model.pos_embed.requires_grad
+
+
+def test_a_frozen_patch_embedding_gets_no_gradient_and_the_rest_does():
+    backbone = vit(freeze_patch_embed=True, positions="sincos")
+    features = backbone(torch.randn(2, 3, 24, 40))
+    (features.pooled.square().sum() + features.grid.square().sum() + features.grid[:, 0].sum()).backward()
+    without = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is None}
+    assert without == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
+
+
+def test_xavier_bounds_linears_and_patches_and_zeroes_biases():
+    torch.manual_seed(0)
+    model = vit(init="xavier").model
+    block = model.blocks[0]
+    for weight, fan_in, fan_out in (
+        (block.attn.qkv.weight, 24, 72),
+        (block.attn.proj.weight, 24, 24),
+        (block.mlp.fc1.weight, 24, 96),
+        (model.patch_embed.proj.weight, 3 * 8 * 8, 24),
+    ):
+        bound = math.sqrt(6 / (fan_in + fan_out))
+        assert 0.97 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    for bias in (block.attn.qkv.bias, block.mlp.fc2.bias, model.patch_embed.proj.bias):
+        assert not bias.any()
+    assert not torch.equal(model.patch_embed.proj.weight[0], model.patch_embed.proj.weight[1])
+
+
+def test_xavier_draws_the_class_token_with_deviation_0_02():
+    torch.manual_seed(0)
+    kwargs = {"depth": 0, "embed_dim": 4096, "num_heads": 2, "patch_size": 8, "img_size": 8}
+    token = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN | {"init": "xavier"}).model.cls_token
+    assert token.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "swin"])
+def test_xavier_initialises_other_families_too(family):
+    name, kwargs, _ = FAMILIES[family]
+    model = Backbone(name, kwargs, **PLAIN | {"init": "xavier"}).model
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert all(not linear.bias.any() for linear in linears if linear.bias is not None)
+
+
+def test_the_recipe_rebuilds_the_architecture():
+    backbone = vit(in_channels=4)
+    assert backbone.recipe == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
+    timm.create_model(**backbone.recipe, num_classes=0).load_state_dict(backbone.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told", "nearest"),
+    [
+        ("vit_tinny_patch16_224", {}, "backbone.name=vit_tinny_patch16_224", "vit_"),
+        ("resnet18", {"positions": "sincos"}, "backbone.positions=sincos", "backbone.positions=timm"),
+        (
+            "resnet18",
+            {"freeze_patch_embed": True},
+            "backbone.freeze_patch_embed=true",
+            "backbone.freeze_patch_embed=f",
+        ),
+        ("resnet18", {"positions": "learned"}, "backbone.positions=learned", "timm"),
+        ("resnet18", {"init": "zeros"}, "backbone.init=zeros", "timm"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_setting_value_and_nearest(name, changes, told, nearest):
+    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}[^\n]*$"):
+        Backbone(name, {}, **PLAIN | changes)
