@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ ON_PURPOSE = (
     r"Found \d+ module\(s\) in eval mode",  # the EMA target's
     r"You're resuming from a checkpoint that ended before the epoch ended",  # EpochOrder goes on exactly
     r"Checkpoint directory .* exists and is not empty",
+    r"The dirpath has changed",  # of a run that was moved, or a checkpoint that another run begins from
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
@@ -84,6 +86,9 @@ def _pretrain(cfg: DictConfig) -> None:
     from cim_lightning.export import export_timm
     from cim_lightning.monitors.streams import RandomStreams
 
+    lightning_log = logging.getLogger("lightning.pytorch")
+    lightning_log.handlers.clear()  # its own handler would say everything twice
+    lightning_log.setLevel(logging.WARNING)
     for warning in ON_PURPOSE:
         warnings.filterwarnings("ignore", warning)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -94,11 +99,24 @@ def _pretrain(cfg: DictConfig) -> None:
     trainer = make(cfg.trainer, callbacks=callbacks, logger=list(make(cfg.logger).values()))
     if cfg.compile:
         method.compile_networks()
+    weights = sum(p.numel() for p in method.backbone.parameters())
+    log.info("%s: %s, %.1f M parameters", folder, cfg.backbone.name, weights / 1e6)
+    images = [len(split) for split in data.splits]
+    log.info(
+        "%d training and %d validation images; %s, %s",
+        *images,
+        trainer.strategy.root_device,
+        trainer.precision,
+    )
     if checkpoint is None:
+        log.info("looking at the untrained backbone ...")
         trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
+        if trainer.received_sigterm:  # which fit would forget
+            sys.exit(128 + signal.SIGTERM)
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
     if trainer.is_global_zero and not trainer.interrupted:
         export_timm(method.backbone, folder, settings["cropping"]["normalize"])
+        log.info("backbone: %s; pictures: %s", folder / "backbone.safetensors", folder / "panels")
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
             logger.experiment.finish()

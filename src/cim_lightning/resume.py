@@ -12,12 +12,13 @@ from cim_lightning.errors import SettingError
 # What may differ between a run and its continuation: how and how long it runs, not what it computes.
 MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "output_dir", "resume", "compile")
 MAY_DIFFER_TOO = ("data.num_workers",)
+MAY_NOT = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
 
 
 def rerouted(arguments: list[str]) -> list[str]:
     """The command of an unfinished run gets that run's folder, unless it names one or how to resume."""
-    settings = [a for a in arguments if "=" in a and not a.startswith("-")]
-    flags = [a for a in arguments if a not in settings]
+    settings = [a for a in arguments if not a.startswith("-")]
+    flags = [a for a in arguments if a.startswith("-")]
     named = {s.partition("=")[0].lstrip("+") for s in settings}
     if flags or named & {"output_dir", "resume", "hydra.run.dir"}:
         return arguments
@@ -25,7 +26,7 @@ def rerouted(arguments: list[str]) -> list[str]:
         folder = overrides.parents[1]
         begun = [s for s in yaml.safe_load(overrides.read_text()) if not s.startswith("output_dir=")]
         if sorted(begun) == sorted(settings) and (folder / "checkpoints" / "last.ckpt").exists():
-            if (folder / "metrics.json").exists():
+            if _complete(folder):
                 return arguments
             print(f"going on with {folder} (resume=never trains anew)", file=sys.stderr)
             return [*arguments, f"output_dir={folder}"]
@@ -51,7 +52,7 @@ def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
     if not last.exists():
         return None
     for key, (before, now) in _differences(folder, settings):
-        if not key.startswith(MAY_DIFFER) and key not in MAY_DIFFER_TOO:
+        if _matters(key):
             raise SettingError(
                 f"{key}={now}: the run in {folder} was begun with {before}; "
                 f"nearest: {key}={before}, or another output_dir"
@@ -62,13 +63,20 @@ def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
 def finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether a folder holds this very run, at its end."""
     return (
-        (folder / "metrics.json").exists()
+        _complete(folder)
         and settings["resume"] == "auto"
         and not any(
-            key.startswith(("trainer.max", "method.", "data.", "cropping."))
-            for key, _ in _differences(folder, settings)
+            key.startswith("trainer.max") or _matters(key) for key, _ in _differences(folder, settings)
         )
     )
+
+
+def _matters(key: str) -> bool:
+    return key in MAY_NOT or not (key.startswith(MAY_DIFFER) or key in MAY_DIFFER_TOO)
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "metrics.json").exists() and (folder / "backbone.json").exists()
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

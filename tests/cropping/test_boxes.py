@@ -1,4 +1,4 @@
-"""Rotated boxes against hand-made geometry, slow transcriptions and the distribution of the paper's sampler."""
+"""Rotated boxes against hand-made geometry, slow transcriptions and the paper's distribution."""
 
 import math
 import re

@@ -118,17 +118,17 @@ def test_a_cue_alone_says_little_and_all_of_them_nearly_everything():
 
 def test_the_sampler_draws_what_the_definitions_say():
     rng = np.random.default_rng(0)
-    label, draws = 4, 3000
+    label, draws = 4, 2000
     objects = [
         max(synthetic.sample_scene(rng, label).things, key=lambda thing: thing.cover) for _ in range(draws)
     ]
     for cue, (name, values) in enumerate(list(CUES.items())[:2]):
         counts = np.array([sum(getattr(thing, name) == value for thing in objects) for value in values])
-        assert np.abs(counts / draws - likelihoods(cue, list(values))[label]).max() < 0.04
+        assert np.abs(counts / draws - likelihoods(cue, list(values))[label]).max() < 0.05
 
 
 def test_the_mean_colour_does_not_give_the_class_away():
-    train, test = scenes(num_images=2000, seed=0), scenes(num_images=500, seed=1)
+    train, test = scenes(num_images=1500, seed=0), scenes(num_images=500, seed=1)
     features = [pixels(data).mean(axis=(1, 2)) for data in (train, test)]
     labels = [np.arange(len(data)) % len(data.classes) for data in (train, test)]
     assert knn_accuracy(features[0], labels[0], features[1], labels[1]) < 0.3

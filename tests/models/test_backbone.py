@@ -79,7 +79,7 @@ def test_without_a_class_token_every_token_is_in_the_grid():
 
 
 def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:
-    """Sines of y and of x, then cosines of y and of x, at dim / 4 frequencies from 1 down to near 1 / 10000."""
+    """Sines of y and of x, then cosines of both, at dim / 4 frequencies from 1 towards 1 / 10000."""
     rows = []
     for y in range(h):
         for x in range(w):
@@ -147,7 +147,7 @@ def test_the_recipe_rebuilds_the_architecture():
 @pytest.mark.parametrize(
     ("name", "changes", "told", "nearest"),
     [
-        ("vit_tinny_patch16_224", {}, "backbone.name=vit_tinny_patch16_224", "vit_"),
+        ("vit_tinny_patch16_224", {}, "backbone.name=vit_tinny_patch16_224", "vit_tiny_patch16_224"),
         ("resnet18", {"positions": "sincos"}, "backbone.positions=sincos", "backbone.positions=timm"),
         (
             "resnet18",

@@ -67,6 +67,7 @@ class ImageData(L.LightningDataModule):
         self.view = RandomView(view_size, view_scale, view_ratio, view_flip)
         self.seed = seed
         self._splits: Splits | None = None
+        self._batches_before = 0  # the interruption that this process goes on from
 
     @property
     def splits(self) -> Splits:
@@ -110,6 +111,12 @@ class ImageData(L.LightningDataModule):
             return self.cropping(batch.views, batch.seed), batch.labels
         return batch
 
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._batches_done()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._batches_before = state_dict["batches"]
+
     @property
     def _loading(self) -> dict[str, Any]:
         return {
@@ -124,7 +131,8 @@ class ImageData(L.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def _batches_done(self) -> int:
-        """Lightning counts and restores them; `processed` counts a batch only once it was trained on."""
+        """Lightning counts them, once each was trained on, but restores its count after workers have begun."""
         if self.trainer is None:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
+            return self._batches_before
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
+        return max(done, self._batches_before)

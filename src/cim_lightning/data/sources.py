@@ -24,7 +24,8 @@ class Source(Protocol):
     Labels lie in 0..len(classes) - 1; NO_LABEL (-1) stands where an image has none.
     """
 
-    classes: list[str] | None  # None: there are no labels
+    @property
+    def classes(self) -> list[str] | None: ...  # None: there are no labels
 
     def __len__(self) -> int: ...
 

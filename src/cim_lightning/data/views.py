@@ -45,6 +45,10 @@ class RandomView:
             raise SettingError(f"data.view_scale={list(scale)}: 0 < low <= high <= 1; nearest: [0.5, 1.0]")
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise SettingError(f"data.view_ratio={list(ratio)}: 0 < low <= high; nearest: [0.75, 1.3333]")
+        if not 0 <= flip <= 1:
+            raise SettingError(
+                f"data.view_flip={flip}: a probability is in 0..1; nearest: {min(max(flip, 0), 1)}"
+            )
         self.size, self.scale, self.ratio, self.flip = size, scale, ratio, flip
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -62,6 +62,12 @@ class Method(L.LightningModule, ABC):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
+    def compile_networks(self) -> None:
+        """Compiles every part in place when it first runs, so that no key of a checkpoint changes."""
+        for part in self.children():
+            if any(True for _ in part.parameters()):
+                getattr(part, "network", part).compile(dynamic=False)
+
     @property
     def images_a_step(self) -> int:
         """Images that one optimizer step sees, over devices and accumulated batches."""

@@ -1,5 +1,6 @@
 """Any timm model as a backbone: an image in, one vector and one feature map out."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -46,12 +47,8 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         if not timm.is_model(name):
-            near = (
-                timm.list_models(f"*{name}*")[:1]
-                or timm.list_models(f"{name.split('_')[0]}*")[:1]
-                or ["resnet50"]
-            )
-            raise SettingError(f"backbone.name={name}: timm has no such model; nearest: {near[0]}")
+            (near,) = difflib.get_close_matches(name, timm.list_models(), 1, cutoff=0)
+            raise SettingError(f"backbone.name={name}: timm has no such model; nearest: {near}")
         self.recipe: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
         self.model: Any = timm.create_model(**self.recipe, num_classes=0)
         self.dim = int(self.model.num_features)
@@ -111,5 +108,7 @@ def _xavier_patches(model: nn.Module) -> None:
     """A patch embedding is a linear map of flattened patches; timm draws it as a convolution."""
     projection: nn.Conv2d = model.patch_embed.proj  # pyright: ignore
     nn.init.xavier_uniform_(projection.weight.view(len(projection.weight), -1))
+    if projection.bias is not None:
+        nn.init.zeros_(projection.bias)
     if getattr(model, "cls_token", None) is not None:
         nn.init.normal_(model.cls_token, std=0.02)  # pyright: ignore

@@ -33,12 +33,13 @@ class CorrelationDecoder(nn.Module):
         super().__init__()
         if depth < 1:
             raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
-        if width % num_heads or width % 4:
-            fitting = [n for n in range(1, width + 1) if width % n == 0]
+        if num_heads < 1 or width < 4 or width % num_heads or width % 4:
+            near = max(width // 4 * 4, 4)
+            fitting = [n for n in range(1, near + 1) if near % n == 0]
             nearest = min(fitting, key=lambda n: abs(n - num_heads))
             raise SettingError(
                 f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
-                f"nearest: num_heads={nearest}, width={max(width // 4 * 4, 4)}"
+                f"nearest: num_heads={nearest}, width={near}"
             )
         self.width = width
         self.embed = nn.Linear(dim, width)

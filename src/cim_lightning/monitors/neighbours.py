@@ -3,7 +3,6 @@
 from typing import Any
 
 import lightning as L
-import torch
 
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
 from cim_lightning.evaluation.knn import knn_accuracy
@@ -46,7 +45,7 @@ class OnlineNeighbours(L.Callback):
             ):
                 vote = bank[known], train.labels[known], queries[asked], val.labels[asked]
                 metrics[name] = knn_accuracy(*vote, self.k, self.temperature)
-        pl_module.log_dict({name: torch.tensor(value) for name, value in metrics.items()}, sync_dist=True)
+        pl_module.log_dict(metrics, sync_dist=True)  # floats: Lightning puts them where devices can sum them
 
     def _due(self, trainer: L.Trainer) -> bool:
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs

@@ -1,5 +1,6 @@
 """The progress bar: loss, skill, images a second, data wait, time to go."""
 
+import logging
 import sys
 import time
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+log = logging.getLogger(__name__)
 SHOWN = {
     "train/loss": "loss",
     "train/skill": "skill",
@@ -48,7 +50,7 @@ class Progress(TQDMProgressBar):
             figures = "  ".join(
                 f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items()
             )
-            print(f"step {trainer.global_step}/{trainer.estimated_stepping_batches}  {figures}", flush=True)
+            log.info("step %d/%d  %s", trainer.global_step, trainer.estimated_stepping_batches, figures)
 
     def _left(self, trainer: L.Trainer) -> str:
         done = trainer.global_step - self.first_step

@@ -1,6 +1,7 @@
 """What a run amounts to: `metrics.json` and the table at its end."""
 
 import json
+import logging
 import platform
 import resource
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 
+log = logging.getLogger(__name__)
 LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
 TABLE = {
     "knn": "k-NN accuracy",
@@ -38,19 +40,16 @@ class Record(L.Callback):
     def __init__(self, folder: str):
         self.folder = Path(folder)
         self.initial: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
         self.seconds = 0.0
         self.images = 0
         self.since: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"initial": self.initial, "seconds": self.seconds, "images": self.images}
+        return {name: getattr(self, name) for name in ("initial", "latest", "seconds", "images")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.initial, self.seconds, self.images = (
-            state_dict["initial"],
-            state_dict["seconds"],
-            state_dict["images"],
-        )
+        vars(self).update(state_dict)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
@@ -67,12 +66,17 @@ class Record(L.Callback):
         self.seconds += now - (self.since or now)
         self.since = now
         self.images += len(batch[1]) * trainer.world_size
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # which makes Lightning validate, inside an epoch too
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.latest |= _values(trainer, "val/") | _values(trainer, "train/")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.interrupted:
             return
         metrics = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
-        metrics |= _values(trainer, "val/") | _values(trainer, "train/")
+        metrics |= self.latest
         metrics |= {
             f"constant/{name}": value for name, value in vars(getattr(pl_module, "constant", object)).items()
         }
@@ -89,9 +93,10 @@ class Record(L.Callback):
             "git_commit": _commit(),
             "python": platform.python_version(),
         } | {name: version(name) for name in LIBRARIES}
-        path = self.folder / "metrics.json"
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
-        print(table(metrics))
+        fresh = self.folder / "metrics.tmp"
+        fresh.write_text(json.dumps(metrics, indent=2) + "\n")
+        fresh.replace(self.folder / "metrics.json")  # never half a file
+        log.info("\n%s\n", table(metrics))
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -1,0 +1,161 @@
+"""`ImageData`: what its loaders give, its crops, and what a wrong setting is told."""
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.data.datamodule import ImageData
+from cim_lightning.data.sources import Splits, folder
+from cim_lightning.data.synthetic import SyntheticScenes
+from cim_lightning.data.views import Batch, WholeView
+from cim_lightning.errors import SettingError
+
+CROPPING = ExemplarCropper(2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5)
+SETTINGS = {"batch_size": 8, "num_workers": 0, "view_size": 24, "seed": 3}
+VIEW = {"view_scale": [0.5, 1.0], "view_ratio": [0.75, 1.33], "view_flip": 0.5}
+
+
+def scenes(train: int, val: int) -> Splits:
+    return Splits(SyntheticScenes(train, 32, 0), SyntheticScenes(val, 32, 1))
+
+
+def data(source=partial(scenes, 20, 11), **changes) -> ImageData:
+    return ImageData(source, CROPPING, **SETTINGS | VIEW | changes)
+
+
+def read(loader) -> tuple[torch.Tensor, torch.Tensor]:
+    batches = list(loader)
+    return torch.cat([batch.views for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+
+def complaint(caught) -> str:
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "nearest"),
+    [
+        ({"batch_size": 0}, "data.batch_size=0: ", "nearest: 1"),
+        ({"num_workers": -2}, "data.num_workers=-2: ", "nearest: 0"),
+        ({"view_size": 0}, "data.view_size=0: ", "nearest: 1"),
+        ({"roots": "x"}, "data.roots=x: ", "nearest: data.root"),
+        ({"bach_size": 4}, "data.bach_size=4: ", "nearest: data.batch_size"),
+        ({"zzz": 4}, "data.zzz=4: ", "nearest: data."),
+    ],
+)
+def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, start, nearest):
+    with pytest.raises(SettingError) as caught:
+        data(partial(folder, val_fraction=0.1, seed=0), **changes)
+    message = complaint(caught)
+    assert message.startswith(start)
+    assert nearest in message
+
+
+def test_an_unknown_setting_of_a_source_that_asks_for_nothing_is_a_setting_error_too():
+    with pytest.raises(SettingError, match="data.zzz=1: "):
+        data(lambda: scenes(20, 11), zzz=1)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused_on_setup_and_one_as_large_is_not():
+    with pytest.raises(SettingError) as caught:
+        data(batch_size=21).setup()
+    message = complaint(caught)
+    assert message.startswith("data.batch_size=21: ")
+    assert message.endswith("20 images; nearest: 20")
+    data(batch_size=20).setup()
+
+
+def test_the_source_is_called_once_with_what_it_asks_for():
+    calls = []
+
+    def source(root: str, download: bool) -> Splits:
+        calls.append((root, download))
+        return scenes(20, 11)
+
+    images = data(source, root="somewhere", download=False)
+    assert not calls
+    images.setup()
+    assert images.splits is images.splits
+    assert calls == [("somewhere", False)]
+
+
+def test_the_train_loader_goes_through_epochs_without_end_and_two_agree():
+    one, other = ([b.views for b in islice(data().train_dataloader(), 5)] for _ in range(2))
+    assert all(map(torch.equal, one, other))
+    assert not torch.equal(one[0], one[2])  # the first batches of two epochs: an epoch has two
+    assert len(data().train_dataloader()) == 2
+
+
+def test_it_goes_on_from_the_batches_that_were_done():
+    straight = [batch.seed for batch in islice(data().train_dataloader(), 7)]
+    resumed = data()
+    resumed.load_state_dict({"batches": 4})
+    assert resumed.state_dict() == {"batches": 4}
+    assert [batch.seed for batch in islice(resumed.train_dataloader(), 3)] == straight[4:]
+
+
+def test_workers_change_nothing():
+    alone, helped = (read(data(num_workers=workers).val_dataloader()) for workers in (0, 1))
+    assert all(map(torch.equal, alone, helped))
+
+
+def test_the_val_loader_gives_every_image_in_order_and_the_same_views_every_time():
+    images = data()
+    views, labels = read(images.val_dataloader())
+    assert labels.tolist() == [i % 10 for i in range(11)]
+    assert torch.equal(views, read(images.val_dataloader())[0])
+    assert [batch.seed for batch in images.val_dataloader()] == [b.seed for b in data().val_dataloader()]
+
+
+@pytest.mark.parametrize(("split", "limit", "count"), [("train", 7, 7), ("train", 99, 20), ("val", 99, 11)])
+def test_whole_views_are_at_most_limit_images_always_the_same(split, limit, count):
+    images = data()
+    views, labels = read(images.whole_dataloader(split, limit))
+    assert views.shape == (count, 3, 24, 24)
+    again = read(data().whole_dataloader(split, limit))
+    assert torch.equal(views, again[0])
+    assert torch.equal(labels, again[1])
+
+
+def test_whole_views_are_a_random_subset_of_whole_images():
+    images = data()
+    views, labels = read(images.whole_dataloader("train", 7))
+    train = images.splits.train
+    every = [torch.tensor(list(WholeView(24)(train[i][0], None).tobytes())) for i in range(20)]
+    chosen = [
+        next(i for i, pixels in enumerate(every) if torch.equal(pixels.view(24, 24, 3), v.permute(1, 2, 0)))
+        for v in views
+    ]
+    assert len(set(chosen)) == 7
+    assert chosen != list(range(7))
+    assert [train[i][1] for i in chosen] == labels.tolist()
+    assert not torch.equal(views, read(data(seed=4).whole_dataloader("train", 7))[0])
+
+
+def test_a_batch_becomes_crops_after_the_transfer_the_same_for_the_same_batch():
+    images = data()
+    batch = next(iter(images.val_dataloader()))
+    crops, labels = images.on_after_batch_transfer(batch, 0)
+    again, _ = images.on_after_batch_transfer(batch, 0)
+    other, _ = images.on_after_batch_transfer(batch._replace(seed=batch.seed + 1), 0)
+    assert labels is batch.labels
+    assert crops.context.shape == (8, 3, 24, 24)
+    assert torch.equal(crops.exemplars, again.exemplars)
+    assert torch.equal(crops.maps, again.maps)
+    assert not torch.equal(crops.maps, other.maps)
+    assert images.on_after_batch_transfer([1, 2], 0) == [1, 2]  # not ours
+
+
+def test_labels_are_minus_one_without_labels(photos: Path):
+    images = data(partial(folder, val_fraction=0.5, seed=0), root=str(photos / "train" / "a"))
+    for loader in (images.val_dataloader(), images.whole_dataloader("train", 5)):
+        assert set(read(loader)[1].tolist()) == {-1}
+    batch = next(iter(images.train_dataloader()))
+    assert isinstance(batch, Batch)
+    assert batch.labels.tolist() == [-1] * 8

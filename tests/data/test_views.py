@@ -1,0 +1,169 @@
+"""Views: a function of (seed, epoch, index) alone, cut as Pillow cuts by hand, and whole around bad images."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cim_lightning.data.views import MOST_BAD, RandomView, Views, WholeView, collate
+from cim_lightning.errors import BadImageError, SettingError
+
+SCALE, RATIO = (0.2, 0.9), (3 / 4, 4 / 3)
+
+
+class Noise:
+    """Images of noise, each labelled with its own number; some cannot be decoded."""
+
+    classes = None
+
+    def __init__(self, count: int, *bad: int):
+        self.count, self.bad = count, bad
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        if index in self.bad:
+            raise BadImageError(f"'{index}.png': broken")
+        return Image.fromarray(np.random.default_rng(index).integers(0, 256, (29, 37, 3), np.uint8)), index
+
+
+def random_views(*bad: int, seed: int = 5) -> Views:
+    return Views(Noise(7, *bad), RandomView(16, SCALE, RATIO, 0.5), seed)
+
+
+def coordinates(width: int, height: int) -> Image.Image:
+    """Each pixel says where it is: red is its x, green its y."""
+    y, x = np.indices((height, width))
+    return Image.fromarray(np.stack((x, y, 0 * x), axis=-1).astype(np.uint8))
+
+
+def same(one, other) -> bool:
+    return torch.equal(one[0], other[0]) and one[1:] == other[1:]
+
+
+def test_a_view_is_a_function_of_seed_epoch_and_index_whoever_asks_and_when():
+    first, second = random_views(), random_views()
+    for key in [(0, 4), (9, 0)]:
+        second[3, 3]
+        assert same(first[key], second[key])
+    assert first[0, 4][0].shape == (3, 16, 16)
+    assert first[0, 4][0].dtype == torch.uint8
+
+
+def test_a_view_differs_across_epochs_indices_and_seeds_and_so_does_its_seed():
+    samples = [random_views()[0, 4], random_views()[1, 4], random_views()[0, 5], random_views(seed=6)[0, 4]]
+    assert len({pixels.numpy().tobytes() for pixels, _, _ in samples}) == 4
+    assert len({seed for _, _, seed in samples}) == 4
+
+
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    scale=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
+    seed=st.integers(0, 1000),
+)
+def test_crops_lie_inside_with_area_and_ratio_in_limits_or_are_the_largest_of_the_nearest_ratio(
+    width, height, scale, ratio, seed
+):
+    crop = RandomView(8, scale, ratio, 0).sample(width, height, np.random.default_rng(seed))
+    left, top, right, bottom = crop
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    wide, high = right - left, bottom - top
+    assert ratio[0] * 0.9999 <= wide / high <= ratio[1] * 1.0001
+    if not scale[0] * 0.9999 <= wide * high / (width * height) <= scale[1] * 1.0001:
+        assert wide == pytest.approx(width) or high == pytest.approx(height)
+        assert (left + right, top + bottom) == pytest.approx((width, height))
+
+
+def test_areas_and_ratios_fill_their_limits():
+    rng = np.random.default_rng(0)
+    boxes = np.array([RandomView(8, SCALE, RATIO, 0).sample(300, 300, rng) for _ in range(2000)])
+    wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+    area, ratio = wide * high / 300**2, np.log(wide / high)
+    assert (area.min(), area.max()) == pytest.approx((0.2, 0.9), abs=0.01)
+    assert (ratio.min(), ratio.max()) == pytest.approx((-np.log(4 / 3), np.log(4 / 3)), abs=0.01)
+    assert ratio.mean() == pytest.approx(0, abs=0.02)  # uniform in the logarithm: no side is favoured
+    assert boxes[:, 0].min() < 5
+    assert boxes[:, 2].max() > 295
+
+
+def test_a_long_image_that_no_draw_fits_gives_its_middle():
+    crop = RandomView(8, (1, 1), (1, 1), 0).sample(90, 30, np.random.default_rng(0))
+    assert crop == (30, 0, 60, 30)
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_a_view_is_pillows_resize_of_the_sampled_box_mirrored_when_it_flips(flip):
+    image, view = coordinates(200, 150), RandomView(24, SCALE, RATIO, flip)
+    box = view.sample(200, 150, np.random.default_rng(3))
+    by_hand = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC, box=box))
+    seen = np.asarray(view(image, np.random.default_rng(3)))
+    np.testing.assert_array_equal(seen, by_hand[:, ::-1] if flip else by_hand)
+    left, top, right, bottom = box
+    across = left + (np.arange(24) + 0.5) * (right - left) / 24 - 0.5  # where each column came from
+    down = top + (np.arange(24) + 0.5) * (bottom - top) / 24 - 0.5
+    inner = slice(3, -3)
+    assert np.abs(by_hand[8, inner, 0] - across[inner]).max() < 1
+    assert np.abs(by_hand[inner, 8, 1] - down[inner]).max() < 1
+
+
+def test_half_of_the_views_flip():
+    image, view, rng = coordinates(20, 20), RandomView(8, (1, 1), (1, 1), 0.5), np.random.default_rng(0)
+    flips = [np.asarray(view(image, rng))[0, 0, 0] > 10 for _ in range(400)]
+    assert 150 < sum(flips) < 250
+
+
+@pytest.mark.parametrize(("width", "height", "x", "y"), [(90, 30, 30, 0), (30, 90, 0, 30)])
+def test_a_whole_view_is_the_centred_square(width, height, x, y):
+    seen = np.asarray(WholeView(30)(coordinates(width, height), np.random.default_rng(0)))
+    np.testing.assert_array_equal(seen[0, :, 0], np.arange(30) + x)
+    np.testing.assert_array_equal(seen[:, 0, 1], np.arange(30) + y)
+
+
+def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
+    views = random_views(3, 4, 6)
+    assert [views[epoch, 3][1] for epoch in range(3)] == [5, 5, 5]
+    assert views[0, 6][1] == 0  # after the last comes the first
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"skipped an image: '{i}.png': broken" for i in (3, 4, 6)]
+
+
+def test_a_data_set_of_bad_images_is_a_setting_error_and_one_good_image_in_reach_is_none():
+    view = RandomView(8, SCALE, RATIO, 0)
+    with pytest.raises(SettingError, match=r"^data: 100 images in a row cannot be decoded.*$"):
+        Views(Noise(MOST_BAD + 1, *range(MOST_BAD)), view, 0)[0, 0]
+    assert Views(Noise(MOST_BAD, *range(MOST_BAD - 1)), view, 0)[0, 0][1] == MOST_BAD - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, r"data\.view_size=0: .*nearest: 1"),
+        ({"scale": (0.0, 1.0)}, r"data\.view_scale=\[0\.0, 1\.0\]: .*nearest: "),
+        ({"scale": (0.9, 0.2)}, r"data\.view_scale=\[0\.9, 0\.2\]: .*nearest: "),
+        ({"scale": (0.5, 1.5)}, r"data\.view_scale=\[0\.5, 1\.5\]: .*nearest: "),
+        ({"scale": (0.5,)}, r"data\.view_scale=\[0\.5\]: .*nearest: "),
+        ({"ratio": (0, 1)}, r"data\.view_ratio=\[0, 1\]: .*nearest: "),
+        ({"ratio": (2, 1)}, r"data\.view_ratio=\[2, 1\]: .*nearest: "),
+        ({"flip": 1.5}, r"data\.view_flip=1\.5: .*nearest: 1"),
+        ({"flip": -1}, r"data\.view_flip=-1: .*nearest: 0"),
+    ],
+)
+def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, message):
+    with pytest.raises(SettingError, match=message) as caught:
+        RandomView(**{"size": 8, "scale": SCALE, "ratio": RATIO, "flip": 0.5} | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_stacks_its_views_and_takes_its_first_images_seed():
+    views = random_views()
+    samples = [views[2, 1], views[2, 0]]
+    batch = collate(samples)
+    assert torch.equal(batch.views[1], samples[1][0])
+    assert batch.labels.tolist() == [1, 0]
+    assert batch.seed == samples[0][2]

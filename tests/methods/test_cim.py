@@ -1,0 +1,311 @@
+"""CIM: what its numbers mean, where its gradients go, and when its target moves."""
+
+import copy
+import functools
+import math
+import re
+from unittest import mock
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from cim_lightning.cropping.constant import ConstantMap, estimate_constant_map
+from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.errors import SettingError
+from cim_lightning.methods.cim import CIM, agreement
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.contrast import ContrastiveHead
+from cim_lightning.models.decoder import CorrelationDecoder
+from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
+from cim_lightning.optim import AdamWCosine
+
+VIT = {"patch_size": 8, "img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
+TARGETS = {"ema": functools.partial(EmaTarget, tied=[]), "shared": SharedTarget, "separate": SeparateTarget}
+CROPPING = ExemplarCropper(
+    num_exemplars=2,
+    scale=[0.05, 0.48],
+    ratio=[1 / 3, 3.0],
+    rotation=45.0,
+    context_size=32,
+    exemplar_size=16,
+    flip=0.5,
+)
+CONTRAST = functools.partial(ContrastiveHead, hidden=8, out=4, temperature=0.2)
+HALVES = ConstantMap(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
+FROZEN = {
+    "backbone.model.pos_embed",
+    "backbone.model.patch_embed.proj.weight",
+    "backbone.model.patch_embed.proj.bias",
+}
+
+
+def cim(**changes) -> CIM:
+    torch.manual_seed(0)
+    settings = {
+        "backbone": Backbone("vit_tiny_patch16_224", VIT, 3, "sincos", True, "xavier"),
+        "decoder": functools.partial(CorrelationDecoder, width=8, depth=1, num_heads=2, mlp_ratio=2.0),
+        "target": TARGETS["ema"],
+        "optim": AdamWCosine(base_lr=0.1, weight_decay=0.05, betas=[0.9, 0.95], warmup=0.0),
+        "constant": HALVES,
+        "online_reads": "exemplars",
+        "momentum": 0.9,
+        "reduction": "sum",
+        "contrast": None,
+        "contrast_weight": 0.0,
+    }
+    return CIM(**settings | changes)
+
+
+def crops(b: int = 3, seed: int = 0, cropping: ExemplarCropper = CROPPING) -> Crops:
+    generator = torch.Generator().manual_seed(seed)
+    return cropping(torch.randint(0, 256, (b, 3, 40, 40), dtype=torch.uint8, generator=generator), seed)
+
+
+class Says(torch.nn.Module):
+    """A decoder that gives one answer to everything."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, context, exemplars, size) -> torch.Tensor:
+        return self.logits
+
+
+def saying(logits: torch.Tensor, **changes) -> CIM:
+    return cim(decoder=lambda dim: Says(logits), **changes)
+
+
+# --- gradients ---
+
+
+@pytest.mark.parametrize("contrast", [None, CONTRAST], ids=["alone", "contrast"])
+@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, online_reads, contrast):
+    method = cim(target=TARGETS[target], online_reads=online_reads, contrast=contrast, contrast_weight=1.0)
+    method.measure(crops())["loss"].backward()
+    without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.any()}
+    frozen = FROZEN | {
+        f"target.network.{name.removeprefix('backbone.')}" for name in FROZEN if target == "separate"
+    }
+    if target == "ema":
+        frozen |= {name for name, _ in method.named_parameters() if "target." in name}
+    assert without == frozen
+    assert {name for name, p in method.named_parameters() if not p.requires_grad} == frozen
+
+
+@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
+def test_each_network_reads_its_side(online_reads):
+    method, batch = cim(online_reads=online_reads), crops()
+    with (
+        mock.patch.object(method.backbone, "forward", wraps=method.backbone.forward) as online,
+        mock.patch.object(method.target.network, "forward", wraps=method.target.network.forward) as target,
+    ):
+        method(batch)
+    sides = {"exemplars": batch.exemplars.flatten(0, 1), "context": batch.context}
+    assert torch.equal(online.call_args.args[0], sides.pop(online_reads))
+    assert torch.equal(target.call_args.args[0], *sides.values())
+    assert online.call_count == target.call_count == 1  # all exemplars in one batch
+
+
+def test_both_directions_agree_while_the_networks_are_equal():
+    batch = crops()
+    torch.testing.assert_close(cim(online_reads="exemplars")(batch), cim(online_reads="context")(batch))
+
+
+def test_logits_belong_to_their_own_image_and_exemplar():
+    method, batch = cim(), crops()
+    whole = method(batch)
+    for i in range(3):
+        for j in range(2):
+            alone = Crops(
+                batch.context[i : i + 1],
+                batch.exemplars[i : i + 1, j : j + 1],
+                batch.maps[i : i + 1, j : j + 1],
+                batch.boxes[i : i + 1],
+            )
+            torch.testing.assert_close(method(alone)[0, 0], whole[i, j], atol=1e-5, rtol=1e-5)
+
+
+# --- numbers ---
+
+
+def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
+    batch = crops()
+    logits = torch.randn(3, 2, 32, 32)
+    pixel = -torch.where(batch.maps, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).log()
+    summed, mean = (saying(logits, reduction=reduction).measure(batch) for reduction in ("sum", "mean"))
+    torch.testing.assert_close(summed["loss"], pixel[:, 0].mean() + pixel[:, 1].mean())
+    torch.testing.assert_close(mean["loss"], pixel.mean())
+    torch.testing.assert_close(summed["skill"], 1 - pixel.mean() / 0.5)
+    assert torch.equal(summed["skill"], mean["skill"])
+
+
+def test_the_constant_maps_values_stand_beside_the_methods():
+    measured = cim().measure(crops())
+    assert measured["iou_constant"] == 0.25
+    assert measured["pointing_constant"] == 0.125
+    assert all(value.ndim == 0 for value in measured.values())
+
+
+def test_the_constant_map_has_skill_0_and_the_true_one_1():
+    maps = CROPPING.boxes.sample(1000, 2, (32, 32), torch.Generator().manual_seed(5)).cover(32, 32)
+    constant, batch = estimate_constant_map(CROPPING), crops(1000)
+    batch = batch._replace(maps=maps)
+    share = maps.float().mean(dim=(0, 1))
+    logit = torch.logit(share, eps=1e-4).expand(1000, 2, 32, 32)
+
+    def measured(logits):
+        method = saying(logits, constant=constant)
+        with mock.patch.object(method, "_encode", return_value=(None, None)):
+            return method.measure(batch)
+
+    assert measured(logit)["skill"].item() == pytest.approx(0, abs=0.02)
+    assert measured(logit)["iou"].item() == pytest.approx(constant.iou, abs=0.02)
+    assert measured(logit)["pointing"].item() == pytest.approx(constant.pointing, abs=0.03)
+    perfect = measured(40 * maps.float() - 20)
+    assert perfect["skill"].item() == pytest.approx(1, abs=1e-5)
+    assert perfect["iou"] == perfect["pointing"] == 1
+
+
+def test_agreement_of_hand_literals():
+    maps = torch.tensor([[[[1, 1], [0, 0]], [[0, 0], [0, 1]]]], dtype=torch.bool)
+    logits = torch.tensor([[[[3.0, -1], [2, 0]], [[1, 5], [-1, 2]]]])
+    # first: 3 and 2 predicted, the top row true: 1 of 3, and 3 lies in it; second: 1 of 3, and 5 does not
+    agreed = agreement(logits, maps)
+    assert agreed["iou"].item() == pytest.approx(1 / 3)
+    assert agreed["pointing"].item() == 0.5
+
+
+def test_agreement_of_nothing_with_nothing_is_0():
+    agreed = agreement(-torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.bool))
+    assert agreed == {"iou": 0, "pointing": 0}
+
+
+def test_the_contrastive_term_is_added_with_its_weight():
+    batch = crops()
+    without = cim().measure(batch)["loss"]
+    method = cim(contrast=CONTRAST, contrast_weight=0.5)
+    measured = method.measure(batch)
+    torch.testing.assert_close(measured["loss"], without + 0.5 * measured["contrast"])
+    online = method.backbone(batch.exemplars.flatten(0, 1)).pooled
+    keys = method.contrast_target.network(method.target.network(batch.context).pooled)
+    torch.testing.assert_close(measured["contrast"], method.contrast(online, keys))
+
+
+# --- the target ---
+
+
+@pytest.mark.parametrize(
+    ("progress", "momentum"), [(0, 0.9), (0.25, 1 - 0.1 * 0.85355339), (0.5, 0.95), (1, 1.0)]
+)
+def test_momentum_rises_to_1_by_a_cosine(progress, momentum):
+    method = cim(contrast=CONTRAST)
+    method.log = mock.Mock()
+    follow, of_head = mock.Mock(), mock.Mock()
+    method.target.follow, method.contrast_target.follow = follow, of_head
+    method.after_step(progress)
+    for called, network in ((follow, method.backbone), (of_head, method.contrast.projector)):
+        (online, given), _ = called.call_args
+        assert online is network
+        assert given == pytest.approx(momentum)
+    method.log.assert_called_once_with("train/momentum", follow.call_args.args[1])
+
+
+class TinyCrops(L.LightningDataModule):
+    """Sixteen images of noise; a batch is its seed until it is cropped after the transfer."""
+
+    batch_size = 2
+
+    def train_dataloader(self):
+        return DataLoader(range(8), batch_size=None)
+
+    def val_dataloader(self):
+        return DataLoader([99], batch_size=None)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return crops(2, batch), torch.zeros(2)
+
+
+class Watch(L.Callback):
+    """Notes the online weights after each optimizer step, and the target after each batch."""
+
+    def __init__(self):
+        self.progress, self.online, self.target = [], [], []
+
+    def on_fit_start(self, trainer, method):
+        self.start = copy.deepcopy(method.backbone.state_dict())
+        self.after_step = method.after_step
+        method.after_step = functools.partial(self.note, method)
+
+    def note(self, method, progress):
+        self.progress.append(progress)
+        self.online.append(copy.deepcopy(method.backbone.state_dict()))
+        self.after_step(progress)
+
+    def on_train_batch_end(self, trainer, method, *_):
+        self.target.append(copy.deepcopy(method.target.network.state_dict()))
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:.*does not have many workers")
+def test_the_target_moves_once_an_optimizer_step_under_accumulation(tmp_path):
+    watch, method = Watch(), cim(momentum=0.6)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(method, datamodule=TinyCrops())
+    assert trainer.global_step == 4
+    assert watch.progress == [0.25, 0.5, 0.75, 1]
+    name = "model.blocks.1.mlp.fc1.weight"
+    expected, seen = watch.start[name], []
+    for progress, online in zip(watch.progress, watch.online, strict=True):
+        momentum = 1 - 0.4 * (1 + math.cos(math.pi * progress)) / 2
+        expected = momentum * expected + (1 - momentum) * online[name]
+        seen.append(expected)
+    moved = [state[name] for state in watch.target]
+    assert torch.equal(moved[0], watch.start[name])  # half a step moves nothing
+    for step, batch in enumerate((1, 3, 5, 7)):
+        torch.testing.assert_close(moved[batch], seen[step], atol=1e-6, rtol=1e-6)
+        assert batch == 7 or torch.equal(moved[batch], moved[batch + 1])
+    assert (seen[0] - watch.start[name]).abs().max() > 1e-5
+    assert method.images_a_step == 4  # 2 images x 2 batches x 1 device
+
+
+def test_training_learns_the_maps_of_one_batch():
+    method, batch = cim(reduction="mean"), crops()
+    optimizer, _ = AdamWCosine(1e-2, 0.0, [0.9, 0.95], 0.0)(method, 256, 60)
+    losses = []
+    for _ in range(60):
+        loss = method.measure(batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    chance = F.binary_cross_entropy(batch.maps.float().mean().expand(1), batch.maps.float().mean().expand(1))
+    assert losses[-1] < 0.7 * chance < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told", "nearest"),
+    [
+        ({"online_reads": "views"}, "method.online_reads=views", "exemplars"),
+        ({"reduction": "max"}, "method.reduction=max", "sum"),
+        ({"momentum": 1.5}, "method.momentum=1.5", "1"),
+        ({"momentum": -0.5}, "method.momentum=-0.5", "0"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):
+    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}$"):
+        cim(**mistake)

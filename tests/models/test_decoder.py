@@ -1,0 +1,245 @@
+"""Fast decoders against slow transcriptions: loops over images, exemplars and heads, all spelt out."""
+
+import copy
+import math
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Features
+from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
+
+B, K, DIM, WIDTH, HEADS = 3, 2, 7, 20, 5
+CONTEXT, EXEMPLAR, SIZE = (3, 5), (2, 3), (11, 13)
+
+
+def features(n: int, grid: tuple[int, int], seed: int) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    return Features(torch.randn(n, DIM, generator=generator), torch.randn(n, DIM, *grid, generator=generator))
+
+
+def made(decoder: torch.nn.Module) -> torch.nn.Module:
+    """With every parameter drawn at random, so that biases and norms count."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in decoder.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return decoder
+
+
+def cross_attention(depth: int) -> CorrelationDecoder:
+    return made(CorrelationDecoder(DIM, WIDTH, depth, HEADS, mlp_ratio=3.0))
+
+
+def maps() -> torch.Tensor:
+    return torch.rand(B, K, *SIZE, generator=torch.Generator().manual_seed(9)) < 0.3
+
+
+# --- slow transcriptions ---
+
+
+def norm(tokens: torch.Tensor, layer) -> torch.Tensor:
+    centred = tokens - tokens.mean(dim=-1, keepdim=True)
+    scaled = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
+    return scaled * layer.weight + layer.bias
+
+
+def linear(tokens: torch.Tensor, layer) -> torch.Tensor:
+    return tokens @ layer.weight.T + layer.bias
+
+
+def mlp(tokens: torch.Tensor, layer) -> torch.Tensor:
+    hidden = linear(tokens, layer.fc1)
+    return linear(hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2))), layer.fc2)
+
+
+def tokens_of(grid: torch.Tensor) -> torch.Tensor:
+    _, h, w = grid.shape
+    return torch.stack([grid[:, y, x] for y in range(h) for x in range(w)])
+
+
+def positions(h: int, w: int) -> torch.Tensor:
+    rows = []
+    for y in range(h):
+        for x in range(w):
+            angles = [place * 10000 ** (-4 * i / WIDTH) for place in (y, x) for i in range(WIDTH // 4)]
+            rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    return torch.tensor(rows)
+
+
+def upsample(grid: torch.Tensor) -> torch.Tensor:
+    """Bilinear, corners on corners, pixel by pixel."""
+    h, w = grid.shape
+    rows = []
+    for i in range(SIZE[0]):
+        for j in range(SIZE[1]):
+            y, x = i * (h - 1) / (SIZE[0] - 1), j * (w - 1) / (SIZE[1] - 1)
+            top, left = min(int(y), h - 2), min(int(x), w - 2)
+            down, right = y - top, x - left
+            rows.append(
+                (1 - down) * ((1 - right) * grid[top, left] + right * grid[top, left + 1])
+                + down * ((1 - right) * grid[top + 1, left] + right * grid[top + 1, left + 1])
+            )
+    return torch.stack(rows).reshape(SIZE)
+
+
+def two_logits(tokens: torch.Tensor, layer) -> torch.Tensor:
+    """Both classes' logits, each upsampled for itself."""
+    logits = linear(tokens, layer).unflatten(0, CONTEXT)
+    return torch.stack([upsample(logits[..., label]) for label in (0, 1)])
+
+
+def attend(queries: torch.Tensor, keys: torch.Tensor, block) -> torch.Tensor:
+    query = linear(norm(queries, block.norm1), block.query)
+    both = linear(norm(keys, block.norm1), block.key_value)
+    key, value = both[:, :WIDTH], both[:, WIDTH:]
+    per_head = WIDTH // HEADS
+    mixed = []
+    for head in range(HEADS):
+        part = slice(head * per_head, (head + 1) * per_head)
+        scores = torch.exp(query[:, part] @ key[:, part].T / math.sqrt(per_head))
+        mixed.append(scores / scores.sum(dim=-1, keepdim=True) @ value[:, part])
+    queries = queries + linear(torch.cat(mixed, dim=-1), block.out)
+    return queries + mlp(norm(queries, block.norm2), block.mlp)
+
+
+def slow_cross_attention(decoder, context: Features, exemplars: Features) -> list[torch.Tensor]:
+    answers = []
+    for i in range(B):
+        for j in range(K):
+            queries = linear(tokens_of(context.grid[i]), decoder.embed) + positions(*CONTEXT)
+            of_exemplar = exemplars.pooled[None, i * K + j], tokens_of(exemplars.grid[i * K + j])
+            keys = linear(torch.cat(of_exemplar), decoder.embed)
+            for block in decoder.blocks:
+                queries = attend(queries, keys, block)
+            answers.append(two_logits(norm(queries, decoder.norm), decoder.head))
+    return answers
+
+
+def slow_convolution(decoder, context: Features, exemplars: Features) -> list[torch.Tensor]:
+    answers = []
+    (h, w), (kernel_h, kernel_w) = CONTEXT, EXEMPLAR
+    for i in range(B):
+        for j in range(K):
+            seen = norm(linear(tokens_of(context.grid[i]), decoder.embed), decoder.norm).unflatten(0, CONTEXT)
+            kernel = norm(linear(tokens_of(exemplars.grid[i * K + j]), decoder.embed), decoder.norm)
+            kernel = kernel.unflatten(0, EXEMPLAR)
+            correlation = []
+            for y in range(h):
+                for x in range(w):
+                    total = torch.zeros(WIDTH)
+                    for dy in range(kernel_h):
+                        for dx in range(kernel_w):
+                            row, column = y + dy - (kernel_h - 1) // 2, x + dx - (kernel_w - 1) // 2
+                            if 0 <= row < h and 0 <= column < w:
+                                total = total + seen[row, column] * kernel[dy, dx]
+                    correlation.append(total / (kernel_h * kernel_w))
+            tokens = torch.stack(correlation)
+            for layer, block in decoder.blocks:
+                tokens = tokens + mlp(norm(tokens, layer), block)
+            answers.append(two_logits(norm(tokens, decoder.head[0]), decoder.head[1]))
+    return answers
+
+
+def slow_loss(answers: list[torch.Tensor]) -> torch.Tensor:
+    """Softmax cross-entropy of two logits a pixel; mean over pixels and images, sum over exemplars."""
+    total = torch.zeros(())
+    for logits, true in zip(answers, maps().flatten(0, 1), strict=True):
+        shares = torch.exp(logits) / torch.exp(logits).sum(dim=0)
+        total = total - torch.where(true, shares[1], shares[0]).log().mean()
+    return total / B
+
+
+# --- the fast ones ---
+
+DECODERS = {
+    "cross_attention": (cross_attention, slow_cross_attention),
+    "convolution": (
+        lambda depth: made(ConvolutionDecoder(DIM, WIDTH, depth, mlp_ratio=3.0)),
+        slow_convolution,
+    ),
+}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("name", DECODERS)
+def test_logits_loss_and_gradients_are_the_slow_transcriptions(name, depth):
+    make, slow = DECODERS[name]
+    fast = make(depth)
+    twin = copy.deepcopy(fast)
+    context, exemplars = features(B, CONTEXT, 1), features(B * K, EXEMPLAR, 2)
+    for part in (*context, *exemplars):
+        part.requires_grad_()
+    logits = fast(context, exemplars, SIZE)
+    loss = F.binary_cross_entropy_with_logits(logits, maps().float()) * K
+    answers = slow(twin, context, exemplars)
+    expected = torch.stack([both[1] - both[0] for both in answers]).unflatten(0, (B, K))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss, slow_loss(answers), atol=1e-5, rtol=0)
+
+    parts = [context.grid, exemplars.grid] + ([exemplars.pooled] if name == "cross_attention" else [])
+    found = torch.autograd.grad(loss, [*fast.parameters(), *parts])
+    wanted = torch.autograd.grad(slow_loss(answers), [*twin.parameters(), *parts])
+    names = [label for label, _ in fast.named_parameters()] + ["context", "exemplars", "pooled"][: len(parts)]
+    for label, one, other in zip(names, found, wanted, strict=True):
+        torch.testing.assert_close(
+            one, other, atol=1e-5, rtol=1e-5, msg=lambda text, at=label: f"{at}: {text}"
+        )
+        assert other.abs().max() > 1e-6, label
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_images_logits_do_not_depend_on_the_others(name):
+    decoder = DECODERS[name][0](2)
+    context, exemplars = features(B, CONTEXT, 1), features(B * K, EXEMPLAR, 2)
+    whole = decoder(context, exemplars, SIZE)
+    others = features(B, CONTEXT, 3), features(B * K, EXEMPLAR, 4)
+    for i in range(B):
+        mixed = []
+        for (mine, theirs), of_mine in zip(
+            ((context, others[0]), (exemplars, others[1])),
+            (slice(i, i + 1), slice(i * K, i * K + K)),
+            strict=True,
+        ):
+            parts = [part.clone() for part in theirs]
+            for part, kept in zip(parts, mine, strict=True):
+                part[of_mine] = kept[of_mine]
+            mixed.append(Features(*parts))
+        logits = decoder(*mixed, SIZE)
+        torch.testing.assert_close(logits[i], whole[i], atol=1e-6, rtol=1e-6)
+        assert (logits - whole).abs().amax(dim=(1, 2, 3)).gt(1e-3).sum() == B - 1
+
+
+def test_an_exemplars_logits_do_not_depend_on_its_neighbours():
+    decoder = cross_attention(2)
+    context, exemplars = features(1, CONTEXT, 1), features(3, EXEMPLAR, 2)
+    whole = decoder(context, exemplars, SIZE)
+    swapped = decoder(context, Features(*(part[[2, 1, 0]] for part in exemplars)), SIZE)
+    torch.testing.assert_close(swapped, whole[:, [2, 1, 0]], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "nearest"),
+    [
+        ({"depth": 0}, "decoder.depth=0", "1"),
+        ({"num_heads": 6}, "decoder.num_heads=6: must divide decoder.width=20", "num_heads=5, width=20"),
+        ({"num_heads": 0}, "decoder.num_heads=0", "num_heads=1, width=20"),
+        ({"width": 30}, "decoder.num_heads=5: must divide decoder.width=30", "num_heads=4, width=28"),
+        ({"width": 0}, "decoder.num_heads=5: must divide decoder.width=0", "num_heads=4, width=4"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_setting_value_and_a_nearest_that_works(changes, told, nearest):
+    right = {"dim": DIM, "width": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 3.0}
+    with pytest.raises(SettingError, match=f"^{re.escape(told)}[^\n]*nearest: {nearest}$"):
+        CorrelationDecoder(**right | changes)
+    if "=" in nearest:
+        CorrelationDecoder(
+            **right | {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", nearest)}
+        )
+
+
+def test_a_convolution_decoder_without_depth_is_refused():
+    with pytest.raises(SettingError, match=r"^decoder\.depth=0: [^\n]*nearest: 1$"):
+        ConvolutionDecoder(DIM, WIDTH, 0, 3.0)

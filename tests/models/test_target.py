@@ -1,0 +1,159 @@
+"""Targets: the EMA's closed form, what follows at once, what never moves, and where gradients go."""
+
+import copy
+
+import pytest
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
+
+
+class Net(nn.Module):
+    """Something of everything that a target treats on its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.randn(3))
+        self.linear = nn.Linear(3, 5)
+        self.norm = nn.BatchNorm1d(5)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.norm(self.linear(inputs + self.cls_token)))
+
+
+def shift(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Moves every parameter, as an optimizer would, and tells where to."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return copy.deepcopy(dict(network.named_parameters()))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9, 1.0])
+def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    start = copy.deepcopy(dict(online.named_parameters()))
+    walk = []
+    for steps in (1, 2, 3):
+        walk.append(shift(online))
+        target.follow(online, momentum)
+        for name, copied in target.network.named_parameters():
+            expected = momentum**steps * start[name]
+            for age, then in enumerate(reversed(walk)):
+                expected = expected + (1 - momentum) * momentum**age * then[name]
+            torch.testing.assert_close(copied, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_parameters_that_stand_still_do_so_in_the_copy_to_the_bit():
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    for momentum in (0.1, 0.5, 0.99):
+        target.follow(online, momentum)
+    for name, copied in target.network.named_parameters():
+        assert torch.equal(copied, online.get_parameter(name))
+
+
+def test_tied_parameters_are_copied_at_once_and_only_those():
+    online = nn.Sequential(Net())  # tied by its last name, wherever it sits
+    target = EmaTarget(online, tied=["cls_token"])
+    shift(online)
+    target.follow(online, 0.99)
+    assert torch.equal(target.network[0].cls_token, online[0].cls_token)
+    assert not torch.equal(target.network[0].linear.weight, online[0].linear.weight)
+
+
+def test_the_copy_is_one_and_takes_no_gradient():
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    before = target.network.linear.weight.clone()
+    shift(online)
+    assert torch.equal(before, target.network.linear.weight)
+    assert not any(parameter.requires_grad for parameter in target.parameters())
+    assert all(parameter.requires_grad for parameter in online.parameters())
+    inputs = torch.randn(4, 3, requires_grad=True)
+    assert not target(online, inputs).requires_grad
+
+
+def test_the_target_reads_the_copy_not_the_online_network():
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    inputs = torch.randn(4, 3)
+    before = target(online, inputs)
+    shift(online)
+    torch.testing.assert_close(target(online, inputs), before)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_dropout_is_off_in_the_copy_in_both_modes(mode):
+    target = EmaTarget(Net(), tied=[]).train(mode)
+    assert not target.network.dropout.training
+    assert target.network(torch.randn(50, 3)).count_nonzero() == 250
+
+
+def test_stochastic_depth_is_off_in_the_copy():
+    online = Block(8, 2, drop_path=0.5)
+    target = EmaTarget(online, tied=[])
+    inputs = torch.randn(8, 5, 8)
+    expected = online.eval()(inputs)
+    online.train()
+    assert torch.equal(target(online, inputs), expected)
+
+
+def test_batch_norm_uses_the_batch_before_it_and_keeps_its_own_statistics():
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    nn.ModuleList([online, target]).train()  # as Lightning does
+    contexts = torch.randn(64, 3) * 3 + 7
+    seen = target(online, contexts)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen.std(dim=0, correction=0), torch.ones(5), atol=1e-3, rtol=0)
+    before_norm = target.network.linear(contexts + target.network.cls_token)
+    torch.testing.assert_close(target.network.norm.running_mean, 0.1 * before_norm.mean(dim=0))
+    assert not online.norm.running_mean.any()  # contexts never reach the online network's
+
+    online(torch.randn(64, 3))
+    own = target.network.norm.running_mean.clone()
+    target.follow(online, 0.5)
+    assert torch.equal(own, target.network.norm.running_mean)  # nor exemplars the copy's
+
+    target.eval()
+    one = target(online, contexts[:1])  # normalised by what it has seen, not by this batch of one
+    assert torch.equal(own, target.network.norm.running_mean)
+    assert one.abs().max() > 0
+
+
+def test_batch_norms_affine_parameters_follow():
+    online = Net()
+    target = EmaTarget(online, tied=[])
+    shift(online)
+    target.follow(online, 0.25)
+    torch.testing.assert_close(target.network.norm.weight, 0.25 + 0.75 * online.norm.weight)
+
+
+def test_a_shared_target_is_the_online_network_with_gradients():
+    online = Net().eval()
+    target = SharedTarget(online)
+    inputs = torch.randn(4, 3)
+    assert torch.equal(target(online, inputs), online(inputs))
+    target(online, inputs).sum().backward()
+    assert all(parameter.grad is not None for parameter in online.parameters())
+    assert not list(target.parameters())
+    target.follow(online, 0.9)
+
+
+def test_a_separate_target_starts_equal_and_gets_gradients_of_its_own():
+    online = Net().eval()
+    target = SeparateTarget(online).eval()
+    inputs = torch.randn(4, 3)
+    torch.testing.assert_close(target(online, inputs), online(inputs))
+    target(online, inputs).sum().backward()
+    assert all(parameter.grad is not None for parameter in target.parameters())
+    assert all(parameter.grad is None for parameter in online.parameters())
+    before = copy.deepcopy(target.network.state_dict())
+    shift(online)
+    target.follow(online, 0.5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.network.state_dict().items())
