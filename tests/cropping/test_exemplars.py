@@ -132,6 +132,15 @@ def test_exemplars_of_synthetic_scenes_are_antialiased_as_pillows(plain):
     assert_antialiased(plain, [scenes[i][0] for i in range(24)])
 
 
+def test_a_box_of_the_exemplars_own_size_is_copied_pixel_by_pixel(plain, views):
+    crop = plain(num_exemplars=1, context_size=56, exemplar_size=16)  # larger boxes would be averaged
+    plan = crop.sample(4, (56, 56), torch.Generator())
+    center, size = torch.full((4, 1, 2), 20.0), torch.full((4, 1, 2), 16.0)
+    boxes = dataclasses.replace(plan.boxes, center=center, size=size, angle=torch.zeros(4, 1))
+    exemplars = crop.apply(views, dataclasses.replace(plan, boxes=boxes)).exemplars
+    torch.testing.assert_close(exemplars[:, 0], views[:, :, 12:28, 12:28] / 255, atol=1e-4, rtol=0)
+
+
 def test_a_uniform_view_gives_uniform_exemplars_up_to_its_border(plain):
     exemplars = plain()(torch.full((2, 3, 50, 70), 51, dtype=torch.uint8), 0).exemplars
     torch.testing.assert_close(exemplars, torch.full_like(exemplars, 0.2), atol=1e-6, rtol=0)

@@ -4,6 +4,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,10 @@ def scenes(train: int, val: int) -> Splits:
     return Splits(SyntheticScenes(train, 32, 0), SyntheticScenes(val, 32, 1))
 
 
-def data(source=partial(scenes, 20, 11), **changes) -> ImageData:
+SCENES = partial(scenes, 20, 11)
+
+
+def data(source=SCENES, **changes) -> ImageData:
     return ImageData(source, CROPPING, **SETTINGS | VIEW | changes)
 
 
@@ -51,15 +55,20 @@ def complaint(caught) -> str:
 )
 def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, start, nearest):
     with pytest.raises(SettingError) as caught:
-        data(partial(folder, val_fraction=0.1, seed=0), **changes)
+        data(partial(folder, val_fraction=0.1, seed=0), **{"root": "x"} | changes)
     message = complaint(caught)
     assert message.startswith(start)
     assert nearest in message
 
 
 def test_an_unknown_setting_of_a_source_that_asks_for_nothing_is_a_setting_error_too():
-    with pytest.raises(SettingError, match="data.zzz=1: "):
+    with pytest.raises(SettingError, match=r"data\.zzz=1: "):
         data(lambda: scenes(20, 11), zzz=1)
+
+
+def test_a_source_that_is_not_given_what_it_needs_is_a_setting_error_that_names_it():
+    with pytest.raises(SettingError, match=r"^data\.root: .*give data\.root=\.\.\.$"):
+        data(partial(folder, val_fraction=0.1, seed=0))
 
 
 def test_a_batch_larger_than_the_training_set_is_refused_on_setup_and_one_as_large_is_not():
@@ -123,15 +132,12 @@ def test_whole_views_are_at_most_limit_images_always_the_same(split, limit, coun
     assert torch.equal(labels, again[1])
 
 
-def test_whole_views_are_a_random_subset_of_whole_images():
+def test_whole_views_are_a_random_subset_of_the_images_and_go_with_their_labels():
     images = data()
     views, labels = read(images.whole_dataloader("train", 7))
-    train = images.splits.train
-    every = [torch.tensor(list(WholeView(24)(train[i][0], None).tobytes())) for i in range(20)]
-    chosen = [
-        next(i for i, pixels in enumerate(every) if torch.equal(pixels.view(24, 24, 3), v.permute(1, 2, 0)))
-        for v in views
-    ]
+    train, rng = images.splits.train, np.random.default_rng(0)
+    whole = {np.asarray(WholeView(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
+    chosen = [whole[view.permute(1, 2, 0).numpy().tobytes()] for view in views]
     assert len(set(chosen)) == 7
     assert chosen != list(range(7))
     assert [train[i][1] for i in chosen] == labels.tolist()

@@ -1,4 +1,4 @@
-"""Views: a function of (seed, epoch, index) alone, cut as Pillow cuts by hand, and whole around bad images."""
+"""Views: functions of (seed, epoch, index) alone, cut as Pillow cuts by hand, and whole around bad images."""
 
 import numpy as np
 import pytest

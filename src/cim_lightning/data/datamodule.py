@@ -53,12 +53,14 @@ class ImageData(L.LightningDataModule):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise SettingError(f"data.{name}={value}: at least {least}; nearest: {least}")
-        asked = list(inspect.signature(source).parameters)
+        signature = inspect.signature(source).parameters
+        asked = list(signature)
+        for name in asked:
+            if name not in where and signature[name].default is inspect.Parameter.empty:
+                raise SettingError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
         for name in where.keys() - set(asked):
-            near = (
-                difflib.get_close_matches(name, [*asked, "batch_size", "num_workers", "view_size"], 1)
-                or asked
-            )[0]
+            known = [*asked, "batch_size", "num_workers", "view_size"]
+            near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
             raise SettingError(
                 f"data.{name}={where[name]}: this data set has no such setting; nearest: data.{near}"
             )
@@ -131,7 +133,7 @@ class ImageData(L.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def _batches_done(self) -> int:
-        """Lightning counts them, once each was trained on, but restores its count after workers have begun."""
+        """Lightning counts the batches trained on, but restores its count only after workers have begun."""
         if self.trainer is None:
             return self._batches_before
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore

@@ -11,7 +11,7 @@ from cim_lightning.evaluation.knn import knn_accuracy
 class OnlineNeighbours(L.Callback):
     """After some validations, looks at features of whole images (mean over the grid, and pooled).
 
-    With labels: `val/knn` and `val/knn_pooled`, accuracy in 0..1. Always: `val/feature_std` and
+    With labels on both sides: `val/knn` and `val/knn_pooled`, accuracy in 0..1. Always: `val/feature_std` and
     `val/effective_rank`, both of which fall towards their minimum when features collapse.
 
     Args:
@@ -36,16 +36,16 @@ class OnlineNeighbours(L.Callback):
 
         val = features("val", self.num_val)
         metrics = {"val/feature_std": spread(val.mean), "val/effective_rank": effective_rank(val.mean)}
-        if (val.labels >= 0).any():
-            train = features("train", self.num_train)
-            known, asked = train.labels >= 0, val.labels >= 0
+        asked = val.labels >= 0
+        train = features("train", self.num_train) if asked.any() else None
+        if train is not None and (known := train.labels >= 0).any():
             for name, bank, queries in (
                 ("val/knn", train.mean, val.mean),
                 ("val/knn_pooled", train.pooled, val.pooled),
             ):
                 vote = bank[known], train.labels[known], queries[asked], val.labels[asked]
                 metrics[name] = knn_accuracy(*vote, self.k, self.temperature)
-        pl_module.log_dict(metrics, sync_dist=True)  # floats: Lightning puts them where devices can sum them
+        pl_module.log_dict(metrics, sync_dist=True)  # as floats, which become tensors on the device
 
     def _due(self, trainer: L.Trainer) -> bool:
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs

@@ -1,0 +1,34 @@
+"""What the monitors' tests share: a trainer that only says what it is told to."""
+
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import lightning as L
+import pytest
+
+
+@pytest.fixture
+def make_trainer() -> Callable[..., Mock]:
+    """Makes a trainer in the middle of 10 epochs of 10 steps, but for what it is given."""
+
+    def make(fn: str = "fit", **changes) -> Mock:
+        state = {"world_size": 1, "global_step": 50, "current_epoch": 4, "max_epochs": 10, "loggers": []}
+        state |= {"estimated_stepping_batches": 100, "is_global_zero": True, "callback_metrics": {}}
+        trainer = Mock(spec=L.Trainer, **state | changes)
+        trainer.state = Mock(fn=fn)
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stops time, which passes only when it is called with seconds."""
+    now = [1000.0]
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return passes

@@ -1,0 +1,214 @@
+"""The doors: what they leave, and the one line that a mistake gets."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+PRETRAIN = Path(sys.executable).with_name("cim-pretrain")
+
+# What is typed, and what its line must name: the setting with its value, and the nearest valid choice.
+MISTAKES = {
+    "group value": (["data=foldr"], ["data=foldr", "nearest: data=folder"]),
+    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "nearest: logger=wandb"]),
+    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "nearest: experiment=cifar10_cpu"]),
+    "group": (["dataa=folder"], ["dataa=folder", "nearest: data"]),
+    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "nearest: data.batch_size"]),
+    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "nearest: data.root"]),
+    "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
+    "new top-level key": (["++modle.x=1"], ["++modle.x=1", "nearest: method"]),
+    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "nearest: data.root"]),
+    "new key of a class": (["+method.momentun=1"], ["+method.momentun=1", "nearest: method.momentum"]),
+    "forced key of a class": (["++method.foo=1"], ["++method.foo=1", "choices:", "momentum"]),
+    "new key that is there": (["+data.batch_size=3"], ["+data.batch_size=3", "nearest: data.batch_size=3"]),
+    "new group that is there": (["+experiment=demo"], ["+experiment=demo", "nearest: experiment=demo"]),
+    "new architecture setting": (["backbone.kwargs.foo=1"], ["foo=1", "add it: +backbone.kwargs.foo="]),
+    "word for a whole number": (
+        ["data.batch_size=abc"],
+        ["data.batch_size=abc", "int", "data.batch_size=256"],
+    ),
+    "word for a count of epochs": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "int", "=300"]),
+    "number for a range": (["cropping.scale=3"], ["cropping.scale=3", "list[float]", "[0.05, 0.48]"]),
+    "word for a rate": (["optim.base_lr=fast"], ["optim.base_lr=fast", "float", "optim.base_lr=0.00015"]),
+    "word for a seed": (["seed=abc"], ["seed=abc", "int", "nearest: seed=0"]),
+    "word for a switch": (["compile=maybe"], ["compile=maybe", "bool", "nearest: compile=False"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "nearest: seed=0"]),
+    "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
+    "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
+    "no root": (["~data.root"], ["data.root", "cannot do without it"]),
+    "a setting left out": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
+    "rotation": (["cropping.rotation=400"], ["cropping.rotation=400", "nearest: 180"]),
+    "exemplar larger than view": (
+        ["cropping.exemplar_size=64"],
+        ["cropping.exemplar_size=64", "nearest: 32"],
+    ),
+    "batch larger than data": (
+        ["data.batch_size=4000"],
+        ["data.batch_size=4000", "43 images", "nearest: 43"],
+    ),
+    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "nearest: 1.5e-4"]),
+    "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
+    "share": (["method.momentum=2"], ["method.momentum=2", "nearest: 1"]),
+    "architecture": (["backbone.name=resnet5O"], ["backbone.name=resnet5O", "nearest: resnet5"]),
+    "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "nearest: [0.5, 1.0]"]),
+    "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "nearest: 0"]),
+    "accelerator": (["trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
+    "class": (["+callbacks.mine._target_=nowhere.Mine"], ["callbacks.mine._target_=nowhere.Mine", "nowhere"]),
+    "checkpoint": (["resume=lost.ckpt"], ["resume=lost.ckpt", "nearest: resume=auto"]),
+    "folder": (["data.root={photos}x"], ["{photos}x", "does not exist", "nearest is '{photos}'"]),
+    "file": (
+        ["data.root={photos}/val/a/0.png"],
+        ["{photos}/val/a/0.png", "file", "nearest is '{photos}/val/a'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_gets_one_line(case, door, tiny, photos, capfd):
+    arguments, parts = MISTAKES[case]
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, "output_dir=run", *(argument.format(photos=photos) for argument in arguments))
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: ")
+    for part in parts:
+        assert part.format(photos=photos) in line
+    assert not Path("run/checkpoints").exists()
+
+
+def test_the_script_tells_a_mistake_too(tiny, tmp_path):
+    done = subprocess.run(
+        [PRETRAIN, *tiny, "data.root=nowhere"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "data.root='nowhere' does not exist" in line
+
+
+def test_root_with_the_data_set_that_has_none_is_sent_to_folder(door, tiny, photos, capfd):
+    arguments = [argument for argument in tiny if argument != "data=folder"]
+    with pytest.raises(SystemExit):
+        door(*arguments)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"data.root={photos}" in line
+    assert "nearest: data=folder, which has it" in line
+
+
+def test_a_data_set_without_its_root_asks_for_it(door, tiny, capfd):
+    with pytest.raises(SystemExit) as ended:
+        door(*(argument for argument in tiny if not argument.startswith("data.root")))
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "data.root: has no default here" in line
+
+
+def test_an_empty_folder_is_told_by_what_it_holds(door, tiny, tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, f"data.root={tmp_path}/empty")
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "holds no image" in line
+    assert "1 .txt" in line
+
+
+def test_home_is_expanded(door, tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        door(*tiny, "data.root=~/images")
+    assert f"{tmp_path}/images" in capfd.readouterr().err
+
+
+def test_our_own_errors_keep_their_traceback(door, tiny, monkeypatch):
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("cim_lightning.monitors.streams.RandomStreams.on_train_batch_start", broken)
+    with pytest.raises(ZeroDivisionError):
+        door(*tiny)
+
+
+def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
+    arguments = [argument for argument in tiny if argument != "~callbacks.panels"]
+    door(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
+    run = tmp_path / "run"
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {name for name in left if not name.startswith(".hydra/")} == {
+        "config.yaml",
+        "metrics.csv",
+        "metrics.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "backbone.safetensors",
+        "backbone.json",
+        "panels/step-00000000.png",
+        "panels/step-00000002.png",
+        "cim-pretrain.log",
+    }
+    assert "correlation skill" in capfd.readouterr().out
+    config = (run / "config.yaml").read_text()
+    assert "${" not in config
+    assert "batch_size: 8" in config
+    with Image.open(run / "panels" / "step-00000002.png") as panel:
+        assert panel.convert("L").getextrema() != (255, 255)
+    recipe = json.loads((run / "backbone.json").read_text())
+    model = timm.create_model(**recipe["create_model"])
+    model.load_state_dict(load_file(run / "backbone.safetensors"), strict=True)
+    assert recipe["width"] == model.num_features == 32
+    weights = torch.load(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert torch.equal(model.state_dict()["norm.weight"], weights["backbone.model.norm.weight"])
+
+
+def test_the_record_is_flat_and_says_where_it_comes_from(door, tiny, tmp_path):
+    door(*tiny, "trainer.max_steps=2", "output_dir=run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
+    names = ("loss", "skill", "iou", "pointing", "knn", "knn_pooled", "feature_std", "effective_rank")
+    for name in names:
+        assert {f"initial/{name}", f"val/{name}"} <= metrics.keys()
+    assert {"train/loss", "train/lr", "train/momentum", "train/grad_norm"} <= metrics.keys()
+    assert (metrics["steps"], metrics["images_seen"], metrics["devices"]) == (2, 16, 1)
+    assert metrics["initial/loss"] != metrics["val/loss"]
+    assert metrics["seconds"] > 0
+    assert metrics["images_per_s"] == pytest.approx(16 / metrics["seconds"])
+    assert metrics["peak_memory_bytes"] > 10_000_000
+    assert "CPU" in metrics["device"]
+    assert metrics["git_commit"] is None or re.fullmatch("[0-9a-f]{40}(-dirty)?", metrics["git_commit"])
+    assert metrics["torch"] == torch.__version__.split("+")[0]
+    assert metrics["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_multirun_makes_a_folder_a_job(door, tiny, tmp_path):
+    door(*tiny, "-m", "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
+    for job, decay in (("0", "0.05"), ("1", "0.1")):
+        folder = tmp_path / "sweep" / job
+        assert f"weight_decay: {decay}\n" in (folder / "config.yaml").read_text()
+        assert {"metrics.json", "metrics.csv", "backbone.safetensors"} <= {p.name for p in folder.iterdir()}
+
+
+def test_wandb_writes_offline_and_asks_nothing_where_nobody_is_logged_in(tiny, tmp_path):
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "NETRC"))}
+    arguments = [argument for argument in tiny if argument != "~callbacks.panels"]
+    done = subprocess.run(
+        [PRETRAIN, *arguments, "logger=[csv,wandb]", "trainer.max_steps=2", "output_dir=run"],
+        cwd=tmp_path,
+        env=env | {"HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    assert list(record.glob("*.wandb"))
+    assert list(record.glob("files/media/images/panels*.png"))
+    assert (tmp_path / "run" / "metrics.json").exists()
