@@ -188,7 +188,7 @@ def test_the_record_is_flat_and_says_where_it_comes_from(door, tiny, tmp_path):
 
 
 def test_a_multirun_makes_a_folder_a_job(door, tiny, tmp_path):
-    door(*tiny, "-m", "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
+    door("-m", *tiny, "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
     for job, decay in (("0", "0.05"), ("1", "0.1")):
         folder = tmp_path / "sweep" / job
         assert f"weight_decay: {decay}\n" in (folder / "config.yaml").read_text()

@@ -14,7 +14,7 @@ from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.export import export_timm
 from cim_lightning.models.backbone import Backbone
 
-SLOW = {"vit_base_patch16", "vit_large_patch16"}
+SLOW = {"vit_large_patch16"}
 BACKBONES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
     for path in sorted((CONF / "backbone").glob("*.yaml"))

@@ -79,12 +79,14 @@ def _pretrain(cfg: DictConfig) -> None:
         print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
         return
     checkpoint = resume.checkpoint(folder, settings)
-    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
+    cfg = OmegaConf.create(settings)  # what depends on the machine is asked once
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        (folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
+        OmegaConf.save(cfg, folder / "config.yaml")
 
     import lightning as L  # these take seconds to import: a mistake is told before
 
     from cim_lightning.export import export_timm
-    from cim_lightning.monitors.streams import RandomStreams
 
     lightning_log = logging.getLogger("lightning.pytorch")
     lightning_log.handlers.clear()  # its own handler would say everything twice
@@ -95,21 +97,13 @@ def _pretrain(cfg: DictConfig) -> None:
     make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
     data, method = make(cfg.data), make(cfg.method)
     method.save_hyperparameters(settings)
-    callbacks = [RandomStreams(cfg.seed), *make(cfg.callbacks).values()]
+    callbacks = list(make(cfg.callbacks).values())
     trainer = make(cfg.trainer, callbacks=callbacks, logger=list(make(cfg.logger).values()))
     if cfg.compile:
         method.compile_networks()
-    weights = sum(p.numel() for p in method.backbone.parameters())
-    log.info("%s: %s, %.1f M parameters", folder, cfg.backbone.name, weights / 1e6)
-    images = [len(split) for split in data.splits]
-    log.info(
-        "%d training and %d validation images; %s, %s",
-        *images,
-        trainer.strategy.root_device,
-        trainer.precision,
-    )
+    if trainer.is_global_zero:
+        _introduce(folder, method, data, trainer)
     if checkpoint is None:
-        log.info("looking at the untrained backbone ...")
         trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
         if trainer.received_sigterm:  # which fit would forget
             sys.exit(128 + signal.SIGTERM)
@@ -120,3 +114,12 @@ def _pretrain(cfg: DictConfig) -> None:
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
             logger.experiment.finish()
+
+
+def _introduce(folder: Path, method: Any, data: Any, trainer: Any) -> None:
+    """Says what will be trained, on what, and where; and reads the data's folder before anything is built."""
+    train, val = data.splits
+    weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
+    log.info("%s: %s, %.1f M parameters", folder, method.backbone.recipe["model_name"], weights)
+    where = trainer.strategy.root_device
+    log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, trainer.precision)

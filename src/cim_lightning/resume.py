@@ -12,13 +12,24 @@ from cim_lightning.errors import SettingError
 # What may differ between a run and its continuation: how and how long it runs, not what it computes.
 MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "output_dir", "resume", "compile")
 MAY_DIFFER_TOO = ("data.num_workers",)
-MAY_NOT = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
+MAY_NOT = tuple(
+    f"trainer.{name}"
+    for name in (
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "devices",
+        "num_nodes",
+        "limit_train_batches",
+    )
+)
+CONFIG_FLAGS = ("--config-dir", "-cd")  # the only ones that a run which goes on may have; each has a value
 
 
 def rerouted(arguments: list[str]) -> list[str]:
     """The command of an unfinished run gets that run's folder, unless it names one or how to resume."""
-    settings = [a for a in arguments if not a.startswith("-")]
-    flags = [a for a in arguments if a.startswith("-")]
+    flags = {i for i, a in enumerate(arguments) if a.startswith("-") and a not in CONFIG_FLAGS}
+    values = {i for i, a in enumerate(arguments) if i and arguments[i - 1] in CONFIG_FLAGS}
+    settings = [a for i, a in enumerate(arguments) if not a.startswith("-") and i not in values]
     named = {s.partition("=")[0].lstrip("+") for s in settings}
     if flags or named & {"output_dir", "resume", "hydra.run.dir"}:
         return arguments

@@ -1,86 +1,98 @@
-"""Extraction leaves a backbone as it was, and collapse measures have their closed forms."""
+"""Features of a frozen backbone, and the closed forms of what is said of them without labels."""
 
 import math
 
 import pytest
 import torch
+from torch import nn
 
 from cim_lightning.evaluation.features import effective_rank, extract, spread
 from cim_lightning.models.backbone import Backbone
 
-CPU = torch.device("cpu")
+
+def test_rank_one_is_one():
+    direction = torch.tensor([1.0, 2.0, -2.0])
+    assert effective_rank(torch.arange(5.0)[:, None] * direction + 7) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.fixture(scope="module")
-def network() -> Backbone:
-    """With BatchNorm, whose statistics training mode would move."""
-    settings = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
-    return Backbone("resnet18", {"channels": (4, 8, 8, 16)}, **settings)
+@pytest.mark.parametrize("d", [2, 5, 7])
+def test_orthogonal_columns_of_equal_length_have_rank_d(d):
+    table = torch.cat((torch.eye(d), -torch.eye(d)))  # centred as it stands
+    assert effective_rank(3 * table) == pytest.approx(d, rel=1e-5)
 
 
-@pytest.fixture
-def batches() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+def test_two_unequal_directions_lie_between():
+    table = torch.tensor(
+        [[3.0, 0], [-3, 0], [0, 1], [0, -1]]
+    )  # singular values 3 and 1, after a square root of 2
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert effective_rank(table) == pytest.approx(math.exp(entropy), rel=1e-5)
+
+
+def test_rank_does_not_see_scale_place_or_rotation():
     generator = torch.Generator().manual_seed(0)
-    views = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8, generator=generator)
-    labels = torch.tensor([3, -1, 0, 1, 2])
-    return [(views[:3], labels[:3], 0), (views[3:], labels[3:], 1)]
+    table = torch.randn(20, 4, generator=generator)
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator))[0]
+    assert effective_rank(5 * table @ turn + 2) == pytest.approx(effective_rank(table), rel=1e-4)
 
 
-def half(images: torch.Tensor) -> torch.Tensor:
-    return images - 0.5
+def test_identical_features_have_no_spread():
+    assert spread(torch.tensor([[3.0, 4.0]]).repeat(6, 1)) == pytest.approx(0, abs=1e-7)
+    assert spread(torch.tensor([[3.0, 4.0], [6.0, 8.0]])) == pytest.approx(0, abs=1e-7)  # by length alone
+
+
+def test_spread_of_two_opposite_features():
+    # (1, 0) and (-1, 0): deviations sqrt(2) and 0, of which the mean is half.
+    assert spread(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])) == pytest.approx(math.sqrt(2) / 2)
+
+
+def small(name: str = "test_resnet", **kwargs: object) -> Backbone:
+    torch.manual_seed(0)
+    return Backbone(name, kwargs, 3, "timm", False, "timm")
+
+
+def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    views = [torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator) for n in sizes]
+    return [(part, torch.arange(len(part))) for part in views]
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_mode_weights_and_statistics_are_left_bit_identical(network, batches, training):
-    network.train(training)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    extract(network, batches, half, CPU)
-    after = network.state_dict()
-    assert any("running_mean" in name for name in before)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert {module.training for module in network.modules()} == {training}
-    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+def test_looking_leaves_mode_and_batch_norm_as_they_were(training):
+    backbone = small().train(training)
+    backbone.model.layer1.eval()  # one part frozen by hand
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    modes = {name: module.training for name, module in backbone.named_modules()}
+    features = extract(backbone, batches(3, 2), lambda images: images, torch.device("cpu"))
+    assert {name: module.training for name, module in backbone.named_modules()} == modes
+    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
+    assert not features.pooled.requires_grad
 
 
-def test_features_are_those_of_evaluation_mode_in_the_batches_order(network, batches):
-    found = extract(network.train(), batches, half, CPU)
-    network.eval()
+def test_features_are_those_of_the_prepared_images_whatever_the_batches():
+    backbone = small().train()
+    (views, labels), (more, _) = batches(3, 2)
+    whole = extract(
+        backbone,
+        [(torch.cat((views, more)), torch.arange(5))],
+        lambda images: images * 2 - 1,
+        torch.device("cpu"),
+    )
+    parts = extract(
+        backbone, [(views, labels), (more, torch.tensor([3, 4]))], lambda i: i * 2 - 1, torch.device("cpu")
+    )
+    backbone.eval()
     with torch.no_grad():
-        pooled, grid = network(torch.cat([views for views, _, _ in batches]) / 255 - 0.5)
-    torch.testing.assert_close(found.pooled, pooled, rtol=1e-4, atol=1e-5)
-    assert grid.shape[2:] == (2, 3)
-    torch.testing.assert_close(found.mean, grid.flatten(2).sum(dim=2) / 6, rtol=1e-4, atol=1e-5)
-    assert found.labels.tolist() == [3, -1, 0, 1, 2]
+        expected = backbone(torch.cat((views, more)).float() / 255 * 2 - 1)
+    torch.testing.assert_close(whole.pooled, expected.pooled)
+    torch.testing.assert_close(whole.mean, expected.grid.mean(dim=(2, 3)))
+    torch.testing.assert_close(parts.pooled, whole.pooled, rtol=1e-4, atol=1e-5)
+    assert parts.labels.tolist() == whole.labels.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_identical_features_have_no_spread_and_opposite_ones_have_the_most():
-    assert spread(torch.randn(1, 7).expand(9, -1)) == pytest.approx(0, abs=1e-6)
-    ends = torch.tensor([[3.0], [-5.0]])  # of unit length: 1 and -1, whose deviation is sqrt(2)
-    assert spread(ends) == pytest.approx(math.sqrt(2))
-
-
-def test_spread_is_of_directions_not_of_lengths():
-    features = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
-    assert spread(features * torch.linspace(1, 9, 20)[:, None]) == pytest.approx(spread(features))
-    assert spread(torch.ones(3, 7) * torch.tensor([[1.0], [2.0], [3.0]])) == pytest.approx(0, abs=1e-6)
-
-
-def test_the_effective_rank_of_a_line_is_one():
-    along = torch.linspace(-1, 3, 13)[:, None] * torch.randn(1, 5) + torch.randn(1, 5)
-    assert effective_rank(along) == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("d", [2, 3, 5])
-def test_the_effective_rank_of_equal_orthogonal_columns_is_their_number(d):
-    columns = torch.cat((torch.eye(d), -torch.eye(d))) * 3 + 2  # centred, they are orthogonal
-    assert effective_rank(columns) == pytest.approx(d, rel=1e-5)
-
-
-def test_the_effective_rank_of_unequal_columns_is_the_exponential_of_the_entropy_of_their_shares():
-    columns = torch.cat((torch.diag(torch.tensor([3.0, 1.0])), -torch.diag(torch.tensor([3.0, 1.0]))))
-    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert effective_rank(columns) == pytest.approx(math.exp(entropy), rel=1e-5)
-
-
-def test_the_effective_rank_of_collapsed_features_is_finite():
-    assert effective_rank(torch.ones(4, 3)) == pytest.approx(1)
+def test_stochastic_depth_is_off_while_looking():
+    backbone = small("test_vit", drop_path_rate=0.9, dynamic_img_size=True).train()
+    assert any(type(module).__name__ == "DropPath" for module in backbone.modules())
+    (batch,) = batches(4)
+    one, other = (extract(backbone, [batch], nn.Identity(), torch.device("cpu")) for _ in range(2))
+    assert torch.equal(one.pooled, other.pooled)

@@ -175,7 +175,7 @@ def test_the_constant_map_has_skill_0_and_the_true_one_1():
 def test_agreement_of_hand_literals():
     maps = torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]], dtype=torch.bool)
     logits = torch.tensor([[[[3.0, -1], [2, 0]], [[1, 5], [-1, 2]]]])
-    # first: 3 and 2 predicted, all 4 true, and 3 lies in it; second: 1, 5 and 2, of which 2 is true and 5 is not
+    # first: 3 and 2 predicted of 4 true; second: 1, 5 and 2 predicted, where 2 is true and 5 is not
     agreed = agreement(logits, maps)
     assert agreed["iou"].item() == pytest.approx((2 / 4 + 1 / 3) / 2)
     assert agreed["pointing"].item() == 0.5

@@ -19,6 +19,7 @@ from cim_lightning.errors import SettingError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+FROM_YIQ = torch.linalg.inv(torch.tensor(TO_YIQ, dtype=torch.float64)).tolist()
 IDENTITY_SIGMA = 1e-3  # pixels: the Gaussian's neighbours underflow to exactly 0
 SOLARISE_THRESHOLD = 0.5
 
@@ -155,7 +156,7 @@ def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     cos, sin = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
     zero, one = torch.zeros_like(turns), torch.ones_like(turns)
     turn = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return turns.new_tensor(FROM_YIQ) @ turn @ to_yiq
 
 
 def _recolour(

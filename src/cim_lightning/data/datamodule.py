@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from cim_lightning.data.order import EpochOrder
@@ -55,15 +56,15 @@ class ImageData(L.LightningDataModule):
                 raise SettingError(f"data.{name}={value}: at least {least}; nearest: {least}")
         signature = inspect.signature(source).parameters
         asked = list(signature)
-        for name in asked:
-            if name not in where and signature[name].default is inspect.Parameter.empty:
-                raise SettingError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
         for name in where.keys() - set(asked):
             known = [*asked, "batch_size", "num_workers", "view_size"]
             near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
             raise SettingError(
                 f"data.{name}={where[name]}: this data set has no such setting; nearest: data.{near}"
             )
+        for name in asked:
+            if name not in where and signature[name].default is inspect.Parameter.empty:
+                raise SettingError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
         self.source, self.where, self.cropping = source, where, cropping
         self.batch_size, self.num_workers = batch_size, num_workers
         self.view = RandomView(view_size, view_scale, view_ratio, view_flip)
@@ -86,6 +87,8 @@ class ImageData(L.LightningDataModule):
                 f"data.batch_size={self.batch_size}: {self._world_size} device(s) of it exceed the training "
                 f"set of {images} images; nearest: {max(images // self._world_size, 1)}"
             )
+        blank = torch.zeros(1, 3, self.view.size, self.view.size, dtype=torch.uint8)
+        self.cropping(blank, self.seed)  # refuses views that are too small for it now, not at the first batch
 
     def train_dataloader(self) -> DataLoader[Any]:
         views = Views(self.splits.train, self.view, self.seed)

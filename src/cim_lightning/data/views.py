@@ -94,8 +94,8 @@ class WholeView:
 class Views(Dataset[tuple[Tensor, int, int]]):
     """One view of an image, the same for the same (seed, epoch, index) whoever asks and when.
 
-    Indexed by (epoch, index). An image that cannot be decoded is reported once and replaced by the next one
-    that can.
+    Indexed by (epoch, index). An image that cannot be decoded is reported, once by each process, and replaced
+    by the next one that can.
     """
 
     def __init__(self, source: Source, view: RandomView | WholeView, seed: int):

@@ -58,6 +58,11 @@ class CIM(Method):
             raise SettingError(
                 f"method.momentum={momentum}: must be in 0..1; nearest: {min(max(momentum, 0), 1)}"
             )
+        if contrast is None and contrast_weight:
+            raise SettingError(
+                f"method.contrast_weight={contrast_weight}: there is no head to weigh; "
+                "nearest: method/contrast=global with it"
+            )
         self.momentum = momentum
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)
@@ -75,8 +80,8 @@ class CIM(Method):
         correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.constant.skill(correlation)} | agreement(logits, crops.maps)
-        metrics |= {"iou_constant": logits.new_tensor(self.constant.iou)}
-        metrics |= {"pointing_constant": logits.new_tensor(self.constant.pointing)}
+        metrics |= {"iou_constant": logits.new_full((), self.constant.iou)}
+        metrics |= {"pointing_constant": logits.new_full((), self.constant.pointing)}
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)

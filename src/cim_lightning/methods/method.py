@@ -1,5 +1,6 @@
 """What every method shares: a backbone to be trained, and the loop's duties around its loss."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from cim_lightning.errors import SettingError
 from cim_lightning.models.backbone import Backbone
 
 
@@ -49,6 +51,10 @@ class Method(L.LightningModule, ABC):
         )
 
     def configure_optimizers(self) -> Any:
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise SettingError(
+                "trainer.max_epochs=-1: a schedule needs an end; nearest: 300, or trainer.max_steps"
+            )
         optimizer, schedule = self.optim(
             self, self.images_a_step, int(self.trainer.estimated_stepping_batches)
         )

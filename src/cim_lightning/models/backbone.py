@@ -50,11 +50,13 @@ class Backbone(nn.Module):
             (near,) = difflib.get_close_matches(name, timm.list_models(), 1, cutoff=0)
             raise SettingError(f"backbone.name={name}: timm has no such model; nearest: {near}")
         self.recipe: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
-        self.model: Any = timm.create_model(**self.recipe, num_classes=0)
+        self.model: Any = self._create()
         self.dim = int(self.model.num_features)
         self._choose("init", init, {"timm": lambda: None, "xavier": lambda: self.model.apply(_xavier)})
         if init == "xavier" and hasattr(self.model, "patch_embed"):
             _xavier_patches(self.model)
+        if init == "xavier" and getattr(self.model, "cls_token", None) is not None:
+            nn.init.normal_(self.model.cls_token, std=0.02)
         self._choose("positions", positions, {"timm": lambda: None, "sincos": self._fix_positions})
         if freeze_patch_embed:
             self._part("patch_embed", "backbone.freeze_patch_embed=true").requires_grad_(False)
@@ -62,12 +64,30 @@ class Backbone(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Features of normalised images of any size that the architecture takes."""
         tokens = self.model.forward_features(images)
+        grid = self._grid(tokens, (images.shape[-2], images.shape[-1]))
         pooled = self.model.forward_head(tokens, pre_logits=True)
-        return Features(pooled, self._grid(tokens, (images.shape[-2], images.shape[-1])))
+        if pooled.shape[1] != grid.shape[1]:  # some heads widen what they pool, for a classifier's sake
+            pooled = grid.mean(dim=(2, 3))
+        return Features(pooled, grid)
+
+    def _create(self) -> Any:
+        try:
+            return timm.create_model(**self.recipe, num_classes=0)
+        except (TypeError, AssertionError, RuntimeError) as error:
+            name, reason = self.recipe["model_name"], str(error).splitlines()[0]
+            raise SettingError(
+                f"backbone.kwargs: {name} cannot be made with them ({reason}); "
+                f"nearest: a backbone group of its family with backbone.name={name}"
+            ) from None
 
     def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
         """timm returns NLC, NHWC or NCHW by family."""
         if tokens.ndim == 3:
+            if not hasattr(getattr(self.model, "patch_embed", None), "dynamic_feat_size"):
+                name = self.recipe["model_name"]
+                raise SettingError(
+                    f"backbone.name={name}: its tokens have no grid; nearest: vit_small_patch16_224"
+                )
             h, w = self.model.patch_embed.dynamic_feat_size(size)
             return tokens[:, self.model.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
@@ -110,5 +130,3 @@ def _xavier_patches(model: nn.Module) -> None:
     nn.init.xavier_uniform_(projection.weight.view(len(projection.weight), -1))
     if projection.bias is not None:
         nn.init.zeros_(projection.bias)
-    if getattr(model, "cls_token", None) is not None:
-        nn.init.normal_(model.cls_token, std=0.02)  # pyright: ignore

@@ -143,7 +143,7 @@ def _tokens(features: Features) -> Float[Tensor, "n m d"]:
 def _upsample(
     logits: Float[Tensor, "b k h w"], size: tuple[int, int]
 ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
-    return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
 
 
 def _init(module: nn.Module) -> None:

@@ -10,6 +10,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+ASK_DEVICES_EVERY = 20  # steps between two times that several devices agree whether to stop or save
+
 
 class LastCheckpoint(Checkpoint):
     """Saves the whole run between optimizer steps: every few minutes, at the end of each epoch, when stopped.
@@ -52,6 +54,8 @@ class LastCheckpoint(Checkpoint):
         if loop._should_accumulate() or loop.batch_progress.is_last_batch:
             return
         self.between_steps = True
+        if trainer.world_size > 1 and trainer.global_step % ASK_DEVICES_EVERY:
+            return
         due = time.monotonic() - self.saved_at >= self.seconds
         due, asked = trainer.strategy.broadcast((due, self.asked))  # what rank 0 decides
         if due or asked:

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import matplotlib
+import matplotlib.image
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -54,9 +55,13 @@ class CorrelationPanels(L.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
-        for logger in trainer.loggers:
+        loggers: list[Any] = trainer.loggers
+        for logger in loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("panels", [str(path)], step=trainer.global_step)  # pyright: ignore
+                logger.log_image("panels", [str(path)], step=trainer.global_step)
+            elif hasattr(logger.experiment, "add_image"):
+                picture = matplotlib.image.imread(path)[..., :3]
+                logger.experiment.add_image("panels", picture, trainer.global_step, dataformats="HWC")
 
 
 def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:

@@ -78,9 +78,6 @@ class Record(L.Callback):
         metrics = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
         metrics |= self.latest
         metrics |= {
-            f"constant/{name}": value for name, value in vars(getattr(pl_module, "constant", object)).items()
-        }
-        metrics |= {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "images_seen": self.images,
