@@ -86,7 +86,8 @@ def saying(logits: torch.Tensor, **changes) -> CIM:
 @pytest.mark.parametrize("online_reads", ["exemplars", "context"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, online_reads, contrast):
-    method = cim(target=TARGETS[target], online_reads=online_reads, contrast=contrast, contrast_weight=1.0)
+    weight = 0.0 if contrast is None else 1.0
+    method = cim(target=TARGETS[target], online_reads=online_reads, contrast=contrast, contrast_weight=weight)
     method.measure(crops())["loss"].backward()
     without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.any()}
     frozen = FROZEN | {
@@ -304,6 +305,7 @@ def test_training_learns_the_maps_of_one_batch():
         ({"reduction": "max"}, "method.reduction=max", "sum"),
         ({"momentum": 1.5}, "method.momentum=1.5", "1"),
         ({"momentum": -0.5}, "method.momentum=-0.5", "0"),
+        ({"contrast_weight": 1.0}, "method.contrast_weight=1.0", "method/contrast=global with it"),
     ],
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from unittest import mock
 
 import pytest
 import timm
@@ -76,6 +77,29 @@ def test_without_a_class_token_every_token_is_in_the_grid():
     kwargs = VIT | {"class_token": False, "global_pool": "avg"}
     features = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)(torch.randn(1, 3, 24, 40))
     assert features.grid.shape == (1, 24, 3, 5)
+
+
+def test_a_head_that_widens_what_it_pools_is_passed_by():
+    features = Backbone("mobilenetv3_small_050", {}, **PLAIN).eval()(torch.randn(1, 3, 64, 64))
+    torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
+
+
+def test_tokens_without_a_grid_are_refused():
+    backbone = Backbone("mixer_s32_224", {}, **PLAIN)
+    with pytest.raises(
+        SettingError, match=r"^backbone\.name=mixer_s32_224: [^\n]*nearest: vit_small_patch16_224$"
+    ):
+        backbone(torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("error", [AssertionError(), TypeError("unexpected\nsecond line")])
+def test_arguments_that_timm_refuses_are_told_in_one_line(error):
+    told = r"^backbone\.kwargs: resnet18 cannot be made with them \((AssertionError|unexpected)\); [^\n]*$"
+    with (
+        mock.patch.object(timm, "create_model", side_effect=error),
+        pytest.raises(SettingError, match=told),
+    ):
+        Backbone("resnet18", {}, **PLAIN)
 
 
 def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row a step, whatever interruptions and late metrics do."""
+"""`metrics.csv`: a row a step, whatever stops the run in between."""
 
 import csv
 from pathlib import Path
@@ -13,86 +13,98 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metrics.csv"
 
 
-def write(path: Path, *rows: tuple[int, dict[str, float]], every_row: bool = True) -> None:
-    """What a process logs before it ends."""
-    log = MetricsFile(str(path))
-    for step, metrics in rows:
-        log.log_metrics(metrics, step)
-        if every_row:
-            log.save()
-    log.finalize("success")
+def write(file: MetricsFile, *steps: tuple[int, dict[str, float]]) -> None:
+    for step, metrics in steps:
+        file.log_metrics(metrics, step)
+        file.save()
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_a_row_a_step_below_one_header(path):
-    write(path, (0, {"loss": 3.0}), (1, {"loss": 2.5}), (5, {"loss": 1.25}))
-    assert path.read_text().split() == ["step,loss", "0,3.0", "1,2.5", "5,1.25"]
+def test_a_row_a_step(path):
+    write(MetricsFile(str(path)), (0, {"loss": 2.5}), (1, {"loss": 0.5}))
+    assert path.read_text().splitlines() == ["step,loss", "0,2.5", "1,0.5"]
 
 
-def test_rows_saved_together_are_the_rows_saved_one_by_one(path, tmp_path):
-    rows = [(0, {"loss": 3.0}), (0, {"lr": 0.1}), (1, {"loss": 2.0}), (1, {"val": 0.5}), (2, {"loss": 1.0})]
-    write(path, *rows)
-    write(tmp_path / "together.csv", *rows, every_row=False)
-    assert path.read_text() == (tmp_path / "together.csv").read_text()
+def test_what_is_logged_of_a_step_in_parts_is_one_row(path):
+    file = MetricsFile(str(path))
+    file.log_metrics({"loss": 1.0}, 3)
+    file.log_metrics({"lr": 0.1}, 3)
+    file.save()
+    write(file, (3, {"val": 9.0}))
+    assert rows(path) == [{"step": "3", "loss": "1.0", "lr": "0.1", "val": "9.0"}]
 
 
-def test_another_process_continues_the_file(path):
-    write(path, (0, {"loss": 3.0}), (1, {"loss": 2.0}))
-    write(path, (2, {"loss": 1.0}), (3, {"loss": 0.5}))
-    assert path.read_text().split() == ["step,loss", "0,3.0", "1,2.0", "2,1.0", "3,0.5"]
-
-
-def test_a_process_that_logs_nothing_leaves_the_file(path):
-    write(path)
-    assert not path.exists()
-    write(path, (0, {"loss": 3.0}))
-    before = path.read_text()
-    write(path)
-    assert path.read_text() == before
-
-
-def test_a_new_column_is_empty_in_the_rows_before_it(path):
-    write(path, (0, {"loss": 3.0}), (1, {"loss": 2.0, "val/knn": 0.5}))
-    write(path, (2, {"lr": 0.1}))
-    assert read(path) == [
-        {"step": "0", "loss": "3.0", "val/knn": "", "lr": ""},
-        {"step": "1", "loss": "2.0", "val/knn": "0.5", "lr": ""},
-        {"step": "2", "loss": "", "val/knn": "", "lr": "0.1"},
+def test_new_columns_leave_earlier_rows_empty_there(path):
+    write(MetricsFile(str(path)), (0, {"a": 1.0}), (1, {"b": 2.0}), (2, {"a": 3.0}))
+    assert rows(path) == [
+        {"step": "0", "a": "1.0", "b": ""},
+        {"step": "1", "a": "", "b": "2.0"},
+        {"step": "2", "a": "3.0", "b": ""},
     ]
 
 
-def test_a_later_row_of_a_step_merges_into_it(path):
-    write(path, (0, {"loss": 3.0}), (1, {"loss": 2.0}), (1, {"val/loss": 9.0}))
-    assert [row["step"] for row in read(path)] == ["0", "1"]
-    assert read(path)[1] == {"step": "1", "loss": "2.0", "val/loss": "9.0"}
+def test_a_resumed_run_continues_and_replaces_what_it_repeats(path):
+    write(MetricsFile(str(path)), (0, {"loss": 5.0}), (1, {"loss": 4.0}), (2, {"loss": 3.0}))
+    write(MetricsFile(str(path)), (2, {"loss": 3.5}), (3, {"loss": 2.0, "lr": 1.0}))
+    assert [(row["step"], row["loss"]) for row in rows(path)] == [
+        ("0", "5.0"),
+        ("1", "4.0"),
+        ("2", "3.5"),
+        ("3", "2.0"),
+    ]
+    assert rows(path)[3]["lr"] == "1.0"
 
 
-def test_steps_trained_again_after_an_interruption_replace_their_rows(path):
-    write(path, *((step, {"loss": float(step), "lr": 0.1}) for step in range(6)))
-    write(path, *((step, {"loss": step + 100.0}) for step in range(3, 8)))
-    rows = read(path)
-    assert [int(row["step"]) for row in rows] == list(range(8))
-    assert [float(row["loss"]) for row in rows] == [0, 1, 2, 103, 104, 105, 106, 107]
-    assert rows[3]["lr"] == "0.1"  # what was not logged again is kept
+def test_steps_stand_in_order_whenever_they_come(path):
+    write(MetricsFile(str(path)), (4, {"a": 4.0}), (2, {"a": 2.0}), (6, {"a": 6.0}))
+    assert [row["step"] for row in rows(path)] == ["2", "4", "6"]
 
 
-def test_steps_are_sorted_and_a_metric_without_one_is_of_step_0(path):
-    log = MetricsFile(str(path))
-    log.log_metrics({"loss": 2.0}, 7)
-    log.log_metrics({"loss": 1.0}, 3)
-    log.log_metrics({"val": 5.0})
-    log.save()
-    assert [row["step"] for row in read(path)] == ["0", "3", "7"]
+def test_plain_rows_are_appended_not_rewritten(path):
+    file = MetricsFile(str(path))
+    write(file, (0, {"a": 0.0}))
+    place = path.stat().st_ino
+    write(file, (1, {"a": 1.0}), (2, {"a": 2.0}))
+    assert path.stat().st_ino == place
+    write(file, (2, {"a": 3.0}))
+    assert path.stat().st_ino != place
 
 
-def test_the_file_is_whole_at_any_moment(path, monkeypatch):
-    write(path, (0, {"loss": 3.0}))
-    before = path.read_text()
-    monkeypatch.setattr(csv.DictWriter, "writerows", lambda *rows: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write(path, (1, {"new": 2.0}))
-    assert path.read_text() == before
+def test_a_rewrite_that_fails_leaves_the_old_file(path, monkeypatch):
+    file = MetricsFile(str(path))
+    write(file, (0, {"a": 0.0}))
+    before = path.read_bytes()
+
+    def fails(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", fails)
+    with pytest.raises(OSError, match="no space"):
+        write(file, (1, {"b": 1.0}))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_last_line_that_was_cut_off_is_dropped(path, cut):
+    write(MetricsFile(str(path)), (0, {"a": 1.25}), (1, {"a": 2.25}))
+    path.write_bytes(path.read_bytes()[:-cut])
+    write(MetricsFile(str(path)), (2, {"a": 3.0}))
+    assert rows(path) == [{"step": "0", "a": "1.25"}, {"step": "2", "a": "3.0"}]
+
+
+def test_an_empty_file_is_begun_anew(path):
+    path.touch()
+    write(MetricsFile(str(path)), (0, {"a": 1.0}))
+    assert rows(path) == [{"step": "0", "a": "1.0"}]
+
+
+def test_the_end_of_a_run_writes_what_is_pending(path):
+    file = MetricsFile(str(path))
+    file.log_metrics({"a": 1.0}, 0)
+    assert not path.exists()
+    file.finalize("success")
+    assert rows(path) == [{"step": "0", "a": "1.0"}]

@@ -1,117 +1,120 @@
-"""Correlation panels: when they are drawn, and that what they show is what the cropping saw."""
+"""Correlation panels: a picture is drawn, with its colours as they were."""
 
-from pathlib import Path
-from unittest.mock import Mock
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
+import kornia
+import lightning as L
 import numpy as np
 import pytest
 import torch
-from kornia.enhance import Normalize
 from PIL import Image
 
-from cim_lightning.cropping.exemplars import ExemplarCropper
-from cim_lightning.monitors.panels import CorrelationPanels, _over, _pixels, draw
+from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.monitors.panels import CorrelationPanels, _pixels, draw
+
+NORMALIZE = kornia.enhance.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-def cropper(channels: int = 3) -> ExemplarCropper:
-    normalize = Normalize(
-        torch.tensor([0.485, 0.456, 0.406][:channels]), torch.tensor([0.2, 0.3, 0.4][:channels])
-    )
-    return ExemplarCropper(3, [0.1, 0.4], [0.5, 2.0], 45, 24, 8, flip=0.5, normalize=normalize)
-
-
-def views(channels: int = 3) -> torch.Tensor:
+def crops_of(b: int = 3, k: int = 2, channels: int = 3, normalize: Any = None) -> Crops:
+    cropper = ExemplarCropper(k, [0.1, 0.4], [0.5, 2.0], 45, 32, 16, 0.5, normalize=normalize)
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (5, channels, 24, 24), dtype=torch.uint8, generator=generator)
-
-
-def validate(folder: Path, trainer, crops=None, every: int = 1, batch_idx: int = 0) -> list[str]:
-    """The panels that a validation batch leaves."""
-    crops = crops or cropper()(views(), 0)
-    trainer.datamodule = Mock(cropping=cropper(crops.context.shape[1]))
-    method = Mock(side_effect=lambda seen: torch.zeros(seen.maps.shape))
-    monitor = CorrelationPanels(str(folder), num_images=2, every_n_epochs=every)
-    monitor.on_validation_batch_end(trainer, method, None, (crops, None), batch_idx)
-    if method.called:
-        assert len(method.call_args.args[0].context) == 2  # it need not look at more
-    return sorted(path.name for path in folder.glob("*"))
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3])
-def test_a_picture_named_by_its_step_is_written_whatever_the_channels(tmp_path, make_trainer, channels):
-    names = validate(
-        tmp_path / "panels", make_trainer(global_step=1234), cropper(channels)(views(channels), 0)
+    return cropper(
+        torch.randint(0, 256, (b, channels, 40, 40), dtype=torch.uint8, generator=generator), seed=1
     )
-    assert names == ["step-00001234.png"]
-    with Image.open(tmp_path / "panels" / names[0]) as image:
-        assert image.size[0] > 500
-        assert np.asarray(image.convert("RGB")).std() > 10
+
+
+def rendered(figure: Any) -> np.ndarray:
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+@pytest.mark.parametrize("normalize", [NORMALIZE, lambda images: images, lambda images: 2 * images - 1])
+def test_normalisation_is_undone(normalize):
+    image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(1))
+    shown = _pixels(normalize(image[None])[0], lambda images: normalize(images))
+    assert shown.shape == (8, 9, 3)
+    np.testing.assert_allclose(shown, image.permute(1, 2, 0), atol=1e-6)
+
+
+def test_one_channel_is_shown_as_grey_and_of_many_the_first_three():
+    grey = torch.rand(1, 4, 4)
+    np.testing.assert_allclose(_pixels(grey, lambda images: images), grey.permute(1, 2, 0).expand(4, 4, 3))
+    many = torch.rand(5, 4, 4)
+    np.testing.assert_allclose(_pixels(many, lambda images: images), many[:3].permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_panel_is_drawn(channels):
+    crops = crops_of(channels=channels)
+    picture = rendered(draw(crops, crops.maps.float(), lambda images: images))
+    assert picture.std() > 20
+    assert picture[-1, -1].tolist() == [255, 255, 255]  # the margin
+
+
+def test_a_box_stands_where_its_map_does():
+    crops = crops_of(b=1, k=1)
+    where = crops.maps[0, 0].nonzero().float().mean(dim=0).flip(0) / 32  # centre of the map, x and y, 0..1
+    figure = draw(crops, crops.maps.float(), lambda images: images)
+    (axes,) = figure.axes
+    outline = next(patch for patch in axes.patches if type(patch).__name__ == "Polygon")
+    left, right, bottom, top = axes.images[0].get_extent()  # the context
+    centre = outline.get_xy()[:4].mean(axis=0)
+    np.testing.assert_allclose((centre - (left, top)) / (right - left, bottom - top), where, atol=0.03)
+
+
+def test_the_prediction_is_what_colours_the_last_row():
+    crops = crops_of(b=1, k=2)
+    none = rendered(draw(crops, torch.zeros_like(crops.maps, dtype=torch.float32), lambda images: images))
+    true = rendered(draw(crops, crops.maps.float(), lambda images: images))
+    rows = np.flatnonzero((none != true).any(axis=(1, 2)))
+    assert len(rows)
+    assert rows.min() > 0.66 * len(none)
+
+
+class Method(L.LightningModule):
+    """Predicts nothing."""
+
+    def forward(self, crops: Crops) -> torch.Tensor:
+        return torch.zeros(crops.maps.shape)
+
+
+def trainer(**state: Any) -> Any:
+    made: Any = MagicMock(spec=L.Trainer, is_global_zero=True, estimated_stepping_batches=100)
+    made.datamodule = SimpleNamespace(cropping=SimpleNamespace(normalize=lambda images: images))
+    made.loggers = [SimpleNamespace(), SimpleNamespace(log_image=MagicMock())]
+    made.state = SimpleNamespace(fn=state.pop("fn", "fit"))
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_the_first_validation_batch_becomes_a_png_and_goes_to_loggers_that_take_pictures(tmp_path):
+    panels = CorrelationPanels(str(tmp_path / "panels"), num_images=2, every_n_epochs=1)
+    run = trainer(current_epoch=0, global_step=12)
+    batch = (crops_of(), torch.zeros(3))
+    for i in range(2):
+        panels.on_validation_batch_end(run, Method(), None, batch, i)
+    (path,) = (tmp_path / "panels").iterdir()
+    assert path.name == "step-00000012.png"
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 100
+    run.loggers[1].log_image.assert_called_once_with("panels", [str(path)], step=12)
 
 
 @pytest.mark.parametrize(
-    ("changes", "every", "due"),
+    ("state", "due"),
     [
-        ({"current_epoch": 5}, 3, True),  # epochs count from 0
-        ({"current_epoch": 4}, 3, False),
-        ({"current_epoch": 4, "global_step": 100}, 3, True),  # the last step
-        ({"current_epoch": 0, "fn": "validate"}, 3, True),  # before training
-        ({"is_global_zero": False}, 1, False),
+        ({"fn": "validate", "current_epoch": 0, "global_step": 0}, True),  # the untrained one
+        ({"current_epoch": 0, "global_step": 10}, False),
+        ({"current_epoch": 2, "global_step": 30}, True),
+        ({"current_epoch": 3, "global_step": 100}, True),  # the last
+        ({"current_epoch": 2, "global_step": 30, "is_global_zero": False}, False),
     ],
 )
-def test_epochs_when_one_is_due(tmp_path, make_trainer, changes, every, due):
-    assert len(validate(tmp_path, make_trainer(**changes), every=every)) == due
-
-
-def test_only_the_first_batch_is_drawn_and_only_crops_are(tmp_path, make_trainer):
-    assert validate(tmp_path, make_trainer(), batch_idx=1) == []
-    monitor = CorrelationPanels(str(tmp_path), num_images=2, every_n_epochs=1)
-    monitor.on_validation_batch_end(make_trainer(), Mock(), None, (torch.zeros(2, 3, 8, 8), None), 0)
-    assert list(tmp_path.glob("*")) == []
-
-
-def test_loggers_that_can_show_pictures_get_the_file(tmp_path, make_trainer):
-    plain, pictures = Mock(spec=["log_metrics"]), Mock(spec=["log_image"])
-    validate(tmp_path, make_trainer(loggers=[plain, pictures]))
-    pictures.log_image.assert_called_once_with("panels", [str(tmp_path / "step-00000050.png")], step=50)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_normalisation_is_undone_exactly(channels):
-    image = views(channels)[0].float() / 255
-    normalize = cropper(channels).normalize
-    shown = _pixels(normalize(image[None])[0], normalize)
-    assert shown.shape == (24, 24, 3)
-    np.testing.assert_allclose(shown, image.expand(3, -1, -1).permute(1, 2, 0), atol=1e-6)
-
-
-def test_without_normalisation_pixels_are_shown_as_they_are():
-    image = torch.tensor([0.25, 1.5, -1.0])[:, None, None].expand(3, 4, 4)
-    np.testing.assert_array_equal(_pixels(image, lambda images: images)[0, 0], [0.25, 1.0, 0.0])
-
-
-def test_of_more_than_three_channels_the_first_three_are_shown():
-    image = torch.rand(5, 4, 4)
-    np.testing.assert_allclose(_pixels(image, lambda images: images), image[:3].permute(1, 2, 0), atol=1e-6)
-
-
-def test_a_map_is_heat_over_grey():
-    context = np.zeros((1, 2, 3))
-    context[0, :, 0] = 0.6  # red, so a grey of 0.2
-    colours = np.array([[[1.0, 0.5, 0.25, 1.0], [0.0, 0.0, 1.0, 1.0]]])
-    seen = _over(context, np.array([[0.0, 1.0]]), lambda share: colours)
-    np.testing.assert_allclose(seen, 0.07 + 0.65 * colours[..., :3])
-
-
-def test_outlines_are_the_boxes_in_the_contexts_pixels_and_tiles_the_exemplars_and_maps():
-    crops = cropper()(views().repeat_interleave(2, dim=-1), 0)  # a view of 24x48 seen in a context of 24x24
-    figure = draw(crops, torch.zeros(crops.maps.shape), cropper().normalize)
-    axes = figure.axes
-    assert len(axes) == 5 * (1 + 3 * 3)
-    drawn = np.array([line.get_xydata()[:4] for line in axes[10].lines])  # the second image's
-    expected = crops.boxes.corners[1].numpy() * np.array([0.5, 1.0]) - 0.5
-    np.testing.assert_allclose(drawn, expected, atol=1e-4)
-    exemplar = axes[11].images[0].get_array()
-    np.testing.assert_allclose(exemplar, _pixels(crops.exemplars[1, 0], cropper().normalize))
-    hot = axes[12].images[0].get_array()
-    cold = axes[13].images[0].get_array()
-    np.testing.assert_array_equal((np.abs(hot - cold) > 0.1).any(axis=-1), crops.maps[1, 0])
+def test_panels_are_drawn_every_few_epochs_at_the_start_and_at_the_end(state, due, tmp_path):
+    panels = CorrelationPanels(str(tmp_path / "panels"), num_images=1, every_n_epochs=3)
+    panels.on_validation_batch_end(trainer(**state), Method(), None, (crops_of(), torch.zeros(3)), 0)
+    assert (tmp_path / "panels").exists() is due

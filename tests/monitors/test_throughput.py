@@ -1,65 +1,68 @@
-"""Throughput against a clock that the test turns."""
+"""Images a second and data wait, by a clock that only the test moves."""
 
-from unittest.mock import Mock
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import lightning as L
 import pytest
 import torch
 
 from cim_lightning.monitors import throughput
-from cim_lightning.monitors.throughput import Throughput
+from cim_lightning.monitors.throughput import WINDOW, Throughput
+
+
+class Run:
+    """Two devices, batches of 8, and a clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 0.0
+        self.logged: list[dict[str, Any]] = []
+        monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        self.monitor = Throughput()
+        self.trainer = MagicMock(spec=L.Trainer, world_size=2)
+        self.module = MagicMock(spec=L.LightningModule, log_dict=self.logged.append)
+
+    def batch(self, start: float, end: float) -> None:
+        batch = (None, torch.zeros(8))
+        self.now = start
+        self.monitor.on_train_batch_start(self.trainer, self.module, batch, 0)
+        self.now = end
+        self.monitor.on_train_batch_end(self.trainer, self.module, None, batch, 0)
 
 
 @pytest.fixture
-def train(make_trainer, clock):
-    """Trains on a batch of 8 images; returns what was logged."""
-    monitor = Throughput()
-
-    def step(wait: float, work: float, world_size: int = 1) -> dict[str, float] | None:
-        trainer, module = make_trainer(world_size=world_size), Mock(spec=L.LightningModule)
-        batch = (None, torch.zeros(8))
-        clock(wait)
-        monitor.on_train_batch_start(trainer, module, batch, 0)
-        clock(work)
-        monitor.on_train_batch_end(trainer, module, None, batch, 0)
-        return module.log_dict.call_args.args[0] if module.log_dict.called else None
-
-    step.monitor = monitor
-    return step
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(monkeypatch)
 
 
-def test_the_first_batch_says_nothing(train):
-    assert train(5, 1) is None
+def test_the_first_batch_has_no_step_before_it_to_be_timed_from(run):
+    run.batch(0, 3)
+    assert run.logged == []
 
 
-def test_images_a_second_and_the_share_of_time_waited(train):
-    train(5, 1)
-    assert train(1, 3) == {"train/images_per_s": 2, "train/data_wait": 0.25}
+def test_images_a_second_and_wait_are_shares_of_the_whole_step(run):
+    run.batch(0, 3)
+    run.batch(4, 7)  # 1 of 4 seconds waited, 16 images on two devices
+    run.batch(7, 9)
+    assert run.logged[0] == {"train/images_per_s": 4.0, "train/data_wait": 0.25}
+    assert run.logged[1] == {"train/images_per_s": 32 / 6, "train/data_wait": 1 / 6}
 
 
-def test_figures_average_over_time_not_over_batches(train):
-    train(5, 1)
-    train(0, 1)
-    assert train(3, 4) == {"train/images_per_s": 2, "train/data_wait": 3 / 8}
+@pytest.mark.parametrize("pause", ["on_validation_end", "on_train_epoch_start"])
+def test_validation_and_a_new_epoch_count_to_neither(run, pause):
+    run.batch(0, 1)
+    run.batch(1, 2)
+    getattr(run.monitor, pause)(run.trainer, run.module)
+    run.batch(100, 101)
+    run.batch(102, 103)
+    assert len(run.logged) == 2
+    assert run.logged[1] == {"train/images_per_s": 32 / 3, "train/data_wait": 1 / 3}
 
 
-def test_images_of_all_devices_count(train):
-    train(0, 1, world_size=4)
-    assert train(0, 1, world_size=4) == {"train/images_per_s": 32, "train/data_wait": 0}
-
-
-@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_validation_end"])
-def test_validation_and_the_gap_between_epochs_count_to_neither(train, make_trainer, hook):
-    train(5, 1)
-    train(1, 3)
-    getattr(train.monitor, hook)(make_trainer(), Mock(spec=L.LightningModule))
-    assert train(1000, 1) is None
-    assert train(1, 3) == {"train/images_per_s": 2, "train/data_wait": 0.25}
-
-
-def test_old_steps_are_forgotten(train, monkeypatch):
-    for _ in range(throughput.WINDOW + 1):
-        train(1, 99)
-    for _ in range(throughput.WINDOW - 1):
-        assert train(1, 3)["train/images_per_s"] < 2
-    assert train(1, 3) == {"train/images_per_s": 2, "train/data_wait": 0.25}
+def test_figures_average_over_the_last_steps(run):
+    run.batch(0, 1000)
+    run.batch(1000, 2000)
+    for i in range(WINDOW):
+        run.batch(2000 + 2 * i, 2002 + 2 * i)
+    assert run.logged[-1]["train/images_per_s"] == 8

@@ -24,9 +24,9 @@ def extract(
 ) -> FeatureSet:
     """Features of batches of (uint8 views, labels, ...); `prepare` normalises images of 0..1.
 
-    The backbone runs in evaluation mode and is left in the mode it came in.
+    The backbone runs in evaluation mode and is left in the mode it came in, part by part.
     """
-    training = backbone.training
+    modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     pooled, mean, labels = [], [], []
     for batch in batches:
@@ -34,7 +34,8 @@ def extract(
         pooled.append(features.pooled.float().cpu())
         mean.append(features.grid.float().mean(dim=(2, 3)).cpu())
         labels.append(batch[1])
-    backbone.train(training)
+    for module, training in modes:
+        module.training = training
     return FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
 
 

@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         try:
             return timm.create_model(**self.recipe, num_classes=0)
         except (TypeError, AssertionError, RuntimeError) as error:
-            name, reason = self.recipe["model_name"], str(error).splitlines()[0]
+            name, reason = self.recipe["model_name"], (str(error) or type(error).__name__).splitlines()[0]
             raise SettingError(
                 f"backbone.kwargs: {name} cannot be made with them ({reason}); "
                 f"nearest: a backbone group of its family with backbone.name={name}"

@@ -14,7 +14,7 @@ class MetricsFile(Logger):
     """Logs to one CSV file; whatever is logged of a step that the file holds already replaces it.
 
     Args:
-        path: of the file; what it holds is kept.
+        path: of the file; what it holds is kept, but for a last line that a killed run left unfinished.
     """
 
     def __init__(self, path: str):
@@ -22,11 +22,13 @@ class MetricsFile(Logger):
         self.path = Path(path)
         self.columns = [STEP]
         self.last_step = -1  # in the file
+        self.intact = True
         self.pending: dict[int, dict[str, Any]] = {}
         if self.path.exists():
             rows = self._rows()
             self.columns = list(rows[0]) if rows else self.columns
             self.last_step = max((int(row[STEP]) for row in rows), default=-1)
+            self.intact = all(line.endswith("\n") for line in self._lines())
 
     @property
     def name(self) -> str:
@@ -53,7 +55,7 @@ class MetricsFile(Logger):
         if not self.pending:
             return
         new = [key for row in self.pending.values() for key in row if key not in self.columns]
-        if new or min(self.pending) <= self.last_step or not self.path.exists():
+        if new or min(self.pending) <= self.last_step or not self.intact or not self.path.exists():
             self._rewrite(list(dict.fromkeys([*self.columns, *new])))
         else:
             with self.path.open("a", newline="") as file:
@@ -76,10 +78,14 @@ class MetricsFile(Logger):
             writer.writeheader()
             writer.writerows(kept[step] for step in sorted(kept))
         fresh.replace(self.path)  # never half a file
+        self.intact = True
 
     def _pending_rows(self) -> list[dict[str, Any]]:
         return [{STEP: step} | self.pending[step] for step in sorted(self.pending)]
 
     def _rows(self) -> list[dict[str, Any]]:
+        return list(csv.DictReader(line for line in self._lines() if line.endswith("\n")))
+
+    def _lines(self) -> list[str]:
         with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+            return file.readlines()
