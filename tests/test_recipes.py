@@ -55,7 +55,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_the_published_recipe_holds_the_published_values() -> None:
-    cfg = composed("experiment=cim_vitb16_in1k_300ep")
+    cfg = composed("experiment=cim_vitb16_in1k_300ep", "output_dir=here")
     for key, value in PUBLISHED.items():
         assert OmegaConf.select(cfg, key) == value, key
     assert cfg.data.batch_size * cfg.trainer.devices * cfg.trainer.accumulate_grad_batches == 4096
@@ -64,8 +64,8 @@ def test_the_published_recipe_holds_the_published_values() -> None:
 
 
 def test_as_released_differs_in_precision_clipping_and_class_token_alone() -> None:
-    said = composed("experiment=cim_vitb16_in1k_300ep")
-    released = composed("experiment=cim_vitb16_in1k_300ep_as_released")
+    said = composed("experiment=cim_vitb16_in1k_300ep", "output_dir=here")
+    released = composed("experiment=cim_vitb16_in1k_300ep_as_released", "output_dir=here")
     assert released.trainer.precision == "32-true"
     assert released.trainer.gradient_clip_val is None
     assert released.target.tied == ["cls_token"]

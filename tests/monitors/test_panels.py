@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
@@ -26,8 +27,9 @@ def crops_of(b: int = 3, k: int = 2, channels: int = 3, normalize: Any = None) -
 
 
 def rendered(figure: Any) -> np.ndarray:
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 @pytest.mark.parametrize("normalize", [NORMALIZE, lambda images: images, lambda images: 2 * images - 1])
@@ -83,7 +85,11 @@ class Method(L.LightningModule):
 def trainer(**state: Any) -> Any:
     made: Any = MagicMock(spec=L.Trainer, is_global_zero=True, estimated_stepping_batches=100)
     made.datamodule = SimpleNamespace(cropping=SimpleNamespace(normalize=lambda images: images))
-    made.loggers = [SimpleNamespace(), SimpleNamespace(log_image=MagicMock())]
+    made.loggers = [
+        SimpleNamespace(experiment=None),
+        SimpleNamespace(log_image=MagicMock()),
+        SimpleNamespace(experiment=SimpleNamespace(add_image=MagicMock())),
+    ]
     made.state = SimpleNamespace(fn=state.pop("fn", "fit"))
     for name, value in state.items():
         setattr(made, name, value)
@@ -102,6 +108,7 @@ def test_the_first_validation_batch_becomes_a_png_and_goes_to_loggers_that_take_
         assert picture.format == "PNG"
         assert min(picture.size) > 100
     run.loggers[1].log_image.assert_called_once_with("panels", [str(path)], step=12)
+    run.loggers[2].experiment.add_image.assert_called_once()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a run amounts to: times by a clock that only the test moves, and a record that outlives interruptions."""
+"""What a run amounts to, by a clock that only the test moves, and over interruptions."""
 
 import json
 from types import SimpleNamespace
