@@ -39,7 +39,6 @@ def pretrain() -> None:
 def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
     """Runs a door under Hydra; a user's mistake ends it with one line and exit code 2."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hands errors to us instead of printing them
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin while workers decode
     config.register_resolvers()
 
     @functools.wraps(task)
