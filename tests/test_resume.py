@@ -253,8 +253,9 @@ def test_more_epochs_continue_a_finished_run(door, command, straight, tmp_path):
     ("override", "parts"),
     [
         ("resume=never", ["resume=never", "holds a run already", "another output_dir"]),
-        ("optim.base_lr=0.2", ["optim.base_lr=0.2", "begun with 0.1", "nearest: optim.base_lr=0.1"]),
-        ("seed=3", ["seed=3", "begun with 0"]),
+        ("optim.base_lr=0.2", [": optim.base_lr=0.2", "begun with 0.1", "nearest: optim.base_lr=0.1"]),
+        ("seed=3", [": seed=3", "begun with 0"]),
+        ("cropping.rotation=1", [": cropping.rotation=1", "nearest: cropping.rotation=45"]),
         ("trainer.accumulate_grad_batches=2", ["trainer.accumulate_grad_batches=2", "begun with 1"]),
         ("resume=lost.ckpt", ["resume=lost.ckpt", "no such checkpoint", "nearest: resume=auto"]),
     ],

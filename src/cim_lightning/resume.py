@@ -94,7 +94,8 @@ def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, 
     saved = folder / "config.yaml"
     before = dict(_flat(yaml.safe_load(saved.read_text()))) if saved.exists() else {}
     now = dict(_flat(settings))
-    for key in now.keys() | before.keys() if before else ():
+    keys = now.keys() | before.keys() if before else ()
+    for key in sorted(keys, key=lambda key: (key.count("."), key)):  # where it is set before where it is used
         if before.get(key) != now.get(key):
             yield key, (before.get(key), now.get(key))
 
