@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning import config, resume
+from cim_lightning import config, mistakes, resume, schema
 
 log = logging.getLogger("cim_lightning")
 MISTAKE = 2  # exit code
@@ -57,7 +57,7 @@ def _one_line(door: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = config.explain(error)
+        line = mistakes.explain(error)
         if line is None:
             raise
         print(f"cim-{door}: {line}", file=sys.stderr)
@@ -71,7 +71,7 @@ def _at_home(argument: str) -> str:
 
 
 def _pretrain(cfg: DictConfig) -> None:
-    config.check(cfg)
+    schema.check(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     if resume.finished(folder, settings):

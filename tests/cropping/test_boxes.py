@@ -173,6 +173,7 @@ MISTAKES = [
     ({"scale": []}, "cropping.scale=[]", "[0.1, 0.1]"),
     ({"ratio": [3.0, 0.5]}, "cropping.ratio=[3.0, 0.5]", "[0.5, 3.0]"),
     ({"ratio": [-1.0, 2.0]}, "cropping.ratio=[-1.0, 2.0]", "[0.01, 2.0]"),
+    ({"ratio": [1.0, math.inf]}, "cropping.ratio=[1.0, inf]", "[1.0, 100.0]"),
     ({"rotation": 181.0}, "cropping.rotation=181.0", "180"),
     ({"rotation": -1.0}, "cropping.rotation=-1.0", "0"),
 ]

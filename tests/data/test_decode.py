@@ -25,7 +25,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    image = decode(data, None)
+    image = decode(data)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -96,8 +96,8 @@ def test_lossless_files_come_back_exactly(name, tmp_path):
     np.testing.assert_array_equal(pixels(data), expected)
     path = tmp_path / "image"
     path.write_bytes(data)
-    np.testing.assert_array_equal(np.asarray(decode(path, None)), expected)
-    np.testing.assert_array_equal(np.asarray(decode(str(path), None)), expected)
+    np.testing.assert_array_equal(np.asarray(decode(path)), expected)
+    np.testing.assert_array_equal(np.asarray(decode(str(path))), expected)
 
 
 def test_jpeg_comes_back_nearly():
@@ -194,28 +194,6 @@ def test_an_animation_gives_its_first_frame(kind):
     np.testing.assert_allclose(pixels(data)[0, 0].astype(int), (255, 0, 0), atol=1)
 
 
-# at_least -> what a 61x37 JPEG shrinks to, by 1, 2, 4 or 8: its shorter side must not pass below at_least
-REDUCED = {None: (61, 37), 19: (61, 37), 18: (31, 19), 10: (31, 19), 9: (16, 10), 4: (8, 5), 100: (61, 37)}
-
-
-@pytest.mark.parametrize(("at_least", "size"), REDUCED.items())
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_reduced_decoding_keeps_the_shorter_side(at_least, size, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(Image.new("RGB", (61, 37), (200, 100, 50)), "JPEG", exif=exif)
-    image = decode(data, at_least)
-    assert image.size == (size if orientation == 1 else size[::-1])
-    np.testing.assert_allclose(np.asarray(image)[0, 0].astype(int), (200, 100, 50), atol=3)
-
-
-def test_only_jpeg_is_reduced_and_nonsense_is_refused():
-    data = encoded(Image.new("RGB", (64, 64)), "PNG")
-    assert decode(data, 8).size == (64, 64)
-    with pytest.raises(ValueError, match="at_least=0"):
-        decode(data, 0)
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_truncated_files_are_bad(kind, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
@@ -223,7 +201,7 @@ def test_truncated_files_are_bad(kind, tmp_path):
     path = tmp_path / "half.jpg"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(BadImageError, match=r"half\.jpg'") as caught:
-        decode(path, None)
+        decode(path)
     assert "\n" not in str(caught.value)
 
 
@@ -236,23 +214,23 @@ def test_what_is_no_image_is_named_in_one_line(content, reason, tmp_path: Path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadImageError, match=reason) as caught:
-        decode(path, None)
+        decode(path)
     assert str(caught.value).count(r"odd\nname.jpg") == 1
     assert "\n" not in str(caught.value)
 
 
 def test_bad_bytes_are_named_by_their_number():
     with pytest.raises(BadImageError, match=r"^4 bytes: not an image"):
-        decode(b"text", None)
+        decode(b"text")
 
 
 def test_formats_that_run_programs_are_not_tried():
     with pytest.raises(BadImageError, match="not an image"):
-        decode(encoded(Image.fromarray(CORNERS), "EPS"), None)
+        decode(encoded(Image.fromarray(CORNERS), "EPS"))
 
 
 def test_decompression_bombs_are_bad_and_large_images_are_not(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert decode(encoded(Image.new("L", (15, 10)), "PNG"), None).size == (15, 10)  # here Pillow only warns
+    assert decode(encoded(Image.new("L", (15, 10)), "PNG")).size == (15, 10)  # here Pillow only warns
     with pytest.raises(BadImageError, match="decompression bomb"):
-        decode(encoded(Image.new("L", (15, 14)), "PNG"), None)
+        decode(encoded(Image.new("L", (15, 14)), "PNG"))

@@ -41,9 +41,13 @@ def test_identical_features_have_no_spread():
     assert spread(torch.tensor([[3.0, 4.0], [6.0, 8.0]])) == pytest.approx(0, abs=1e-7)  # by length alone
 
 
+def test_one_feature_has_no_spread():
+    assert spread(torch.tensor([[3.0, 4.0]])) == 0
+
+
 def test_spread_of_two_opposite_features():
-    # (1, 0) and (-1, 0): deviations sqrt(2) and 0, of which the mean is half.
-    assert spread(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])) == pytest.approx(math.sqrt(2) / 2)
+    # (1, 0) and (-1, 0): deviations 1 and 0, of which the mean is half.
+    assert spread(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])) == pytest.approx(1 / 2)
 
 
 def small(name: str = "test_resnet", **kwargs: object) -> Backbone:

@@ -11,7 +11,7 @@ from cim_lightning.models.contrast import ContrastiveHead
 
 def head(temperature: float = 0.2) -> ContrastiveHead:
     torch.manual_seed(0)
-    return ContrastiveHead(7, hidden=11, out=5, temperature=temperature)
+    return ContrastiveHead(7, hidden=11, out=5, temperature=temperature, weight=1.0)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (12, 4), (4, 12)])

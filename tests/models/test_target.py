@@ -7,6 +7,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from cim_lightning.errors import SettingError
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 
@@ -35,12 +36,12 @@ def shift(network: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9, 1.0])
 def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
     online = Net()
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, momentum, tied=[])
     start = copy.deepcopy(dict(online.named_parameters()))
     walk = []
     for steps in (1, 2, 3):
         walk.append(shift(online))
-        target.follow(online, momentum)
+        assert target.follow(online, progress=0) == {"momentum": momentum}
         for name, copied in target.network.named_parameters():
             expected = momentum**steps * start[name]
             for age, then in enumerate(reversed(walk)):
@@ -48,27 +49,44 @@ def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
             torch.testing.assert_close(copied, expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("progress", "momentum"), [(0, 0.9), (0.25, 1 - 0.1 * 0.85355339), (0.5, 0.95), (1, 1.0)]
+)
+def test_momentum_rises_to_1_by_a_cosine(progress, momentum):
+    online = Net()
+    target = EmaTarget(online, 0.9, tied=[])
+    start, then = online.linear.weight.detach().clone(), shift(online)["linear.weight"]
+    assert target.follow(online, progress)["momentum"] == pytest.approx(momentum)
+    torch.testing.assert_close(target.network.linear.weight, momentum * start + (1 - momentum) * then)
+
+
+@pytest.mark.parametrize(("momentum", "nearest"), [(1.5, "nearest: 1"), (-0.5, "nearest: 0")])
+def test_a_momentum_outside_0_to_1_is_refused(momentum, nearest):
+    with pytest.raises(SettingError, match=rf"target.momentum={momentum}: .*{nearest}"):
+        EmaTarget(Net(), momentum, tied=[])
+
+
 def test_parameters_that_stand_still_do_so_in_the_copy_to_the_bit():
     online = Net()
-    target = EmaTarget(online, tied=[])
-    for momentum in (0.1, 0.5, 0.99):
-        target.follow(online, momentum)
+    target = EmaTarget(online, 0.1, tied=[])
+    for progress in (0.1, 0.5, 0.99):
+        target.follow(online, progress)
     for name, copied in target.network.named_parameters():
         assert torch.equal(copied, online.get_parameter(name))
 
 
 def test_tied_parameters_are_copied_at_once_and_only_those():
     online = nn.Sequential(Net())  # tied by its last name, wherever it sits
-    target = EmaTarget(online, tied=["cls_token"])
+    target = EmaTarget(online, 0.99, tied=["cls_token"])
     shift(online)
-    target.follow(online, 0.99)
+    target.follow(online, 0)
     assert torch.equal(target.network[0].cls_token, online[0].cls_token)
     assert not torch.equal(target.network[0].linear.weight, online[0].linear.weight)
 
 
 def test_the_copy_is_one_and_takes_no_gradient():
     online = Net()
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, 0.5, tied=[])
     before = target.network.linear.weight.clone()
     shift(online)
     assert torch.equal(before, target.network.linear.weight)
@@ -80,7 +98,7 @@ def test_the_copy_is_one_and_takes_no_gradient():
 
 def test_the_target_reads_the_copy_not_the_online_network():
     online = Net()
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, 0.5, tied=[])
     inputs = torch.randn(4, 3)
     before = target(online, inputs)
     shift(online)
@@ -89,14 +107,14 @@ def test_the_target_reads_the_copy_not_the_online_network():
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_dropout_is_off_in_the_copy_in_both_modes(mode):
-    target = EmaTarget(Net(), tied=[]).train(mode)
+    target = EmaTarget(Net(), 0.5, tied=[]).train(mode)
     assert not target.network.dropout.training
     assert target.network(torch.randn(50, 3)).count_nonzero() == 250
 
 
 def test_stochastic_depth_is_off_in_the_copy():
     online = Block(8, 2, drop_path=0.5)
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, 0.5, tied=[])
     inputs = torch.randn(8, 5, 8)
     expected = online.eval()(inputs)
     online.train()
@@ -105,7 +123,7 @@ def test_stochastic_depth_is_off_in_the_copy():
 
 def test_batch_norm_uses_the_batch_before_it_and_keeps_its_own_statistics():
     online = Net()
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, 0.5, tied=[])
     nn.ModuleList([online, target]).train()  # as Lightning does
     contexts = torch.randn(64, 3) * 3 + 7
     seen = target(online, contexts)
@@ -128,9 +146,9 @@ def test_batch_norm_uses_the_batch_before_it_and_keeps_its_own_statistics():
 
 def test_batch_norms_affine_parameters_follow():
     online = Net()
-    target = EmaTarget(online, tied=[])
+    target = EmaTarget(online, 0.25, tied=[])
     shift(online)
-    target.follow(online, 0.25)
+    target.follow(online, 0)
     torch.testing.assert_close(target.network.norm.weight, 0.25 + 0.75 * online.norm.weight)
 
 
@@ -142,7 +160,7 @@ def test_a_shared_target_is_the_online_network_with_gradients():
     target(online, inputs).sum().backward()
     assert all(parameter.grad is not None for parameter in online.parameters())
     assert not list(target.parameters())
-    target.follow(online, 0.9)
+    assert target.follow(online, 0.9) == {}
 
 
 def test_a_separate_target_starts_equal_and_gets_gradients_of_its_own():

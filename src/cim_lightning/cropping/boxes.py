@@ -74,7 +74,7 @@ class BoxSampler:
 
     Args:
         scale: smallest and largest share of the view's area before turning, 0 < low <= high <= 1.
-        ratio: smallest and largest width / height, 0 < low <= high.
+        ratio: smallest and largest width / height, 0 < low <= high <= 100.
         rotation: largest angle in degrees, 0..180; angles are uniform in -rotation..rotation.
 
     Raises:
@@ -83,7 +83,7 @@ class BoxSampler:
 
     def __init__(self, scale: Sequence[float], ratio: Sequence[float], rotation: float):
         self.scale = _checked("cropping.scale", scale, 1.0)
-        self.ratio = _checked("cropping.ratio", ratio, math.inf)
+        self.ratio = _checked("cropping.ratio", ratio, 100.0)
         if not 0 <= rotation <= 180:
             nearest = min(max(rotation, 0), 180)
             raise SettingError(
@@ -140,10 +140,9 @@ def _inside(
 def _checked(setting: str, value: Sequence[float], largest: float) -> tuple[float, float]:
     low, high = value if len(value) == 2 else (math.nan, math.nan)
     if not 0 < low <= high <= largest:
-        limit = "" if math.isinf(largest) else f" <= {largest:g}"
         inside = sorted(min(max(v, 0.01), largest) for v in value)[:: max(len(value) - 1, 1)] or [0.1]
         raise SettingError(
-            f"{setting}={list(value)}: two numbers with 0 < low <= high{limit}; "
+            f"{setting}={list(value)}: two numbers with 0 < low <= high <= {largest:g}; "
             f"nearest: [{inside[0]}, {inside[-1]}]"
         )
     return float(low), float(high)

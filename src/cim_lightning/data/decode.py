@@ -25,7 +25,7 @@ UPRIGHT = {
 }
 
 
-def decode(source: str | os.PathLike[str] | bytes, at_least: int | None) -> Image.Image:
+def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Decode the file at a path, or its bytes, to an RGB image as a viewer would show it.
 
     * EXIF orientation is applied; of an animation or a stack of pages it is the first frame.
@@ -36,16 +36,11 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None) -> Imag
     * ICC profiles are ignored: applying them costs more than decoding, and training sets were
       seldom made so. CMYK is converted by Pillow's plain formula, Adobe's inversion undone.
 
-    at_least: None decodes in full. A number lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, which
-    is faster, as long as its shorter side keeps at least so many pixels; other formats are never reduced.
-
     Raises BadImageError, one line with the path and the reason, for what is missing, empty, truncated,
     no image, or beyond Pillow's limit for decompression bombs (179 million pixels). Damage inside a
     JPEG that leaves it decodable goes unseen, as it does in every libjpeg program. Pillow's warnings are
     silenced by a switch that belongs to the process: decode in worker processes, not in threads.
     """
-    if at_least is not None and at_least < 1:
-        raise ValueError(f"at_least={at_least}: it must be None or at least 1")
     try:
         data = source if isinstance(source, bytes) else _read(source)
         if not data:
@@ -53,16 +48,13 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None) -> Imag
         # Doubtful metadata and large sizes make Pillow warn; neither says that the pixels are bad.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, at_least)
+            return _decode(data)
     except Exception as error:  # damaged files make Pillow raise nearly anything, struct.error included
         raise BadImageError(f"{_name(source)}: {_reason(error)}") from error
 
 
-def _decode(data: bytes, at_least: int | None) -> Image.Image:
+def _decode(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if at_least is not None:
-            # Square, so that it bounds the shorter side, whichever way EXIF turns the image afterwards.
-            image.draft("RGB", (at_least, at_least))
         image.load()
         # After loading: a PNG may hold its EXIF last, and a TIFF turns itself and forgets its tag.
         turn = UPRIGHT.get(_orientation(image))

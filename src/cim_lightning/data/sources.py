@@ -93,7 +93,7 @@ class Files:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return decode(self.path(index), at_least=None), int(self._labels[index])
+        return decode(self.path(index)), int(self._labels[index])
 
 
 def _scan(where: str) -> tuple[list[str], Counter[str]]:

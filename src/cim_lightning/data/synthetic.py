@@ -32,8 +32,8 @@ CLASSES: dict[str, tuple[str, str, str]] = {
     "puddle": ("blob polygon star", "camouflage rings chevrons", "sea forest ink"),
     "flower": ("flower ring blob", "chevrons marble camouflage", "citrus candy sea"),
 }
-PREFERENCE = (0.62, 0.24, 0.14)  # of a class for its first, second and third value of a cue
-STRAY = 0.06  # chance that a cue is drawn from all its values instead
+PREFERENCE = (0.7, 0.2, 0.1)  # of a class for its first, second and third value of a cue
+STRAY = 0.05  # chance that a cue is drawn from all its values instead
 
 # A class's cues as lists, and where a uniform number changes from one preferred value to the next.
 _PREFERRED = [tuple(cue.split() for cue in cues) for cues in CLASSES.values()]

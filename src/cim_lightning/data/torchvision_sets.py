@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -11,8 +10,6 @@ from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
 from cim_lightning.data.decode import decode
 from cim_lightning.data.sources import Splits
 from cim_lightning.errors import SettingError
-
-_DECODER = partial(decode, at_least=None)  # in place of torchvision's: any file, upright, or BadImageError
 
 
 class Labelled:
@@ -57,7 +54,7 @@ def imagenette(root: str, download: bool) -> Splits:
     Of its three sizes the one with shorter sides of 320 pixels: room for crops of 224, at a quarter of
     the full archive's size and decoding time.
     """
-    options = {"size": "320px", "loader": _DECODER}
+    options = {"size": "320px", "loader": decode}
     return _downloadable(Imagenette, root, download, options | {"split": "train"}, options | {"split": "val"})
 
 
@@ -66,7 +63,7 @@ def imagenet(root: str) -> Splits:
 
     Reading its development kit takes scipy, which this package does not install.
     """
-    options = {"loader": _DECODER}
+    options = {"loader": decode}
     advice = (
         "ImageNet cannot be downloaded here; put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
         "ILSVRC2012_img_val.tar there and install scipy, or use data=folder, which reads a plain train/ val/ "

@@ -41,7 +41,7 @@ def extract(
 
 def spread(features: Float[Tensor, "n d"]) -> float:
     """Mean standard deviation of the coordinates of unit-length features; near 0 when they have collapsed."""
-    return torch.nn.functional.normalize(features, dim=1).std(dim=0).mean().item()
+    return torch.nn.functional.normalize(features, dim=1).std(dim=0, correction=0).mean().item()
 
 
 def effective_rank(features: Float[Tensor, "n d"]) -> float:

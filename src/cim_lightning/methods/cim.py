@@ -3,7 +3,6 @@
 Published: ViT-B/16, 300 epochs on ImageNet-1k, 83.1 top-1 after fine-tuning.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,10 +30,8 @@ class CIM(Method):
         constant: the constant map under the same cropping, to which skill refers.
         online_reads: "exemplars" (exemplar -> context, the paper's choice) or "context", the other bootstrap
             direction: the target reads what the online encoder does not.
-        momentum: of the EMA target at the start, 0..1; rises to 1 by a cosine over training.
         reduction: over an image's exemplars, "sum" (the paper's) or "mean"; pixels and images are averaged.
         contrast: builds the global contrastive head from the backbone's width; None trains without it.
-        contrast_weight: weight of the contrastive loss.
     """
 
     def __init__(
@@ -45,30 +42,17 @@ class CIM(Method):
         optim: Callable[..., Any],
         constant: ConstantMap,
         online_reads: str,
-        momentum: float,
         reduction: str,
         contrast: Callable[[int], ContrastiveHead] | None,
-        contrast_weight: float,
     ):
         super().__init__(backbone, optim)
         self.constant = constant
         self.online_reads = _one_of("method.online_reads", online_reads, ("exemplars", "context"))
         self.reduction = _one_of("method.reduction", reduction, ("sum", "mean"))
-        if not 0 <= momentum <= 1:
-            raise SettingError(
-                f"method.momentum={momentum}: must be in 0..1; nearest: {min(max(momentum, 0), 1)}"
-            )
-        if contrast is None and contrast_weight:
-            raise SettingError(
-                f"method.contrast_weight={contrast_weight}: there is no head to weigh; "
-                "nearest: method/contrast=global with it"
-            )
-        self.momentum = momentum
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)
         self.contrast = None if contrast is None else contrast(backbone.dim)
         self.contrast_target = None if self.contrast is None else target(self.contrast.projector)
-        self.contrast_weight = contrast_weight
 
     def forward(self, crops: Crops) -> Float[Tensor, "b k s s"]:
         """Correlation logits: above 0 where the exemplar is taken to lie."""
@@ -85,15 +69,14 @@ class CIM(Method):
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
-            loss = loss + self.contrast_weight * metrics["contrast"]
+            loss = loss + self.contrast.weight * metrics["contrast"]
         return {"loss": loss} | metrics
 
     def after_step(self, progress: float) -> None:
-        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
-        self.target.follow(self.backbone, momentum)
+        moved = self.target.follow(self.backbone, progress)
         if self.contrast is not None and self.contrast_target is not None:
-            self.contrast_target.follow(self.contrast.projector, momentum)
-        self.log("train/momentum", momentum)
+            self.contrast_target.follow(self.contrast.projector, progress)
+        self.log_dict({f"train/{name}": value for name, value in moved.items()})
 
     def _encode(self, crops: Crops) -> tuple[Any, Any]:
         exemplars = crops.exemplars.flatten(0, 1)  # one batch of b k exemplars, image by image

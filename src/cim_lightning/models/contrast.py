@@ -17,13 +17,14 @@ class ContrastiveHead(nn.Module):
         dim: width of the backbone's pooled features.
         hidden, out: widths of the MLPs.
         temperature: of the softmax; the loss is scaled by twice of it, as in MoCo v3.
+        weight: of this loss beside the correlation's.
     """
 
-    def __init__(self, dim: int, hidden: int, out: int, temperature: float):
+    def __init__(self, dim: int, hidden: int, out: int, temperature: float, weight: float):
         super().__init__()
         self.projector = _mlp(dim, hidden, hidden, out)
         self.predictor = _mlp(out, hidden, out)
-        self.temperature = temperature
+        self.temperature, self.weight = temperature, weight
 
     def forward(self, online: Float[Tensor, "n d"], keys: Float[Tensor, "m out"]) -> Tensor:
         """Mean loss of n online features and m projected target features, image by image.

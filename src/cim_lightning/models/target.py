@@ -4,11 +4,14 @@ A target is built around the online network that it serves, is called with it, a
 """
 
 import copy
+import math
 from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
+
+from cim_lightning.errors import SettingError
 
 
 class EmaTarget(nn.Module):
@@ -20,12 +23,18 @@ class EmaTarget(nn.Module):
 
     Args:
         online: the network to follow.
+        momentum: m before the first step, 0..1; rises to 1 by a cosine over training.
         tied: names of parameters that are copied at once instead of averaged. The released code has no
             EMA copy of the class token: `tied=[cls_token]` does as it does.
     """
 
-    def __init__(self, online: nn.Module, tied: Collection[str]):
+    def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
         super().__init__()
+        if not 0 <= momentum <= 1:
+            raise SettingError(
+                f"target.momentum={momentum}: must be in 0..1; nearest: {min(max(momentum, 0), 1)}"
+            )
+        self.momentum = momentum
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}
         self.train()
@@ -43,8 +52,12 @@ class EmaTarget(nn.Module):
         return self.network(inputs)
 
     @torch.no_grad()
-    def follow(self, online: nn.Module, momentum: float) -> None:
-        """Moves towards the online network; call once per optimizer step."""
+    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
+        """Moves towards the online network; call once per optimizer step, with the share of training done.
+
+        Returns what is worth logging, by name.
+        """
+        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
         mine = dict(self.network.named_parameters())
         pairs = [
             (mine[name], parameter) for name, parameter in online.named_parameters() if name not in self.tied
@@ -53,6 +66,7 @@ class EmaTarget(nn.Module):
         for name, parameter in online.named_parameters():
             if name in self.tied:
                 mine[name].copy_(parameter)
+        return {"momentum": momentum}
 
 
 class SharedTarget(nn.Module):
@@ -64,8 +78,9 @@ class SharedTarget(nn.Module):
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return online(inputs)
 
-    def follow(self, online: nn.Module, momentum: float) -> None:
+    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
         """Nothing to move."""
+        return {}
 
 
 class SeparateTarget(nn.Module):
@@ -78,5 +93,6 @@ class SeparateTarget(nn.Module):
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return self.network(inputs)
 
-    def follow(self, online: nn.Module, momentum: float) -> None:
+    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
         """Nothing to move: the optimizer does."""
+        return {}

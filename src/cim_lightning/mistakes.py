@@ -1,0 +1,112 @@
+"""The one line that a mistake gets: what was typed, the rule, and what was most likely meant."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cim_lightning.config import CONF, defaults
+from cim_lightning.errors import SettingError
+
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+
+
+def explain(error: BaseException) -> str | None:
+    """The one line for a user's mistake; None if the error is not one."""
+    while error.__cause__ is not None and not isinstance(error, (SettingError, MissingConfigException)):
+        if isinstance(error, InstantiationException) and "lightning.pytorch.trainer" in str(error):
+            return f"trainer: {' '.join(str(error.__cause__).split())}"
+        error = error.__cause__
+    if isinstance(error, SettingError):
+        return str(error).strip().rpartition("SettingError: ")[2]  # a data worker hands on its traceback too
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(text)
+    if isinstance(error, OverrideParseException):
+        reason = text.splitlines()[1 if text.startswith("Error parsing") else 0]
+        return (
+            f"{error.override}: cannot be read ({reason.split(': ')[0]}); "
+            f"an override is key=value, in quotes where it holds spaces, brackets or ~"
+        )
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_override(text)
+    return None
+
+
+def _explain_missing(text: str) -> str:
+    found = re.search(r"(?:find|load) '([^']+)'", text)
+    if not found:
+        return text.splitlines()[0]
+    group, _, choice = found[1].rpartition("/")
+    options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
+    options = [option for option in options if not option.startswith("_")]
+    return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
+
+
+def _explain_override(text: str) -> str:
+    first = text.splitlines()[0].rstrip(".")
+    if found := re.search(r"Multiple values for (\S+)\. ", first) or re.search(
+        r"item is already at '(.+)'", first
+    ):
+        typed = as_typed(found[1])
+        return f"{typed}: it is there already; nearest: {typed.lstrip('+')}"
+    key = re.search(r"(?:override|config\.) '([^'=]+)'", first) or re.search(r"full_key: (\S+)", text)
+    if key is None:
+        return first
+    return f"{as_typed(key[1])}: there is no such setting or group; {_nearest_key(key[1])}"
+
+
+def nearest(given: str, choices: Iterable[str], before: str = "") -> str:
+    """The end of an error's line: what the user most likely meant, with what comes `before` it."""
+    close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
+    return f"nearest: {before}{close[0]}" if close else f"choices: {', '.join(sorted(choices))}"
+
+
+def default_of(path: str) -> str:
+    """The end of an error's line where any other value would do: the one that the setting has by itself."""
+    default = OmegaConf.select(defaults(), path)
+    return "see the README for its choices" if default is None else f"nearest: {path}={default}, the default"
+
+
+def as_typed(key: str) -> str:
+    """The override of a key on the command line; the key alone where it comes from elsewhere."""
+    typed = [a for a in sys.argv[1:] if f"{a.lstrip('+~')}=".startswith((f"{key}=", f"{key}."))]
+    return typed[-1] if typed else key
+
+
+def _nearest_key(key: str) -> str:
+    tree = defaults()
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(tree, parent) if parent else tree
+    if not isinstance(node, DictConfig):
+        return nearest(key, [*_paths(tree)])
+    group = (CONF / parent).glob("[!_]*.yaml") if parent else ()
+    files: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in group}
+    having = [name for name, settings in files.items() if leaf in [*settings]]  # `in` passes over ???
+    if having:
+        plainest = min(having, key=lambda name: (len(files[name]), name))
+        return f"nearest: {parent}={plainest}, which has it"
+    choices = {str(name) for settings in (node, *files.values()) for name in settings}
+    choices -= {*HYDRA_KEYS, "defaults"}
+    near = nearest(leaf, choices, f"{parent}." if parent else "")
+    return near if not parent or "_target_" in node else f"{near}; or add it: +{key}=..."
+
+
+def _paths(node: DictConfig, path: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        whole = f"{path}.{key}" if path else key
+        yield whole
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            child = node[key]
+            if isinstance(child, DictConfig):
+                yield from _paths(child, whole)
