@@ -1,4 +1,4 @@
-"""How many scenes the embedded data set draws a second on one core, beside Pillow's decoding of the same as JPEG.
+"""How many scenes the embedded data set draws a second on one core, beside decoding the same from JPEG.
 
 Run it on a quiet machine: `python experiments/bench_scenes.py`. Results: experiments/benchmarks.md.
 """

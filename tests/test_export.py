@@ -17,7 +17,7 @@ from cim_lightning.models.backbone import Backbone
 SLOW = {"vit_large_patch16"}
 BACKBONES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
-    for path in sorted((CONF / "backbone").glob("*.yaml"))
+    for path in sorted((CONF / "backbone").glob("[!_]*.yaml"))
 ]
 SMALL = ["decoder.width=32", "decoder.num_heads=4", "cropping.num_exemplars=2", "optim.warmup=0.0"]
 SMALL += [

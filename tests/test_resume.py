@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning import CIM
+from cim_lightning.resume import rerouted
 
 EPOCHS = 3
 BATCHES = 5  # an epoch: 43 images, 8 a batch
@@ -193,6 +194,28 @@ def test_the_same_command_finds_the_unfinished_run(door, command, straight, tmp_
     assert_same_run(folder, expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (["seed=1"], True),
+        (["--config-dir", "mine", "seed=1"], True),
+        (["--config-dir=mine", "seed=1"], True),
+        (["seed=1", "resume=never"], False),
+        (["seed=1", "output_dir=other"], False),
+        (["-m", "seed=1"], False),
+        (["seed=2"], False),
+    ],
+)
+def test_only_the_same_command_is_sent_to_the_unfinished_run(arguments, goes_on, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part, text in ((".hydra/overrides.yaml", "- seed=1\n"), ("checkpoints/last.ckpt", "")):
+        path = Path("outputs/day/time") / part
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    expected = [*arguments, "output_dir=outputs/day/time"] if goes_on else arguments
+    assert rerouted(arguments) == expected
+
+
 def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, straight, tmp_path):
     expected = straight(2)
     (tmp_path / "slow.py").write_text(
@@ -247,6 +270,17 @@ def test_more_epochs_continue_a_finished_run(door, command, straight, tmp_path):
     door(*command(), "output_dir=run", f"trainer.max_epochs={EPOCHS + 1}")
     assert record(tmp_path / "run")["steps"] == (EPOCHS + 1) * BATCHES
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range((EPOCHS + 1) * BATCHES)]
+
+
+@pytest.mark.parametrize("override", ["trainer.max_epochs=1", "trainer.accelerator=gpuu"])
+def test_a_mistake_costs_a_finished_run_nothing(override, door, command, straight, tmp_path, capsys):
+    shutil.copytree(straight(1), "run")
+    with pytest.raises(SystemExit) as ended:
+        door(*command(), "output_dir=run", "trainer.max_epochs=9", override)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: trainer: ")
+    assert record(tmp_path / "run") == record(straight(1))
 
 
 @pytest.mark.parametrize(

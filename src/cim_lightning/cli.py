@@ -79,9 +79,6 @@ def _pretrain(cfg: DictConfig) -> None:
         return
     checkpoint = resume.checkpoint(folder, settings)
     cfg = OmegaConf.create(settings)  # what depends on the machine is asked once
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        (folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
-        OmegaConf.save(cfg, folder / "config.yaml")
 
     import lightning as L  # these take seconds to import: a mistake is told before
 
@@ -94,14 +91,23 @@ def _pretrain(cfg: DictConfig) -> None:
         warnings.filterwarnings("ignore", warning)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
-    data, method = make(cfg.data), make(cfg.method)
+    data = make(cfg.data)
+    train, val = data.splits  # a folder that is missing or empty is told before anything large is built
+    method = make(cfg.method)
     method.save_hyperparameters(settings)
-    callbacks = list(make(cfg.callbacks).values())
-    trainer = make(cfg.trainer, callbacks=callbacks, logger=list(make(cfg.logger).values()))
+    callbacks, loggers = (list(make(cfg.get(group) or {}).values()) for group in ("callbacks", "logger"))
+    trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
     if cfg.compile:
         method.compile_networks()
     if trainer.is_global_zero:
-        _introduce(folder, method, data, trainer)
+        OmegaConf.save(cfg, folder / "config.yaml")
+        name, weights = (
+            method.backbone.recipe["model_name"],
+            sum(p.numel() for p in method.backbone.parameters()),
+        )
+        log.info("%s: %s, %.1f M parameters", folder, name, weights / 1e6)
+        where, precision = trainer.strategy.root_device, trainer.precision
+        log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, precision)
     if checkpoint is None:
         trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
         if trainer.received_sigterm:  # which fit would forget
@@ -113,12 +119,3 @@ def _pretrain(cfg: DictConfig) -> None:
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
             logger.experiment.finish()
-
-
-def _introduce(folder: Path, method: Any, data: Any, trainer: Any) -> None:
-    """Says what will be trained, on what, and where; and reads the data's folder before anything is built."""
-    train, val = data.splits
-    weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
-    log.info("%s: %s, %.1f M parameters", folder, method.backbone.recipe["model_name"], weights)
-    where = trainer.strategy.root_device
-    log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, trainer.precision)

@@ -23,6 +23,7 @@ HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 def explain(error: BaseException) -> str | None:
     """The one line for a user's mistake; None if the error is not one."""
+    outermost = error
     while error.__cause__ is not None and not isinstance(error, (SettingError, MissingConfigException)):
         if isinstance(error, InstantiationException) and "lightning.pytorch.trainer" in str(error):
             return f"trainer: {' '.join(str(error.__cause__).split())}"
@@ -30,6 +31,10 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, SettingError):
         return str(error).strip().rpartition("SettingError: ")[2]  # a data worker hands on its traceback too
     text = str(error)
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which takes seconds to import
+        return f"trainer: {' '.join(text.split())}"
+    if isinstance(error, ModuleNotFoundError) and isinstance(outermost, InstantiationException):
+        return f"{str(outermost).splitlines()[-1]}: {' '.join(text.split())}"
     if isinstance(error, MissingConfigException):
         return _explain_missing(text)
     if isinstance(error, OverrideParseException):
@@ -75,7 +80,7 @@ def nearest(given: str, choices: Iterable[str], before: str = "") -> str:
 def default_of(path: str) -> str:
     """The end of an error's line where any other value would do: the one that the setting has by itself."""
     default = OmegaConf.select(defaults(), path)
-    return "see the README for its choices" if default is None else f"nearest: {path}={default}, the default"
+    return "it has no default" if default is None else f"nearest: {path}={default}, the default"
 
 
 def as_typed(key: str) -> str:

@@ -32,6 +32,10 @@ class AdamWCosine:
             )
         if base_lr <= 0:
             raise SettingError(f"optim.base_lr={base_lr}: must be above 0; nearest: 1.5e-4, the paper's")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise SettingError(
+                f"optim.betas={list(betas)}: two numbers from 0 to below 1; nearest: [0.9, 0.95], the paper's"
+            )
         if weight_decay < 0:
             raise SettingError(f"optim.weight_decay={weight_decay}: must be 0 or more; nearest: 0")
         self.base_lr, self.weight_decay, self.betas, self.warmup = base_lr, weight_decay, betas, warmup

@@ -9,7 +9,8 @@ import yaml
 
 from cim_lightning.errors import SettingError
 
-# What may differ between a run and its continuation: how and how long it runs, not what it computes.
+# What may differ between a run and its continuation: how and how long it runs, and in which precision, so
+# that a run can move to another machine. The parts of the trainer that would make it another run may not.
 MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "output_dir", "resume", "compile")
 MAY_DIFFER_TOO = ("data.num_workers",)
 MAY_NOT = tuple(
@@ -17,6 +18,7 @@ MAY_NOT = tuple(
     for name in (
         "accumulate_grad_batches",
         "gradient_clip_val",
+        "gradient_clip_algorithm",
         "devices",
         "num_nodes",
         "limit_train_batches",
@@ -27,7 +29,7 @@ CONFIG_FLAGS = ("--config-dir", "-cd")  # the only ones that a run which goes on
 
 def rerouted(arguments: list[str]) -> list[str]:
     """The command of an unfinished run gets that run's folder, unless it names one or how to resume."""
-    flags = {i for i, a in enumerate(arguments) if a.startswith("-") and a not in CONFIG_FLAGS}
+    flags = {a for a in arguments if a.startswith("-") and a.partition("=")[0] not in CONFIG_FLAGS}
     values = {i for i, a in enumerate(arguments) if i and arguments[i - 1] in CONFIG_FLAGS}
     settings = [a for i, a in enumerate(arguments) if not a.startswith("-") and i not in values]
     named = {s.partition("=")[0].lstrip("+") for s in settings}

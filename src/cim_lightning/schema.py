@@ -18,6 +18,7 @@ from cim_lightning.config import CONF
 from cim_lightning.errors import SettingError
 from cim_lightning.mistakes import HYDRA_KEYS, as_typed, default_of, nearest
 
+LARGEST_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
@@ -47,8 +48,9 @@ def _check_door(cfg: DictConfig) -> None:
             raise SettingError(
                 f"{key}={value}: must be {_readable(type(own[key]))}; nearest: {key}={own[key]}, the default"
             )
-    if cfg.seed < 0:
-        raise SettingError(f"seed={cfg.seed}: must be 0 or more; nearest: seed=0")
+    if not 0 <= cfg.seed <= LARGEST_SEED:
+        least_far = min(max(cfg.seed, 0), LARGEST_SEED)
+        raise SettingError(f"seed={cfg.seed}: must be in 0..{LARGEST_SEED}; nearest: seed={least_far}")
 
 
 def _targets(cfg: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -93,10 +95,7 @@ def _check_target(path: str, node: DictConfig) -> None:
             continue  # what it will be is not known before it is made
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         hint = hints.get(name, Any)
-        if not (
-            is_bearable(plain, hint, conf=INT_IS_FLOAT)
-            or is_bearable(_tupled(plain), hint, conf=INT_IS_FLOAT)
-        ):
+        if not (_suits(plain, hint) or _suits(_tupled(plain), hint)):
             raise SettingError(
                 f"{path}.{name}={plain}: must be {_readable(hint)}; {default_of(f'{path}.{name}')}"
             )
@@ -111,6 +110,12 @@ def _target(path: str, name: str) -> Any:
         if found or not isinstance(cause, ModuleNotFoundError):  # it is there, and broken: show where
             raise
         raise SettingError(f"{path}._target_={name}: cannot be imported: {cause}") from error
+
+
+def _suits(value: Any, hint: Any) -> bool:
+    if isinstance(value, bool) and not {bool, Any} & {hint, *get_args(hint)}:
+        return False  # to Python it is a whole number, to whoever typed it it is not
+    return is_bearable(value, hint, conf=INT_IS_FLOAT)
 
 
 def _tupled(value: Any) -> Any:

@@ -39,7 +39,7 @@ class Looks:
 
 
 class Appearance:
-    """Draws and applies looks (paper, section 3.1 and the recipe in the README).
+    """Draws and applies looks (paper, section 3.1; its values are those of conf/cropping/paper.yaml).
 
     Args:
         brightness, contrast, saturation: largest change of the factor, in 0..1: drawn from 1 - x..1 + x.

@@ -65,7 +65,7 @@ class Boxes:
 
 
 class BoxSampler:
-    """Draws boxes as the paper does (section 3.1; distribution in the README), always inside the view.
+    """Draws boxes as the paper does (section 3.1; the README compares distributions), always inside the view.
 
     An upright box gets a share of the view's area, a log-uniform aspect ratio and a uniform place. Turned
     by a uniform angle, it grows to the rectangle of that angle which encloses it. Where that sticks out of

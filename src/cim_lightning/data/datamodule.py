@@ -98,29 +98,30 @@ class ImageData(L.LightningDataModule):
         return DataLoader(views, batch_sampler=order, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The same views and crops of the validation images every time."""
+        """The same views and crops of the validation images every time, in an order that mixes classes.
+
+        Folders come sorted by class, so without it the first few batches would show one class alone.
+        """
         views = Views(self.splits.val, self.view, self.seed)
-        return DataLoader(
-            views, self.batch_size, sampler=[(0, i) for i in range(len(views))], **self._loading
-        )
+        return DataLoader(views, self.batch_size, sampler=self._drawn(views, len(views)), **self._loading)
 
     def whole_dataloader(self, split: str, limit: int) -> DataLoader[Any]:
         """Whole views of at most `limit` random images of a split, always the same, for evaluation."""
         views = Views(getattr(self.splits, split), WholeView(self.view.size), self.seed)
-        chosen = np.random.default_rng(self.seed).permutation(len(views))[:limit]
-        keys = [(0, int(index)) for index in sorted(chosen)]
-        return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
+        return DataLoader(views, self.batch_size, sampler=self._drawn(views, limit), **self._loading)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, Batch):
-            return self.cropping(batch.views, batch.seed), batch.labels
-        return batch
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
+        return self.cropping(batch.views, batch.seed), batch.labels
 
     def state_dict(self) -> dict[str, int]:
         return {"batches": self._batches_done()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._batches_before = state_dict["batches"]
+
+    def _drawn(self, views: Views, limit: int) -> list[tuple[int, int]]:
+        order = np.random.default_rng(self.seed).permutation(len(views))
+        return [(0, int(index)) for index in order[:limit]]
 
     @property
     def _loading(self) -> dict[str, Any]:

@@ -149,6 +149,8 @@ def _drawn_splits(root: str, where: str, images: list[str], val_fraction: float,
     if not 0 < val_fraction < 1:
         value, nearest = f"data.source.val_fraction={val_fraction}", 0.01 if val_fraction <= 0 else 0.99
         raise SettingError(f"{value}: it must lie between 0 and 1; try {nearest}")
+    if seed < 0:
+        raise SettingError(f"data.source.seed={seed}: must be 0 or more; nearest: 0")
     if len(images) < 2:
         raise SettingError(f"data.root={root!r} holds one image: it takes two for a train and a val split")
     classes = _class_folders(images)

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class RandomView:
-    """Random-resized crop with a horizontal flip (recipe in the README), bicubic and antialiased.
+    """Random-resized crop with a horizontal flip, bicubic and antialiased (paper: conf/data/_images.yaml).
 
     Args:
         size: side of the view in pixels.

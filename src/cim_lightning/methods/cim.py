@@ -18,6 +18,8 @@ from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.contrast import ContrastiveHead
 
+YARDSTICKS = ("iou", "best_iou", "pointing")  # of the constant map, shown beside what they measure
+
 
 class CIM(Method):
     """Learns by predicting where exemplars came from in their context.
@@ -64,8 +66,9 @@ class CIM(Method):
         correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.constant.skill(correlation)} | agreement(logits, crops.maps)
-        metrics |= {"iou_constant": logits.new_full((), self.constant.iou)}
-        metrics |= {"pointing_constant": logits.new_full((), self.constant.pointing)}
+        metrics |= {
+            f"{name}_constant": logits.new_full((), getattr(self.constant, name)) for name in YARDSTICKS
+        }
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)

@@ -29,6 +29,14 @@ class Method(L.LightningModule, ABC):
         self.backbone = backbone
         self.optim = optim
 
+    def setup(self, stage: str) -> None:
+        precision = str(self.trainer.precision)
+        if precision.endswith("-true") and precision != "32-true":
+            nearest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
+            raise SettingError(
+                f"trainer.precision={precision}: crops are cut and weights kept in fp32; nearest: {nearest}"
+            )
+
     @abstractmethod
     def measure(self, crops: Any) -> dict[str, Tensor]:
         """Scalars of a batch by name: "loss", to be minimised, and whatever else is worth watching."""

@@ -63,12 +63,25 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Features of normalised images of any size that the architecture takes."""
+        self.check((images.shape[-2], images.shape[-1]), "cropping.context_size, cropping.exemplar_size")
         tokens = self.model.forward_features(images)
         grid = self._grid(tokens, (images.shape[-2], images.shape[-1]))
         pooled = self.model.forward_head(tokens, pre_logits=True)
         if pooled.shape[1] != grid.shape[1]:  # some heads widen what they pool, for a classifier's sake
             pooled = grid.mean(dim=(2, 3))
         return Features(pooled, grid)
+
+    def check(self, size: tuple[int, int], setting: str) -> None:
+        """Raises SettingError if images of (height, width) pixels, set by `setting`, leave a broken patch."""
+        embed = getattr(self.model, "patch_embed", None)
+        if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
+            return
+        for side, patch in zip(size, embed.patch_size, strict=True):
+            if side % patch:
+                raise SettingError(
+                    f"{setting}={side}: {self.recipe['model_name']} reads whole patches of {patch} pixels; "
+                    f"nearest: {max(round(side / patch), 1) * patch}"
+                )
 
     def _create(self) -> Any:
         try:

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 
+from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
 from cim_lightning.evaluation.knn import knn_accuracy
 
@@ -22,8 +23,18 @@ class OnlineNeighbours(L.Callback):
     """
 
     def __init__(self, every_n_epochs: int, num_train: int, num_val: int, k: int, temperature: float):
+        asked = {"every_n_epochs": every_n_epochs, "num_train": num_train, "num_val": num_val, "k": k}
+        for name, value in asked.items():
+            if value < 1:
+                raise SettingError(
+                    f"callbacks.neighbours.{name}={value}: at least 1; nearest: 1, or ~callbacks.neighbours"
+                )
         self.every_n_epochs, self.num_train, self.num_val = every_n_epochs, num_train, num_val
         self.k, self.temperature = k, temperature
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        side = trainer.datamodule.view.size  # pyright: ignore
+        pl_module.backbone.check((side, side), "data.view_size")  # now, not after the first validation
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit" and not self._due(trainer):

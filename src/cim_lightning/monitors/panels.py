@@ -13,6 +13,7 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.errors import SettingError
 
 COLOURS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]
 INCH = 1.1  # side of a tile
@@ -29,6 +30,11 @@ class CorrelationPanels(L.Callback):
     """
 
     def __init__(self, folder: str, num_images: int, every_n_epochs: int):
+        for name, value in {"num_images": num_images, "every_n_epochs": every_n_epochs}.items():
+            if value < 1:
+                raise SettingError(
+                    f"callbacks.panels.{name}={value}: at least 1; nearest: 1, or ~callbacks.panels"
+                )
         self.folder = Path(folder)
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 

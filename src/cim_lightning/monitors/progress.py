@@ -23,7 +23,7 @@ class Progress(TQDMProgressBar):
     """Lightning's bar with five figures on a terminal; elsewhere a line of them twice a minute."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(refresh_rate=10)  # each time, the device is waited for
         self.terminal = sys.stderr.isatty()
         self.begun = self.last_line = time.monotonic()
         self.first_step = 0

@@ -56,6 +56,10 @@ class Record(L.Callback):
             self.initial = _values(trainer, "val/")
         self.since = None
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            (self.folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
+
     def on_train_batch_start(self, *args: Any) -> None:
         self.since = self.since or time.perf_counter()
 
@@ -131,10 +135,11 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _commit() -> str | None:
-    """Of the code, if it runs from a checkout; marked where files were changed since."""
-    here = Path(__file__).parent
-    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
+    """Of the code, if it runs from a checkout of its own; marked where files were changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:  # an installed package may lie in somebody else's repository, but not among its files
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -13,7 +13,7 @@ class Throughput(L.Callback):
     """Logs `train/images_per_s`, over all devices, and `train/data_wait`, the share of time waited, 0..1.
 
     Waiting is the time between the end of one training batch and the start of the next, transfer and
-    cropping included. Validation counts to neither.
+    cropping included. Validation, saving a checkpoint and the first batch of an epoch count to neither.
     """
 
     def __init__(self) -> None:
@@ -25,6 +25,9 @@ class Throughput(L.Callback):
         self.ended = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.ended = None
+
+    def on_save_checkpoint(self, *args: Any) -> None:
         self.ended = None
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
