@@ -1,6 +1,7 @@
 """What was trained: a run of ours, a backbone that it exported, or any weights of a timm model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
 
 UNTRAINED = "untrained"
 
@@ -46,6 +48,36 @@ def read(checkpoint: str) -> Trained:
     return Trained(path, None, None, {name.removeprefix("module."): value for name, value in loaded.items()})
 
 
+def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
+    """A backbone with the weights found; `make` makes it where they do not say what it is.
+
+    Raises:
+        SettingError: the weights are another architecture's.
+    """
+    if found.recipe is not None:
+        shape = dict(found.recipe["create_model"])
+        name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
+        made = Backbone(name, shape, channels, positions="timm", freeze_patch_embed=False, init="timm")
+        made.model.load_state_dict(found.state)
+        return made
+    made = make()
+    if found.state is None:
+        return made
+    wanted = made.model.state_dict()
+    fitting = {
+        name: value for name, value in found.state.items() if name in wanted
+    }  # leaves out a classifier
+    for name, tensor in wanted.items():
+        if name not in fitting or fitting[name].shape != tensor.shape:
+            has = tuple(fitting[name].shape) if name in fitting else "none"
+            raise SettingError(
+                f"checkpoint={found.path}: not weights of {made.recipe['model_name']}, whose {name} is "
+                f"{tuple(tensor.shape)} (here: {has}); nearest: the backbone= that they were made with"
+            )
+    made.model.load_state_dict(fitting)
+    return made
+
+
 def _file(path: Path) -> Path:
     if path.is_file():
         return path
@@ -61,7 +93,9 @@ def _file(path: Path) -> Path:
 
 def _weights(path: Path) -> dict[str, Any]:
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        loaded = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:  # a damaged or foreign file makes them raise nearly anything
         reason = str(error).splitlines()[0]
         raise SettingError(f"checkpoint={path}: cannot be read as weights ({reason})") from error
