@@ -13,7 +13,7 @@ GROUPS = [folder for folder in sorted(config.CONF.iterdir()) if folder.is_dir()]
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
-    if folder.name not in ("experiment", "hydra")
+    if folder.name not in ("experiment", "hydra", "evaluation")
     for file in sorted(folder.glob("[!_]*.yaml"))
 ]
 NESTED = [
@@ -38,6 +38,16 @@ def test_every_file_of_every_group_is_accepted(choice):
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg = composed(choice, "data.root=/images")
     schema.check(cfg, "pretrain")
+
+
+@pytest.mark.parametrize("part", sorted(file.stem for file in (config.CONF / "evaluation").glob("*.yaml")))
+def test_every_part_of_the_evaluation_is_accepted(part):
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
+        cfg = compose("evaluate", [*given, f"evaluation={part}", "checkpoint=untrained"])
+    cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
+    schema.check(cfg, "evaluate")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -159,7 +159,7 @@ def _evaluate(cfg: DictConfig) -> None:
     weights = {"modified": found.path.stat().st_mtime_ns} if found.path else {}
     same = {
         "data": settings["data"] | {"num_workers": None},
-        "backbone": settings["backbone"],
+        "backbone": settings.get("backbone"),
         "seed": cfg.seed,
     }
     asked = {name: about | weights | same | {"part": part} for name, part in settings["evaluation"].items()}
@@ -178,7 +178,7 @@ def _complete(cfg: DictConfig, found: Any) -> None:
         own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
     if found.settings is not None:
         own = found.settings["data"]
-    elif cfg.backbone is None and found.recipe is None:
+    elif cfg.get("backbone") is None and found.recipe is None:
         raise SettingError(
             "backbone: these weights do not say whose they are; nearest: backbone=vit_base_patch16"
         )

@@ -58,7 +58,14 @@ def _explain_missing(text: str) -> str:
     return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
 
 
+def no_default(key: str) -> str:
+    """The line for a setting that must be given."""
+    return f"{key}: has no default here, so give one, as in {key}=..."
+
+
 def _explain_override(text: str, door: str) -> str:
+    if found := re.search(r"[Mm]issing (?:mandatory )?value: (\S+)", text):
+        return no_default(found[1])
     first = text.splitlines()[0].rstrip(".")
     if found := re.search(r"Multiple values for (\S+)\. ", first) or re.search(
         r"item is already at '(.+)'", first

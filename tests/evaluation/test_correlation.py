@@ -27,21 +27,27 @@ class Answers(torch.nn.Module):
         return self.answer(crops)
 
 
-def subject(answer, tmp_path, images: int = 64):
-    views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
-    data = SimpleNamespace(
-        cropping=CROPPING,
-        whole_dataloader=lambda split, limit: [Batch(views[:limit], torch.zeros(limit), seed=3)],
-    )
-    return SimpleNamespace(method=Answers(answer), data=data, device=torch.device("cpu"), folder=tmp_path)
+@pytest.fixture
+def answering(subject):
+    """Makes a subject whose decoder gives an answer, on grey images."""
+
+    def made(answer, images: int = 64):
+        views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
+        data = SimpleNamespace(
+            cropping=CROPPING,
+            whole_dataloader=lambda split, limit: [Batch(views[:limit], torch.zeros(limit).long(), seed=3)],
+        )
+        return subject(method=Answers(answer), data=data)
+
+    return made
 
 
 def grid(num_images: int = 64) -> CorrelationGrid:
     return CorrelationGrid([0.1, 0.4], [0, 45, 90], num_images)
 
 
-def test_a_decoder_that_knows_reaches_1_everywhere(tmp_path):
-    numbers = grid()(subject(lambda crops: (crops.maps.float() - 0.5) * 200, tmp_path))
+def test_a_decoder_that_knows_reaches_1_everywhere(answering, tmp_path):
+    numbers = grid()(answering(lambda crops: (crops.maps.float() - 0.5) * 200))
     for name in ("skill", "iou", "pointing", "auc"):
         cells = [
             value
@@ -54,10 +60,10 @@ def test_a_decoder_that_knows_reaches_1_everywhere(tmp_path):
     assert (tmp_path / "correlation.png").stat().st_size > 10_000
 
 
-def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(tmp_path):
+def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(answering):
     boxes = CROPPING.boxes.sample(1, 4000, (16, 16), torch.Generator().manual_seed(7))
     mean = boxes.cover(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
-    answer = subject(lambda crops: mean.logit().expand_as(crops.maps), tmp_path, images=256)
+    answer = answering(lambda crops: mean.logit().expand_as(crops.maps), images=256)
     numbers = CorrelationGrid([0.1], [45], 256).measure(answer, CROPPING)
     constant = estimate_constant_map(CROPPING)
     assert numbers["skill"] == pytest.approx(0, abs=0.02)
@@ -70,14 +76,14 @@ def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(tmp_path):
     assert 0.6 < numbers["auc_constant"] < 0.95
 
 
-def test_cells_cut_what_they_say(tmp_path):
+def test_cells_cut_what_they_say(answering):
     seen = {}
 
     def note(crops):
         seen[len(seen)] = crops.boxes
         return torch.zeros(crops.maps.shape)
 
-    grid()(subject(note, tmp_path))
+    grid()(answering(note))
     _, *cells = seen.values()
     assert len(cells) == 6
     upright = cells[0]
@@ -87,8 +93,8 @@ def test_cells_cut_what_they_say(tmp_path):
     assert CROPPING.boxes.scale == (0.05, 0.48)  # left as it was
 
 
-def test_without_a_decoder_it_is_refused(tmp_path):
+def test_without_a_decoder_it_is_refused(subject):
     with pytest.raises(SettingError, match=r"evaluation=correlation: .*nearest"):
-        grid()(SimpleNamespace(method=None))
+        grid()(subject())
     with pytest.raises(SettingError, match=r"evaluation\.correlation\.num_images=0"):
         grid(0)

@@ -46,10 +46,20 @@ def test_shuffled_labels_give_chance():
 
 
 def test_the_rate_that_does_best_held_out_is_taken():
-    chooser = probe(rates=[1e-9, 0.1, 1e-8])  # two that learn nothing
-    accuracy, rate, _ = chooser.probe(clouds(200, 0), clouds(100, 1), "mean", CPU, 0)
-    assert rate == 0.1
-    assert accuracy == 1.0
+    def hidden(
+        seed: int,
+    ) -> FeatureSet:  # in the difference of two noisy coordinates: one step does not see it
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(200) % 2
+        noise = 2 * torch.randn(200, 1, generator=generator)
+        x = torch.cat((noise + labels[:, None], noise), dim=1) + 0.1 * torch.randn(
+            200, 2, generator=generator
+        )
+        return FeatureSet(x, x, labels)
+
+    accuracy, rate, _ = probe(rates=[1e-9, 0.3, 1e-8]).probe(hidden(0), hidden(1), "mean", CPU, 0)
+    assert rate == 0.3
+    assert accuracy > 0.95
 
 
 def test_the_choice_does_not_look_at_the_validation_images():

@@ -1,7 +1,5 @@
 """Few labels: how they are drawn, and the regression against its optimality condition."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,15 +37,14 @@ def test_the_regression_stands_where_its_gradient_is_zero():
     assert weights.abs().max() > 0.05
 
 
-def test_accuracy_is_the_mean_over_draws_and_rises_with_labels():
+def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(subject):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(300) % 3
     x = torch.eye(3, 6)[labels] * 2 + torch.randn(300, 6, generator=generator)
     train, val = FeatureSet(x[:200], x[:200], labels[:200]), FeatureSet(x[200:], x[200:], labels[200:])
-    subject = SimpleNamespace(
-        labelled=lambda split, limit: {"train": train, "val": val}[split], device=torch.device("cpu"), seed=0
+    numbers = LowShot([0.1], [1, 20], draws=4, penalty=0.01, num_train=None, num_val=None)(
+        subject(train=train, val=val)
     )
-    numbers = LowShot([0.1], [1, 20], draws=4, penalty=0.01, num_train=None, num_val=None)(subject)
     names = ["0.1_of_all", "1_a_class", "20_a_class"]
     assert list(numbers) == [name + end for name in names for end in ("", "_deviation")]
     assert 1 / 3 < numbers["1_a_class"] < numbers["20_a_class"] < 1

@@ -1,7 +1,6 @@
 """The suite: what is done is kept and not done again, whatever interrupts it."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,12 +22,8 @@ def broken(subject) -> dict[str, float]:
     raise RuntimeError("no electricity")
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return SimpleNamespace(folder=tmp_path)
-
-
 def test_numbers_are_named_by_part_and_written(subject, tmp_path):
+    subject = subject()
     parts = {"a": Counting(0.25), "b": Counting(3.0)}
     done = evaluate(parts, subject, {"a": 1, "b": 2}, {"checkpoint": "x"})
     assert done == {"a/score_k1": 0.25, "b/score_k1": 3.0}
@@ -37,6 +32,7 @@ def test_numbers_are_named_by_part_and_written(subject, tmp_path):
 
 
 def test_a_rerun_does_what_is_missing_or_was_asked_otherwise(subject):
+    subject = subject()
     parts = {"a": Counting(1.0), "b": Counting(2.0)}
     asked = {"a": {"seed": 0, "ks": (1, 2)}, "b": {"seed": 0}}
     evaluate(parts, subject, asked, {})
@@ -47,6 +43,7 @@ def test_a_rerun_does_what_is_missing_or_was_asked_otherwise(subject):
 
 
 def test_what_was_done_survives_what_comes_after(subject, tmp_path):
+    subject = subject()
     first = Counting(1.0)
     with pytest.raises(RuntimeError):
         evaluate({"a": first, "b": broken}, subject, {"a": 1, "b": 1}, {})

@@ -94,9 +94,9 @@ def draw(images: Float[Tensor, "b c h w"], maps: Float[Tensor, "b heads h2 w2"])
     figure = Figure(figsize=(1.3 * (heads + 1), 1.3 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), heads + 1, squeeze=False)
     for row, image, attended in zip(grid, images, maps, strict=True):
-        row[0].imshow(image.permute(1, 2, 0).clamp(0, 1))
+        row[0].imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
         for axes, head in zip(row[1:], attended, strict=False):
-            axes.imshow(head, cmap="magma", vmin=0)
+            axes.imshow(head.numpy(), cmap="magma", vmin=0)
         for axes in row:
             axes.set_axis_off()
     for axes, title in zip(grid[0], ["image", *(f"head {i + 1}" for i in range(heads))], strict=True):

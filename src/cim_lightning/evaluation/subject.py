@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -64,6 +64,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+@runtime_checkable
 class Part(Protocol):
     """One way to judge a backbone: its numbers by name, of which the part's own name is put before."""
 
