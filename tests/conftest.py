@@ -49,7 +49,7 @@ def tiny(photos: Path) -> list[str]:
         "trainer.max_epochs=2",
         "trainer.log_every_n_steps=1",
         "logger=[csv]",
-        "~callbacks.panels",
+        "callbacks.panels=null",
     ]
 
 

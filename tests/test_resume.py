@@ -229,15 +229,20 @@ def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, stra
     process = subprocess.Popen(
         [script, *command(2), "output_dir=run", "data.num_workers=2", "+callbacks.slow._target_=slow.Slow"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     until = time.monotonic() + 120
     while not (run / "metrics.csv").exists() or len(rows(run)) < 6:  # in the second epoch
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    os.killpg(process.pid, signal.SIGTERM)  # the workers too, as `timeout` and schedulers do
+    out, errors = process.communicate(timeout=60)
+    assert "the same command goes on from there" in out
+    assert "Traceback" not in errors
     assert process.returncode == 128 + signal.SIGTERM
     stopped = checkpoint(run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
     assert stopped in (2, 4, 5)  # batches into an epoch: saved between steps of two

@@ -102,17 +102,18 @@ def _pretrain(cfg: DictConfig) -> None:
     train, val = data.splits  # a folder that is missing or empty is told before anything large is built
     method = make(cfg.method)
     method.save_hyperparameters(settings)
-    callbacks, loggers = (list(make(cfg.get(group) or {}).values()) for group in ("callbacks", "logger"))
+    callbacks, loggers = (  # null switches one off
+        [one for one in make(cfg.get(group) or {}).values() if one is not None]
+        for group in ("callbacks", "logger")
+    )
     trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
     if cfg.compile:
         method.compile_networks()
     if trainer.is_global_zero:
         OmegaConf.save(cfg, folder / "config.yaml")
-        name, weights = (
-            method.backbone.recipe["model_name"],
-            sum(p.numel() for p in method.backbone.parameters()),
-        )
-        log.info("%s: %s, %.1f M parameters", folder, name, weights / 1e6)
+        chosen, name = HydraConfig.get().runtime.choices["backbone"], method.backbone.recipe["model_name"]
+        weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
+        log.info("%s: %s (timm's %s), %.1f M parameters", folder, chosen, name, weights)
         where, precision = trainer.strategy.root_device, trainer.precision
         log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, precision)
     if checkpoint is None:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -134,6 +135,7 @@ class ImageData(L.LightningDataModule):
         return {
             "num_workers": self.num_workers,
             "collate_fn": collate,
+            "worker_init_fn": _undisturbed,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
@@ -148,3 +150,9 @@ class ImageData(L.LightningDataModule):
             return self._batches_before
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
         return max(done, self._batches_before)
+
+
+def _undisturbed(worker: int) -> None:
+    """Ctrl-C, `timeout` and schedulers signal workers too, whose death would cut the step under way short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """`last.ckpt`: saved only where training can be taken up again to the bit."""
 
+import logging
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+log = logging.getLogger(__name__)
 ASK_DEVICES_EVERY = 20  # steps between two times that several devices agree whether to stop or save
 
 
@@ -60,11 +62,11 @@ class LastCheckpoint(Checkpoint):
         due, asked = trainer.strategy.broadcast((due, self.asked))  # what rank 0 decides
         if due or asked:
             self._save(trainer)
-        _stop(asked)
+        _stop(asked, trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer)
-        _stop(trainer.strategy.broadcast(self.asked))
+        _stop(trainer.strategy.broadcast(self.asked), trainer)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -97,7 +99,9 @@ class LastCheckpoint(Checkpoint):
         self.saved_at = time.monotonic()
 
 
-def _stop(asked: int | None) -> None:
+def _stop(asked: int | None, trainer: L.Trainer) -> None:
+    if asked is not None and trainer.is_global_zero:
+        log.info("stopped after step %d, and saved: the same command goes on from there", trainer.global_step)
     if asked == signal.SIGINT:
         raise KeyboardInterrupt
     if asked is not None:

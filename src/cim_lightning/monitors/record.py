@@ -105,7 +105,8 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [f"{'':24}{'before':>10}{'after':>10}{'constant map':>15}"]
     for name, title in TABLE.items():
         if f"val/{name}" in metrics:
-            cells = [metrics.get(key) for key in (f"initial/{name}", f"val/{name}", f"val/{name}_constant")]
+            constant = 0.0 if name == "skill" else metrics.get(f"val/{name}_constant")  # skill: by definition
+            cells = [metrics.get(f"initial/{name}"), metrics[f"val/{name}"], constant]
             widths = (10, 10, 15)
             row = "".join(
                 f"{'' if c is None else f'{c:.3f}':>{w}}" for c, w in zip(cells, widths, strict=True)
@@ -113,7 +114,7 @@ def table(metrics: dict[str, Any]) -> str:
             lines.append(f"{title:24}{row}")
     lines.append(
         f"{metrics['images_seen']:,} images in {metrics['seconds']:.0f} s of training "
-        f"({metrics['images_per_s']:.0f} images/s on {metrics['device']})"
+        f"({metrics['images_per_s']:.3g} images/s on {metrics['device']})"
     )
     return "\n".join(lines)
 
