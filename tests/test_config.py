@@ -37,7 +37,7 @@ def test_every_file_of_every_group_is_accepted(choice):
     cfg = composed(choice)
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg = composed(choice, "data.root=/images")
-    schema.check(cfg)
+    schema.check(cfg, "pretrain")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -45,7 +45,7 @@ def test_every_experiment_is_accepted(experiment):
     cfg = composed(f"experiment={experiment}")
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg = composed(f"experiment={experiment}", "data.root=/images")
-    schema.check(cfg)
+    schema.check(cfg, "pretrain")
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 

@@ -28,7 +28,7 @@ def composed(*overrides: str) -> DictConfig:
 )
 def test_a_setting_is_held_against_the_signature(override, parts):
     with pytest.raises(SettingError) as caught:
-        schema.check(composed(override))
+        schema.check(composed(override), "pretrain")
     for part in parts:
         assert part in str(caught.value)
 
@@ -37,11 +37,11 @@ def test_a_setting_is_held_against_the_signature(override, parts):
     "override", ["target.momentum=1", "cropping.rotation=10.5", "cropping.appearance=null"]
 )
 def test_whole_numbers_are_numbers_and_null_is_a_choice(override):
-    schema.check(composed(override))
+    schema.check(composed(override), "pretrain")
 
 
 def test_a_class_that_is_broken_is_not_called_missing(tmp_path, monkeypatch):
     (tmp_path / "broken_class.py").write_text("import not_installed_anywhere")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError):
-        schema.check(composed("+callbacks.mine._target_=broken_class.Mine"))
+        schema.check(composed("+callbacks.mine._target_=broken_class.Mine"), "pretrain")

@@ -33,7 +33,13 @@ ON_PURPOSE = (
 
 def pretrain() -> None:
     """The door `cim-pretrain`."""
+    sys.argv[1:] = resume.rerouted(sys.argv[1:])
     _open("pretrain", _pretrain)
+
+
+def evaluate() -> None:
+    """The door `cim-evaluate`."""
+    _open("evaluate", _evaluate)
 
 
 def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
@@ -46,7 +52,7 @@ def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
         with _one_line(door):
             task(cfg)
 
-    sys.argv[1:] = resume.rerouted([_at_home(argument) for argument in sys.argv[1:]])
+    sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
     with _one_line(door):
         hydra.main(config_path=str(config.CONF), config_name=door, version_base="1.3")(told)()
 
@@ -57,7 +63,7 @@ def _one_line(door: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = mistakes.explain(error)
+        line = mistakes.explain(error, door)
         if line is None:
             raise
         print(f"cim-{door}: {line}", file=sys.stderr)
@@ -71,7 +77,7 @@ def _at_home(argument: str) -> str:
 
 
 def _pretrain(cfg: DictConfig) -> None:
-    schema.check(cfg)
+    schema.check(cfg, "pretrain")
     folder = Path(HydraConfig.get().runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     if resume.finished(folder, settings):
@@ -114,7 +120,7 @@ def _pretrain(cfg: DictConfig) -> None:
             sys.exit(128 + signal.SIGTERM)
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
     if trainer.is_global_zero and not trainer.interrupted:
-        export_timm(method.backbone, folder, settings["cropping"]["normalize"])
+        export_timm(method.backbone, folder, settings["cropping"]["normalize"], settings["data"]["view_size"])
         log.info("backbone: %s; pictures: %s", folder / "backbone.safetensors", folder / "panels")
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run

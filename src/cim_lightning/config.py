@@ -11,12 +11,12 @@ PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def defaults() -> DictConfig:
-    """The door's configuration without a single override, to suggest from."""
+def defaults(door: str) -> DictConfig:
+    """A door's configuration without a single override, to suggest from."""
     if GlobalHydra.instance().is_initialized():
-        return compose("pretrain")
+        return compose(door)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("pretrain")
+        return compose(door)
 
 
 def register_resolvers() -> None:

@@ -21,8 +21,8 @@ from cim_lightning.errors import SettingError
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
-def explain(error: BaseException) -> str | None:
-    """The one line for a user's mistake; None if the error is not one."""
+def explain(error: BaseException, door: str) -> str | None:
+    """The one line for a user's mistake at a door; None if the error is not one."""
     outermost = error
     while error.__cause__ is not None and not isinstance(error, (SettingError, MissingConfigException)):
         if isinstance(error, InstantiationException) and "lightning.pytorch.trainer" in str(error):
@@ -44,7 +44,7 @@ def explain(error: BaseException) -> str | None:
             f"an override is key=value, in quotes where it holds spaces, brackets or ~"
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _explain_override(text)
+        return _explain_override(text, door)
     return None
 
 
@@ -58,7 +58,7 @@ def _explain_missing(text: str) -> str:
     return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
 
 
-def _explain_override(text: str) -> str:
+def _explain_override(text: str, door: str) -> str:
     first = text.splitlines()[0].rstrip(".")
     if found := re.search(r"Multiple values for (\S+)\. ", first) or re.search(
         r"item is already at '(.+)'", first
@@ -68,7 +68,7 @@ def _explain_override(text: str) -> str:
     key = re.search(r"(?:override|config\.) '([^'=]+)'", first) or re.search(r"full_key: (\S+)", text)
     if key is None:
         return first
-    return f"{as_typed(key[1])}: there is no such setting or group; {_nearest_key(key[1])}"
+    return f"{as_typed(key[1])}: there is no such setting or group; {_nearest_key(key[1], door)}"
 
 
 def nearest(given: str, choices: Iterable[str], before: str = "") -> str:
@@ -77,9 +77,9 @@ def nearest(given: str, choices: Iterable[str], before: str = "") -> str:
     return f"nearest: {before}{close[0]}" if close else f"choices: {', '.join(sorted(choices))}"
 
 
-def default_of(path: str) -> str:
+def default_of(path: str, door: str) -> str:
     """The end of an error's line where any other value would do: the one that the setting has by itself."""
-    default = OmegaConf.select(defaults(), path)
+    default = OmegaConf.select(defaults(door), path)
     return "it has no default" if default is None else f"nearest: {path}={default}, the default"
 
 
@@ -89,8 +89,8 @@ def as_typed(key: str) -> str:
     return typed[-1] if typed else key
 
 
-def _nearest_key(key: str) -> str:
-    tree = defaults()
+def _nearest_key(key: str, door: str) -> str:
+    tree = defaults(door)
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(tree, parent) if parent else tree
     if not isinstance(node, DictConfig):

@@ -22,22 +22,22 @@ LARGEST_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
-def check(cfg: DictConfig) -> None:
-    """Holds every setting against the signature of what it configures.
+def check(cfg: DictConfig, door: str) -> None:
+    """Holds every setting of a door against the signature of what it configures.
 
     Raises:
         SettingError: a key that nothing reads, a value of the wrong type, or a value still to be given.
     """
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise SettingError(f"{key}: has no default here, so give one, as in {key}=/my/images")
-    _check_door(cfg)
+    _check_door(cfg, door)
     for path, node in _targets(cfg):
-        _check_target(path, node)
+        _check_target(path, node, door)
 
 
-def _check_door(cfg: DictConfig) -> None:
+def _check_door(cfg: DictConfig, name: str) -> None:
     """The settings outside of all groups, and that there is no other."""
-    door: Any = OmegaConf.load(CONF / "pretrain.yaml")
+    door: Any = OmegaConf.load(CONF / f"{name}.yaml")
     own = {str(key): value for key, value in door.items() if key not in ("defaults", "hydra")}
     groups = [str(key) for entry in door["defaults"] if isinstance(entry, DictConfig) for key in entry]
     for key in map(str, cfg):
@@ -64,7 +64,7 @@ def _targets(cfg: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]
         yield from _targets(cfg[key], whole)
 
 
-def _check_target(path: str, node: DictConfig) -> None:
+def _check_target(path: str, node: DictConfig, door: str) -> None:
     target = _target(path, node["_target_"])
     try:
         signature = inspect.signature(target).parameters
@@ -79,7 +79,7 @@ def _check_target(path: str, node: DictConfig) -> None:
         hints = {}
     for name in [] if node.get("_partial_") else names:
         if named[name].default is inspect.Parameter.empty and name not in node:
-            raise SettingError(f"{path}.{name}: cannot be left out; {default_of(f'{path}.{name}')}")
+            raise SettingError(f"{path}.{name}: cannot be left out; {default_of(f'{path}.{name}', door)}")
     for name in map(str, node):
         if name in HYDRA_KEYS:
             continue
@@ -97,7 +97,7 @@ def _check_target(path: str, node: DictConfig) -> None:
         hint = hints.get(name, Any)
         if not (_suits(plain, hint) or _suits(_tupled(plain), hint)):
             raise SettingError(
-                f"{path}.{name}={plain}: must be {_readable(hint)}; {default_of(f'{path}.{name}')}"
+                f"{path}.{name}={plain}: must be {_readable(hint)}; {default_of(f'{path}.{name}', door)}"
             )
 
 

@@ -1,0 +1,47 @@
+"""What is evaluated: a backbone, what its images want, and the images it is judged by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cim_lightning.evaluation.features import FeatureSet, extract
+from cim_lightning.models.backbone import Backbone
+
+
+@dataclass
+class Subject:
+    """Everything that a part of the evaluation may look at; parts leave all of it as they found it.
+
+    backbone: in evaluation mode, on `device`. method: the whole pre-training method where a checkpoint of ours
+    was given, else None. normalize: maps images of 0..1 to what the backbone reads. data: the images, an
+    ImageData or what has its loaders. folder: for pictures. seed: of all that a part draws.
+    """
+
+    backbone: Backbone
+    method: Any
+    normalize: Callable[[Tensor], Tensor]
+    data: Any
+    device: torch.device
+    folder: Path
+    seed: int
+    _features: dict[tuple[str, int | None], FeatureSet] = field(default_factory=dict)
+
+    def features(self, split: str, limit: int | None) -> FeatureSet:
+        """Features of at most `limit` whole images of "train" or "val"; extracted once, whoever asks."""
+        key = (split, limit)
+        if key not in self._features:
+            batches = self.data.whole_dataloader(split, limit)
+            bar = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
+            self._features[key] = extract(self.backbone, bar, self.normalize, self.device)
+        return self._features[key]
+
+
+class Part(Protocol):
+    """One way to judge a backbone: its numbers by name, of which the part's own name is put before."""
+
+    def __call__(self, subject: Subject) -> dict[str, float]: ...
