@@ -13,7 +13,7 @@ OURS = "cim_lightning"
 # A room -> what of ours it may import, besides itself and errors; a name means that room or file.
 ARROWS = {
     "__init__": {"cropping", "data", "methods", "models"},  # the public names, when they are asked for
-    "cli": {"config", "mistakes", "resume", "schema", "export", "monitors.streams"},
+    "cli": {"config", "mistakes", "resume", "schema", "trained", "export"},
     "config": set(),
     "mistakes": {"config"},
     "schema": {"config", "mistakes"},
@@ -27,6 +27,7 @@ ARROWS = {
     "monitors": {"methods.method", "evaluation", "cropping", "models"},
     "optim": set(),
     "resume": set(),
+    "trained": {"models"},
 }
 
 

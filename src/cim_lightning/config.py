@@ -20,10 +20,20 @@ def defaults(door: str) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Makes the values that depend on the machine: cim.workers, cim.precision, cim.wandb_mode."""
+    """cim.workers, cim.precision and cim.wandb_mode, which the machine decides, and cim.beside."""
+    OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
     OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
     OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
+
+
+def _beside(checkpoint: str, what: str = "evaluation") -> str:
+    """Where what comes of a checkpoint lies: beside what was trained, so that it is found again."""
+    path = Path(checkpoint).expanduser()
+    run = path.parents[1] if path.parent.name == "checkpoints" else path
+    if run.is_dir():
+        return str(run / what)
+    return str(run.parent / f"{run.stem}-{what}") if run.exists() else f"outputs/{run.stem}-{what}"
 
 
 def _workers() -> int:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config import CONF
 from cim_lightning.errors import SettingError
-from cim_lightning.mistakes import HYDRA_KEYS, as_typed, default_of, nearest
+from cim_lightning.mistakes import HYDRA_KEYS, as_typed, default_of, nearest, without_default
 
 LARGEST_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
@@ -29,7 +29,7 @@ def check(cfg: DictConfig, door: str) -> None:
         SettingError: a key that nothing reads, a value of the wrong type, or a value still to be given.
     """
     for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise SettingError(f"{key}: has no default here, so give one, as in {key}=/my/images")
+        raise SettingError(without_default(key))
     _check_door(cfg, door)
     for path, node in _targets(cfg):
         _check_target(path, node, door)
@@ -38,17 +38,17 @@ def check(cfg: DictConfig, door: str) -> None:
 def _check_door(cfg: DictConfig, name: str) -> None:
     """The settings outside of all groups, and that there is no other."""
     door: Any = OmegaConf.load(CONF / f"{name}.yaml")
-    own = {str(key): value for key, value in door.items() if key not in ("defaults", "hydra")}
     groups = [str(key) for entry in door["defaults"] if isinstance(entry, DictConfig) for key in entry]
+    plain: Any = OmegaConf.to_container(door)  # what is still to be given stays ???
+    own = {key: value for key, value in plain.items() if key not in ("defaults", "hydra", *groups)}
     for key in map(str, cfg):
         value = None if OmegaConf.is_missing(cfg, key) else cfg[key]
         if key not in own and key not in groups:
             raise SettingError(f"{as_typed(key)}: nothing reads it; {nearest(key, [*own, *groups])}")
         if key in own and type(value) is not type(own[key]):
-            raise SettingError(
-                f"{key}={value}: must be {_readable(type(own[key]))}; nearest: {key}={own[key]}, the default"
-            )
-    if not 0 <= cfg.seed <= LARGEST_SEED:
+            near = "it has no default" if own[key] == "???" else f"nearest: {key}={own[key]}, the default"
+            raise SettingError(f"{key}={value}: must be {_readable(type(own[key]))}; {near}")
+    if "seed" in own and not 0 <= cfg.seed <= LARGEST_SEED:
         least_far = min(max(cfg.seed, 0), LARGEST_SEED)
         raise SettingError(f"seed={cfg.seed}: must be in 0..{LARGEST_SEED}; nearest: seed={least_far}")
 

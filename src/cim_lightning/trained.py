@@ -1,6 +1,7 @@
 """What was trained: a run of ours, a backbone that it exported, or any weights of a timm model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
 
 UNTRAINED = "untrained"
 
@@ -46,6 +48,36 @@ def read(checkpoint: str) -> Trained:
     return Trained(path, None, None, {name.removeprefix("module."): value for name, value in loaded.items()})
 
 
+def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
+    """A backbone with the weights found, all keys matched; `make` makes it where `backbone.json` does not."""
+    if found.recipe is not None:
+        shape = dict(found.recipe["create_model"])
+        name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
+        made = Backbone(name, shape, channels, positions="timm", freeze_patch_embed=False, init="timm")
+        made.model.load_state_dict(found.state)
+        return made
+    made = make()
+    own = {name: value for name, value in (found.state or {}).items() if name.startswith("backbone.")}
+    made.load_state_dict({name.removeprefix("backbone."): value for name, value in own.items()})
+    return made
+
+
+def shown(found: Trained) -> tuple[dict[str, Any] | None, int]:
+    """What it was trained on: the normalisation, as a configuration, and the side of the views in pixels.
+
+    Raises:
+        SettingError: nothing says so.
+    """
+    if found.settings is not None:
+        return found.settings["cropping"]["normalize"], found.settings["data"]["view_size"]
+    if found.recipe is not None and "image_size" in found.recipe:
+        return found.recipe["normalize"], found.recipe["image_size"]
+    raise SettingError(
+        f"checkpoint={found.path or UNTRAINED}: nothing says which architecture these weights are of, and "
+        f"for which images; nearest: a run's folder, or a backbone.safetensors beside its backbone.json"
+    )
+
+
 def _file(path: Path) -> Path:
     if path.is_file():
         return path
@@ -61,7 +93,9 @@ def _file(path: Path) -> Path:
 
 def _weights(path: Path) -> dict[str, Any]:
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        loaded = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:  # a damaged or foreign file makes them raise nearly anything
         reason = str(error).splitlines()[0]
         raise SettingError(f"checkpoint={path}: cannot be read as weights ({reason})") from error
