@@ -86,9 +86,9 @@ def _file(path: Path) -> Path:
         if file.is_file():
             return file
     found = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
-    near = next((str(p) for p in found if p.name.startswith(path.name[:4])), UNTRAINED)
+    near = next((f"checkpoint={p}" for p in found if p.name.startswith(path.name[:4])), "a run's folder")
     fault = "holds no run and no backbone" if path.is_dir() else "does not exist"
-    raise SettingError(f"checkpoint={path}: {fault}; nearest: checkpoint={near}")
+    raise SettingError(f"checkpoint={path}: {fault}; nearest: {near}")
 
 
 def _weights(path: Path) -> dict[str, Any]:
