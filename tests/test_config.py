@@ -41,6 +41,16 @@ def test_every_file_of_every_group_is_accepted(choice):
     schema.check(cfg, "pretrain")
 
 
+@pytest.mark.parametrize("part", sorted(file.stem for file in (config.CONF / "evaluation").glob("*.yaml")))
+def test_every_part_of_the_evaluation_is_accepted(part):
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
+        cfg = compose("evaluate", [*given, f"evaluation={part}", "checkpoint=untrained"])
+    cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
+    schema.check(cfg, "evaluate")
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_accepted(experiment):
     cfg = composed(f"experiment={experiment}")

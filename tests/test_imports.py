@@ -13,14 +13,14 @@ OURS = "cim_lightning"
 # A room -> what of ours it may import, besides itself and errors; a name means that room or file.
 ARROWS = {
     "__init__": {"cropping", "data", "methods", "models"},  # the public names, when they are asked for
-    "cli": {"config", "mistakes", "resume", "schema", "trained", "export"},
+    "cli": {"config", "mistakes", "resume", "schema", "trained", "evaluation", "export"},
     "config": set(),
     "mistakes": {"config"},
     "schema": {"config", "mistakes"},
     "cropping": set(),
     "data": {"cropping"},
     "errors": set(),
-    "evaluation": {"models", "optim"},
+    "evaluation": {"models", "optim", "cropping"},
     "export": {"models"},
     "methods": {"models", "cropping", "optim"},
     "models": set(),

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import config, mistakes, resume, schema
+from cim_lightning.errors import SettingError
 
 log = logging.getLogger("cim_lightning")
 MISTAKE = 2  # exit code
@@ -130,6 +131,69 @@ def _pretrain(cfg: DictConfig) -> None:
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
             logger.experiment.finish()
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    from cim_lightning import trained
+
+    found = trained.read(cfg.checkpoint)
+    OmegaConf.set_struct(cfg, False)
+    _complete(cfg, found)
+    schema.check(cfg, "evaluate")
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
+    make = functools.partial(instantiate, _convert_="all")
+    data = make(cfg.data)
+    splits = data.splits  # a folder that is missing or empty is told before anything large is built
+    parts = {name: make(part) for name, part in cfg.evaluation.items()}
+    method = None
+    if found.settings is not None:
+        method = make(OmegaConf.create(found.settings).method)
+        method.load_state_dict(found.state)
+
+    from cim_lightning.evaluation.subject import Subject, device_of
+    from cim_lightning.evaluation.suite import evaluate
+
+    backbone = method.backbone if method else trained.backbone(found, lambda: make(cfg.backbone))
+    normalize = data.cropping.normalize
+    folder, device = Path(HydraConfig.get().runtime.output_dir), device_of(cfg.device)
+    subject = Subject(backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed)
+    about = {"checkpoint": str(found.path or cfg.checkpoint), "backbone": backbone.recipe["model_name"]}
+    log.info(
+        "%s: %s, %d training and %d validation images; %s", folder, *about.values(), *map(len, splits), device
+    )
+    weights = {"modified": found.path.stat().st_mtime_ns} if found.path else {}
+    same = {
+        "data": settings["data"] | {"num_workers": None},
+        "backbone": settings.get("backbone"),
+        "seed": cfg.seed,
+    }
+    asked = {name: about | weights | same | {"part": part} for name, part in settings["evaluation"].items()}
+    evaluate(parts, subject, asked, about)
+    print((folder / "table.md").read_text())
+
+
+def _complete(cfg: DictConfig, found: Any) -> None:
+    """Fills in, of the data, what the command leaves to the run that made the checkpoint.
+
+    Backbones of other origin are shown images as ImageNet's models mostly are.
+    """
+    said = {key: value for key, value in cfg.data.items() if value is not None}
+    own: Any = {"view_size": 224, "cropping": OmegaConf.load(config.CONF / "cropping" / "paper.yaml")}
+    if found.recipe is not None:
+        own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
+    if found.settings is not None:
+        own = found.settings["data"]
+    elif cfg.get("backbone") is None and found.recipe is None:
+        raise SettingError(
+            "backbone: these weights do not say whose they are; nearest: backbone=vit_base_patch16"
+        )
+    if "_target_" in said:
+        own = {key: own[key] for key in ("view_size", "cropping")}
+    elif found.settings is None:
+        raise SettingError(
+            "data: these weights bring no data of their own; nearest: data=folder data.root=..."
+        )
+    cfg.data = OmegaConf.merge(own, said)
 
 
 def _export(cfg: DictConfig) -> None:

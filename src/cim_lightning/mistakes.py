@@ -58,10 +58,15 @@ def _explain_missing(text: str) -> str:
     return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
 
 
+def no_default(key: str) -> str:
+    """The line for a setting that must be given."""
+    return f"{key}: has no default here, so give one, as in {key}=..."
+
+
 def _explain_override(text: str, door: str) -> str:
+    if found := re.search(r"[Mm]issing (?:mandatory )?value: (\S+)", text):
+        return no_default(found[1])
     first = text.splitlines()[0].rstrip(".")
-    if found := re.search(r"Missing mandatory value: (\S+)", first):
-        return without_default(found[1])
     if found := re.search(r"Multiple values for (\S+)\. ", first) or re.search(
         r"item is already at '(.+)'", first
     ):
@@ -83,11 +88,6 @@ def default_of(path: str, door: str) -> str:
     """The end of an error's line where any other value would do: the one that the setting has by itself."""
     default = OmegaConf.select(defaults(door), path)
     return "it has no default" if default is None else f"nearest: {path}={default}, the default"
-
-
-def without_default(key: str) -> str:
-    """The line for a setting that has to be given."""
-    return f"{key}: has no default here, so give one, as in {key}=path/to/it"
 
 
 def as_typed(key: str) -> str:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config import CONF
 from cim_lightning.errors import SettingError
-from cim_lightning.mistakes import HYDRA_KEYS, as_typed, default_of, nearest, without_default
+from cim_lightning.mistakes import HYDRA_KEYS, as_typed, default_of, nearest, no_default
 
 LARGEST_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
@@ -29,7 +29,7 @@ def check(cfg: DictConfig, door: str) -> None:
         SettingError: a key that nothing reads, a value of the wrong type, or a value still to be given.
     """
     for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise SettingError(without_default(key))
+        raise SettingError(no_default(key))
     _check_door(cfg, door)
     for path, node in _targets(cfg):
         _check_target(path, node, door)
@@ -37,10 +37,9 @@ def check(cfg: DictConfig, door: str) -> None:
 
 def _check_door(cfg: DictConfig, name: str) -> None:
     """The settings outside of all groups, and that there is no other."""
-    door: Any = OmegaConf.load(CONF / f"{name}.yaml")
-    groups = [str(key) for entry in door["defaults"] if isinstance(entry, DictConfig) for key in entry]
-    plain: Any = OmegaConf.to_container(door)  # what is still to be given stays ???
-    own = {key: value for key, value in plain.items() if key not in ("defaults", "hydra", *groups)}
+    door: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    groups = [str(key) for entry in door["defaults"] if isinstance(entry, dict) for key in entry]
+    own = {str(key): value for key, value in door.items() if key not in ("defaults", "hydra", *groups)}
     for key in map(str, cfg):
         value = None if OmegaConf.is_missing(cfg, key) else cfg[key]
         if key not in own and key not in groups:

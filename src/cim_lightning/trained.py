@@ -49,7 +49,11 @@ def read(checkpoint: str) -> Trained:
 
 
 def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
-    """A backbone with the weights found, all keys matched; `make` makes it where `backbone.json` does not."""
+    """A backbone with the weights found; `make` makes it where they do not say what it is.
+
+    Raises:
+        SettingError: the weights are another architecture's.
+    """
     if found.recipe is not None:
         shape = dict(found.recipe["create_model"])
         name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
@@ -57,8 +61,19 @@ def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
         made.model.load_state_dict(found.state)
         return made
     made = make()
-    own = {name: value for name, value in (found.state or {}).items() if name.startswith("backbone.")}
-    made.load_state_dict({name.removeprefix("backbone."): value for name, value in own.items()})
+    if found.state is None:
+        return made
+    wanted = made.model.state_dict()
+    there = "" if found.settings is None else "backbone.model."  # of a whole method
+    fitting = {name: found.state[there + name] for name in wanted if there + name in found.state}
+    for name, tensor in wanted.items():
+        if name not in fitting or fitting[name].shape != tensor.shape:
+            has = tuple(fitting[name].shape) if name in fitting else "none"
+            raise SettingError(
+                f"checkpoint={found.path}: not weights of {made.recipe['model_name']}, whose {name} is "
+                f"{tuple(tensor.shape)} (here: {has}); nearest: the backbone= that they were made with"
+            )
+    made.model.load_state_dict(fitting)
     return made
 
 

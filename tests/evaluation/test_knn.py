@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cim_lightning.evaluation.knn import CHUNK, knn_accuracy
+from cim_lightning.evaluation.knn import knn_accuracy
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_accuracy_is_the_share_of_queries():
 
 def test_labels_that_say_nothing_give_chance():
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(CHUNK + 976, 16, generator=generator)  # more than one chunk
+    features = torch.randn(2000, 16, generator=generator)
     labels = torch.randint(0, 4, (len(features),), generator=generator)
     bank, queries = features[:1000], features
     got = knn_accuracy(bank, labels[:1000], queries[1000:], labels[1000:], 20, 0.07)
@@ -62,7 +62,7 @@ def test_chunks_do_not_change_the_vote(monkeypatch):
     bank, queries = torch.randn(50, 5, generator=generator), torch.randn(37, 5, generator=generator)
     labels, truth = torch.arange(50) % 3, torch.arange(37) % 3
     whole = knn_accuracy(bank, labels, queries, truth, 7, 0.07)
-    monkeypatch.setattr("cim_lightning.evaluation.knn.CHUNK", 10)
+    monkeypatch.setattr("cim_lightning.evaluation.knn.SIMILARITIES", 500)
     assert knn_accuracy(bank, labels, queries, truth, 7, 0.07) == whole
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from cim_lightning.cropping.constant import ConstantMap, estimate_constant_map
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.errors import SettingError
-from cim_lightning.methods.cim import CIM, agreement
+from cim_lightning.methods.cim import CIM
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.contrast import ContrastiveHead
 from cim_lightning.models.decoder import CorrelationDecoder
@@ -172,20 +172,6 @@ def test_the_constant_map_has_skill_0_and_the_true_one_1():
     perfect = measured(40 * maps.float() - 20)
     assert perfect["skill"].item() == pytest.approx(1, abs=1e-5)
     assert perfect["iou"] == perfect["pointing"] == 1
-
-
-def test_agreement_of_hand_literals():
-    maps = torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]], dtype=torch.bool)
-    logits = torch.tensor([[[[3.0, -1], [2, 0]], [[1, 5], [-1, 2]]]])
-    # first: 3 and 2 predicted of 4 true; second: 1, 5 and 2 predicted, where 2 is true and 5 is not
-    agreed = agreement(logits, maps)
-    assert agreed["iou"].item() == pytest.approx((2 / 4 + 1 / 3) / 2)
-    assert agreed["pointing"].item() == 0.5
-
-
-def test_agreement_of_nothing_with_nothing_is_0():
-    agreed = agreement(-torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.bool))
-    assert agreed == {"iou": 0, "pointing": 0}
 
 
 def test_the_contrastive_term_is_added_with_its_weight():

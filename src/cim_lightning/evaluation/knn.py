@@ -4,7 +4,39 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-CHUNK = 1024  # queries at a time, so that similarities fit into memory
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.subject import Subject
+
+SIMILARITIES = 2**27  # at a time: half a gigabyte of them, so that all of ImageNet fits
+
+
+class Neighbours:
+    """Accuracy of a vote of the nearest training images, for several k, on both kinds of features.
+
+    Args:
+        ks: numbers of neighbours.
+        temperature: see knn_accuracy.
+        num_train, num_val: most images that vote and that are classified; None: all.
+    """
+
+    def __init__(self, ks: list[int], temperature: float, num_train: int | None, num_val: int | None):
+        if not ks or min(ks) < 1:
+            raise SettingError(
+                f"evaluation.knn.ks={ks}: numbers of neighbours, each 1 or more; nearest: [20]"
+            )
+        self.ks, self.temperature = ks, temperature
+        self.num_train, self.num_val = num_train, num_val
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """ "mean_k20" and "pooled_k20": shares of validation images, 0..1, for k = 20 and so on."""
+        bank, queries = subject.labelled("train", self.num_train), subject.labelled("val", self.num_val)
+        numbers = {}
+        for kind in ("mean", "pooled"):
+            vote = getattr(bank, kind), bank.labels, getattr(queries, kind), queries.labels
+            vote = tuple(part.to(subject.device) for part in vote)
+            for k in self.ks:
+                numbers[f"{kind}_k{k}"] = knn_accuracy(*vote, k, self.temperature)
+        return numbers
 
 
 def knn_accuracy(
@@ -22,7 +54,8 @@ def knn_accuracy(
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
     correct = 0
-    for chunk, truth in zip(queries.split(CHUNK), query_labels.split(CHUNK), strict=True):
+    at_once = max(SIMILARITIES // len(bank), 1)
+    for chunk, truth in zip(queries.split(at_once), query_labels.split(at_once), strict=True):
         similarity, nearest = (chunk @ bank.T).topk(min(k, len(bank)))
         weights = ((similarity - similarity[:, :1]) / temperature).exp()  # the nearest weighs 1: no overflow
         votes = chunk.new_zeros(len(chunk), classes).scatter_add_(1, bank_labels[nearest], weights)

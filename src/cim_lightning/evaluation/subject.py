@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.features import FeatureSet, extract
 from cim_lightning.models.backbone import Backbone
 
@@ -17,8 +18,8 @@ from cim_lightning.models.backbone import Backbone
 class Subject:
     """Everything that a part of the evaluation may look at; parts leave all of it as they found it.
 
-    backbone: in evaluation mode, on `device`. method: the whole pre-training method where a checkpoint of ours
-    was given, else None. normalize: maps images of 0..1 to what the backbone reads. data: the images, an
+    backbone: in evaluation mode, on `device`. method: the whole pre-training method where a checkpoint of
+    ours was given, else None. normalize: maps images of 0..1 to what the backbone reads. data: the images, an
     ImageData or what has its loaders. folder: for pictures. seed: of all that a part draws.
     """
 
@@ -40,7 +41,30 @@ class Subject:
             self._features[key] = extract(self.backbone, bar, self.normalize, self.device)
         return self._features[key]
 
+    def labelled(self, split: str, limit: int | None) -> FeatureSet:
+        """The same, of images with a label. Raises SettingError if there is none."""
+        features = self.features(split, limit)
+        known = features.labels >= 0
+        if not known.any():
+            raise SettingError(
+                f"data: its {split} images have no labels, which this part needs; nearest: class folders"
+            )
+        return FeatureSet(*(part[known] for part in features))
 
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one, else the CPU. Raises SettingError."""
+    cuda = torch.cuda.is_available()
+    try:
+        device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise SettingError(f"device={name}: no such kind of device; nearest: auto") from None
+    if device.type == "cuda" and not cuda:
+        raise SettingError(f"device={name}: this machine has no such GPU; nearest: cpu")
+    return device
+
+
+@runtime_checkable
 class Part(Protocol):
     """One way to judge a backbone: its numbers by name, of which the part's own name is put before."""
 

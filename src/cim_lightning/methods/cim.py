@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from cim_lightning.cropping.agreement import agreement
 from cim_lightning.cropping.constant import ConstantMap
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.errors import SettingError
@@ -91,15 +92,6 @@ class CIM(Method):
     def _decode(self, crops: Crops, online: Any, target: Any) -> Float[Tensor, "b k s s"]:
         exemplars, context = (online, target) if self.online_reads == "exemplars" else (target, online)
         return self.decoder(context, exemplars, crops.maps.shape[-2:])
-
-
-@torch.no_grad()
-def agreement(logits: Float[Tensor, "b k s s"], maps: Bool[Tensor, "b k s s"]) -> dict[str, Tensor]:
-    """Mean over exemplars of IoU at probability 0.5, and of whether the highest logit lies in the map."""
-    predicted, true = (logits > 0).flatten(2), maps.flatten(2)
-    both, either = (predicted & true).sum(dim=-1), (predicted | true).sum(dim=-1)
-    hit = true.gather(-1, logits.flatten(2).argmax(dim=-1, keepdim=True))
-    return {"iou": (both / either.clamp(min=1)).mean(), "pointing": hit.float().mean()}
 
 
 def _one_of(setting: str, value: str, choices: tuple[str, ...]) -> str:

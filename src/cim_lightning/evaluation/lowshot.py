@@ -1,0 +1,99 @@
+"""Classification from few labels: how little a frozen backbone needs to be told."""
+
+import statistics
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.linear import accuracies, standardised, with_one
+from cim_lightning.evaluation.subject import Subject
+
+
+class LowShot:
+    """Accuracy of logistic regression on few labelled training images, over several draws of them.
+
+    Nothing is chosen on the way: few labels leave none to choose by. The features, the mean over the grid,
+    are standardised on all training images, which takes no label.
+
+    Args:
+        shares: shares of the training images, above 0 and at most 1, drawn class by class.
+        shots: numbers of images a class.
+        draws: how often each is drawn anew.
+        penalty: weight of half the squared length of the weights, against the mean cross-entropy.
+        num_train, num_val: most images to draw from and to classify; None: all.
+    """
+
+    def __init__(
+        self,
+        shares: list[float],
+        shots: list[int],
+        draws: int,
+        penalty: float,
+        num_train: int | None,
+        num_val: int | None,
+    ):
+        if not all(0 < share <= 1 for share in shares):
+            raise SettingError(
+                f"evaluation.lowshot.shares={shares}: each above 0, at most 1; nearest: [0.01]"
+            )
+        if not all(shot >= 1 for shot in shots):
+            raise SettingError(f"evaluation.lowshot.shots={shots}: each at least 1; nearest: [1]")
+        if draws < 1:
+            raise SettingError(f"evaluation.lowshot.draws={draws}: at least 1; nearest: 1")
+        if penalty < 0:
+            raise SettingError(f"evaluation.lowshot.penalty={penalty}: must be 0 or more; nearest: 0")
+        self.shares, self.shots, self.draws, self.penalty = shares, shots, draws, penalty
+        self.num_train, self.num_val = num_train, num_val
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Mean accuracy over draws, 0..1, and its deviation, as "0.01_of_all" and "5_a_class" and so on."""
+        train, val = subject.labelled("train", self.num_train), subject.labelled("val", self.num_val)
+        x, queries = (part.to(subject.device) for part in standardised(train.mean, val.mean))
+        y, answers = train.labels.to(subject.device), val.labels.to(subject.device)
+        sizes: dict[str, float | int] = {f"{share:g}_of_all": float(share) for share in self.shares}
+        sizes |= {f"{shot}_a_class": shot for shot in self.shots}
+        numbers = {}
+        for name, size in tqdm(sizes.items(), desc="low shot", leave=False, disable=None):
+            reached = []
+            for draw in range(self.draws):
+                generator = torch.Generator().manual_seed(subject.seed + draw)
+                few = drawn(train.labels, size, generator).to(subject.device)
+                weights = regression(x[few], y[few], int(max(y.max(), answers.max())) + 1, self.penalty)
+                reached.append(accuracies(weights[None], queries, answers).item())
+            numbers |= {name: statistics.fmean(reached), f"{name}_deviation": statistics.pstdev(reached)}
+        return numbers
+
+
+def drawn(labels: Int64[Tensor, " n"], size: float, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    """Places of the images drawn of each class: so many of a whole number, such a share of a fraction.
+
+    At least one of every class that there is, at most all of it.
+    """
+    places = []
+    for label in labels.unique().tolist():
+        of_class = (labels == label).nonzero().flatten()
+        count = size if isinstance(size, int) else max(round(size * len(of_class)), 1)
+        places.append(of_class[torch.randperm(len(of_class), generator=generator)[:count]])
+    return torch.cat(places)
+
+
+def regression(
+    x: Float[Tensor, "n d"], y: Int64[Tensor, " n"], classes: int, penalty: float
+) -> Float[Tensor, "d1 c"]:
+    """Weights of L2-regularised logistic regression, the bias, which is not penalised, in the last row."""
+    x = with_one(x)
+    weights = x.new_zeros(x.shape[1], classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(x @ weights, y) + penalty / 2 * weights[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(objective)  # pyright: ignore
+    return weights.detach()

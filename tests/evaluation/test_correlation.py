@@ -1,0 +1,100 @@
+"""The pretext task on held-out images, with decoders whose answers are known."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cim_lightning.cropping.constant import estimate_constant_map
+from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.data.views import Batch
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.correlation import CorrelationGrid
+
+CROPPING = ExemplarCropper(4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5)
+
+
+class Answers(torch.nn.Module):
+    """A method that says of crops what it is told to."""
+
+    decoder = None
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, crops):
+        return self.answer(crops)
+
+
+@pytest.fixture
+def answering(subject):
+    """Makes a subject whose decoder gives an answer, on grey images."""
+
+    def made(answer, images: int = 64):
+        views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
+        data = SimpleNamespace(
+            cropping=CROPPING,
+            whole_dataloader=lambda split, limit: [Batch(views[:limit], torch.zeros(limit).long(), seed=3)],
+        )
+        return subject(method=Answers(answer), data=data)
+
+    return made
+
+
+def grid(num_images: int = 64) -> CorrelationGrid:
+    return CorrelationGrid([0.1, 0.4], [0, 45, 90], num_images)
+
+
+def test_a_decoder_that_knows_reaches_1_everywhere(answering, tmp_path):
+    numbers = grid()(answering(lambda crops: (crops.maps.float() - 0.5) * 200))
+    for name in ("skill", "iou", "pointing", "auc"):
+        cells = [
+            value
+            for key, value in numbers.items()
+            if key.startswith(f"{name}_scale") and "constant" not in key
+        ]
+        assert len(cells) == 6
+        assert cells == pytest.approx([1] * 6)
+        assert numbers[name] == pytest.approx(1)
+    assert (tmp_path / "correlation.png").stat().st_size > 10_000
+
+
+def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(answering):
+    boxes = CROPPING.boxes.sample(1, 4000, (16, 16), torch.Generator().manual_seed(7))
+    mean = boxes.cover(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
+    answer = answering(lambda crops: mean.logit().expand_as(crops.maps), images=256)
+    numbers = CorrelationGrid([0.1], [45], 256).measure(answer, CROPPING)
+    constant = estimate_constant_map(CROPPING)
+    assert numbers["skill"] == pytest.approx(0, abs=0.02)
+    assert (
+        numbers["iou"]
+        == pytest.approx(constant.iou, abs=0.03)
+        == pytest.approx(numbers["iou_constant"], abs=0.03)
+    )
+    assert numbers["auc"] == pytest.approx(numbers["auc_constant"], abs=0.01)
+    assert 0.6 < numbers["auc_constant"] < 0.95
+
+
+def test_cells_cut_what_they_say(answering):
+    seen = {}
+
+    def note(crops):
+        seen[len(seen)] = crops.boxes
+        return torch.zeros(crops.maps.shape)
+
+    grid()(answering(note))
+    _, *cells = seen.values()
+    assert len(cells) == 6
+    upright = cells[0]
+    assert not upright.angle.any()
+    torch.testing.assert_close(upright.area, torch.full_like(upright.area, 0.1), atol=1e-4, rtol=0)
+    assert 80 < torch.rad2deg(cells[2].angle.abs().max()) <= 90
+    assert CROPPING.boxes.scale == (0.05, 0.48)  # left as it was
+
+
+def test_without_a_decoder_it_is_refused(subject):
+    with pytest.raises(SettingError, match=r"evaluation=correlation: .*nearest"):
+        grid()(subject())
+    with pytest.raises(SettingError, match=r"evaluation\.correlation\.num_images=0"):
+        grid(0)

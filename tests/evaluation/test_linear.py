@@ -1,0 +1,127 @@
+"""The linear probe: what is learnable is learnt, the rest is chance, and the test set chooses nothing."""
+
+import pytest
+import torch
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.features import FeatureSet
+from cim_lightning.evaluation.linear import LinearProbe, accuracies, standardised
+
+SETTINGS = {
+    "epochs": 40,
+    "batch_size": 32,
+    "weight_decay": 0.0,
+    "held_out": 0.2,
+    "num_train": None,
+    "num_val": None,
+}
+CPU = torch.device("cpu")
+
+
+def probe(**changes) -> LinearProbe:
+    return LinearProbe(**{"rates": [0.01, 0.1]} | SETTINGS | changes)
+
+
+def clouds(n: int, seed: int, shuffled: bool = False) -> FeatureSet:
+    """Three far classes in five dimensions, on scales that differ a thousandfold."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    centres = torch.eye(3, 5) * 10
+    x = (centres[labels] + torch.randn(n, 5, generator=generator)) * torch.tensor([1, 1000, 0.001, 1, 1])
+    if shuffled:
+        labels = labels[torch.randperm(n, generator=generator)]
+    return FeatureSet(x, x, labels)
+
+
+def test_separable_features_give_1():
+    accuracy, _, held = probe().probe(clouds(200, 0), clouds(100, 1), "mean", CPU, 0)
+    assert accuracy == held == 1.0
+
+
+def test_shuffled_labels_give_chance():
+    accuracy, _, _ = probe().probe(
+        clouds(300, 0, shuffled=True), clouds(600, 1, shuffled=True), "mean", CPU, 0
+    )
+    assert abs(accuracy - 1 / 3) < 0.1
+
+
+def test_the_rate_that_does_best_held_out_is_taken():
+    def hidden(
+        seed: int,
+    ) -> FeatureSet:  # in the difference of two noisy coordinates: one step does not see it
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(200) % 2
+        noise = 2 * torch.randn(200, 1, generator=generator)
+        x = torch.cat((noise + labels[:, None], noise), dim=1) + 0.1 * torch.randn(
+            200, 2, generator=generator
+        )
+        return FeatureSet(x, x, labels)
+
+    accuracy, rate, _ = probe(rates=[1e-9, 0.3, 1e-8]).probe(hidden(0), hidden(1), "mean", CPU, 0)
+    assert rate == 0.3
+    assert accuracy > 0.95
+
+
+def test_the_choice_does_not_look_at_the_validation_images():
+    train = clouds(200, 0)
+    right, wrong = clouds(100, 1), clouds(100, 1, shuffled=True)
+    chosen = [probe().probe(train, val, "mean", CPU, 0)[1:] for val in (right, wrong)]
+    assert chosen[0] == chosen[1]
+
+
+def test_classifiers_of_several_rates_are_those_trained_alone():
+    train = clouds(50, 0)
+    x, _ = standardised(train.mean, train.mean)
+    generators = [torch.Generator().manual_seed(4) for _ in range(3)]
+    together = probe().fit(x, train.labels, 3, [0.01, 0.1], generators[0])
+    for i, rate in enumerate((0.01, 0.1)):
+        alone = probe().fit(x, train.labels, 3, [rate], generators[i + 1])
+        torch.testing.assert_close(together[i], alone[0])
+
+
+def test_one_step_is_the_gradient_worked_by_hand():
+    # Two points of one coordinate, one class each; from zero weights every softmax is a half.
+    x, y = torch.tensor([[2.0], [-4.0]]), torch.tensor([0, 1])
+    weights = probe(epochs=1, batch_size=2, weight_decay=0.5).fit(x, y, 2, [0.1], torch.Generator())
+    slope = (2 * (0.5 - 1) + -4 * 0.5) / 2  # of the weight of class 0: mean of x times (softmax - one-hot)
+    bias = ((0.5 - 1) + 0.5) / 2
+    expected = -0.1 * torch.tensor([[[slope, -slope], [bias, -bias]]])
+    torch.testing.assert_close(weights, expected)
+
+
+def test_training_follows_the_gradient_of_torchs_own_cross_entropy():
+    train = clouds(32, 0)
+    x, _ = standardised(train.mean, train.mean)
+    weights = probe(epochs=1, batch_size=32, weight_decay=0.1).fit(
+        x, train.labels, 3, [0.7], torch.Generator()
+    )
+    layer = torch.nn.Linear(5, 3)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.7, momentum=0.9, weight_decay=0.1)
+    torch.nn.functional.cross_entropy(layer(x), train.labels).backward()
+    optimizer.step()
+    torch.testing.assert_close(weights[0, :-1], layer.weight.detach().T)
+    torch.testing.assert_close(weights[0, -1], layer.bias.detach())
+
+
+def test_accuracies_are_counted_by_hand():
+    weights = torch.tensor([[[1.0, -1.0], [0.0, 0.0]], [[-1.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])
+    x, y = torch.tensor([[1.0], [2.0], [-3.0], [4.0]]), torch.tensor([0, 0, 1, 1])
+    assert accuracies(weights, x, y).tolist() == [0.75, 0.25, 0.5]
+
+
+def test_standardising_uses_the_training_features_alone():
+    train, other = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[5.0, 5.0]])
+    x, queries = standardised(train, other)
+    assert x.tolist() == [[-1, 0], [1, 0]]
+    assert queries.tolist() == [[3, 0]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rates": []}, {"rates": [0.1, -1.0]}, {"held_out": 0.0}, {"held_out": 1.0}, {"epochs": 0}]
+)
+def test_nonsense_settings_get_one_line(changes):
+    with pytest.raises(SettingError, match=r"^evaluation\.linear.*nearest") as caught:
+        probe(**changes)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,61 @@
+"""Few labels: how they are drawn, and the regression against its optimality condition."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.features import FeatureSet
+from cim_lightning.evaluation.linear import with_one
+from cim_lightning.evaluation.lowshot import LowShot, drawn, regression
+
+LABELS = torch.tensor([0] * 10 + [1] * 40 + [4] * 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [(1, (1, 1, 1)), (3, (3, 3, 1)), (50, (10, 40, 1)), (0.1, (1, 4, 1)), (1.0, (10, 40, 1))],
+)
+def test_images_are_drawn_class_by_class(size, counts):
+    places = drawn(LABELS, size, torch.Generator().manual_seed(0))
+    assert len(places.unique()) == len(places)
+    assert tuple(int((LABELS[places] == label).sum()) for label in (0, 1, 4)) == counts
+
+
+def test_another_seed_draws_others():
+    draws = [drawn(LABELS, 5, torch.Generator().manual_seed(seed)).tolist() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_regression_stands_where_its_gradient_is_zero():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=generator), torch.randint(0, 3, (60,), generator=generator)
+    weights = regression(x, y, 3, penalty=0.1).requires_grad_()
+    loss = F.cross_entropy(with_one(x) @ weights, y) + 0.05 * weights[:-1].square().sum()
+    loss.backward()
+    assert weights.grad.abs().max() < 1e-3
+    assert weights.abs().max() > 0.05
+
+
+def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(subject):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    x = torch.eye(3, 6)[labels] * 2 + torch.randn(300, 6, generator=generator)
+    train, val = FeatureSet(x[:200], x[:200], labels[:200]), FeatureSet(x[200:], x[200:], labels[200:])
+    numbers = LowShot([0.1], [1, 20], draws=4, penalty=0.01, num_train=None, num_val=None)(
+        subject(train=train, val=val)
+    )
+    names = ["0.1_of_all", "1_a_class", "20_a_class"]
+    assert list(numbers) == [name + end for name in names for end in ("", "_deviation")]
+    assert 1 / 3 < numbers["1_a_class"] < numbers["20_a_class"] < 1
+    assert numbers["1_a_class_deviation"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"shares": [0.0]}, {"shares": [1.5]}, {"shots": [0]}, {"draws": 0}, {"penalty": -1.0}]
+)
+def test_nonsense_settings_get_one_line(changes):
+    settings = {"shares": [0.1], "shots": [1], "draws": 1, "penalty": 0.0, "num_train": None, "num_val": None}
+    (name,) = changes
+    with pytest.raises(SettingError, match=rf"^evaluation\.lowshot\.{name}=.*nearest"):
+        LowShot(**settings | changes)

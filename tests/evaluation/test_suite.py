@@ -1,0 +1,59 @@
+"""The suite: what is done is kept and not done again, whatever interrupts it."""
+
+import json
+
+import pytest
+
+from cim_lightning.evaluation.suite import evaluate, table
+
+
+class Counting:
+    """A part that counts its calls."""
+
+    def __init__(self, value: float):
+        self.calls, self.value = 0, value
+
+    def __call__(self, subject) -> dict[str, float]:
+        self.calls += 1
+        return {"score_k1": self.value}
+
+
+def broken(subject) -> dict[str, float]:
+    raise RuntimeError("no electricity")
+
+
+def test_numbers_are_named_by_part_and_written(subject, tmp_path):
+    subject = subject()
+    parts = {"a": Counting(0.25), "b": Counting(3.0)}
+    done = evaluate(parts, subject, {"a": 1, "b": 2}, {"checkpoint": "x"})
+    assert done == {"a/score_k1": 0.25, "b/score_k1": 3.0}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"checkpoint": "x", **done}
+    assert "| a | score k1 | 0.25 |" in (tmp_path / "table.md").read_text().splitlines()
+
+
+def test_a_rerun_does_what_is_missing_or_was_asked_otherwise(subject):
+    subject = subject()
+    parts = {"a": Counting(1.0), "b": Counting(2.0)}
+    asked = {"a": {"seed": 0, "ks": (1, 2)}, "b": {"seed": 0}}
+    evaluate(parts, subject, asked, {})
+    evaluate(parts, subject, asked, {})
+    assert (parts["a"].calls, parts["b"].calls) == (1, 1)
+    evaluate(parts, subject, asked | {"b": {"seed": 1}}, {})
+    assert (parts["a"].calls, parts["b"].calls) == (1, 2)
+
+
+def test_what_was_done_survives_what_comes_after(subject, tmp_path):
+    subject = subject()
+    first = Counting(1.0)
+    with pytest.raises(RuntimeError):
+        evaluate({"a": first, "b": broken}, subject, {"a": 1, "b": 1}, {})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"a/score_k1": 1.0}
+    evaluate({"a": first, "b": Counting(2.0)}, subject, {"a": 1, "b": 1}, {})
+    assert first.calls == 1
+
+
+def test_the_table_has_a_row_a_number():
+    assert table({"a/x": 0.5, "b/y_z": 12345.0}).splitlines()[2:] == [
+        "| a | x | 0.5 |",
+        "| b | y z | 1.234e+04 |",
+    ]
