@@ -207,8 +207,6 @@ def _export(cfg: DictConfig) -> None:
     normalize, size = trained.shown(found)
     own = found.settings and OmegaConf.create(found.settings["method"]["backbone"])
     backbone = trained.backbone(found, lambda: instantiate(own, _convert_="all")).eval()
-    images, folder = (
-        Images(backbone.recipe["in_chans"], size, normalize),
-        HydraConfig.get().runtime.output_dir,
-    )
-    form.export(backbone, images, Path(folder), {"checkpoint": str(found.path)} | backbone.recipe)
+    images = Images(backbone.recipe["in_chans"], size, normalize)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    form.export(backbone, images, folder, {"checkpoint": str(found.path)} | backbone.recipe)
