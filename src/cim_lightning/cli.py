@@ -43,6 +43,11 @@ def evaluate() -> None:
     _open("evaluate", _evaluate)
 
 
+def export() -> None:
+    """The door `cim-export`."""
+    _open("export", _export)
+
+
 def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
     """Runs a door under Hydra; a user's mistake ends it with one line and exit code 2."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hands errors to us instead of printing them
@@ -89,7 +94,7 @@ def _pretrain(cfg: DictConfig) -> None:
 
     import lightning as L  # these take seconds to import: a mistake is told before
 
-    from cim_lightning.export import export_timm
+    from cim_lightning.export.weights import export_timm
 
     lightning_log = logging.getLogger("lightning.pytorch")
     lightning_log.handlers.clear()  # its own handler would say everything twice
@@ -190,3 +195,19 @@ def _complete(cfg: DictConfig, found: Any) -> None:
             "data: these weights bring no data of their own; nearest: data=folder data.root=..."
         )
     cfg.data = OmegaConf.merge(own, said)
+
+
+def _export(cfg: DictConfig) -> None:
+    schema.check(cfg, "export")
+    form = instantiate(cfg.format)
+
+    from cim_lightning import trained
+    from cim_lightning.export.images import Images
+
+    found = trained.read(cfg.checkpoint)
+    normalize, size = trained.shown(found)
+    own = found.settings and OmegaConf.create(found.settings["method"]["backbone"])
+    backbone = trained.backbone(found, lambda: instantiate(own, _convert_="all")).eval()
+    images = Images(backbone.recipe["in_chans"], size, normalize)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    form.export(backbone, images, folder, {"checkpoint": str(found.path)} | backbone.recipe)

@@ -27,13 +27,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
 
 
-def _beside(checkpoint: str) -> str:
-    """Where an evaluation's results lie: beside what was trained, so that a rerun finds them."""
+def _beside(checkpoint: str, what: str = "evaluation") -> str:
+    """Where what comes of a checkpoint lies: beside what was trained, so that it is found again."""
     path = Path(checkpoint).expanduser()
     run = path.parents[1] if path.parent.name == "checkpoints" else path
     if run.is_dir():
-        return str(run / "evaluation")
-    return str(run.parent / f"{run.stem}-evaluation") if run.exists() else f"outputs/{run.stem}-evaluation"
+        return str(run / what)
+    return str(run.parent / f"{run.stem}-{what}") if run.exists() else f"outputs/{run.stem}-{what}"
 
 
 def _workers() -> int:

@@ -45,10 +45,9 @@ def _check_door(cfg: DictConfig, name: str) -> None:
         if key not in own and key not in groups:
             raise SettingError(f"{as_typed(key)}: nothing reads it; {nearest(key, [*own, *groups])}")
         if key in own and type(value) is not type(own[key]):
-            raise SettingError(
-                f"{key}={value}: must be {_readable(type(own[key]))}; nearest: {key}={own[key]}, the default"
-            )
-    if not 0 <= cfg.seed <= LARGEST_SEED:
+            near = "it has no default" if own[key] == "???" else f"nearest: {key}={own[key]}, the default"
+            raise SettingError(f"{key}={value}: must be {_readable(type(own[key]))}; {near}")
+    if "seed" in own and not 0 <= cfg.seed <= LARGEST_SEED:
         least_far = min(max(cfg.seed, 0), LARGEST_SEED)
         raise SettingError(f"seed={cfg.seed}: must be in 0..{LARGEST_SEED}; nearest: seed={least_far}")
 

@@ -64,9 +64,8 @@ def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
     if found.state is None:
         return made
     wanted = made.model.state_dict()
-    fitting = {
-        name: value for name, value in found.state.items() if name in wanted
-    }  # leaves out a classifier
+    there = "" if found.settings is None else "backbone.model."  # of a whole method
+    fitting = {name: found.state[there + name] for name in wanted if there + name in found.state}
     for name, tensor in wanted.items():
         if name not in fitting or fitting[name].shape != tensor.shape:
             has = tuple(fitting[name].shape) if name in fitting else "none"
@@ -78,6 +77,22 @@ def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
     return made
 
 
+def shown(found: Trained) -> tuple[dict[str, Any] | None, int]:
+    """What it was trained on: the normalisation, as a configuration, and the side of the views in pixels.
+
+    Raises:
+        SettingError: nothing says so.
+    """
+    if found.settings is not None:
+        return found.settings["cropping"]["normalize"], found.settings["data"]["view_size"]
+    if found.recipe is not None and "image_size" in found.recipe:
+        return found.recipe["normalize"], found.recipe["image_size"]
+    raise SettingError(
+        f"checkpoint={found.path or UNTRAINED}: nothing says which architecture these weights are of, and "
+        f"for which images; nearest: a run's folder, or a backbone.safetensors beside its backbone.json"
+    )
+
+
 def _file(path: Path) -> Path:
     if path.is_file():
         return path
@@ -86,9 +101,9 @@ def _file(path: Path) -> Path:
         if file.is_file():
             return file
     found = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
-    near = next((str(p) for p in found if p.name.startswith(path.name[:4])), UNTRAINED)
+    near = next((f"checkpoint={p}" for p in found if p.name.startswith(path.name[:4])), "a run's folder")
     fault = "holds no run and no backbone" if path.is_dir() else "does not exist"
-    raise SettingError(f"checkpoint={path}: {fault}; nearest: checkpoint={near}")
+    raise SettingError(f"checkpoint={path}: {fault}; nearest: {near}")
 
 
 def _weights(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cim_lightning.config import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.export import export_timm
+from cim_lightning.export.weights import export_timm
 from cim_lightning.models.backbone import Backbone
 
 SLOW = {"vit_large_patch16"}
@@ -57,10 +57,11 @@ def test_a_trained_backbone_loads_through_timm_to_identical_features(name, tmp_p
     ]
     assert len(moved) > 0.8 * len(start)
 
-    export_timm(backbone, tmp_path, {"mean": [0.5], "std": [0.2]})
+    export_timm(backbone, tmp_path, {"mean": [0.5], "std": [0.2]}, 64)
     described = json.loads((tmp_path / "backbone.json").read_text())
     assert described["width"] == backbone.dim
     assert described["normalize"] == {"mean": [0.5], "std": [0.2]}
+    assert described["image_size"] == 64
     weights = tmp_path / "backbone.safetensors"
     loaded = timm.create_model(**described["create_model"], checkpoint_path=str(weights)).eval()
     assert load_file(weights).keys() == loaded.state_dict().keys()
@@ -86,7 +87,7 @@ def test_the_paper_recipe_is_the_default_backbone():
 def test_arguments_that_are_lists_survive_the_way_through_yaml_and_json(tmp_path):
     cfg = composed("backbone=convnext_tiny", "+backbone.kwargs={depths:[1,1,1,1],dims:[4,4,8,8]}")
     backbone = instantiate(cfg.backbone, _convert_="all")
-    export_timm(backbone, tmp_path, None)
+    export_timm(backbone, tmp_path, None, 32)
     described = json.loads((tmp_path / "backbone.json").read_text())
     assert described["create_model"]["depths"] == [1, 1, 1, 1]
     timm.create_model(**described["create_model"], checkpoint_path=str(tmp_path / "backbone.safetensors"))
@@ -95,7 +96,7 @@ def test_arguments_that_are_lists_survive_the_way_through_yaml_and_json(tmp_path
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
     backbone = Backbone("vit_tiny_patch16_224", kwargs, 4, "sincos", True, "xavier").eval()
-    export_timm(backbone, tmp_path, None)
+    export_timm(backbone, tmp_path, None, 32)
     described = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")
     loaded = timm.create_model(**described["create_model"], checkpoint_path=weights).eval()
