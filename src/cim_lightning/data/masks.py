@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cim_lightning.data.decode import decode
+from cim_lightning.data.decode import FORMATS, decode
 from cim_lightning.errors import BadImageError, SettingError
 
 SETTING = "evaluation.segmentation.source"
@@ -66,7 +66,7 @@ class MaskFiles:
 
     def _labels(self, path: str) -> UInt8[np.ndarray, "h w"]:
         try:
-            with Image.open(self.root / path) as mask:
+            with Image.open(self.root / path, formats=FORMATS) as mask:
                 mode, labels = mask.mode, np.asarray(mask)
         except Exception as error:  # damaged files make Pillow raise nearly anything
             reason = " ".join(str(error).split())
