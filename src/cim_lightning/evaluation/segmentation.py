@@ -1,0 +1,170 @@
+"""Semantic segmentation: a head learns on a copy of the backbone, which may learn too, and is measured."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.layerwise import LayerwiseAdamW
+from cim_lightning.evaluation.mask_crops import MaskCrops
+from cim_lightning.evaluation.mask_pairs import Order, Pairs, evenly
+from cim_lightning.evaluation.mask_scores import MaskScores
+from cim_lightning.evaluation.overlays import draw
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.windows import Windows
+from cim_lightning.models.segmenter import Segmenter
+
+SETTING = "evaluation.segmentation"
+SHOWN_EVERY = 10  # steps: to show a loss waits for the device
+
+
+class Segmentation:
+    """A part of the evaluation; its numbers are those of MaskScores.
+
+    Args:
+        source: opens the data set: splits `train` and `val`, whose items are an RGB image and a uint8 mask,
+            the names of the `classes`, and the label that is `ignored` (data/masks.py).
+        head: makes a head from backbone and number of classes (models/segmentation_heads.py).
+        finetune: whether the backbone learns too, all of it; else the head alone.
+        steps, batch_size: of training, on crops.
+        crops: random crops of images and masks.
+        inference: how a whole image is predicted.
+        optim: how it is optimised.
+        num_train, num_val: images at most, evenly spaced; None for all.
+        bf16: autocast of the forward passes.
+        pictures: how many images of val are drawn, evenly spaced; into `pictures_folder` of the subject's
+            folder.
+
+    Images are decoded by as many processes as the subject's data has.
+
+    Raises:
+        SettingError: a setting is outside its limits; when called, the data set or the backbone refuses.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], Any],
+        head: Callable[..., nn.Module],
+        finetune: bool,
+        steps: int,
+        batch_size: int,
+        crops: MaskCrops,
+        inference: Windows,
+        optim: LayerwiseAdamW,
+        num_train: int | None,
+        num_val: int | None,
+        bf16: bool,
+        pictures: int,
+        pictures_folder: str,
+    ):
+        limits: dict[str, tuple[int | None, int]] = {"steps": (steps, 1)}
+        limits |= {"num_train": (num_train, 1), "num_val": (num_val, 1), "pictures": (pictures, 0)}
+        limits |= {"batch_size": (batch_size, 2)}  # batch normalisation of a pooled cell needs two
+        for name, (value, least) in limits.items():
+            if value is not None and value < least:
+                raise SettingError(f"{SETTING}.{name}={value}: at least {least}; nearest: {least}")
+        self.source, self.head, self.finetune = source, head, finetune
+        self.steps, self.batch_size, self.bf16 = steps, batch_size, bf16
+        self.crops, self.inference, self.optim = crops, inference, optim
+        self.num_train, self.num_val = num_train, num_val
+        self.pictures, self.pictures_folder = pictures, pictures_folder
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Trains and measures; the subject, and torch's random streams, are left as they were."""
+        splits = self.source()
+        with torch.random.fork_rng([subject.device] if subject.device.type == "cuda" else []):
+            torch.manual_seed(subject.seed)
+            model = Segmenter(subject.backbone, self.head, len(splits.classes), self.finetune)
+            model.to(subject.device)
+            self._try_sizes(model, subject)
+            self._train(model, splits, subject)
+            return self._measure(model, splits, subject)
+
+    def _train(self, model: Segmenter, splits: Any, subject: Subject) -> None:
+        pairs = Pairs(splits.train, self.num_train)
+        order = Order(len(pairs), self.steps, self.batch_size, subject.seed)
+        loader = DataLoader(pairs, batch_sampler=order, num_workers=subject.data.num_workers, collate_fn=list)  # pyright: ignore
+        optimizer, schedule = self.optim(model.backbone, model.head, self.steps)
+        generator = torch.Generator().manual_seed(subject.seed)
+        model.train()
+        bar = tqdm(loader, "segmentation: training", self.steps, unit="step", leave=False, disable=None)
+        for step, batch in enumerate(bar):
+            images, masks = self.crops.batch(
+                batch, subject.device, subject.normalize, splits.ignored, generator
+            )
+            with self._autocast(subject.device):
+                logits = model(images)
+            loss = mean_loss(logits, masks, splits.ignored)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if not bar.disable and step % SHOWN_EVERY == 0:
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+
+    @torch.no_grad()
+    def _measure(self, model: Segmenter, splits: Any, subject: Subject) -> dict[str, float]:
+        pairs = Pairs(splits.val, self.num_val)
+        loader = DataLoader(pairs, batch_size=None, num_workers=subject.data.num_workers)
+        scores = MaskScores(splits.classes, splits.ignored, subject.device)
+        drawn = set(evenly(len(pairs), min(self.pictures, len(pairs))))
+        folder = subject.folder / self.pictures_folder
+        if drawn:
+            folder.mkdir(parents=True, exist_ok=True)
+        model.eval()
+
+        def predict(images: Tensor) -> Tensor:
+            with self._autocast(subject.device):
+                return model(images)
+
+        bar = tqdm(loader, "segmentation: measuring", unit="image", leave=False, disable=None)
+        for i, (image, mask) in enumerate(bar):
+            logits = self.inference(predict, image.to(subject.device), subject.normalize, _multiple(model))
+            predicted = logits.argmax(dim=0)
+            scores.update(predicted, mask.to(subject.device).long())
+            if i in drawn:
+                seen = image.permute(1, 2, 0).numpy()
+                page = draw(seen, mask.numpy(), predicted.cpu().numpy(), splits.classes)
+                page.save(folder / f"{i:05d}.png")
+        return scores.compute()
+
+    def _try_sizes(self, model: Segmenter, subject: Subject) -> None:
+        """Refuses, before training, what the backbone will not read after it."""
+        rows, columns = _multiple(model)
+        side, window = self.crops.size, self.inference.size
+        model.backbone.check((side, side), f"{SETTING}.crops.size")
+        if window is not None:
+            model.backbone.check((window, window), f"{SETTING}.inference.size")
+        name, channels = model.backbone.recipe["model_name"], model.backbone.recipe["in_chans"]
+        other = (side + rows, side + 2 * columns) if window is None else (window, window)
+        model.eval()
+        for size, setting in (((side, side), f"crops.size={side}"), (other, f"inference.size={window}")):
+            try:
+                with torch.no_grad():
+                    model(torch.zeros(1, channels, *size, device=subject.device))
+            except AssertionError as error:
+                reason = (str(error) or "it reads one size only").splitlines()[0]
+                raise SettingError(
+                    f"{SETTING}.{setting.replace('None', 'null')}: {name} refuses {size[0]}x{size[1]} pixels "
+                    f"({reason}); nearest: crops.size and inference.size of the size it was made for"
+                ) from error
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def mean_loss(logits: Tensor, masks: Tensor, ignored: int) -> Tensor:
+    """Cross-entropy a pixel that counts; 0 where none does, for which torch's own mean gives nan."""
+    total = F.cross_entropy(logits, masks, ignore_index=ignored, reduction="sum")
+    return total / (masks != ignored).sum().clamp(min=1)
+
+
+def _multiple(model: Segmenter) -> tuple[int, int]:
+    """Rows and columns of which the backbone reads whole multiples."""
+    patch = getattr(getattr(model.backbone.model, "patch_embed", None), "patch_size", (1, 1))
+    return int(patch[0]), int(patch[1])

@@ -1,0 +1,166 @@
+"""Levels and heads: whose features they read, shapes by hand, and what learns."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.levels import Levels
+from cim_lightning.models.segmentation_heads import LinearHead, UperNet
+from cim_lightning.models.segmenter import Segmenter
+
+PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
+SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2), "strict_img_size": False}
+
+
+def vit(depth: int = 12) -> Backbone:
+    kwargs = {"dynamic_img_size": True, "depth": depth, "embed_dim": 12, "num_heads": 2, "patch_size": 8}
+    return Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)
+
+
+def upernet(backbone: Backbone, classes: int = 5) -> UperNet:
+    return UperNet(backbone, classes, width=7, bins=(1, 2, 3, 6), dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks"), [(12, [2, 5, 8, 11]), (24, [5, 11, 17, 23]), (3, [0, 1, 1, 2]), (1, [0] * 4)]
+)
+def test_a_plain_backbone_is_read_after_each_quarter_of_its_blocks(depth: int, blocks: list[int]) -> None:
+    backbone = vit(depth).eval()
+    levels = Levels(backbone)
+    assert (levels.indices, levels.widths, levels.strides) == (blocks, [12] * 4, [8] * 4)
+    seen: dict[int, torch.Tensor] = {}
+    for i, block in enumerate(backbone.model.blocks):
+        block.register_forward_hook(lambda module, given, out, i=i: seen.update({i: out}))
+    read = levels.read(backbone, torch.randn(2, 3, 24, 40))
+    for i, level in zip(blocks, read, strict=True):
+        assert torch.equal(level, seen[i][:, 1:].transpose(1, 2).reshape(2, 12, 3, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "widths"),
+    [
+        ("resnet18", {}, [64, 128, 256, 512]),
+        ("convnext_tiny", CONVNEXT, [8, 12, 16, 20]),
+        ("swin_tiny_patch4_window7_224", SWIN, [8, 16, 32, 64]),
+    ],
+)
+def test_a_hierarchical_backbone_is_read_at_its_own_strides(
+    name: str, kwargs: dict, widths: list[int]
+) -> None:
+    backbone = Backbone(name, kwargs, **PLAIN).eval()
+    levels = Levels(backbone)
+    assert (levels.widths, levels.strides) == (widths, [4, 8, 16, 32])
+    read = levels.read(backbone, torch.randn(1, 3, 64, 96))
+    assert [tuple(level.shape[1:]) for level in read] == [
+        (w, 64 // s, 96 // s) for w, s in zip(widths, [4, 8, 16, 32], strict=True)
+    ]
+
+
+def test_without_intermediate_features_upernet_is_refused_in_one_line() -> None:
+    backbone = Backbone("resnet18", {}, **PLAIN)
+    backbone.model.feature_info = None
+    with pytest.raises(SettingError, match=r"^backbone\.name=resnet18: [^\n]*nearest: the linear head$"):
+        upernet(backbone)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sides"),
+    [
+        (vit(4), [(20, 12), (10, 6), (5, 3), (3, 2)]),
+        (Backbone("resnet18", {}, **PLAIN), [(10, 6), (5, 3), (3, 2), (2, 1)]),
+    ],
+    ids=["vit", "resnet"],
+)
+def test_upernets_pyramid_is_4_2_1_and_half_of_a_vits_grid_and_a_resnets_own(
+    backbone: Backbone, sides: list[tuple[int, int]]
+) -> None:
+    head = upernet(backbone).eval()
+    pyramid = head.pyramid(head.read(backbone.eval(), torch.randn(2, 3, 40, 24)))
+    assert [tuple(level.shape) for level in pyramid] == [(2, 7, *side) for side in sides]
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+@pytest.mark.parametrize("make", [LinearHead, upernet])
+def test_logits_have_the_images_size_and_all_that_is_read_learns(name: str, make) -> None:
+    backbone = vit(4) if name == "vit" else Backbone("resnet18", {}, **PLAIN)
+    model = Segmenter(backbone, lambda b, n: make(b, n), 5, finetune=True).train()
+    logits = model(torch.randn(2, 3, 40, 56))
+    assert logits.shape == (2, 5, 40, 56)
+    logits.square().sum().backward()
+    still = {parameter for parameter, p in model.named_parameters() if p.grad is None}
+    read_before = {"backbone.model.norm.weight", "backbone.model.norm.bias"}  # timm's vit under UperNet
+    assert still == (read_before if make is upernet and name == "vit" else set())
+
+
+def test_the_linear_head_is_a_matrix_on_standardised_cells() -> None:
+    backbone = vit(2).eval()
+    head = LinearHead(backbone, 3).train()
+    with torch.no_grad():
+        head.classify.weight.copy_(torch.randn(3, 12, 1, 1))
+    images = torch.randn(2, 3, 24, 40)
+    (grid,) = head.read(backbone, images)
+    assert torch.equal(grid, backbone(images).grid)
+    mean, deviation = grid.mean(dim=(0, 2, 3)), grid.var(dim=(0, 2, 3), correction=0).add(1e-5).sqrt()
+    for y, x in ((0, 0), (2, 4)):
+        expected = (grid[1, :, y, x] - mean) / deviation @ head.classify.weight[:, :, 0, 0].T
+        torch.testing.assert_close(head([grid])[1, :, y, x], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_images_do_not_mix() -> None:
+    model = Segmenter(vit(2), upernet, 5, finetune=False).eval()
+    images = torch.randn(2, 3, 48, 48)
+    other = images.clone()
+    other[1] = torch.randn(3, 48, 48)
+    a, b = model(images), model(other)
+    torch.testing.assert_close(a[0], b[0])
+    assert not torch.allclose(a[1], b[1])
+
+
+def test_pyramid_pooling_carries_a_corner_to_the_opposite_one() -> None:
+    head = upernet(vit(2)).eval()
+    levels = [torch.randn(1, 12, 24, 24) for _ in range(4)]
+    changed = [*levels[:-1], levels[-1].clone()]
+    changed[-1][..., 0, 0] += 10  # of 12 x 12 cells after halving: beyond the reach of the convolutions
+    assert not torch.equal(head(levels)[..., -1, -1], head(changed)[..., -1, -1])
+    head.bins = nn.ModuleList()
+    head.pooled[0].weight = nn.Parameter(head.pooled[0].weight[:, :12])
+    assert torch.equal(head(levels)[..., -1, -1], head(changed)[..., -1, -1])
+
+
+def test_a_frozen_backbone_stays_in_evaluation_mode_without_gradients() -> None:
+    backbone = Backbone("resnet18", {}, **PLAIN).eval()
+    model = Segmenter(backbone, LinearHead, 3, finetune=False).train()
+    assert model.head.norm.training
+    assert not any(module.training for module in model.backbone.modules())
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    assert all(p.grad is not None for p in model.head.parameters())
+
+
+def test_fine_tuning_frees_what_pre_training_froze_and_leaves_the_original_alone() -> None:
+    backbone = vit(1)
+    backbone.model.patch_embed.requires_grad_(False)
+    model = Segmenter(backbone, LinearHead, 3, finetune=True)
+    assert all(p.requires_grad for p in model.backbone.parameters())
+    assert not any(p.requires_grad for p in backbone.model.patch_embed.parameters())
+    ours, theirs = set(map(id, backbone.parameters())), set(map(id, model.parameters()))
+    assert not ours & theirs
+
+
+@pytest.mark.parametrize(("setting", "value"), [("width", 0), ("bins", (1, 0)), ("dropout", 1.0)])
+def test_a_mistake_in_upernet_gets_one_line(setting: str, value: object) -> None:
+    settings = {"width": 7, "bins": (1, 2), "dropout": 0.1} | {setting: value}
+    told = re.escape(f"evaluation.segmentation.head.{setting}={0 if setting == 'bins' else value}: ")
+    with pytest.raises(SettingError, match=f"^{told}[^\n]*nearest: [^\n]*$"):
+        UperNet(vit(1), 3, **settings)
+
+
+def test_upernet_fuses_by_convolution_with_batch_norm() -> None:
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in upernet(vit(1)).modules()) == 1 + 4 + 1 + 3 + 3 + 1
