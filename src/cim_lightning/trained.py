@@ -61,7 +61,9 @@ def _file(path: Path) -> Path:
 
 def _weights(path: Path) -> dict[str, Any]:
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        loaded = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:  # a damaged or foreign file makes them raise nearly anything
         reason = str(error).splitlines()[0]
         raise SettingError(f"checkpoint={path}: cannot be read as weights ({reason})") from error
