@@ -48,7 +48,7 @@ def test_alexnet_is_a_hundred_of_itself_and_has_all_corruptions():
 
 
 def test_resnet_50_of_the_paper():
-    # Table 1: corruption errors of ResNet-50 in per cent of AlexNet's, and its mCE of 76.7 and error of 23.9 %.
+    # Table 1: corruption errors of ResNet-50 in per cent of AlexNet's, its mCE of 76.7, its error of 23.9 %.
     table = (80, 82, 83, 75, 89, 78, 80, 78, 75, 66, 57, 71, 85, 77, 77)
     errors = {name: [ce / 100 * ALEXNET.errors[name]] for name, ce in zip(CORRUPTIONS, table, strict=True)}
     assert mean_corruption_error(errors, ALEXNET) == pytest.approx(76.7, abs=0.2)

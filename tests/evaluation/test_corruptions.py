@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_severities_lead_away_from_the_clean_image(name, images):
         assert corrupted.max() <= 1
         distances.append((corrupted - images).abs().mean().item())
     assert distances[0] == 0
-    assert all(far > near + 1e-5 for near, far in zip(distances[:-1], distances[1:], strict=True)), distances
+    assert all(far > near + 1e-5 for near, far in pairwise(distances)), distances
     assert torch.equal(images, before)
 
 
@@ -142,7 +143,7 @@ def test_motion_stays_within_45_degrees_of_the_horizontal():
 
 
 def test_zoom_leaves_the_middle_and_reads_a_ramp_as_its_mean_enlargement():
-    # On a ramp through the middle, enlarging by z divides by z; published factors of severity 1: 1, 1.01 ... 1.1.
+    # On a ramp through the middle, enlarging by z divides by z; factors of severity 1: 1, 1.01 ... 1.1.
     ramp = torch.linspace(0, 1, 225).expand(1, 3, 225, 225)
     factors = [1, *(1 + i / 100 for i in range(11))]
     expected = 0.5 + (ramp - 0.5) * np.mean([1 / z for z in factors])
@@ -201,7 +202,7 @@ def test_weather_is_as_large_a_part_of_a_small_image(name):
 
 
 def test_mistakes_are_told():
-    with pytest.raises(SettingError, match="corruption=frst: .*nearest: frost"):
+    with pytest.raises(SettingError, match=r"corruption=frst: .*nearest: frost"):
         corrupt(SMALL, "frst", 1, seeded())
     with pytest.raises(SettingError, match=r"severity=6: in 0\.\.5; nearest: 5"):
         corrupt(SMALL, "fog", 6, seeded())

@@ -14,8 +14,8 @@ def domains(
 ) -> dict[str, ImageData]:
     """Images by domain, of `root/<domain>/<class>/...`, as PACS is laid out.
 
-    Raises SettingError where there is no such folder, fewer than two in it, or a domain that has other classes
-    than the first.
+    Raises SettingError where there is no such folder, fewer than two in it, or a domain that has other
+    classes than the first.
     """
     where = Path(root).expanduser()
     names = (

@@ -21,7 +21,8 @@ def fgsm(
 ) -> Float[Tensor, "b c h w"]:
     """One step of `radius` along the sign of the loss's gradient, cut to 0..1.
 
-    Source: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015, section 4.
+    Source: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015,
+    section 4.
     Raises SettingError where `radius` is not in 0..1, ValueError where images are not.
     """
     _check(images, radius)
@@ -46,7 +47,8 @@ def pgd(
         step_size: length of a step as a share of the radius, above 0.
         generator: draws the start, uniform in the ball, before anything else happens.
 
-    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, section 2.1.
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018,
+    section 2.1.
     Raises SettingError where a setting is outside its limits, ValueError where images are not of 0..1.
     """
     if steps < 1:

@@ -40,8 +40,8 @@ def glass_blur(
 ) -> Float[Tensor, "b 3 h w"]:
     """Frosted glass: pixels change places with near ones, between two soft blurs.
 
-    As published, pixels are swapped one after another, by whole pixels; here all of them look elsewhere at once
-    and by any distance, which runs on the device and means the same in an image of any size.
+    As published, pixels are swapped one after another, by whole pixels; here all of them look elsewhere at
+    once and by any distance, which runs on the device and means the same in an image of any size.
     """
     jumps = torch.rand(
         (MOST_ROUNDS, len(images), *images.shape[2:], 2), generator=generator, device=generator.device
@@ -89,9 +89,10 @@ def gaussian(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b
 def streak(
     images: Float[Tensor, "b c h w"], angle: Float[Tensor, " b"], length: float, sigma: float
 ) -> Float[Tensor, "b c h w"]:
-    """Blur to one side along a line, by half a normal of `sigma` pixels cut off at `length`; angles in radians.
+    """Blur to one side along a line, by half a normal of `sigma` pixels cut off at `length`.
 
-    kornia's motion_blur has a uniform or linear profile of a whole and odd number of pixels.
+    Angles are in radians, anticlockwise from the right. kornia's motion_blur has a uniform or linear
+    profile, of a whole and odd number of pixels.
     """
     along = torch.linspace(0, length, 2 * math.ceil(length) + 21, device=images.device)
     points = torch.stack((angle.cos(), -angle.sin()), dim=-1)[:, None] * along[None, :, None]

@@ -79,8 +79,8 @@ def corruption_errors(errors: Mapping[str, Sequence[float]], baseline: Baseline)
     """Corruption error of each corruption in per cent of the baseline's: 100 is as bad as it.
 
     Args:
-        errors: 0..1, one a severity, by corruption. Severities are summed before dividing, as in the paper, so
-            they must be those that the baseline's mean is over.
+        errors: 0..1, one a severity, by corruption. Severities are summed before dividing, as in the paper,
+            so they must be those that the baseline's mean is over.
 
     Raises:
         SettingError: the baseline was not measured on one of the corruptions, or made no mistake there.
@@ -97,7 +97,7 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]], baseline: Basel
 def relative_mean_corruption_error(
     errors: Mapping[str, Sequence[float]], clean: float, baseline: Baseline
 ) -> float:
-    """Relative mCE in per cent: the same of what corruption adds to the error on clean images, `clean` (0..1).
+    """Relative mCE in per cent: the same of what corruption adds to the error on clean images (0..1).
 
     Raises:
         SettingError: as above, or the baseline does not suffer from one of the corruptions.

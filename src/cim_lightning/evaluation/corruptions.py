@@ -4,8 +4,9 @@ Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to com
 perturbations", ICLR 2019, section 3 and appendix A, with the parameters that its authors published. Those are
 for images of 224 pixels: lengths are scaled with the shorter side. What else differs, and so makes numbers
 comparable between backbones here rather than with those on the published files: frost is procedural
-(textures.py), elastic transform has other severities 1 and 2 (digital.py), glass blur moves all pixels at once
-(blur.py), and images are not stored as JPEG files of quality 85 in the end.
+(textures.py), glass blur moves all pixels at once (blur.py), images are not stored as JPEG files of quality 85
+in the end, and five severities are others: elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5
+(weather.py), because as published they break the order of distances from the clean image.
 """
 
 import difflib
@@ -47,7 +48,7 @@ def corrupt(
 ) -> Float[Tensor, "b 3 h w"]:
     """RGB images of 0..1, corrupted; severity 0 is the identity, 5 the worst.
 
-    The random numbers are drawn from the generator first, and, shot noise aside, do not depend on the severity.
+    The random numbers are drawn from the generator first and, shot noise aside, do not depend on severity.
     Raises SettingError where there is no such corruption or severity.
     """
     if corruption not in CORRUPTIONS:

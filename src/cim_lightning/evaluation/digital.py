@@ -13,9 +13,9 @@ from cim_lightning.evaluation.blur import REFERENCE, gaussian, scale, warp
 from cim_lightning.evaluation.textures import canvas, fitted
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # factor about the mean
-# Size of the jumps before and sigma of their blur, largest jump of the corners; as shares of the shorter side.
-# Severities 3 to 5 are published. The published 1 and 2 move corners by 0.1 and 0.2, farther than 3 to 5 do, so
-# that they would be farther from the clean image; these two go on downwards from 3 instead.
+# Size of the jumps before and sigma of their blur, largest jump of the corners; as shares of the shorter
+# side. Severities 3 to 5 are published. The published 1 and 2 move corners by 0.1 and 0.2, so that they would be
+# farther from the clean image than 3 to 5; these two go on downwards from 3 instead.
 ELASTIC = (
     (0.02, 0.01, 0.01),
     (0.035, 0.01, 0.015),
@@ -52,8 +52,8 @@ def pixelate(
     """Made small by averaging, and large again by repeating."""
     h, w = images.shape[-2:]
     share = PIXELS[severity - 1]
-    small = F.interpolate(images, (max(int(h * share), 1), max(int(w * share), 1)), mode="area")
-    return F.interpolate(small, (h, w), mode="nearest-exact")
+    rows, columns = (_boxes(side, max(int(side * share), 1)).to(images) for side in (h, w))
+    return F.interpolate(rows @ images @ columns.T, (h, w), mode="nearest-exact").clamp(0, 1)
 
 
 def jpeg_compression(
@@ -70,6 +70,14 @@ def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:
         return np.asarray(image)
+
+
+def _boxes(side: int, cells: int) -> Float[Tensor, "cells side"]:
+    """Each cell's mean over the pixels, whole and parts, that lie in it."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * side / cells
+    pixels = torch.arange(side, dtype=torch.float64)
+    inside = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (inside.clamp(min=0) * cells / side).float()
 
 
 def _affine(corners: Float[Tensor, "b 3 2"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w 2"]:

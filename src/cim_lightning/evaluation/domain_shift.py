@@ -1,4 +1,4 @@
-"""How much of what is learnt in one domain holds in others, such as photographs and sketches of the same things."""
+"""How much of what is learnt in one domain holds in others: from photographs to sketches, say."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,8 +20,8 @@ class DomainShift:
         source: the domain that is trained on; of it, only validation images are tried, of others all.
         num_images: images tried of each domain and split; null: all.
 
-    Source: the protocol of PACS (Li et al., "Deeper, broader and artier domain generalization", ICCV 2017) with
-    one source domain.
+    Source: the protocol of PACS (Li et al., "Deeper, broader and artier domain generalization", ICCV 2017)
+    with one source domain.
     Raises SettingError where there is no such domain.
     """
 

@@ -55,7 +55,7 @@ class LogisticProbe:
 def fit(
     features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], weight_decay: float, steps: int
 ) -> nn.Linear:
-    """The linear layer of least cross-entropy plus weight_decay / 2 times the squared standardised weights."""
+    """The layer of least cross-entropy plus weight_decay / 2 times the squared standardised weights."""
     deviation, mean = torch.std_mean(features, dim=0, correction=0)
     scale = 1 / deviation.clamp(min=1e-6)
     standard = (features - mean) * scale

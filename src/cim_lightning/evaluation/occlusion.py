@@ -30,7 +30,7 @@ def drop_patches(
 def shuffle_patches(
     images: Float[Tensor, "b c h w"], patches: int, generator: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Puts the patches of a grid of patches x patches in a random order, each image in its own; 1 is the identity.
+    """Puts a grid of patches x patches in a random order, each image in its own; 1 is the identity.
 
     Raises SettingError where the grid does not divide the image.
     """

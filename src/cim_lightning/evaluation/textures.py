@@ -14,8 +14,16 @@ from torch import Tensor
 from cim_lightning.evaluation.blur import REFERENCE, enlarge, streak
 
 COARSEST = 128  # pixels of a cell of the plasma's first octave; each next one halves them
-NEEDLES = 6  # directions in which frost grows
-SEEDS = 1 / 150  # share of pixels in which a needle starts, in each direction
+# Of frost: length in pixels of the needles of one direction, and share of pixels in which one starts.
+NEEDLES = (
+    (60, 1 / 900),
+    (50, 1 / 900),
+    (40, 1 / 600),
+    (30, 1 / 400),
+    (20, 1 / 300),
+    (14, 1 / 200),
+    (10, 1 / 150),
+)
 TINT = (0.82, 0.92, 1.0)  # of ice
 
 
@@ -48,18 +56,18 @@ def plasma(
 
 
 def frost(count: int, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Frost of 0..1: patches of needles that grow in six directions, on nearly black glass.
+    """Frost of 0..1: patches of needles that grow in random directions, on nearly black glass.
 
     Procedural: the published corruption pastes parts of six photographs, which are not ours to ship.
     """
-    chance = torch.rand((count, NEEDLES, *size), generator=generator, device=generator.device)
-    turn = torch.rand(count, generator=generator, device=generator.device)
-    patches = plasma(count, size, 1.8, generator)
+    chance = torch.rand((count, len(NEEDLES), *size), generator=generator, device=generator.device)
+    angles = math.tau * torch.rand((count, len(NEEDLES)), generator=generator, device=generator.device)
+    patches = plasma(count, size, 1.6, generator)
     ice = torch.zeros(count, 1, *size, device=generator.device)
-    for direction, seeds in enumerate((chance < SEEDS).float().split(1, dim=1)):
-        angle = 2 * math.pi * (turn + direction / NEEDLES)
-        ice = torch.maximum(ice, 24 * streak(seeds, angle, length=36, sigma=16))
-    where = ((patches - 0.45) / 0.2).clamp(0, 1)
+    for i, (length, share) in enumerate(NEEDLES):
+        needles = streak((chance[:, i : i + 1] < share).float(), angles[:, i], length, length / 2)
+        ice = torch.maximum(ice, 0.8 * length * needles)
+    where = ((patches - 0.42) / 0.15).clamp(0, 1)
     grain = 0.3 + 0.7 * ice.clamp(0, 1)
     return where * grain * torch.tensor(TINT, device=generator.device)[:, None, None]
 

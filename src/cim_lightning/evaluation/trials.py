@@ -18,10 +18,10 @@ Change = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 def accuracies(
     classifier: Classifier, changes: Mapping[str, Change], subject: Subject, split: str, limit: int | None
 ) -> dict[str, float]:
-    """Share (0..1) of at most `limit` labelled images of a split that are right under each change, by its name.
+    """Share (0..1) of at most `limit` images of a split that are right under each change, by its name.
 
-    Every change of a batch starts from the same random numbers, a function of the subject's seed and the batch.
-    Raises SettingError where no image has a label.
+    Every change of a batch starts from the same random numbers, a function of seed and batch. Images
+    without a label are passed over. Raises SettingError where no image has a label.
     """
     batches = subject.data.whole_dataloader(split, limit)
     correct, total = dict.fromkeys(changes, 0), 0
