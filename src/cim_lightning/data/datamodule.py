@@ -105,8 +105,8 @@ class ImageData(L.LightningDataModule):
         views = Views(self.splits.val, self.view, self.seed)
         return DataLoader(views, self.batch_size, sampler=self._drawn(views, len(views)), **self._loading)
 
-    def whole_dataloader(self, split: str, limit: int) -> DataLoader[Any]:
-        """Whole views of at most `limit` random images of a split, always the same, for evaluation."""
+    def whole_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
+        """Whole views of at most `limit` (null: all) random images of a split, always the same."""
         views = Views(getattr(self.splits, split), WholeView(self.view.size), self.seed)
         return DataLoader(views, self.batch_size, sampler=self._drawn(views, limit), **self._loading)
 
@@ -119,7 +119,7 @@ class ImageData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._batches_before = state_dict["batches"]
 
-    def _drawn(self, views: Views, limit: int) -> list[tuple[int, int]]:
+    def _drawn(self, views: Views, limit: int | None) -> list[tuple[int, int]]:
         order = np.random.default_rng(self.seed).permutation(len(views))
         return [(0, int(index)) for index in order[:limit]]
 

@@ -4,8 +4,8 @@ Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to com
 perturbations", ICLR 2019, section 3 and appendix A, with the parameters that its authors published. Those are
 for images of 224 pixels: lengths are scaled with the shorter side. What else differs, and so makes numbers
 comparable between backbones here rather than with those on the published files: frost is procedural
-(textures.py), glass blur moves all pixels at once (blur.py), images are not stored as JPEG files of quality 85
-in the end, and five severities are others: elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5
+(textures.py), glass blur moves all pixels at once (blur.py), images are not stored as JPEG files of quality
+85 in the end, and five severities are others: elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5
 (weather.py), because as published they break the order of distances from the clean image.
 """
 

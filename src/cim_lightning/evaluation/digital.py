@@ -14,8 +14,8 @@ from cim_lightning.evaluation.textures import canvas, fitted
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # factor about the mean
 # Size of the jumps before and sigma of their blur, largest jump of the corners; as shares of the shorter
-# side. Severities 3 to 5 are published. The published 1 and 2 move corners by 0.1 and 0.2, so that they would be
-# farther from the clean image than 3 to 5; these two go on downwards from 3 instead.
+# side. Severities 3 to 5 are published. The published 1 and 2 move corners by 0.1 and 0.2, so that they would
+# be farther from the clean image than 3 to 5; these two go on downwards from 3 instead.
 ELASTIC = (
     (0.02, 0.01, 0.01),
     (0.035, 0.01, 0.015),

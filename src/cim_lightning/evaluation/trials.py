@@ -28,6 +28,9 @@ def accuracies(
     with tqdm(total=len(batches) * len(changes), desc=f"trials of {split}", leave=False, disable=None) as bar:
         for number, batch in enumerate(batches):
             labelled = batch[1] >= 0
+            if not labelled.any():
+                bar.update(len(changes))
+                continue
             images = batch[0][labelled].to(subject.device).float() / 255
             labels = batch[1][labelled].to(subject.device)
             total += len(labels)
@@ -45,4 +48,4 @@ def accuracies(
 @torch.no_grad()
 def right(classifier: Classifier, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> int:
     """How many images are given their label."""
-    return int((classifier(images).argmax(dim=1) == labels).sum()) if len(labels) else 0
+    return int((classifier(images).argmax(dim=1) == labels).sum())

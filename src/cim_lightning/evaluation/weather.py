@@ -9,7 +9,8 @@ from torch import Tensor
 from cim_lightning.evaluation.textures import canvas, fitted, flakes, frost, plasma
 
 # Mean and deviation of the noise, its zoom, threshold, length and sigma of the fall, weight of the image. As
-# published, but for the threshold of severity 3 (0.9), with which it is no farther from the clean image than 2.
+# published, but for the threshold of severity 3 (0.9), with which it would be no farther from the clean
+# image than 2.
 SNOW = (
     (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
     (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
