@@ -9,9 +9,9 @@ from cim_lightning.data.domains import domains
 from cim_lightning.errors import SettingError
 
 
-def tree(root: Path, *classes: str) -> None:
+def tree(root: Path, *classes: str, count: int = 4) -> None:
     for name in classes:
-        for i in range(4):
+        for i in range(count):
             path = root / name / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (20, 16), (10 * i, 0, 0)).save(path)
@@ -19,14 +19,14 @@ def tree(root: Path, *classes: str) -> None:
 
 def test_every_folder_is_a_domain(tmp_path):
     tree(tmp_path / "photo", "cat", "dog")
-    tree(tmp_path / "sketch", "cat", "dog")
+    tree(tmp_path / "sketch", "cat", "dog", count=8)
     found = domains(str(tmp_path), 8, 3, 0, 0.25, 0)
     assert list(found) == ["photo", "sketch"]
-    for images in found.values():
+    for images, times in zip(found.values(), (1, 2), strict=True):
         assert images.splits.train.classes == ["cat", "dog"]
-        assert (len(images.splits.train), len(images.splits.val)) == (6, 2)
+        assert (len(images.splits.train), len(images.splits.val)) == (6 * times, 2 * times)
         batches = list(images.whole_dataloader("train", None))
-        assert [tuple(batch.views.shape) for batch in batches] == [(3, 3, 8, 8)] * 2
+        assert [tuple(batch.views.shape) for batch in batches] == [(3, 3, 8, 8)] * 2 * times
         assert {int(label) for batch in batches for label in batch.labels} == {0, 1}
 
 

@@ -69,12 +69,6 @@ def test_attacked_images_stay_in_the_ball_and_hurt(radius):
     assert not IMAGES.requires_grad
 
 
-def test_images_are_attacked_each_for_itself():
-    model = crooked()
-    alone = torch.cat([fgsm(model, IMAGES[i : i + 1], LABELS[i : i + 1], 0.1) for i in range(4)])
-    torch.testing.assert_close(fgsm(model, IMAGES, LABELS, 0.1), alone)
-
-
 def test_an_attack_that_leaves_its_ball_is_an_error(monkeypatch):
     monkeypatch.setattr(
         "cim_lightning.evaluation.attacks._gradient", lambda *_: torch.full((1, 1, 1, 1), 1.0)

@@ -17,15 +17,6 @@ def test_separable_features_are_all_right():
     assert not head.weight.requires_grad
 
 
-def test_shuffled_labels_give_chance():
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(4000, 5, generator=generator)
-    labels = torch.randint(0, 4, (4000,), generator=generator)
-    head = fit(features[:2000], labels[:2000], 1e-3, 100)
-    hits = (head(features[2000:]).argmax(dim=1) == labels[2000:]).float().mean().item()
-    assert hits == pytest.approx(0.25, abs=0.04)
-
-
 def test_odds_of_a_coin_are_those_that_were_seen():
     # One feature that is 0 or 1: without decay, logits reproduce the shares 3/4 and 1/5 of class 1.
     features = torch.tensor([[0.0]] * 4 + [[1.0]] * 5)

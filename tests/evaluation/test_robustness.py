@@ -21,15 +21,17 @@ from cim_lightning.evaluation.robustness import Robustness
 from cim_lightning.evaluation.subject import Subject
 from cim_lightning.models.backbone import Backbone
 
-LEVELS = (100, 154)  # of a dark and a light image: 27 grey levels from the middle
+LEVELS = (100, 155)  # of a dark and a light image: 27.5 grey levels from the middle
 
 
 class Walls:
     """Plain walls, dark (label 0) or light (1), as an ImageData gives images; `swap` exchanges labels."""
 
-    def __init__(self, count: int = 20, swap: bool = False, unlabelled: bool = False):
+    def __init__(
+        self, count: int = 20, swap: bool = False, unlabelled: bool = False, levels: tuple[int, int] = LEVELS
+    ):
         labels = torch.arange(count) % 2
-        views = torch.tensor(LEVELS, dtype=torch.uint8)[labels][:, None, None, None].expand(-1, 3, 32, 32)
+        views = torch.tensor(levels, dtype=torch.uint8)[labels][:, None, None, None].expand(-1, 3, 32, 32)
         truth = torch.full_like(labels, -1) if unlabelled else (1 - labels if swap else labels)
         self.images = [(view, int(label)) for view, label in zip(views, truth, strict=True)]
         self.splits = SimpleNamespace(train=self.images, val=self.images)
@@ -45,11 +47,11 @@ def subject(folder: Path, data: Walls) -> Subject:
 
 
 def by_mean(subject: Subject) -> nn.Module:
-    """Says light if the mean is above the middle, 127."""
+    """Says light if the mean is above the middle, 127.5."""
     layer = nn.Linear(3 * 32 * 32, 2)
     with torch.no_grad():
         layer.weight[0], layer.weight[1] = -1 / 3072, 1 / 3072
-        layer.bias[0], layer.bias[1] = 127 / 255, -127 / 255
+        layer.bias[0], layer.bias[1] = 0.5, -0.5
     return nn.Sequential(nn.Flatten(), layer)
 
 
@@ -62,11 +64,11 @@ def settings(**changed: Any) -> dict[str, Any]:
 
 
 def test_a_threshold_falls_when_the_radius_passes_it(tmp_path):
-    part = Robustness(**settings(radii=[20, 26.5, 27.5], corruptions=["brightness", "contrast"]))
+    part = Robustness(**settings(radii=[20, 27, 28], corruptions=["brightness", "contrast"]))
     numbers = part(subject(tmp_path, Walls()))
     assert numbers["accuracy_clean"] == 1
     for attack in ("fgsm", "pgd"):
-        assert [numbers[f"accuracy_{attack}_{r}"] for r in ("20", "26.5", "27.5")] == [1, 1, 0]
+        assert [numbers[f"accuracy_{attack}_{r}"] for r in ("20", "27", "28")] == [1, 1, 0]
     # Contrast leaves a wall as it is, and 0.1 makes a dark wall's 100 no more than 125.5; 0.2 makes it light.
     table = list(csv.reader((tmp_path / "robustness" / "corruptions.csv").read_text().splitlines()))[1:]
     assert [float(row[2]) for row in table if row[0] == "brightness"] == [1, 1, 0.5, 0.5, 0.5, 0.5]
@@ -107,10 +109,15 @@ def test_the_probe_is_fitted_and_leaves_the_backbone_as_it_was(tmp_path):
 
 
 def test_numbers_do_not_depend_on_what_was_drawn_before(tmp_path):
-    part = Robustness(**settings(radii=[27], corruptions=["gaussian_noise", "snow", "shot_noise"]))
-    one = part(subject(tmp_path, Walls()))
+    part = Robustness(**settings(radii=[], corruptions=["gaussian_noise", "shot_noise"]))
+    close = Walls(40, levels=(127, 128))  # so close to the middle that a little noise decides
+    one = part(subject(tmp_path, close))
+    assert 0.5 < one["accuracy_severity_5"] < 1
     torch.rand(7)
-    assert part(subject(tmp_path, Walls())) == one
+    assert part(subject(tmp_path, close)) == one
+    other = subject(tmp_path, close)
+    other.seed = 1
+    assert part(other) != one
 
 
 @pytest.mark.parametrize("limit", [None, 6])
