@@ -15,15 +15,7 @@ from cim_lightning.evaluation.blur import REFERENCE, enlarge, streak
 
 COARSEST = 128  # pixels of a cell of the plasma's first octave; each next one halves them
 # Of frost: length in pixels of the needles of one direction, and share of pixels in which one starts.
-NEEDLES = (
-    (60, 1 / 900),
-    (50, 1 / 900),
-    (40, 1 / 600),
-    (30, 1 / 400),
-    (20, 1 / 300),
-    (14, 1 / 200),
-    (10, 1 / 150),
-)
+NEEDLES = ((56, 1 / 600), (44, 1 / 500), (32, 1 / 350), (20, 1 / 220), (12, 1 / 120))
 TINT = (0.82, 0.92, 1.0)  # of ice
 
 
@@ -67,7 +59,7 @@ def frost(count: int, size: tuple[int, int], generator: torch.Generator) -> Floa
     for i, (length, share) in enumerate(NEEDLES):
         needles = streak((chance[:, i : i + 1] < share).float(), angles[:, i], length, length / 2)
         ice = torch.maximum(ice, 0.8 * length * needles)
-    where = ((patches - 0.42) / 0.15).clamp(0, 1)
+    where = ((patches - 0.47) / 0.12).clamp(0, 1)
     grain = 0.3 + 0.7 * ice.clamp(0, 1)
     return where * grain * torch.tensor(TINT, device=generator.device)[:, None, None]
 
