@@ -25,7 +25,7 @@ def scenes(count: int, size: int) -> torch.Tensor:
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255
 
 
-SMALL, LARGE = scenes(16, 32), scenes(3, 224)
+SMALL, LARGE = scenes(12, 32), scenes(3, 224)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -59,7 +59,8 @@ def test_oblong_images_and_the_same_seed(name):
 
 
 def deterministic(name: str) -> bool:
-    return torch.equal(corrupt(SMALL, name, 3, seeded(0)), corrupt(SMALL, name, 3, seeded(1)))
+    one, other = (corrupt(SMALL[:2], name, 3, seeded(seed)) for seed in (0, 1))
+    return torch.equal(one, other)
 
 
 def test_what_is_random():

@@ -51,7 +51,7 @@ def test_one_patch_cannot_be_shuffled():
 
 
 def test_settings_out_of_bounds():
-    with pytest.raises(SettingError, match=r"patches=5: .* 12 x 18 pixels; nearest: 6"):
+    with pytest.raises(SettingError, match=r"shuffle_patches=5: .* 12 x 18 pixels; nearest: 6"):
         shuffle_patches(IMAGES, 5, seeded())
-    with pytest.raises(SettingError, match=r"drop\.share=1\.5: in 0\.\.1; nearest: 1"):
+    with pytest.raises(SettingError, match=r"drop_shares=\[1\.5\]: in 0\.\.1; nearest: 1"):
         drop_patches(IMAGES, 1.5, 6, seeded())

@@ -133,6 +133,12 @@ def test_domains_are_tried_with_the_classifier_of_one(tmp_path, limit):
 def test_mistakes_are_told(tmp_path):
     with pytest.raises(SettingError, match=r"robustness\.corruptions=\['frst'\]: .*frost"):
         Robustness(**settings(corruptions=["frst"]))
+    with pytest.raises(SettingError, match=r"robustness\.radii=\[256\]: .*nearest: 255"):
+        Robustness(**settings(radii=[1, 256]))
+    with pytest.raises(SettingError, match=r"weight_decay=-1\.0: .*nearest: 0"):
+        LogisticProbe(None, -1.0, 50)
+    with pytest.raises(SettingError, match=r"steps=0: .*nearest: 1"):
+        LogisticProbe(None, 0.0, 0)
     with pytest.raises(SettingError, match="no image of val has a label"):
         Robustness(**settings())(subject(tmp_path, Walls(unlabelled=True)))
     probe = LogisticProbe(num_train=None, weight_decay=1e-3, steps=50)

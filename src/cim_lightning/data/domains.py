@@ -8,6 +8,8 @@ from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.sources import folder
 from cim_lightning.errors import SettingError
 
+SETTING = "evaluation.domain_shift.domains.root"
+
 
 def domains(
     root: str, view_size: int, batch_size: int, num_workers: int, val_fraction: float, seed: int
@@ -23,7 +25,7 @@ def domains(
     )
     if len(names) < 2:
         raise SettingError(
-            f"domains.root={root}: holds {len(names)} domain folders, not two or more; "
+            f"{SETTING}={root}: holds {len(names)} domain folders, not two or more; "
             "nearest: a folder laid out as <domain>/<class>/<image>"
         )
     found = {
@@ -46,7 +48,7 @@ def domains(
         for one in set(first) ^ set(classes):
             nearest = (difflib.get_close_matches(one, first, 1, cutoff=0) or ["none"])[0]
             raise SettingError(
-                f"domains.root={root}: {names[0]} and {name} do not both have the class {one!r}; "
+                f"{SETTING}={root}: {names[0]} and {name} do not both have the class {one!r}; "
                 f"nearest: {nearest!r}"
             )
     return found

@@ -52,9 +52,11 @@ def pgd(
     Raises SettingError where a setting is outside its limits, ValueError where images are not of 0..1.
     """
     if steps < 1:
-        raise SettingError(f"pgd.steps={steps}: at least 1; nearest: 1")
+        raise SettingError(f"evaluation.robustness.pgd_steps={steps}: at least 1; nearest: 1")
     if step_size <= 0:
-        raise SettingError(f"pgd.step_size={step_size}: a share of the radius, above 0; nearest: 0.25")
+        raise SettingError(
+            f"evaluation.robustness.pgd_step_size={step_size}: a share of the radius, above 0; nearest: 0.25"
+        )
     start = torch.rand(images.shape, generator=generator, device=generator.device).to(images.device)
     _check(images, radius)
     low, high = (images - radius).clamp(min=0), (images + radius).clamp(max=1)

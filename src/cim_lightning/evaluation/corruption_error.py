@@ -11,6 +11,8 @@ from statistics import fmean
 
 from cim_lightning.errors import SettingError
 
+SETTING = "evaluation.robustness.baseline"
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -64,13 +66,13 @@ def measured(path: str) -> Baseline:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise SettingError(f"baseline.path={path}: no such file; nearest: the metrics.json of an evaluation")
+        raise SettingError(f"{SETTING}.path={path}: no such file; nearest: the metrics.json of an evaluation")
     numbers = json.loads(file.read_text())
     before = "robustness/error_"
     errors = {key.removeprefix(before): value for key, value in numbers.items() if key.startswith(before)}
     if not errors:
         raise SettingError(
-            f"baseline.path={path}: holds no corruption errors; nearest: run evaluation=robustness there"
+            f"{SETTING}.path={path}: holds no corruption errors; nearest: run evaluation=robustness there"
         )
     return Baseline(path, 1 - numbers["robustness/accuracy_clean"], errors)
 
@@ -108,7 +110,7 @@ def relative_mean_corruption_error(
         added = baseline.errors[name] - baseline.clean
         if added <= 0:
             raise SettingError(
-                f"baseline.errors.{name}={baseline.errors[name]}: {baseline.name} has this error without "
+                f"{SETTING}.errors.{name}={baseline.errors[name]}: {baseline.name} has this error without "
                 f"corruption ({baseline.clean}), so nothing is relative to it; nearest: leave {name} out"
             )
         shares.append(100 * (fmean(values) - clean) / added)
@@ -120,6 +122,6 @@ def _check(errors: Mapping[str, Sequence[float]], baseline: Baseline) -> None:
         value = baseline.errors.get(name)
         if value is None or not 0 < value <= 1:
             raise SettingError(
-                f"baseline.errors.{name}={value}: {baseline.name} needs its error there, above 0 to 1; "
+                f"{SETTING}.errors.{name}={value}: {baseline.name} needs its error there, above 0 to 1; "
                 f"nearest: {'measure it' if value is None else min(max(value, 0.01), 1)}"
             )

@@ -34,7 +34,8 @@ class DomainShift:
     ):
         if source not in domains:
             raise SettingError(
-                f"domain_shift.source={source}: there is no such domain; nearest: {', '.join(domains)}"
+                f"evaluation.domain_shift.source={source}: there is no such domain; "
+                f"nearest: {', '.join(domains)}"
             )
         self.classifier, self.domains = classifier, domains
         self.source, self.num_images = source, num_images

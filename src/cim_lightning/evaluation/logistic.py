@@ -33,10 +33,15 @@ class LogisticProbe:
         steps: of L-BFGS, 1 or more.
 
     Raises:
-        SettingError: when called, the training images have fewer than two classes.
+        SettingError: a setting is outside its limits; when called, the training images have fewer than two
+            classes.
     """
 
     def __init__(self, num_train: int | None, weight_decay: float, steps: int):
+        if weight_decay < 0:
+            raise SettingError(f"classifier.weight_decay={weight_decay}: 0 or more; nearest: 0")
+        if steps < 1:
+            raise SettingError(f"classifier.steps={steps}: at least 1; nearest: 1")
         self.num_train, self.weight_decay, self.steps = num_train, weight_decay, steps
 
     def __call__(self, subject: Subject) -> Classifier:

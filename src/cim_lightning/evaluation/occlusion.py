@@ -18,9 +18,10 @@ def drop_patches(
     Raises SettingError where the share is not in 0..1 or the grid does not divide the image.
     """
     if not 0 <= share <= 1:
-        raise SettingError(f"drop.share={share}: in 0..1; nearest: {min(max(share, 0), 1)}")
+        nearest = min(max(share, 0), 1)
+        raise SettingError(f"evaluation.robustness.drop_shares=[{share}]: in 0..1; nearest: {nearest}")
     order = _orders(len(images), patches, generator).to(images.device)
-    _check(images, patches)
+    _check(images, patches, "drop_patches")
     dropped = (order < round(share * patches**2)).view(len(images), 1, patches, patches)
     h, w = (side // patches for side in images.shape[-2:])
     mask = dropped.repeat_interleave(h, dim=2).repeat_interleave(w, dim=3)
@@ -35,7 +36,7 @@ def shuffle_patches(
     Raises SettingError where the grid does not divide the image.
     """
     order = _orders(len(images), patches, generator).to(images.device)
-    _check(images, patches)
+    _check(images, patches, "shuffle_patches")
     h, w = (side // patches for side in images.shape[-2:])
     cut = images.unfold(2, h, h).unfold(3, w, w)  # "b c patches patches h w"
     flat = cut.flatten(2, 3)
@@ -49,11 +50,12 @@ def _orders(count: int, patches: int, generator: torch.Generator) -> Tensor:
     return chance.argsort(dim=1)
 
 
-def _check(images: Tensor, patches: int) -> None:
+def _check(images: Tensor, patches: int, setting: str) -> None:
     h, w = images.shape[-2:]
     if patches < 1 or h % patches or w % patches:
         divisors = [n for n in range(1, min(h, w) + 1) if h % n == 0 and w % n == 0]
         nearest = min(divisors, key=lambda n: abs(n - patches))
         raise SettingError(
-            f"patches={patches}: the grid must divide images of {h} x {w} pixels; nearest: {nearest}"
+            f"evaluation.robustness.{setting}={patches}: the grid must divide images of {h} x {w} pixels; "
+            f"nearest: {nearest}"
         )

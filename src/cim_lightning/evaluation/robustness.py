@@ -38,7 +38,8 @@ class Robustness:
     robustness/severity.png.
 
     Raises:
-        SettingError: a corruption is not there; when called, whatever the parts above refuse.
+        SettingError: a corruption is not there, a radius not in 0..255; when called, whatever the
+            parts above refuse.
     """
 
     def __init__(
@@ -57,9 +58,15 @@ class Robustness:
         unknown = [name for name in corruptions or () if name not in CORRUPTIONS]
         if unknown:
             raise SettingError(
-                f"robustness.corruptions={unknown}: there is no such corruption; "
+                f"evaluation.robustness.corruptions={unknown}: no such corruption; "
                 f"nearest: {', '.join(CORRUPTIONS)}"
             )
+        for radius in radii:
+            if not 0 <= radius <= 255:
+                nearest = min(max(radius, 0), 255)
+                raise SettingError(
+                    f"evaluation.robustness.radii=[{radius}]: grey levels are of 0..255; nearest: {nearest}"
+                )
         self.classifier, self.num_images = classifier, num_images
         self.radii, self.pgd_steps, self.pgd_step_size = radii, pgd_steps, pgd_step_size
         self.corruptions = list(CORRUPTIONS) if corruptions is None else corruptions
