@@ -97,6 +97,14 @@ def test_corruption_errors_beside_a_baseline(tmp_path):
     assert other.errors == pytest.approx({"brightness": 0.4, "contrast": 0})
 
 
+def test_nothing_is_relative_to_a_baseline_that_does_not_suffer(tmp_path):
+    baseline = Baseline("by hand", 0.5, {"brightness": 0.8, "contrast": 0.5})
+    part = Robustness(**settings(radii=[], corruptions=["brightness", "contrast"], baseline=baseline))
+    numbers = part(subject(tmp_path, Walls()))
+    assert numbers["mce"] == pytest.approx(25)
+    assert "relative_mce" not in numbers
+
+
 def test_the_probe_is_fitted_and_leaves_the_backbone_as_it_was(tmp_path):
     whole = subject(tmp_path, Walls())
     before = {name: value.clone() for name, value in whole.backbone.state_dict().items()}
@@ -135,6 +143,8 @@ def test_mistakes_are_told(tmp_path):
         Robustness(**settings(corruptions=["frst"]))
     with pytest.raises(SettingError, match=r"robustness\.radii=\[256\]: .*nearest: 255"):
         Robustness(**settings(radii=[1, 256]))
+    with pytest.raises(SettingError, match=r"baseline\.errors\.fog=None"):
+        Robustness(**settings(corruptions=["fog"], baseline=Baseline("by hand", 0, {})))
     with pytest.raises(SettingError, match=r"weight_decay=-1\.0: .*nearest: 0"):
         LogisticProbe(None, -1.0, 50)
     with pytest.raises(SettingError, match=r"steps=0: .*nearest: 1"):

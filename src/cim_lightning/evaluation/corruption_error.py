@@ -4,7 +4,7 @@ Source: Hendrycks and Dietterich, ICLR 2019, section 4.1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -87,13 +87,18 @@ def corruption_errors(errors: Mapping[str, Sequence[float]], baseline: Baseline)
     Raises:
         SettingError: the baseline was not measured on one of the corruptions, or made no mistake there.
     """
-    _check(errors, baseline)
+    check(errors, baseline)
     return {name: 100 * fmean(values) / baseline.errors[name] for name, values in errors.items()}
 
 
 def mean_corruption_error(errors: Mapping[str, Sequence[float]], baseline: Baseline) -> float:
     """mCE in per cent: the mean of `corruption_errors` over the corruptions."""
     return fmean(corruption_errors(errors, baseline).values())
+
+
+def suffers(corruptions: Iterable[str], baseline: Baseline) -> bool:
+    """Whether each corruption adds to the baseline's error, without which nothing is relative to that."""
+    return all(baseline.errors[name] > baseline.clean for name in corruptions)
 
 
 def relative_mean_corruption_error(
@@ -104,7 +109,7 @@ def relative_mean_corruption_error(
     Raises:
         SettingError: as above, or the baseline does not suffer from one of the corruptions.
     """
-    _check(errors, baseline)
+    check(errors, baseline)
     shares = []
     for name, values in errors.items():
         added = baseline.errors[name] - baseline.clean
@@ -117,8 +122,9 @@ def relative_mean_corruption_error(
     return fmean(shares)
 
 
-def _check(errors: Mapping[str, Sequence[float]], baseline: Baseline) -> None:
-    for name in errors:
+def check(corruptions: Iterable[str], baseline: Baseline) -> None:
+    """Raises SettingError where the baseline lacks an error above 0 for one of the corruptions."""
+    for name in corruptions:
         value = baseline.errors.get(name)
         if value is None or not 0 < value <= 1:
             raise SettingError(

@@ -1,6 +1,7 @@
 """What a probed classifier still gets right when its images are attacked, corrupted, hidden or shuffled."""
 
 import csv
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
@@ -10,14 +11,18 @@ from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.attacks import Classifier, fgsm, pgd
 from cim_lightning.evaluation.corruption_error import (
     Baseline,
+    check,
     mean_corruption_error,
     relative_mean_corruption_error,
+    suffers,
 )
 from cim_lightning.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cim_lightning.evaluation.occlusion import drop_patches, shuffle_patches
 from cim_lightning.evaluation.severity_plot import severity_plot
 from cim_lightning.evaluation.subject import Subject
 from cim_lightning.evaluation.trials import Change, accuracies
+
+log = logging.getLogger(__name__)
 
 
 class Robustness:
@@ -29,7 +34,8 @@ class Robustness:
         radii: of FGSM and PGD, in grey levels (255ths), 0..255.
         pgd_steps, pgd_step_size: see attacks.pgd.
         corruptions: names of corruptions.CORRUPTIONS; null: all fifteen.
-        baseline: what corruption errors are divided by; null: they are reported as they are.
+        baseline: what corruption errors are divided by; null: they are reported as they are. There is no
+            relative mCE beside a baseline that does not suffer from every corruption.
         drop_shares: shares of patches set to the mean, 0..1.
         drop_patches: patches a side of the grid that they are dropped from.
         shuffle_patches: patches a side of the grids that are shuffled.
@@ -38,8 +44,8 @@ class Robustness:
     robustness/severity.png.
 
     Raises:
-        SettingError: a corruption is not there, a radius not in 0..255; when called, whatever the
-            parts above refuse.
+        SettingError: a corruption is not there, a radius not in 0..255, the baseline lacks a corruption; when
+            called, whatever the parts above refuse.
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Robustness:
         self.classifier, self.num_images = classifier, num_images
         self.radii, self.pgd_steps, self.pgd_step_size = radii, pgd_steps, pgd_step_size
         self.corruptions = list(CORRUPTIONS) if corruptions is None else corruptions
+        if baseline is not None:
+            check(self.corruptions, baseline)
         self.baseline = baseline
         self.drop_shares, self.drop_patches, self.shuffle_patches = drop_shares, drop_patches, shuffle_patches
 
@@ -113,7 +121,10 @@ class Robustness:
         numbers["mean_error_corrupted"] = fmean(numbers[f"error_{name}"] for name in errors)
         if self.baseline is not None:
             numbers["mce"] = mean_corruption_error(errors, self.baseline)
-            numbers["relative_mce"] = relative_mean_corruption_error(errors, 1 - clean, self.baseline)
+            if suffers(errors, self.baseline):
+                numbers["relative_mce"] = relative_mean_corruption_error(errors, 1 - clean, self.baseline)
+            else:
+                log.warning("no relative mCE: %s does not suffer from all corruptions", self.baseline.name)
         return numbers
 
 
