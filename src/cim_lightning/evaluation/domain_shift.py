@@ -1,0 +1,63 @@
+"""How much of what is learnt in one domain holds in others: from photographs to sketches, say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.attacks import Classifier
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials import accuracies
+
+
+class DomainShift:
+    """The part "domain_shift": a classifier fitted to one domain's training images, tried on all domains.
+
+    Args:
+        classifier: fits a classifier of images of 0..1 to a subject.
+        domains: each domain's images by name, with `whole_dataloader`; all have the same classes.
+        source: the domain that is trained on; of it, only validation images are tried, of others all.
+        num_images: images tried of each domain and split; null: all.
+
+    Source: the protocol of PACS (Li et al., "Deeper, broader and artier domain generalization", ICCV 2017)
+    with one source domain.
+    Raises SettingError where there is no such domain.
+    """
+
+    def __init__(
+        self,
+        classifier: Callable[[Subject], Classifier],
+        domains: Mapping[str, Any],
+        source: str,
+        num_images: int | None,
+    ):
+        if source not in domains:
+            raise SettingError(
+                f"evaluation.domain_shift.source={source}: there is no such domain; "
+                f"nearest: {', '.join(domains)}"
+            )
+        self.classifier, self.domains = classifier, domains
+        self.source, self.num_images = source, num_images
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        # Of its own features: the subject's are those of other images.
+        classifier = self.classifier(replace(subject, data=self.domains[self.source], _features={}))
+        numbers = {f"accuracy_{self.source}": self._accuracy(classifier, subject, self.source, "val")}
+        others = [name for name in self.domains if name != self.source]
+        for name in others:
+            numbers[f"accuracy_{name}"] = self._accuracy(classifier, subject, name, "train", "val")
+        if others:
+            numbers["accuracy_others"] = fmean(numbers[f"accuracy_{name}"] for name in others)
+        return numbers
+
+    def _accuracy(self, classifier: Classifier, subject: Subject, name: str, *splits: str) -> float:
+        there = replace(subject, data=self.domains[name])
+        right, total = 0.0, 0
+        for split in splits:
+            count = len(getattr(self.domains[name].splits, split))
+            count = count if self.num_images is None else min(count, self.num_images)
+            clean = {"clean": lambda images, labels, generator: images}
+            right += count * accuracies(classifier, clean, there, split, self.num_images)["clean"]
+            total += count
+        return right / total

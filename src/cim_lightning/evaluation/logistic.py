@@ -1,0 +1,83 @@
+"""Logistic regression on frozen features, as a classifier of images."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.attacks import Classifier
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.models.backbone import Backbone
+
+
+class Probed(nn.Module):
+    """Images of 0..1 to logits: a frozen backbone's pooled features through one linear layer."""
+
+    def __init__(self, backbone: Backbone, normalize: Callable[[Tensor], Tensor], head: nn.Linear):
+        super().__init__()
+        self.backbone, self.normalize, self.head = backbone, normalize, head
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        return self.head(self.backbone(self.normalize(images)).pooled.float())
+
+
+class LogisticProbe:
+    """Fits a classifier to a subject's training images.
+
+    Args:
+        num_train: images to fit to; null: all.
+        weight_decay: of the squared weights on standardised features, 0 or more.
+        steps: of L-BFGS, 1 or more.
+
+    Raises:
+        SettingError: a setting is outside its limits; when called, the training images have fewer than two
+            classes.
+    """
+
+    def __init__(self, num_train: int | None, weight_decay: float, steps: int):
+        if weight_decay < 0:
+            raise SettingError(f"classifier.weight_decay={weight_decay}: 0 or more; nearest: 0")
+        if steps < 1:
+            raise SettingError(f"classifier.steps={steps}: at least 1; nearest: 1")
+        self.num_train, self.weight_decay, self.steps = num_train, weight_decay, steps
+
+    def __call__(self, subject: Subject) -> Classifier:
+        found = subject.features("train", self.num_train)
+        labelled = found.labels >= 0
+        features, labels = found.pooled[labelled], found.labels[labelled]
+        if len(labels.unique()) < 2:
+            raise SettingError(
+                f"data: robustness needs a classifier, and so images of two classes or more, not "
+                f"{len(labels.unique())}; nearest: data.root=<a folder of class folders>"
+            )
+        head = fit(features.to(subject.device), labels.to(subject.device), self.weight_decay, self.steps)
+        return Probed(subject.backbone, subject.normalize, head).eval()
+
+
+def fit(
+    features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], weight_decay: float, steps: int
+) -> nn.Linear:
+    """The layer of least cross-entropy plus weight_decay / 2 times the squared standardised weights."""
+    deviation, mean = torch.std_mean(features, dim=0, correction=0)
+    scale = 1 / deviation.clamp(min=1e-6)
+    standard = (features - mean) * scale
+    weight = features.new_zeros(int(labels.max()) + 1, features.shape[1], requires_grad=True)
+    bias = features.new_zeros(len(weight), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.linear(standard, weight, bias), labels)
+        loss = loss + weight_decay / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    head = nn.Linear(features.shape[1], len(weight), device=features.device).requires_grad_(False)
+    head.weight.copy_(weight.detach() * scale)  # so that it reads features as they come
+    head.bias.copy_(bias.detach() - head.weight @ mean)
+    return head

@@ -1,0 +1,151 @@
+"""What a probed classifier still gets right when its images are attacked, corrupted, hidden or shuffled."""
+
+import csv
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from torch import Tensor
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.attacks import Classifier, fgsm, pgd
+from cim_lightning.evaluation.corruption_error import (
+    Baseline,
+    check,
+    mean_corruption_error,
+    relative_mean_corruption_error,
+    suffers,
+)
+from cim_lightning.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cim_lightning.evaluation.occlusion import drop_patches, shuffle_patches
+from cim_lightning.evaluation.severity_plot import severity_plot
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials import Change, accuracies
+
+log = logging.getLogger(__name__)
+
+
+class Robustness:
+    """The part "robustness": accuracy under attacks, common corruptions, occlusion and patch shuffling.
+
+    Args:
+        classifier: fits a classifier of images of 0..1 to a subject.
+        num_images: validation images; null: all.
+        radii: of FGSM and PGD, in grey levels (255ths), 0..255.
+        pgd_steps, pgd_step_size: see attacks.pgd.
+        corruptions: names of corruptions.CORRUPTIONS; null: all fifteen.
+        baseline: what corruption errors are divided by; null: they are reported as they are. There is no
+            relative mCE beside a baseline that does not suffer from every corruption.
+        drop_shares: shares of patches set to the mean, 0..1.
+        drop_patches: patches a side of the grid that they are dropped from.
+        shuffle_patches: patches a side of the grids that are shuffled.
+
+    Leaves in the subject's folder: robustness/corruptions.csv (accuracy of each corruption and severity) and
+    robustness/severity.png.
+
+    Raises:
+        SettingError: a corruption is not there, a radius not in 0..255, the baseline lacks a corruption; when
+            called, whatever the parts above refuse.
+    """
+
+    def __init__(
+        self,
+        classifier: Callable[[Subject], Classifier],
+        num_images: int | None,
+        radii: Sequence[float],
+        pgd_steps: int,
+        pgd_step_size: float,
+        corruptions: Sequence[str] | None,
+        baseline: Baseline | None,
+        drop_shares: Sequence[float],
+        drop_patches: int,
+        shuffle_patches: Sequence[int],
+    ):
+        unknown = [name for name in corruptions or () if name not in CORRUPTIONS]
+        if unknown:
+            raise SettingError(
+                f"evaluation.robustness.corruptions={unknown}: no such corruption; "
+                f"nearest: {', '.join(CORRUPTIONS)}"
+            )
+        for radius in radii:
+            if not 0 <= radius <= 255:
+                nearest = min(max(radius, 0), 255)
+                raise SettingError(
+                    f"evaluation.robustness.radii=[{radius}]: grey levels are of 0..255; nearest: {nearest}"
+                )
+        self.classifier, self.num_images = classifier, num_images
+        self.radii, self.pgd_steps, self.pgd_step_size = radii, pgd_steps, pgd_step_size
+        self.corruptions = list(CORRUPTIONS) if corruptions is None else corruptions
+        if baseline is not None:
+            check(self.corruptions, baseline)
+        self.baseline = baseline
+        self.drop_shares, self.drop_patches, self.shuffle_patches = drop_shares, drop_patches, shuffle_patches
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        classifier = self.classifier(subject)
+        changes = {"clean": _clean, **self._attacks(classifier), **_corrupted(self.corruptions)}
+        found = accuracies(classifier, changes | self._occlusions(), subject, "val", self.num_images)
+        table = {name: [found[f"{name}_{s}"] for s in SEVERITIES] for name in self.corruptions}
+        _keep(table, found["clean"], subject)
+        hidden = {key for name in table for key in (f"{name}_{s}" for s in SEVERITIES)}
+        numbers = {f"accuracy_{name}": value for name, value in found.items() if name not in hidden}
+        return numbers | self._summary(table, found["clean"])
+
+    def _attacks(self, classifier: Classifier) -> dict[str, Change]:
+        changes: dict[str, Change] = {}
+        for levels in self.radii:
+            radius = levels / 255
+            changes[f"fgsm_{levels:g}"] = lambda i, y, g, radius=radius: fgsm(classifier, i, y, radius)
+            changes[f"pgd_{levels:g}"] = lambda i, y, g, radius=radius: pgd(
+                classifier, i, y, radius, self.pgd_steps, self.pgd_step_size, g
+            )
+        return changes
+
+    def _occlusions(self) -> dict[str, Change]:
+        changes: dict[str, Change] = {}
+        for share in self.drop_shares:
+            changes[f"drop_{share:g}"] = lambda i, y, g, share=share: drop_patches(
+                i, share, self.drop_patches, g
+            )
+        for grid in self.shuffle_patches:
+            changes[f"shuffle_{grid}"] = lambda i, y, g, grid=grid: shuffle_patches(i, grid, g)
+        return changes
+
+    def _summary(self, table: Mapping[str, Sequence[float]], clean: float) -> dict[str, float]:
+        if not table:
+            return {}
+        errors = {name: [1 - value for value in values] for name, values in table.items()}
+        numbers = {f"error_{name}": fmean(values) for name, values in errors.items()}
+        for i, severity in enumerate(SEVERITIES):
+            numbers[f"accuracy_severity_{severity}"] = fmean(values[i] for values in table.values())
+        numbers["mean_error_corrupted"] = fmean(numbers[f"error_{name}"] for name in errors)
+        if self.baseline is not None:
+            numbers["mce"] = mean_corruption_error(errors, self.baseline)
+            if suffers(errors, self.baseline):
+                numbers["relative_mce"] = relative_mean_corruption_error(errors, 1 - clean, self.baseline)
+            else:
+                log.warning("no relative mCE: %s does not suffer from all corruptions", self.baseline.name)
+        return numbers
+
+
+def _clean(images: Tensor, labels: Tensor, generator: object) -> Tensor:
+    return images
+
+
+def _corrupted(names: Sequence[str]) -> dict[str, Change]:
+    return {
+        f"{name}_{severity}": lambda i, y, g, name=name, severity=severity: corrupt(i, name, severity, g)
+        for name in names
+        for severity in SEVERITIES
+    }
+
+
+def _keep(table: Mapping[str, Sequence[float]], clean: float, subject: Subject) -> None:
+    folder = subject.folder / "robustness"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "corruptions.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["corruption", "severity", "accuracy"])
+        for name, values in table.items():
+            rows.writerows([name, severity, value] for severity, value in enumerate([clean, *values]))
+    severity_plot(table, clean, folder / "severity.png")

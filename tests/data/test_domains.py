@@ -1,0 +1,47 @@
+"""Domains of the same classes, from folders."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cim_lightning.data.domains import domains
+from cim_lightning.errors import SettingError
+
+
+def tree(root: Path, *classes: str, count: int = 4) -> None:
+    for name in classes:
+        for i in range(count):
+            path = root / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 16), (10 * i, 0, 0)).save(path)
+
+
+def test_every_folder_is_a_domain(tmp_path):
+    tree(tmp_path / "photo", "cat", "dog")
+    tree(tmp_path / "sketch", "cat", "dog", count=8)
+    found = domains(str(tmp_path), 8, 3, 0, 0.25, 0)
+    assert list(found) == ["photo", "sketch"]
+    for images, times in zip(found.values(), (1, 2), strict=True):
+        assert images.splits.train.classes == ["cat", "dog"]
+        assert (len(images.splits.train), len(images.splits.val)) == (6 * times, 2 * times)
+        batches = list(images.whole_dataloader("train", None))
+        assert [tuple(batch.views.shape) for batch in batches] == [(3, 3, 8, 8)] * 2 * times
+        assert {int(label) for batch in batches for label in batch.labels} == {0, 1}
+
+
+def test_classes_must_be_the_same(tmp_path):
+    tree(tmp_path / "photo", "cat", "dog")
+    tree(tmp_path / "sketch", "cat", "dig")
+    with pytest.raises(
+        SettingError, match=r"photo and sketch do not both have the class 'di?o?g'; nearest: 'dog'"
+    ):
+        domains(str(tmp_path), 8, 3, 0, 0.25, 0)
+
+
+def test_one_folder_is_no_domains(tmp_path):
+    tree(tmp_path / "photo", "cat", "dog")
+    with pytest.raises(SettingError, match="holds 1 domain folders"):
+        domains(str(tmp_path), 8, 3, 0, 0.25, 0)
+    with pytest.raises(SettingError, match="holds 0 domain folders"):
+        domains(str(tmp_path / "nowhere"), 8, 3, 0, 0.25, 0)
