@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from cim_lightning.evaluation.logistic import fit
+from cim_lightning.evaluation.linear import with_one
+from cim_lightning.evaluation.logistic import fit, regression
 
 
 def test_separable_features_are_all_right():
@@ -33,3 +35,13 @@ def test_decay_does_not_depend_on_the_unit_of_a_feature():
     unit = torch.tensor([1.0, 100.0, 0.01])
     one, other = fit(features, labels, 0.1, 100), fit(features * unit + 3, labels, 0.1, 100)
     torch.testing.assert_close(one(features), other(features * unit + 3), atol=1e-3, rtol=1e-3)
+
+
+def test_the_regression_stands_where_its_gradient_is_zero():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=generator), torch.randint(0, 3, (60,), generator=generator)
+    weights = regression(x, y, 3, penalty=0.1, steps=100).requires_grad_()
+    loss = F.cross_entropy(with_one(x) @ weights, y) + 0.05 * weights[:-1].square().sum()
+    loss.backward()
+    assert weights.grad.abs().max() < 1e-3
+    assert weights.abs().max() > 0.05

@@ -28,14 +28,14 @@ class Neighbours:
         self.num_train, self.num_val = num_train, num_val
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """ "mean_k20" and "pooled_k20": shares of validation images, 0..1, for k = 20 and so on."""
+        """Shares of validation images, 0..1, as "mean_k20", "pooled_k20" and so on."""
         bank, queries = subject.labelled("train", self.num_train), subject.labelled("val", self.num_val)
         numbers = {}
         for kind in ("mean", "pooled"):
-            vote = getattr(bank, kind), bank.labels, getattr(queries, kind), queries.labels
-            vote = tuple(part.to(subject.device) for part in vote)
+            mine, theirs = (getattr(one, kind).to(subject.device) for one in (bank, queries))
+            votes, answers = (one.labels.to(subject.device) for one in (bank, queries))
             for k in self.ks:
-                numbers[f"{kind}_k{k}"] = knn_accuracy(*vote, k, self.temperature)
+                numbers[f"{kind}_k{k}"] = knn_accuracy(mine, votes, theirs, answers, k, self.temperature)
         return numbers
 
 

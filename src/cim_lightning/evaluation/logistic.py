@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.attacks import Classifier
+from cim_lightning.evaluation.linear import with_one
 from cim_lightning.evaluation.subject import Subject
 from cim_lightning.models.backbone import Backbone
 
@@ -63,21 +64,28 @@ def fit(
     """The layer of least cross-entropy plus weight_decay / 2 times the squared standardised weights."""
     deviation, mean = torch.std_mean(features, dim=0, correction=0)
     scale = 1 / deviation.clamp(min=1e-6)
-    standard = (features - mean) * scale
-    weight = features.new_zeros(int(labels.max()) + 1, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(len(weight), requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+    classes = int(labels.max()) + 1
+    weights = regression((features - mean) * scale, labels, classes, weight_decay, steps)
+    head = nn.Linear(features.shape[1], classes, device=features.device).requires_grad_(False)
+    head.weight.copy_(weights[:-1].T * scale)  # so that it reads features as they come
+    head.bias.copy_(weights[-1] - head.weight @ mean)
+    return head
 
-    def closure() -> Tensor:
+
+def regression(
+    x: Float[Tensor, "n d"], y: Int64[Tensor, " n"], classes: int, penalty: float, steps: int
+) -> Float[Tensor, "d1 c"]:
+    """Weights of L2-regularised logistic regression, the bias, which is not penalised, in the last row."""
+    x = with_one(x)
+    weights = x.new_zeros(x.shape[1], classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(standard, weight, bias), labels)
-        loss = loss + weight_decay / 2 * weight.square().sum()
+        loss = F.cross_entropy(x @ weights, y) + penalty / 2 * weights[:-1].square().sum()
         loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)
-    head = nn.Linear(features.shape[1], len(weight), device=features.device).requires_grad_(False)
-    head.weight.copy_(weight.detach() * scale)  # so that it reads features as they come
-    head.bias.copy_(bias.detach() - head.weight @ mean)
-    return head
+        optimizer.step(objective)  # pyright: ignore
+    return weights.detach()

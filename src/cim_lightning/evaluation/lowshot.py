@@ -3,14 +3,16 @@
 import statistics
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.linear import accuracies, standardised, with_one
+from cim_lightning.evaluation.linear import accuracies, standardised
+from cim_lightning.evaluation.logistic import regression
 from cim_lightning.evaluation.subject import Subject
+
+STEPS = 100  # of L-BFGS, which few labels never need
 
 
 class LowShot:
@@ -62,7 +64,9 @@ class LowShot:
             for draw in range(self.draws):
                 generator = torch.Generator().manual_seed(subject.seed + draw)
                 few = drawn(train.labels, size, generator).to(subject.device)
-                weights = regression(x[few], y[few], int(max(y.max(), answers.max())) + 1, self.penalty)
+                weights = regression(
+                    x[few], y[few], int(max(y.max(), answers.max())) + 1, self.penalty, STEPS
+                )
                 reached.append(accuracies(weights[None], queries, answers).item())
             numbers |= {name: statistics.fmean(reached), f"{name}_deviation": statistics.pstdev(reached)}
         return numbers
@@ -79,21 +83,3 @@ def drawn(labels: Int64[Tensor, " n"], size: float, generator: torch.Generator) 
         count = size if isinstance(size, int) else max(round(size * len(of_class)), 1)
         places.append(of_class[torch.randperm(len(of_class), generator=generator)[:count]])
     return torch.cat(places)
-
-
-def regression(
-    x: Float[Tensor, "n d"], y: Int64[Tensor, " n"], classes: int, penalty: float
-) -> Float[Tensor, "d1 c"]:
-    """Weights of L2-regularised logistic regression, the bias, which is not penalised, in the last row."""
-    x = with_one(x)
-    weights = x.new_zeros(x.shape[1], classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
-
-    def objective() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(x @ weights, y) + penalty / 2 * weights[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(objective)  # pyright: ignore
-    return weights.detach()
