@@ -147,7 +147,7 @@ def test_our_own_errors_keep_their_traceback(door, tiny, monkeypatch):
 
 
 def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
-    arguments = [argument for argument in tiny if argument != "~callbacks.panels"]
+    arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
     door(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
     run = tmp_path / "run"
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
@@ -206,7 +206,7 @@ def test_a_multirun_makes_a_folder_a_job(door, tiny, tmp_path):
 
 def test_wandb_writes_offline_and_asks_nothing_where_nobody_is_logged_in(tiny, tmp_path):
     env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "NETRC"))}
-    arguments = [argument for argument in tiny if argument != "~callbacks.panels"]
+    arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
     done = subprocess.run(
         [PRETRAIN, *arguments, "logger=[csv,wandb]", "trainer.max_steps=2", "output_dir=run"],
         cwd=tmp_path,
