@@ -47,6 +47,8 @@ def test_every_part_of_the_evaluation_is_accepted(part):
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
         cfg = compose("evaluate", [*given, f"evaluation={part}", "checkpoint=untrained"])
+    for key in OmegaConf.missing_keys(cfg):  # folders of their own
+        OmegaConf.update(cfg, key, "/images")
     cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
     schema.check(cfg, "evaluate")
 
