@@ -55,7 +55,9 @@ def test_checkpoint_and_export_get_the_same_numbers(run, judge, photos, capsys):
     ours = judge("ours", f"checkpoint={run}", *SMALL)
     data = ["data=folder", f"data.root={photos}", "data.num_workers=0", "data.batch_size=8"]
     exported = judge("exported", f"checkpoint={run / 'backbone.safetensors'}", *data, *SMALL)
-    assert "| knn | mean k1 |" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "| knn | mean k1 |" in told.out
+    assert "Logging error" not in told.err
     numbers = [key for key in ours if "/" in key]
     assert {key.partition("/")[0] for key in numbers} == {"knn", "linear", "lowshot", "representation"}
     for key in numbers:
@@ -72,8 +74,9 @@ def test_the_online_knn_of_training_is_the_evaluations(run, judge):
 
 def test_all_of_a_checkpoint_of_ours_and_a_rerun_does_nothing_again(run, judge, capsys):
     few = ["evaluation.correlation.num_images=4", "evaluation.correlation.scales=[0.2]", *SMALL[1:]]
+    few += ["evaluation.robustness.num_images=4", "evaluation.robustness.corruptions=[contrast]"]
     first = judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few)
-    assert {"correlation/skill", "correlation/auc_scale0.2_rotation45"} <= first.keys()
+    assert {"correlation/skill", "correlation/auc_constant", "robustness/accuracy_clean"} <= first.keys()
     assert {path.name for path in Path("all").glob("*.png")} == {"correlation.png", "attention.png"}
     before = {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()}
     assert judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few) == first
@@ -142,3 +145,9 @@ def test_weights_of_another_architecture_are_refused(judge, photos, tmp_path, ca
             "evaluation=knn",
         )
     assert "not weights of test_resnet" in capfd.readouterr().err
+
+
+def test_a_checkpoint_that_says_its_backbone_takes_no_other(run, judge, capfd):
+    with pytest.raises(SystemExit):
+        judge("out", f"checkpoint={run}", "backbone=resnet18")
+    assert "says itself which it is" in capfd.readouterr().err

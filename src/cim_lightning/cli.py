@@ -151,17 +151,19 @@ def _evaluate(cfg: DictConfig) -> None:
         method = make(OmegaConf.create(found.settings).method)
         method.load_state_dict(found.state)
 
+    import torch
+
     from cim_lightning.evaluation.subject import Subject, device_of
     from cim_lightning.evaluation.suite import evaluate
 
+    torch.manual_seed(cfg.seed)  # of an untrained backbone
     backbone = method.backbone if method else trained.backbone(found, lambda: make(cfg.backbone))
     normalize = data.cropping.normalize
     folder, device = Path(HydraConfig.get().runtime.output_dir), device_of(cfg.device)
     subject = Subject(backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed)
     about = {"checkpoint": str(found.path or cfg.checkpoint), "backbone": backbone.recipe["model_name"]}
-    log.info(
-        "%s: %s, %d training and %d validation images; %s", folder, *about.values(), *map(len, splits), device
-    )
+    log.info("%s: %s of %s; %s", folder, about["backbone"], about["checkpoint"], device)
+    log.info("%d training and %d validation images", *map(len, splits))
     weights = {"modified": found.path.stat().st_mtime_ns} if found.path else {}
     same = {
         "data": settings["data"] | {"num_workers": None},
@@ -184,7 +186,10 @@ def _complete(cfg: DictConfig, found: Any) -> None:
         own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
     if found.settings is not None:
         own = found.settings["data"]
-    elif cfg.get("backbone") is None and found.recipe is None:
+    known = found.settings is not None or found.recipe is not None
+    if known and cfg.get("backbone") is not None:
+        raise SettingError(f"backbone: {found.path} says itself which it is; nearest: no backbone=")
+    if not known and cfg.get("backbone") is None:
         raise SettingError(
             "backbone: these weights do not say whose they are; nearest: backbone=vit_base_patch16"
         )

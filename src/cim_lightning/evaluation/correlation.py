@@ -1,6 +1,7 @@
 """The pretext task itself on held-out images, against the scale and the rotation of the exemplars."""
 
 import copy
+import csv
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class CorrelationGrid:
         self.scales, self.rotations, self.num_images = scales, rotations, num_images
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """The measures by name, and for each cell as "skill_scale0.1_rotation45"; draws `correlation.png`."""
+        """The measures by name; those of each cell go into `correlation.csv` and `correlation.png`."""
         if not hasattr(subject.method, "decoder"):
             raise SettingError(
                 "evaluation=correlation: there is no correlation decoder without a checkpoint of CIM; "
@@ -54,8 +55,11 @@ class CorrelationGrid:
         for (scale, rotation), cell in tqdm(cells.items(), desc="correlation", leave=False, disable=None):
             fixed = copy.copy(cropping)
             fixed.boxes = BoxSampler([scale, scale], cropping.boxes.ratio, rotation)
-            cell |= self.measure(subject, fixed)
-            numbers |= {f"{name}_scale{scale:g}_rotation{rotation:g}": value for name, value in cell.items()}
+            cell |= {"scale": scale, "rotation": rotation} | self.measure(subject, fixed)
+        with (subject.folder / "correlation.csv").open("w", newline="") as file:
+            rows = csv.DictWriter(file, next(iter(cells.values()), {}))
+            rows.writeheader()
+            rows.writerows(cells.values())
         draw(cells, self.scales, self.rotations).savefig(subject.folder / "correlation.png", dpi=110)
         return numbers
 
