@@ -216,6 +216,28 @@ def test_only_the_same_command_is_sent_to_the_unfinished_run(arguments, goes_on,
     assert rerouted(arguments) == expected
 
 
+class Signal(L.Callback):
+    """Sends this process a signal when the nth batch begins."""
+
+    def __init__(self, batch: int):
+        self.left = batch
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 6, 9, 15])
+def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(batch, door, command, straight, tmp_path):
+    expected = straight(2)
+    with pytest.raises(SystemExit) as ended:
+        door(*command(2), "output_dir=run", f"+callbacks.stop={{_target_:{__name__}.Signal,batch:{batch}}}")
+    assert ended.value.code == 128 + signal.SIGTERM
+    door(*command(2), "output_dir=run")
+    assert_same_run(tmp_path / "run", expected)
+
+
 def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, straight, tmp_path):
     expected = straight(2)
     (tmp_path / "slow.py").write_text(

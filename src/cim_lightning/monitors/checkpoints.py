@@ -38,6 +38,7 @@ class LastCheckpoint(Checkpoint):
         self.saved_at = 0.0
         self.between_steps = False  # where the weights and all counters belong together
         self.asked: int | None = None  # the signal that asked for an end
+        self.stopping: int | None = None  # the same, once all is saved
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -48,7 +49,8 @@ class LastCheckpoint(Checkpoint):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask)  # Lightning puts the old ones back
 
-    def on_train_batch_start(self, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        _stop(self.stopping, trainer)  # not before: Lightning logs a step after its last hook
         self.between_steps = False
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
@@ -62,7 +64,7 @@ class LastCheckpoint(Checkpoint):
         due, asked = trainer.strategy.broadcast((due, self.asked))  # what rank 0 decides
         if due or asked:
             self._save(trainer)
-        _stop(asked, trainer)
+        self.stopping = asked
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer)
