@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from cim_lightning.config import CONF
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.corruption_error import Baseline, measured
 from cim_lightning.evaluation.domain_shift import DomainShift
 from cim_lightning.evaluation.logistic import LogisticProbe
 from cim_lightning.evaluation.robustness import Robustness
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials.corruption_error import Baseline, measured
 from cim_lightning.models.backbone import Backbone
 
 LEVELS = (100, 155)  # of a dark and a light image: 27.5 grey levels from the middle

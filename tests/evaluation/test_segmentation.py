@@ -17,11 +17,11 @@ from PIL import Image
 from cim_lightning.config import CONF, register_resolvers
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.layerwise import LayerwiseAdamW
-from cim_lightning.evaluation.mask_crops import MaskCrops
-from cim_lightning.evaluation.mask_pairs import Order, evenly
+from cim_lightning.evaluation.masks.crops import MaskCrops
+from cim_lightning.evaluation.masks.pairs import Order, evenly
+from cim_lightning.evaluation.masks.windows import Windows
 from cim_lightning.evaluation.segmentation import Segmentation, mean_loss
 from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.windows import Windows
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation_heads import LinearHead, UperNet
 

@@ -6,9 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.attacks import Classifier
 from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.trials import accuracies
+from cim_lightning.evaluation.trials.accuracies import accuracies
+from cim_lightning.evaluation.trials.attacks import Classifier
 
 
 class DomainShift:

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.attacks import Classifier
 from cim_lightning.evaluation.linear import with_one
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials.attacks import Classifier
 from cim_lightning.models.backbone import Backbone
 
 

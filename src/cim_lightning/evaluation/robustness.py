@@ -8,19 +8,19 @@ from statistics import fmean
 from torch import Tensor
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.attacks import Classifier, fgsm, pgd
-from cim_lightning.evaluation.corruption_error import (
+from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS, SEVERITIES, corrupt
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials.accuracies import Change, accuracies
+from cim_lightning.evaluation.trials.attacks import Classifier, fgsm, pgd
+from cim_lightning.evaluation.trials.corruption_error import (
     Baseline,
     check,
     mean_corruption_error,
     relative_mean_corruption_error,
     suffers,
 )
-from cim_lightning.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cim_lightning.evaluation.occlusion import drop_patches, shuffle_patches
-from cim_lightning.evaluation.severity_plot import severity_plot
-from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.trials import Change, accuracies
+from cim_lightning.evaluation.trials.occlusion import drop_patches, shuffle_patches
+from cim_lightning.evaluation.trials.severity_plot import severity_plot
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ class Robustness:
         classifier: fits a classifier of images of 0..1 to a subject.
         num_images: validation images; null: all.
         radii: of FGSM and PGD, in grey levels (255ths), 0..255.
-        pgd_steps, pgd_step_size: see attacks.pgd.
-        corruptions: names of corruptions.CORRUPTIONS; null: all fifteen.
+        pgd_steps, pgd_step_size: see trials/attacks.py.
+        corruptions: names of CORRUPTIONS; null: all fifteen.
         baseline: what corruption errors are divided by; null: they are reported as they are. There is no
             relative mCE beside a baseline that does not suffer from every corruption.
         drop_shares: shares of patches set to the mean, 0..1.

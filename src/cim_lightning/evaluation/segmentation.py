@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.layerwise import LayerwiseAdamW
-from cim_lightning.evaluation.mask_crops import MaskCrops
-from cim_lightning.evaluation.mask_pairs import Order, Pairs, evenly
-from cim_lightning.evaluation.mask_scores import MaskScores
-from cim_lightning.evaluation.overlays import draw
+from cim_lightning.evaluation.masks.crops import MaskCrops
+from cim_lightning.evaluation.masks.overlays import draw
+from cim_lightning.evaluation.masks.pairs import Order, Pairs, evenly
+from cim_lightning.evaluation.masks.scores import MaskScores
+from cim_lightning.evaluation.masks.windows import Windows
 from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.windows import Windows
 from cim_lightning.models.segmenter import Segmenter
 
 SETTING = "evaluation.segmentation"

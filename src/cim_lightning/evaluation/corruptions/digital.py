@@ -1,4 +1,4 @@
-"""What processing does to images: four of the common corruptions (see corruptions.py)."""
+"""What processing does to images: four of the common corruptions (see catalogue.py)."""
 
 import io
 
@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from cim_lightning.evaluation.blur import REFERENCE, gaussian, scale, warp
-from cim_lightning.evaluation.textures import canvas, fitted
+from cim_lightning.evaluation.corruptions.blur import REFERENCE, gaussian, scale, warp
+from cim_lightning.evaluation.corruptions.textures import canvas, fitted
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # factor about the mean
 # Size of the jumps before and sigma of their blur, largest jump of the corners; as shares of the shorter

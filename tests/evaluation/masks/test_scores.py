@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cim_lightning.evaluation.mask_scores import MaskScores
+from cim_lightning.evaluation.masks.scores import MaskScores
 
 CPU = torch.device("cpu")
 # Three classes that occur, one that does not, and one pixel that counts for nothing.

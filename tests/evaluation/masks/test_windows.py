@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.windows import Windows
+from cim_lightning.evaluation.masks.windows import Windows
 
 
 def same(images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Blurs: four of the common corruptions (see corruptions.py), and what they are made of.
+"""Blurs: four of the common corruptions (see catalogue.py), and what they are made of.
 
 Lengths are pixels of an image whose shorter side is 224 and are scaled to the image. Since that makes them
 fractions of a pixel in small images, kernels are drawn from points that fall between pixels, and are shared

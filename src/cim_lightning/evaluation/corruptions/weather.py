@@ -1,4 +1,4 @@
-"""Weather: four of the common corruptions (see corruptions.py)."""
+"""Weather: four of the common corruptions (see catalogue.py)."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.evaluation.textures import canvas, fitted, flakes, frost, plasma
+from cim_lightning.evaluation.corruptions.textures import canvas, fitted, flakes, frost, plasma
 
 # Mean and deviation of the noise, its zoom, threshold, length and sigma of the fall, weight of the image. As
 # published, but for the threshold of severity 3 (0.9), with which it would be no farther from the clean

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.occlusion import drop_patches, shuffle_patches
+from cim_lightning.evaluation.trials.occlusion import drop_patches, shuffle_patches
 
 IMAGES = torch.rand(5, 3, 12, 18, generator=torch.Generator().manual_seed(0))
 

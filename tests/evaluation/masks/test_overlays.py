@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cim_lightning.evaluation.overlays import draw, overlay, palette
+from cim_lightning.evaluation.masks.overlays import draw, overlay, palette
 
 
 def test_every_class_has_a_colour_of_its_own() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.evaluation.blur import REFERENCE, enlarge, streak
+from cim_lightning.evaluation.corruptions.blur import REFERENCE, enlarge, streak
 
 COARSEST = 128  # pixels of a cell of the plasma's first octave; each next one halves them
 # Of frost: length in pixels of the needles of one direction, and share of pixels in which one starts.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.mask_crops import MaskCrop, MaskCrops
+from cim_lightning.evaluation.masks.crops import MaskCrop, MaskCrops
 
 H, W = 60, 90
 DEFAULT = {"size": 32, "short_side": 60, "scale": (0.5, 2.0), "flip": 0.5}

@@ -1,4 +1,4 @@
-"""Noise, each pixel and channel for itself: three of the common corruptions (see corruptions.py)."""
+"""Noise, each pixel and channel for itself: three of the common corruptions (see catalogue.py)."""
 
 import torch
 from jaxtyping import Float

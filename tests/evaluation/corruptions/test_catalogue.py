@@ -11,8 +11,8 @@ from PIL import Image
 
 from cim_lightning.data.synthetic import SyntheticScenes
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.blur import REFERENCE, streak
-from cim_lightning.evaluation.corruptions import CORRUPTIONS, corrupt
+from cim_lightning.evaluation.corruptions.blur import REFERENCE, streak
+from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS, corrupt
 
 
 def seeded(seed: int = 0) -> torch.Generator:

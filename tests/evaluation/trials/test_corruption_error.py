@@ -3,14 +3,14 @@
 import pytest
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.corruption_error import (
+from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS
+from cim_lightning.evaluation.trials.corruption_error import (
     ALEXNET,
     Baseline,
     corruption_errors,
     mean_corruption_error,
     relative_mean_corruption_error,
 )
-from cim_lightning.evaluation.corruptions import CORRUPTIONS
 
 #            severity 1    2    3    4    5   mean  baseline  CE
 # fog               0.2  0.3  0.4  0.5  0.6   0.4       0.8   50

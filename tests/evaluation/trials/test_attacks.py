@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.attacks import fgsm, pgd
+from cim_lightning.evaluation.trials.attacks import fgsm, pgd
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -71,7 +71,7 @@ def test_attacked_images_stay_in_the_ball_and_hurt(radius):
 
 def test_an_attack_that_leaves_its_ball_is_an_error(monkeypatch):
     monkeypatch.setattr(
-        "cim_lightning.evaluation.attacks._gradient", lambda *_: torch.full((1, 1, 1, 1), 1.0)
+        "cim_lightning.evaluation.trials.attacks._gradient", lambda *_: torch.full((1, 1, 1, 1), 1.0)
     )
     monkeypatch.setattr(torch.Tensor, "sign", lambda self: 2 * self)
     with pytest.raises(RuntimeError, match="left its ball"):

@@ -8,8 +8,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.attacks import Classifier
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials.attacks import Classifier
 
 # Images of 0..1, their labels and a generator -> images of 0..1 of the same shape.
 Change = Callable[[Tensor, Tensor, torch.Generator], Tensor]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation import blur, digital, noise, weather
+from cim_lightning.evaluation.corruptions import blur, digital, noise, weather
 
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
 
