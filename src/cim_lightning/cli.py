@@ -68,6 +68,9 @@ def _one_line(door: str) -> Iterator[None]:
     """Tells a user's mistake in one line and exits; everything else keeps its traceback."""
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"cim-{door}: interrupted; the same command goes on with what is kept", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         line = mistakes.explain(error, door)
         if line is None:
@@ -140,6 +143,7 @@ def _evaluate(cfg: DictConfig) -> None:
     found = trained.read(cfg.checkpoint)
     OmegaConf.set_struct(cfg, False)
     _complete(cfg, found)
+    _drop_unasked(cfg.evaluation)
     schema.check(cfg, "evaluate")
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     make = functools.partial(instantiate, _convert_="all")
@@ -160,7 +164,6 @@ def _evaluate(cfg: DictConfig) -> None:
     backbone = method.backbone if method else trained.backbone(found, lambda: make(cfg.backbone))
     normalize = data.cropping.normalize
     folder, device = Path(HydraConfig.get().runtime.output_dir), device_of(cfg.device)
-    subject = Subject(backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed)
     about = {"checkpoint": str(found.path or cfg.checkpoint), "backbone": backbone.recipe["model_name"]}
     log.info("%s: %s of %s; %s", folder, about["backbone"], about["checkpoint"], device)
     log.info("%d training and %d validation images", *map(len, splits))
@@ -170,9 +173,19 @@ def _evaluate(cfg: DictConfig) -> None:
         "backbone": settings.get("backbone"),
         "seed": cfg.seed,
     }
-    asked = {name: about | weights | same | {"part": part} for name, part in settings["evaluation"].items()}
+    origin = about | weights | same
+    subject = Subject(backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed, origin)
+    asked = {name: origin | {"part": part} for name, part in settings["evaluation"].items()}
     evaluate(parts, subject, asked, about)
     print((folder / "table.md").read_text())
+
+
+def _drop_unasked(parts: DictConfig) -> None:
+    """Takes out what a recipe says of parts that this command does not ask for: they have no class."""
+    for name in [str(name) for name in parts if "_target_" not in parts[name]]:
+        if (typed := mistakes.as_typed(f"evaluation.{name}")) != f"evaluation.{name}":
+            raise SettingError(f"{typed}: no such part is asked for; nearest: evaluation=[...,{name}] beside it")
+        del parts[name]
 
 
 def _complete(cfg: DictConfig, found: Any) -> None:

@@ -8,7 +8,7 @@ from cim_lightning.data.order import EpochOrder
 
 
 def order(num_images=23, batch_size=3, seed=0, position=0, rank=0, world_size=1) -> EpochOrder:
-    return EpochOrder(num_images, batch_size, seed, lambda: position, rank, world_size)
+    return EpochOrder(num_images, batch_size, seed, lambda: position, rank, world_size, 1)
 
 
 def epochs(count: int, **settings) -> list[list[int]]:
@@ -65,7 +65,7 @@ def test_from_a_position_it_goes_on_exactly_as_if_it_had_never_stopped(position)
 
 def test_the_position_is_asked_for_anew_at_each_iteration():
     trained = [0]
-    batches = EpochOrder(23, 3, 0, lambda: trained[0], 0, 1)
+    batches = EpochOrder(23, 3, 0, lambda: trained[0], 0, 1, 1)
     straight = list(islice(batches, 12))
     trained[0] = 9
     assert list(islice(batches, 3)) == straight[9:]
@@ -80,3 +80,14 @@ def test_batches_are_full_and_never_straddle_epochs():
 @pytest.mark.parametrize(("settings", "length"), [({}, 7), ({"world_size": 2}, 3), ({"batch_size": 23}, 1)])
 def test_its_length_is_the_batches_of_an_epoch(settings, length):
     assert len(order(**settings)) == length
+
+
+def test_repeats_stand_in_a_row_each_in_an_epoch_of_its_own():
+    order = EpochOrder(7, 2, 0, lambda: 0, 0, 1, 3)
+    assert len(order) == 3
+    batches = iter(order)
+    first = [key for _ in range(3) for key in next(batches)]
+    (a, b) = {index: None for _, index in first}  # two images, in the order in which they come
+    assert first == [(0, a), (1, a), (2, a), (0, b), (1, b), (2, b)]
+    second = [key for _ in range(3) for key in next(batches)]
+    assert [epoch for epoch, _ in second] == [3, 4, 5, 3, 4, 5]

@@ -20,7 +20,7 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
     def made(method: Any = None, data: Any = None, **features: FeatureSet) -> Subject:
         backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
         one = Subject(
-            backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0
+            backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
         )
         one._features |= {(split, None): of_split for split, of_split in features.items()}
         return one

@@ -35,6 +35,7 @@ class Walls:
         truth = torch.full_like(labels, -1) if unlabelled else (1 - labels if swap else labels)
         self.images = [(view, int(label)) for view, label in zip(views, truth, strict=True)]
         self.splits = SimpleNamespace(train=self.images, val=self.images)
+        self.source = "walls"
 
     def whole_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
         return DataLoader(self.images[:limit], batch_size=8)  # pyright: ignore
@@ -43,7 +44,7 @@ class Walls:
 def subject(folder: Path, data: Walls) -> Subject:
     torch.manual_seed(0)
     backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
-    return Subject(backbone, None, nn.Identity(), data, torch.device("cpu"), folder, 0)
+    return Subject(backbone, None, nn.Identity(), data, torch.device("cpu"), folder, 0, {})
 
 
 def by_mean(subject: Subject) -> nn.Module:

@@ -16,12 +16,12 @@ from PIL import Image
 
 from cim_lightning.config import CONF, register_resolvers
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.layerwise import LayerwiseAdamW
 from cim_lightning.evaluation.masks.crops import MaskCrops
 from cim_lightning.evaluation.masks.pairs import Order, evenly
 from cim_lightning.evaluation.masks.windows import Windows
 from cim_lightning.evaluation.segmentation import Segmentation, mean_loss
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.training.layerwise import Layerwise
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation_heads import LinearHead, UperNet
 
@@ -58,13 +58,23 @@ def vit(**kwargs) -> Backbone:
 
 def subject(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0) -> Subject:
     data = SimpleNamespace(num_workers=workers)
-    return Subject(backbone.eval(), None, lambda x: (x - 0.5) / 0.25, data, torch.device("cpu"), folder, seed)
+    return Subject(
+        backbone.eval(),
+        None,
+        lambda x: (x - 0.5) / 0.25,
+        data,
+        torch.device("cpu"),
+        folder,
+        seed,
+        {"seed": seed},
+    )
 
 
-def optim(**changes) -> LayerwiseAdamW:
-    settings = {"lr": 5e-3, "layer_decay": 0.8, "weight_decay": 0.01, "betas": (0.9, 0.999)}
+def optim(**changes) -> Layerwise:
+    settings = {"lr": 5e-3, "layer_decay": 0.8, "weight_decay": 0.01, "optimizer": torch.optim.AdamW}
+    settings |= {"lr_for": None}
     settings |= {"warmup": 0.1, "schedule": "poly", "power": 1.0}
-    return LayerwiseAdamW(**settings | changes)
+    return Layerwise(**settings | changes)
 
 
 LINEAR = LinearHead
@@ -74,7 +84,7 @@ UPERNET = partial(UperNet, width=16, bins=(1, 2, 3), dropout=0.1)
 def part(**changes) -> Segmentation:
     settings = {"source": tiles, "head": LINEAR, "finetune": True, "steps": 40, "batch_size": 8}
     settings |= {"crops": MaskCrops(32, SIDE, (0.75, 1.5), 0.5), "inference": Windows(SIDE, None, 0.5)}
-    settings |= {"optim": optim(), "num_train": None, "num_val": None, "bf16": False}
+    settings |= {"optim": optim(), "num_train": None, "num_val": None}
     return Segmentation(**settings | {"pictures": 0, "pictures_folder": "segmentation"} | changes)
 
 
@@ -132,12 +142,13 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
 
 
 def test_the_order_is_of_permutations_and_its_own_in_each_epoch() -> None:
-    batches = list(Order(count=5, steps=4, batch_size=3, seed=7))
+    batches = list(Order(count=5, steps=4, batch_size=3, seed=7, done=0))
     assert [len(batch) for batch in batches] == [3] * 4
     flat = [i for batch in batches for i in batch]
     assert sorted(flat[:5]) == sorted(flat[5:10]) == list(range(5))
     assert flat[:5] != flat[5:10]
-    assert batches == list(Order(5, 4, 3, 7)) != list(Order(5, 4, 3, 8))
+    assert batches == list(Order(5, 4, 3, 7, 0)) != list(Order(5, 4, 3, 8, 0))
+    assert batches[3:] == list(Order(5, 4, 3, 7, 3))
     assert (evenly(5, 3), evenly(5, 1), evenly(3, 3)) == ([0, 2, 4], [0], [0, 1, 2])
 
 

@@ -3,17 +3,17 @@
 import difflib
 import inspect
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from cim_lightning.data.order import EpochOrder
 from cim_lightning.data.sources import Splits
-from cim_lightning.data.views import Batch, RandomView, Views, WholeView, collate
+from cim_lightning.data.views import Batch, RandomView, View, Views, WholeView, collate
 from cim_lightning.errors import SettingError
 
 
@@ -95,7 +95,9 @@ class ImageData(L.LightningDataModule):
         views = Views(self.splits.train, self.view, self.seed)
         trainer = self.trainer
         rank = trainer.global_rank if trainer else 0
-        order = EpochOrder(len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size)
+        order = EpochOrder(
+            len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size, repeats=1
+        )
         return DataLoader(views, batch_sampler=order, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -117,6 +119,22 @@ class ImageData(L.LightningDataModule):
         keys = [(epoch, index) for _, index in self._drawn(views, limit)]
         return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
 
+    def training_dataloader(
+        self, view: View, batch_size: int, repeats: int, limit: int | None, done: int
+    ) -> DataLoader[Any]:
+        """Views of the training images, or of `limit` random ones, epoch after epoch without end.
+
+        Args:
+            view: makes a view of an image with a random generator.
+            batch_size, repeats: see EpochOrder.
+            done: batches to pass over, which were seen before.
+        """
+        source: Any = self.splits.train
+        if limit is not None:
+            source = Subset(source, [index for _, index in self._drawn(source, limit)])
+        order = EpochOrder(len(source), batch_size, self.seed, lambda: done, 0, 1, repeats)
+        return DataLoader(Views(source, view, self.seed), batch_sampler=order, **self._loading)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         return self.cropping(batch.views, batch.seed), batch.labels
 
@@ -126,7 +144,7 @@ class ImageData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._batches_before = state_dict["batches"]
 
-    def _drawn(self, views: Views, limit: int | None) -> list[tuple[int, int]]:
+    def _drawn(self, views: Sized, limit: int | None) -> list[tuple[int, int]]:
         order = np.random.default_rng(self.seed).permutation(len(views))
         return [(0, int(index)) for index in order[:limit]]
 

@@ -19,6 +19,8 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         seed: of the permutations.
         position: batches that each device has trained on so far.
         rank, world_size: which device this is, of how many; together they see each image once an epoch.
+        repeats: how often an image is seen in a row where an epoch sees it at all, each time as if in an
+            epoch of its own ("repeated augmentation", Hoffer et al., CVPR 2020); epochs keep their length.
     """
 
     def __init__(
@@ -29,9 +31,10 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         position: Callable[[], int],
         rank: int,
         world_size: int,
+        repeats: int,
     ):
         self.num_images, self.batch_size, self.seed, self.position = num_images, batch_size, seed, position
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.repeats = rank, world_size, repeats
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -41,7 +44,11 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         epoch, batch = divmod(self.position(), len(self))
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
-            mine = order[self.rank :: self.world_size]
             for start in range(batch * self.batch_size, len(self) * self.batch_size, self.batch_size):
-                yield [(epoch, int(index)) for index in mine[start : start + self.batch_size]]
+                places = np.arange(start, start + self.batch_size) * self.world_size + self.rank
+                again, images = places % self.repeats, order[places // self.repeats]
+                yield [
+                    (epoch * self.repeats + int(i), int(image))
+                    for i, image in zip(again, images, strict=True)
+                ]
             epoch, batch = epoch + 1, 0

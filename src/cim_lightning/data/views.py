@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from cim_lightning.errors import BadImageError, SettingError
 
 log = logging.getLogger(__name__)
 DRAWS = 10  # of area and ratio until a view fits into its image, as every random-resized crop does
+View = Callable[[Image.Image, np.random.Generator], Image.Image]  # all that is random, of the generator
 MOST_BAD = 100  # undecodable images in a row after which the data set, not an image, is at fault
 
 
@@ -98,7 +99,7 @@ class Views(Dataset[tuple[Tensor, int, int]]):
     by the next one that can.
     """
 
-    def __init__(self, source: Source, view: RandomView | WholeView, seed: int):
+    def __init__(self, source: Source, view: View, seed: int):
         self.source, self.view, self.seed = source, view, seed
         self.reported: set[int] = set()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.training.kept import described
 from cim_lightning.evaluation.trials.accuracies import accuracies
 from cim_lightning.evaluation.trials.attacks import Classifier
 
@@ -41,8 +42,10 @@ class DomainShift:
         self.source, self.num_images = source, num_images
 
     def __call__(self, subject: Subject) -> dict[str, float]:
+        data = self.domains[self.source]
+        origin = subject.origin | {"data": described(data.source)}
         # Of its own features: the subject's are those of other images.
-        classifier = self.classifier(replace(subject, data=self.domains[self.source], _features={}))
+        classifier = self.classifier(replace(subject, data=data, origin=origin, _features={}))
         numbers = {f"accuracy_{self.source}": self._accuracy(classifier, subject, self.source, "val")}
         others = [name for name in self.domains if name != self.source]
         for name in others:

@@ -1,6 +1,6 @@
 """Semantic segmentation: a head learns on a copy of the backbone, which may learn too, and is measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,17 +10,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.layerwise import LayerwiseAdamW
 from cim_lightning.evaluation.masks.crops import MaskCrops
 from cim_lightning.evaluation.masks.overlays import draw
 from cim_lightning.evaluation.masks.pairs import Order, Pairs, evenly
 from cim_lightning.evaluation.masks.scores import MaskScores
 from cim_lightning.evaluation.masks.windows import Windows
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.training.kept import Kept, described
+from cim_lightning.evaluation.training.layerwise import Layerwise
+from cim_lightning.evaluation.training.loop import Loop
 from cim_lightning.models.segmenter import Segmenter
+from cim_lightning.seeded import seeded
 
 SETTING = "evaluation.segmentation"
-SHOWN_EVERY = 10  # steps: to show a loss waits for the device
 
 
 class Segmentation:
@@ -36,7 +38,6 @@ class Segmentation:
         inference: how a whole image is predicted.
         optim: how it is optimised.
         num_train, num_val: images at most, evenly spaced; None for all.
-        bf16: autocast of the forward passes.
         pictures: how many images of val are drawn, evenly spaced; into `pictures_folder` of the subject's
             folder.
 
@@ -55,10 +56,9 @@ class Segmentation:
         batch_size: int,
         crops: MaskCrops,
         inference: Windows,
-        optim: LayerwiseAdamW,
+        optim: Layerwise,
         num_train: int | None,
         num_val: int | None,
-        bf16: bool,
         pictures: int,
         pictures_folder: str,
     ):
@@ -69,43 +69,53 @@ class Segmentation:
             if value is not None and value < least:
                 raise SettingError(f"{SETTING}.{name}={value}: at least {least}; nearest: {least}")
         self.source, self.head, self.finetune = source, head, finetune
-        self.steps, self.batch_size, self.bf16 = steps, batch_size, bf16
+        self.steps, self.batch_size = steps, batch_size
         self.crops, self.inference, self.optim = crops, inference, optim
         self.num_train, self.num_val = num_train, num_val
         self.pictures, self.pictures_folder = pictures, pictures_folder
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Trains and measures; the subject, and torch's random streams, are left as they were."""
-        splits = self.source()
-        with torch.random.fork_rng([subject.device] if subject.device.type == "cuda" else []):
-            torch.manual_seed(subject.seed)
+        with seeded(subject.seed):
+            splits = self.source()
             model = Segmenter(subject.backbone, self.head, len(splits.classes), self.finetune)
             model.to(subject.device)
             self._try_sizes(model, subject)
-            self._train(model, splits, subject)
+            kept = subject.kept("segmenters", "trained", self._training())
+            if (ended := kept.ended()) is None:
+                self._train(model, splits, subject, kept)
+                kept.end(model.state_dict(), {"classes": splits.classes})
+            else:
+                model.load_state_dict(ended[0])
             return self._measure(model, splits, subject)
 
-    def _train(self, model: Segmenter, splits: Any, subject: Subject) -> None:
+    def _training(self) -> Any:
+        """All that the trained model depends on."""
+        names = ("source", "head", "finetune", "steps", "batch_size", "crops", "optim", "num_train")
+        return {name: described(getattr(self, name)) for name in names}
+
+    def _train(self, model: Segmenter, splits: Any, subject: Subject, kept: Kept) -> None:
         pairs = Pairs(splits.train, self.num_train)
-        order = Order(len(pairs), self.steps, self.batch_size, subject.seed)
-        loader = DataLoader(pairs, batch_sampler=order, num_workers=subject.data.num_workers, collate_fn=list)  # pyright: ignore
-        optimizer, schedule = self.optim(model.backbone, model.head, self.steps)
-        generator = torch.Generator().manual_seed(subject.seed)
-        model.train()
-        bar = tqdm(loader, "segmentation: training", self.steps, unit="step", leave=False, disable=None)
-        for step, batch in enumerate(bar):
+        optimizer, schedule = self.optim(model.backbone, model.head, self.batch_size, self.steps)
+
+        def batches(done: int) -> Iterator[tuple[Any]]:
+            order = Order(len(pairs), self.steps, self.batch_size, subject.seed, done)
+            loader = DataLoader(
+                pairs, batch_sampler=order, num_workers=subject.data.num_workers, collate_fn=list
+            )  # pyright: ignore
+            return ((batch,) for batch in loader)
+
+        def loss_of(batch: Any) -> Tensor:
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
             images, masks = self.crops.batch(
                 batch, subject.device, subject.normalize, splits.ignored, generator
             )
-            with self._autocast(subject.device):
+            with subject.autocast():
                 logits = model(images)
-            loss = mean_loss(logits, masks, splits.ignored)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if not bar.disable and step % SHOWN_EVERY == 0:
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+            return mean_loss(logits, masks, splits.ignored)
+
+        loop = Loop("segmentation: training", self.steps, subject.seed, kept)
+        loop(model.train(), optimizer, schedule, batches, loss_of)
 
     @torch.no_grad()
     def _measure(self, model: Segmenter, splits: Any, subject: Subject) -> dict[str, float]:
@@ -119,7 +129,7 @@ class Segmentation:
         model.eval()
 
         def predict(images: Tensor) -> Tensor:
-            with self._autocast(subject.device):
+            with subject.autocast():
                 return model(images)
 
         bar = tqdm(loader, "segmentation: measuring", unit="image", leave=False, disable=None)
@@ -153,9 +163,6 @@ class Segmentation:
                     f"{SETTING}.{setting.replace('None', 'null')}: {name} refuses {size[0]}x{size[1]} pixels "
                     f"({reason}); nearest: crops.size and inference.size of the size it was made for"
                 ) from error
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def mean_loss(logits: Tensor, masks: Tensor, ignored: int) -> Tensor:

@@ -1,5 +1,7 @@
 """What is evaluated: a backbone, what its images want, and the images it is judged by."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from tqdm import tqdm
 
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.features import FeatureSet, extract
+from cim_lightning.evaluation.training.kept import Kept
 from cim_lightning.models.backbone import Backbone
 
 
@@ -20,7 +23,8 @@ class Subject:
 
     backbone: in evaluation mode, on `device`. method: the whole pre-training method where a checkpoint of
     ours was given, else None. normalize: maps images of 0..1 to what the backbone reads. data: the images, an
-    ImageData or what has its loaders. folder: for pictures. seed: of all that a part draws.
+    ImageData or what has its loaders. folder: for pictures. seed: of all that a part draws. origin: what all
+    that can be said of the subject depends on (weights, data, seed), as plain values.
     """
 
     backbone: Backbone
@@ -30,6 +34,7 @@ class Subject:
     device: torch.device
     folder: Path
     seed: int
+    origin: dict[str, Any]
     _features: dict[tuple[str, int | None], FeatureSet] = field(default_factory=dict)
 
     def features(self, split: str, limit: int | None) -> FeatureSet:
@@ -50,6 +55,17 @@ class Subject:
                 f"data: its {split} images have no labels, which this part needs; nearest: class folders"
             )
         return FeatureSet(*(part[known] for part in features))
+
+    def kept(self, place: str, name: str, asked: Any) -> Kept:
+        """Where a training of this subject is kept, for the very same `asked` (see Kept)."""
+        whole = {"of": self.origin, "asked": asked}
+        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:8]
+        return Kept(self.folder / place / f"{name}-{digest}", whole)
+
+    def autocast(self) -> torch.autocast:
+        """bf16 where the device computes in it, else fp32: emulated, it is many times slower."""
+        fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
 
 def device_of(name: str) -> torch.device:

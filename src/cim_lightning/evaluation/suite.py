@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cim_lightning.evaluation.subject import Part, Subject
+from cim_lightning.seeded import seeded
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ def evaluate(
         numbers = _kept(kept, asked[name])
         if numbers is None:
             log.info("%s ...", name)
-            numbers = part(subject)
+            with seeded(subject.seed):  # whatever part came before
+                numbers = part(subject)
             kept.parent.mkdir(parents=True, exist_ok=True)
             _write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2))
         else:

@@ -25,23 +25,32 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Order:
-    """Batches of indices: permutation after permutation, each a function of seed and epoch."""
+    """Batches of indices: permutation after permutation, each a function of seed and epoch.
 
-    def __init__(self, count: int, steps: int, batch_size: int, seed: int):
-        self.count, self.steps, self.batch_size, self.seed = count, steps, batch_size, seed
+    Args:
+        count: of the indices.
+        steps: batches in all.
+        batch_size: indices a batch.
+        seed: of the permutations.
+        done: batches to pass over, which were seen before.
+    """
+
+    def __init__(self, count: int, steps: int, batch_size: int, seed: int, done: int):
+        self.count, self.steps, self.batch_size, self.seed, self.done = count, steps, batch_size, seed, done
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.done
 
     def __iter__(self) -> Iterator[list[int]]:
         waiting: list[int] = []
         epoch = 0
-        for _ in range(self.steps):
+        for step in range(self.steps):
             while len(waiting) < self.batch_size:
                 waiting += np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
                 epoch += 1
             batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            yield batch
+            if step >= self.done:
+                yield batch
 
 
 def evenly(count: int, chosen: int) -> list[int]:

@@ -1,31 +1,33 @@
-"""AdamW whose rate falls from layer to layer of a backbone, with warm-up and a polynomial or cosine decay."""
+"""A rate that falls from layer to layer of a backbone, with warm-up and a polynomial or cosine decay."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cim_lightning.errors import SettingError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.optim import POSITION_TABLES
 
-SETTING = "evaluation.segmentation.optim"
+SETTING = "optim"  # within the part of the evaluation that trains
 SCHEDULES = ("poly", "cosine")
 
 
-class LayerwiseAdamW:
+class Layerwise:
     """How a head and the backbone under it are optimised.
 
     Args:
-        lr: rate of the head, whatever the batch size.
+        optimizer: makes it from parameter groups, each with its rate and weight decay.
+        lr: rate of the head.
+        lr_for: images a step that `lr` is quoted for and scaled linearly from; None: it holds for any number.
         layer_decay: the backbone's last layer learns at lr * layer_decay, the one below it at
             lr * layer_decay**2, and so on down to the stem, layers as timm groups them; 1 for no decay
             (Bao et al., "BEiT", ICLR 2022).
         weight_decay: none on biases, norms, class tokens and position tables, whatever this says.
-        betas: AdamW's.
         warmup: share of the steps, 0..1, in which the rate rises linearly from 0.
         schedule: "poly", (1 - done)**power, or "cosine", both down to 0.
         power: of poly.
@@ -36,49 +38,52 @@ class LayerwiseAdamW:
 
     def __init__(
         self,
+        optimizer: Callable[..., Optimizer],
         lr: float,
+        lr_for: int | None,
         layer_decay: float,
         weight_decay: float,
-        betas: Sequence[float],
         warmup: float,
         schedule: str,
         power: float,
     ):
         if lr <= 0:
             raise SettingError(f"{SETTING}.lr={lr}: must be above 0; nearest: 1e-4")
+        if lr_for is not None and lr_for < 1:
+            raise SettingError(f"{SETTING}.lr_for={lr_for}: at least one image a step; nearest: 256")
         if not 0 < layer_decay <= 1:
             raise SettingError(f"{SETTING}.layer_decay={layer_decay}: above 0, up to 1; nearest: 1, no decay")
         if weight_decay < 0:
             raise SettingError(f"{SETTING}.weight_decay={weight_decay}: must be 0 or more; nearest: 0")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise SettingError(
-                f"{SETTING}.betas={list(betas)}: two numbers from 0 to below 1; nearest: [0.9, 0.999]"
-            )
         if not 0 <= warmup <= 1:
             raise SettingError(f"{SETTING}.warmup={warmup}: 0..1; nearest: {min(max(warmup, 0), 1)}")
         if schedule not in SCHEDULES:
             raise SettingError(f"{SETTING}.schedule={schedule}: one of {', '.join(SCHEDULES)}; nearest: poly")
         if power <= 0:
             raise SettingError(f"{SETTING}.power={power}: must be above 0; nearest: 1")
-        self.lr, self.layer_decay, self.weight_decay, self.betas = lr, layer_decay, weight_decay, betas
+        self.optimizer, self.lr, self.lr_for = optimizer, lr, lr_for
+        self.layer_decay, self.weight_decay = layer_decay, weight_decay
         self.warmup, self.schedule, self.power = warmup, schedule, power
 
-    def __call__(self, backbone: Backbone, head: nn.Module, total_steps: int) -> tuple[AdamW, LambdaLR]:
+    def __call__(
+        self, backbone: Backbone, head: nn.Module, images_a_step: int, total_steps: int
+    ) -> tuple[Any, LambdaLR]:
         """Optimizer of all trainable parameters of both, and its schedule."""
-        groups = self.groups(backbone)
-        groups += [{**group, "lr": self.lr} for group in param_groups_weight_decay(head, self.weight_decay)]
-        optimizer = AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]))
+        rate = self.lr if self.lr_for is None else self.lr * images_a_step / self.lr_for
+        groups = self.groups(backbone, rate)
+        groups += [{**group, "lr": rate} for group in param_groups_weight_decay(head, self.weight_decay)]
+        optimizer = self.optimizer(groups, lr=rate)
         return optimizer, LambdaLR(optimizer, lambda step: self.share(step, total_steps))
 
-    def groups(self, backbone: Backbone) -> list[dict]:
-        """Parameter groups of a backbone's trainable parameters, each with its rate."""
+    def groups(self, backbone: Backbone, rate: float) -> list[dict[str, Any]]:
+        """Parameter groups of a backbone's trainable parameters, each with its rate; the head's is `rate`."""
         exempt = {*POSITION_TABLES, *getattr(backbone.model, "no_weight_decay", set)()}
         groups = param_groups_layer_decay(
             backbone.model, self.weight_decay, exempt, layer_decay=self.layer_decay
         )
         # timm gives its last layer 1, as for a classifier that is part of the model; ours is not. And
         # its lr_scale would be applied by timm's schedulers only.
-        return [{**group, "lr": self.lr * self.layer_decay * group["lr_scale"]} for group in groups]
+        return [{**group, "lr": rate * self.layer_decay * group["lr_scale"]} for group in groups]
 
     def share(self, step: int, total_steps: int) -> float:
         """Share of the full rate at a step, 0..1."""

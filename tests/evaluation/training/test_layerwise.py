@@ -1,20 +1,23 @@
 """Rates by layer, listed for a ViT and a ResNet, and the schedules by hand."""
 
 import re
+from functools import partial
 
 import pytest
+import timm.optim
 import torch
 from torch import nn
 
 from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.layerwise import LayerwiseAdamW
+from cim_lightning.evaluation.training.layerwise import Layerwise
 from cim_lightning.models.backbone import Backbone
 
 DEFAULT = {
     "lr": 2.0,
     "layer_decay": 0.5,
     "weight_decay": 0.1,
-    "betas": (0.9, 0.999),
+    "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.999)),
+    "lr_for": None,
     "warmup": 0.25,
     "schedule": "poly",
     "power": 1.0,
@@ -22,14 +25,14 @@ DEFAULT = {
 PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
 
-def adamw(**changes) -> LayerwiseAdamW:
-    return LayerwiseAdamW(**DEFAULT | changes)
+def layerwise(**changes) -> Layerwise:
+    return Layerwise(**DEFAULT | changes)
 
 
 def rates(backbone: Backbone) -> dict[str, tuple[float, float]]:
     """Rate and weight decay of each parameter of timm's model; every one must be there, once."""
     names = {id(p): name for name, p in backbone.model.named_parameters()}
-    groups = adamw().groups(backbone)
+    groups = layerwise().groups(backbone, 2.0)
     found = [(names[id(p)], (g["lr"], g["weight_decay"])) for g in groups for p in g["params"]]
     assert sorted(name for name, _ in found) == sorted(names.values())
     return dict(found)
@@ -58,13 +61,13 @@ def test_every_block_of_a_resnet_has_a_rate_of_its_own() -> None:
 
 def test_the_head_learns_at_the_full_rate_and_a_frozen_backbone_not_at_all() -> None:
     backbone = Backbone("resnet18", {}, **PLAIN).requires_grad_(False)
-    optimizer, schedule = adamw()(backbone, nn.Conv2d(2, 3, 1), 8)
+    optimizer, schedule = layerwise()(backbone, nn.Conv2d(2, 3, 1), 16, 8)
     assert [(len(g["params"]), g["initial_lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
         (1, 2.0, 0),
         (1, 2.0, 0.1),
     ]
     backbone.requires_grad_(True)
-    optimizer, schedule = adamw()(backbone, nn.Conv2d(2, 3, 1), 8)
+    optimizer, schedule = layerwise()(backbone, nn.Conv2d(2, 3, 1), 16, 8)
     shares = []
     for _ in range(3):
         shares.append({g["lr"] / g["initial_lr"] for g in optimizer.param_groups})
@@ -83,7 +86,7 @@ def test_the_head_learns_at_the_full_rate_and_a_frozen_backbone_not_at_all() -> 
     ],
 )
 def test_shares_of_the_full_rate_by_hand(changes: dict, shares: list[float]) -> None:
-    schedule = adamw(**changes)
+    schedule = layerwise(**changes)
     assert [schedule.share(step, 8) for step in range(len(shares))] == pytest.approx(shares, abs=1e-7)
 
 
@@ -94,19 +97,35 @@ def test_shares_of_the_full_rate_by_hand(changes: dict, shares: list[float]) -> 
         ("layer_decay", 0.0),
         ("layer_decay", 1.5),
         ("weight_decay", -1.0),
-        ("betas", [0.9]),
+        ("lr_for", 0),
         ("warmup", 2.0),
         ("schedule", "step"),
         ("power", 0.0),
     ],
 )
 def test_a_mistake_gets_one_line(setting: str, value: object) -> None:
-    told = re.escape(f"evaluation.segmentation.optim.{setting}={value}: ")
+    told = re.escape(f"optim.{setting}={value}: ")
     with pytest.raises(SettingError, match=f"^{told}[^\n]*nearest: [^\n]*$"):
-        adamw(**{setting: value})
+        layerwise(**{setting: value})
 
 
-def test_betas_are_adamws() -> None:
-    optimizer, _ = adamw(betas=(0.8, 0.7))(Backbone("resnet18", {}, **PLAIN), nn.Conv2d(2, 3, 1), 8)
-    assert isinstance(optimizer, torch.optim.AdamW)
-    assert all(group["betas"] == (0.8, 0.7) for group in optimizer.param_groups)
+def test_the_optimizer_is_the_one_asked_for_and_its_rate_follows_the_batch() -> None:
+    sgd = partial(torch.optim.SGD, momentum=0.7)
+    made = layerwise(optimizer=sgd, lr_for=256)
+    optimizer, _ = made(Backbone("resnet18", {}, **PLAIN), nn.Conv2d(2, 3, 1), 64, 8)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert all(group["momentum"] == 0.7 for group in optimizer.param_groups)
+    assert max(group["initial_lr"] for group in optimizer.param_groups) == 2.0 * 64 / 256
+
+
+def test_the_optimizers_of_the_recipes_step() -> None:
+    for made in (timm.optim.Lamb, partial(timm.optim.Lars, momentum=0.9)):
+        head = nn.Linear(3, 2)
+        before = head.weight.detach().clone()
+        optimizer, schedule = layerwise(optimizer=made, warmup=0.0)(
+            Backbone("resnet18", {}, **PLAIN), head, 8, 8
+        )
+        head(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        schedule.step()
+        assert not torch.equal(head.weight, before)

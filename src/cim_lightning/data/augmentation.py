@@ -1,0 +1,58 @@
+"""Views for training on labels: cropped more tightly than for pre-training, and changed at random."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from timm.data.auto_augment import RandAugment, rand_augment_transform
+
+from cim_lightning.data.views import RandomView
+from cim_lightning.errors import SettingError
+from cim_lightning.seeded import seeded
+
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's, where a turned or shifted image leaves nothing
+
+
+class AugmentedView:
+    """A random view, then RandAugment.
+
+    Args:
+        size, scale, ratio, flip: see RandomView.
+        randaugment: timm's words for RandAugment (Cubuk et al., NeurIPS 2020), such as
+            "rand-m9-mstd0.5-inc1": magnitude 9 of 10 with deviation 0.5; None leaves views as they are.
+
+    Raises:
+        SettingError: a setting is outside its limits, or timm cannot read the words.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scale: Sequence[float],
+        ratio: Sequence[float],
+        flip: float,
+        randaugment: str | None,
+    ):
+        self.size, self.randaugment = size, randaugment
+        self.scale, self.ratio, self.flip = scale, ratio, flip
+        self._view = RandomView(size, scale, ratio, flip)
+        self._change = None if randaugment is None else _rand_augment(randaugment, size)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        view = self._view(image, rng)
+        if self._change is None:
+            return view
+        with seeded(int(rng.integers(2**62))):  # timm draws from the global streams
+            return self._change(view)
+
+
+def _rand_augment(words: str, size: int) -> RandAugment:
+    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": MEAN_COLOUR}
+    try:
+        return rand_augment_transform(words, hparams)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise SettingError(
+            f"randaugment={words}: timm cannot read it ({type(error).__name__}); "
+            "nearest: rand-m9-mstd0.5-inc1, or null"
+        ) from error

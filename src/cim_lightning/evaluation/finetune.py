@@ -1,0 +1,64 @@
+"""Accuracy of a classifier that was trained on labels, backbone and all."""
+
+import csv
+
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.classifier import ClassifierTraining
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.models.classifier import top_accuracy
+
+
+class Finetune:
+    """The part "finetune". The validation images are looked at once, by the classifier at its end.
+
+    Leaves finetune.csv and finetune.png, the loss of its training, in the subject's folder.
+
+    Args:
+        classifier: trains it.
+        num_val: most images to classify; None: all.
+    """
+
+    def __init__(self, classifier: ClassifierTraining, num_val: int | None):
+        self.classifier, self.num_val = classifier, num_val
+
+    @torch.no_grad()
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Shares of validation images, 0..1, whose label is the first, or among the first five."""
+        with torch.enable_grad():
+            model, losses = self.classifier.train(subject)
+        _keep(losses, subject)
+        first = fifth = total = 0
+        batches = subject.data.whole_dataloader("val", self.num_val)
+        for batch in tqdm(batches, "classifying", unit="batch", leave=False, disable=None):
+            known = batch[1] >= 0
+            if not known.any():
+                continue
+            with subject.autocast():
+                logits = model(batch[0][known].to(subject.device).float() / 255)
+            labels = batch[1][known].to(subject.device)
+            first += top_accuracy(logits, labels, 1)
+            fifth += top_accuracy(logits, labels, 5)
+            total += len(labels)
+        if not total:
+            raise SettingError(
+                "data: its val images have no labels, which this part needs; nearest: class folders"
+            )
+        return {"top1": first / total, "top5": fifth / total, "loss": losses[-1]}
+
+
+def _keep(losses: list[float], subject: Subject) -> None:
+    subject.folder.mkdir(parents=True, exist_ok=True)
+    shares = [(i + 1) / len(losses) for i in range(len(losses))]
+    with (subject.folder / "finetune.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([("share_of_training", "loss"), *zip(shares, losses, strict=True)])
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(shares, losses)
+    axes.set(xlabel="share of training", ylabel="training loss")
+    axes.grid(alpha=0.3)
+    figure.savefig(subject.folder / "finetune.png", dpi=110)

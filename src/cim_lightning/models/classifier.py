@@ -1,0 +1,101 @@
+"""A backbone with a linear layer that names classes."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
+
+READS = ("mean", "pooled")
+
+
+class Classifier(nn.Module):
+    """Images of 0..1 to class logits, on a copy of a backbone.
+
+    Args:
+        backbone: copied; of the copy all learns, also what was frozen in pre-training.
+        normalize: maps images of 0..1 to what the backbone reads.
+        num_classes: logits an image.
+        finetune: whether the backbone learns too; else it stays in evaluation mode, without gradients, and
+            the head sees its features standardised by batch normalisation without parameters.
+        reads: "mean", over the grid, or "pooled", what the architecture pools (a ViT's class token).
+        drop_path: largest probability that a residual branch is left out; rises from 0 with depth.
+
+    Raises:
+        SettingError: a setting is outside its limits, or the architecture knows no drop path.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        normalize: Callable[[Tensor], Tensor],
+        num_classes: int,
+        finetune: bool,
+        reads: str,
+        drop_path: float,
+    ):
+        super().__init__()
+        if reads not in READS:
+            raise SettingError(f"classifier.reads={reads}: one of {', '.join(READS)}; nearest: {READS[0]}")
+        self.backbone = with_drop_path(backbone, drop_path if finetune else 0.0).requires_grad_(finetune)
+        self.normalize, self.finetune, self.reads = normalize, finetune, reads
+        self.head = nn.Sequential(
+            nn.Identity() if finetune else nn.BatchNorm1d(backbone.dim, affine=False),
+            nn.Linear(backbone.dim, num_classes),
+        )
+        nn.init.trunc_normal_(self.head[1].weight, std=0.01)  # pyright: ignore
+        nn.init.zeros_(self.head[1].bias)  # pyright: ignore
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        self.backbone.train(mode and self.finetune)
+        return self
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Class logits of images of 0..1."""
+        return self.logits(self.normalize(images))
+
+    def logits(self, normalised: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Class logits of images that are normalised already, and perhaps mixed or erased since.
+
+        Gradients reach the images even where the backbone does not learn: attacks want them.
+        """
+        features = self.backbone(normalised)
+        read = features.grid.mean(dim=(2, 3)) if self.reads == "mean" else features.pooled
+        return self.head(read).float()
+
+
+def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
+    """A copy of a backbone, of the same weights, which leaves out residual branches while it trains.
+
+    Raises SettingError where timm's architecture has no such thing.
+    """
+    if not 0 <= rate < 1:
+        raise SettingError(
+            f"classifier.drop_path={rate}: from 0 to below 1; nearest: {0.0 if rate < 0 else 0.9}"
+        )
+    if rate == 0:
+        return copy.deepcopy(backbone)
+    name, channels, *_ = (backbone.recipe[key] for key in ("model_name", "in_chans"))
+    kwargs = {key: value for key, value in backbone.recipe.items() if key not in ("model_name", "in_chans")}
+    try:
+        made = Backbone(name, {**kwargs, "drop_path_rate": rate}, channels, "timm", False, "timm")
+    except SettingError:
+        made = None
+    if made is None or not any(isinstance(part, DropPath) for part in made.modules()):
+        raise SettingError(
+            f"classifier.drop_path={rate}: {name} has no residual branch to leave out; nearest: 0"
+        )
+    made.model.load_state_dict(backbone.model.state_dict())
+    return made.to(next(backbone.parameters()).device)
+
+
+@torch.no_grad()
+def top_accuracy(logits: Float[Tensor, "b n"], labels: Tensor, k: int) -> int:
+    """How many images have their label among their k highest logits."""
+    return int((logits.topk(min(k, logits.shape[1])).indices == labels[:, None]).any(dim=1).sum())

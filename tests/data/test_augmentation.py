@@ -1,0 +1,43 @@
+"""RandAugment behind a random view: a function of the generator, and off where it is off."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cim_lightning.data.augmentation import AugmentedView
+from cim_lightning.data.views import RandomView
+from cim_lightning.errors import SettingError
+
+SHAPE = (16, (0.5, 1.0), (0.75, 1.33), 0.5)
+
+
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+
+
+def pixels(view, seed: int) -> np.ndarray:
+    return np.asarray(view(photo(), np.random.default_rng(seed)))
+
+
+def test_without_randaugment_it_is_the_random_view() -> None:
+    for seed in range(4):
+        assert np.array_equal(pixels(AugmentedView(*SHAPE, None), seed), pixels(RandomView(*SHAPE), seed))
+
+
+def test_the_generator_decides_all() -> None:
+    view = AugmentedView(*SHAPE, "rand-m9-mstd0.5-inc1")
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first = [pixels(view, seed) for seed in range(8)]
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.random.rand()  # noqa: NPY002
+    again = [pixels(view, seed) for seed in range(8)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    plain = [pixels(RandomView(*SHAPE), seed) for seed in range(8)]
+    assert sum(not np.array_equal(a, b) for a, b in zip(first, plain, strict=True)) > 4
+    assert all(one.shape == (16, 16, 3) for one in first)
+
+
+@pytest.mark.parametrize("words", ["random-m9", "rand-x3", "rand-m9-nope1"])
+def test_words_that_timm_cannot_read_get_one_line(words: str) -> None:
+    with pytest.raises(SettingError, match=rf"^randaugment={words}: [^\n]*nearest: rand-m9"):
+        AugmentedView(*SHAPE, words)

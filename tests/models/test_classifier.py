@@ -1,0 +1,118 @@
+"""Drop path reaches every block; what a probe reads stays as it was."""
+
+import copy
+
+import pytest
+import torch
+from timm.layers import DropPath
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.classifier import Classifier, top_accuracy, with_drop_path
+
+PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+
+
+def vit() -> Backbone:
+    shape = {"dynamic_img_size": True, "depth": 3, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
+    return Backbone("vit_tiny_patch16_224", shape, **PLAIN)
+
+
+def rates(backbone: Backbone, layers: list[str]) -> dict[str, set[float]]:
+    """Drop probabilities found below each layer."""
+    found = {layer: set() for layer in layers}
+    for name, part in backbone.model.named_modules():
+        if isinstance(part, DropPath):
+            found[next(layer for layer in layers if f"{name}.".startswith(f"{layer}."))].add(
+                round(part.drop_prob, 6)
+            )
+    return found
+
+
+def test_drop_path_rises_through_every_block_of_a_vit() -> None:
+    dropping = with_drop_path(vit(), 0.2)
+    found = rates(dropping, ["blocks.0", "blocks.1", "blocks.2"])
+    assert found["blocks.0"] <= {0.0}  # which timm leaves whole
+    assert found["blocks.1"] == {0.1}
+    assert found["blocks.2"] == {0.2}
+
+
+def test_drop_path_rises_through_every_block_of_a_resnet() -> None:
+    layers = [f"layer{stage}.{i}" for stage in (1, 2, 3, 4) for i in (0, 1)]
+    found = rates(with_drop_path(Backbone("resnet18", {}, **PLAIN), 0.7), layers)
+    for i, layer in enumerate(layers):
+        assert found[layer] <= {round(0.1 * i, 6)}, layer
+        assert found[layer] or not i, layer
+
+
+@pytest.mark.parametrize("backbone", [vit, lambda: Backbone("resnet18", {}, **PLAIN)], ids=["vit", "resnet"])
+def test_drop_path_changes_training_but_no_weight_and_no_answer(backbone) -> None:
+    torch.manual_seed(0)
+    whole = backbone().eval()
+    for p in whole.parameters():  # timm's ResNets begin with branches that say nothing
+        torch.nn.init.normal_(p, std=0.1)
+    dropping = with_drop_path(whole, 0.9)
+    images = torch.rand(8, 3, 32, 32)
+    assert torch.equal(dropping.eval()(images).pooled, whole(images).pooled)
+    assert all(torch.equal(v, dropping.state_dict()[k]) for k, v in whole.state_dict().items())
+    before = dropping.train()(images).pooled
+    assert not torch.equal(before, dropping(images).pooled)
+
+
+def test_an_architecture_without_drop_path_is_refused() -> None:
+    told = r"^classifier\.drop_path=0\.1: dla46_c [^\n]*nearest: 0$"
+    with pytest.raises(SettingError, match=told):
+        with_drop_path(Backbone("dla46_c", {}, **PLAIN), 0.1)
+
+
+@pytest.mark.parametrize("reads", ["mean", "pooled"])
+def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(reads: str) -> None:
+    given = Backbone("test_resnet", {}, **PLAIN)
+    model = Classifier(given, lambda x: 2 * x, 3, finetune=False, reads=reads, drop_path=0.5).train()
+    before = copy.deepcopy(model.backbone.state_dict())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(torch.rand(6, 3, 32, 32)).square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    assert all(p.grad is None for p in model.backbone.parameters())
+    assert all(p.grad is not None for p in model.head.parameters())
+
+
+def test_finetuning_reaches_every_parameter_and_not_the_given_backbone() -> None:
+    given = vit()
+    given.model.patch_embed.requires_grad_(False)
+    model = Classifier(given, lambda x: x, 3, finetune=True, reads="mean", drop_path=0.0).train()
+    model(torch.rand(6, 3, 32, 32)).square().mean().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert all(p.grad is None for p in given.parameters())
+
+
+def test_it_reads_what_it_says_through_the_normalisation() -> None:
+    given = vit().eval()
+    images = torch.rand(2, 3, 16, 24)
+    for reads in ("mean", "pooled"):
+        model = Classifier(given, lambda x: 2 * x, 3, finetune=True, reads=reads, drop_path=0.0).eval()
+        features = given(2 * images)
+        read = features.grid.mean(dim=(2, 3)) if reads == "mean" else features.pooled
+        linear = model.head[1]
+        torch.testing.assert_close(model(images), read @ linear.weight.T + linear.bias)
+
+
+def test_gradients_reach_the_images_of_a_frozen_probe() -> None:
+    model = Classifier(vit(), lambda x: x, 3, finetune=False, reads="mean", drop_path=0.0).eval()
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    model(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().max() > 0
+
+
+def test_the_highest_logits_are_counted_by_hand() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
+    labels = torch.tensor([0, 1, 2])
+    assert [top_accuracy(logits, labels, k) for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("reads", "drop_path"), [("max", 0.0), ("mean", 1.0), ("mean", -0.1)])
+def test_a_mistake_gets_one_line(reads: str, drop_path: float) -> None:
+    with pytest.raises(SettingError, match=r"^classifier\.[^\n]*nearest: [^\n]*$"):
+        Classifier(vit(), lambda x: x, 3, finetune=True, reads=reads, drop_path=drop_path)
