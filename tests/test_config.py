@@ -10,7 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning import config, schema
 
 GROUPS = [folder for folder in sorted(config.CONF.iterdir()) if folder.is_dir()]
-OTHER_DOORS = ("evaluation", "format")  # groups of the other doors, whose own tests compose them
+OTHER_DOORS = (
+    "classifier",
+    "evaluation",
+    "format",
+)  # groups of the other doors, whose own tests compose them
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
@@ -20,10 +24,12 @@ FILES = [
 NESTED = [
     f"{file.parent.relative_to(config.CONF)}={file.stem}"
     for folder in GROUPS
-    if folder.name != "hydra"
+    if folder.name not in ("experiment", "hydra")
     for file in sorted(folder.glob("*/[!_]*.yaml"))
 ]
 EXPERIMENTS = sorted(file.stem for file in (config.CONF / "experiment").glob("*.yaml"))
+EVALUATIONS = sorted(f"evaluate/{file.stem}" for file in (config.CONF / "experiment/evaluate").glob("*.yaml"))
+CLASSIFIERS = sorted(file.stem for file in (config.CONF / "classifier").glob("*.yaml"))
 
 
 def composed(*overrides: str, folder: Path = config.CONF) -> DictConfig:
@@ -41,16 +47,41 @@ def test_every_file_of_every_group_is_accepted(choice):
     schema.check(cfg, "pretrain")
 
 
-@pytest.mark.parametrize("part", sorted(file.stem for file in (config.CONF / "evaluation").glob("*.yaml")))
-def test_every_part_of_the_evaluation_is_accepted(part):
+def accepted_by_evaluate(*overrides: str) -> DictConfig:
     config.register_resolvers()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
-        cfg = compose("evaluate", [*given, f"evaluation={part}", "checkpoint=untrained"])
+        cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
     for key in OmegaConf.missing_keys(cfg):  # folders of their own
         OmegaConf.update(cfg, key, "/images")
     cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
     schema.check(cfg, "evaluate")
+    return cfg
+
+
+@pytest.mark.parametrize("part", sorted(file.stem for file in (config.CONF / "evaluation").glob("*.yaml")))
+def test_every_part_of_the_evaluation_is_accepted(part):
+    accepted_by_evaluate(f"evaluation={part}")
+
+
+@pytest.mark.parametrize("choice", CLASSIFIERS)
+@pytest.mark.parametrize("part", ["finetune", "robustness", "domain_shift"])
+def test_every_classifier_is_accepted_by_every_part_that_has_one(part, choice):
+    cfg = accepted_by_evaluate(f"evaluation={part}", f"classifier@evaluation.{part}.classifier={choice}")
+    written = OmegaConf.load(config.CONF / "classifier" / f"{choice}.yaml")
+    written = OmegaConf.merge(written, {"data": {"view_size": 32}})
+    for path, value in leaves(written):
+        if not path.startswith(("defaults", "data.")):
+            assert OmegaConf.select(cfg.evaluation[part].classifier, path) == value
+
+
+@pytest.mark.parametrize("experiment", EVALUATIONS)
+def test_every_recipe_of_an_evaluation_is_accepted(experiment):
+    cfg = accepted_by_evaluate(f"experiment={experiment}")
+    written = OmegaConf.load(config.CONF / "experiment" / f"{experiment}.yaml")
+    for path, value in leaves(written):
+        if not path.startswith("defaults"):
+            assert OmegaConf.select(cfg, path) == value, path
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

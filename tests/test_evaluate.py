@@ -75,9 +75,14 @@ def test_the_online_knn_of_training_is_the_evaluations(run, judge):
 def test_all_of_a_checkpoint_of_ours_and_a_rerun_does_nothing_again(run, judge, capsys):
     few = ["evaluation.correlation.num_images=4", "evaluation.correlation.scales=[0.2]", *SMALL[1:]]
     few += ["evaluation.robustness.num_images=4", "evaluation.robustness.corruptions=[contrast]"]
+    few += ["evaluation.finetune.classifier.epochs=1"]
     first = judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few)
     assert {"correlation/skill", "correlation/auc_constant", "robustness/accuracy_clean"} <= first.keys()
-    assert {path.name for path in Path("all").glob("*.png")} == {"correlation.png", "attention.png"}
+    assert {path.name for path in Path("all").glob("*.png")} == {
+        "correlation.png",
+        "attention.png",
+        "finetune.png",
+    }
     before = {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()}
     assert judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few) == first
     assert {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()} == before

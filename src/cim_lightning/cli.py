@@ -184,7 +184,9 @@ def _drop_unasked(parts: DictConfig) -> None:
     """Takes out what a recipe says of parts that this command does not ask for: they have no class."""
     for name in [str(name) for name in parts if "_target_" not in parts[name]]:
         if (typed := mistakes.as_typed(f"evaluation.{name}")) != f"evaluation.{name}":
-            raise SettingError(f"{typed}: no such part is asked for; nearest: evaluation=[...,{name}] beside it")
+            raise SettingError(
+                f"{typed}: no such part is asked for; nearest: evaluation=[...,{name}] beside it"
+            )
         del parts[name]
 
 

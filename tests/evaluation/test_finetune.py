@@ -130,10 +130,19 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_a_batch_larger_than_the_data_is_all_of_it(tmp_path: Path) -> None:
+    changes = {"epochs": 2, "repeats": 1, "mixing": Mixing(0.0, 0.0, 0.0, 0.0)}
+    changes |= {"view": AugmentedView(16, (1, 1), (1.2, 1.2), 0.0, None), "drop_path": 0.0}
+    found = [
+        training(batch_size=size, pieces=1, **changes)(subject(tmp_path / str(size), data())).state_dict()
+        for size in (40, 1000)
+    ]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 @pytest.mark.parametrize(
     ("changes", "images", "told"),
     [
-        ({"batch_size": 41, "pieces": 1}, {}, r"classifier\.batch_size=41: exceeds the 40 .*nearest: 40"),
         ({"pieces": 3}, {}, r"classifier\.pieces=3: .*nearest: [24]"),
         ({"epochs": 0}, {}, r"classifier\.epochs=0: .*nearest: 1"),
         ({"ema": 1.0}, {}, r"classifier\.ema=1\.0: .*nearest"),

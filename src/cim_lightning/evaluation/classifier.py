@@ -29,7 +29,7 @@ class ClassifierTraining:
         finetune: whether the backbone learns too; else a probe, with the backbone as it is.
         reads, drop_path: see Classifier.
         epochs: over the training images.
-        batch_size: images a step.
+        batch_size: images a step; all there are, if they are fewer.
         pieces: parts of equal size that a step's images go through the network in, where memory is short.
         repeats: see EpochOrder.
         view: makes a view of a training image.
@@ -42,7 +42,7 @@ class ClassifierTraining:
 
     Raises:
         SettingError: a setting is outside its limits; when called, the training images have fewer than two
-            classes, or are fewer than a batch.
+            classes.
     """
 
     def __init__(
@@ -109,20 +109,17 @@ class ClassifierTraining:
         self, model: Classifier, subject: Subject, classes: int, kept: Kept
     ) -> tuple[Classifier, list[float]]:
         images = min(self.num_train or len(subject.data.splits.train), len(subject.data.splits.train))
-        if images < self.batch_size:
-            raise SettingError(
-                f"classifier.batch_size={self.batch_size}: exceeds the {images} training images; "
-                f"nearest: {images}"
-            )
-        steps = self.epochs * (images // self.batch_size)
-        optimizer, schedule = self.optim(model.backbone, model.head, self.batch_size, steps)
+        piece = min(self.batch_size // self.pieces, images)
+        pieces = min(self.pieces, images // piece)
+        steps = self.epochs * (images // (piece * pieces))
+        optimizer, schedule = self.optim(model.backbone, model.head, piece * pieces, steps)
         loss = self.loss()
 
         def batches(done: int) -> Iterator[tuple[Any, ...]]:
             loader = subject.data.training_dataloader(
-                self.view, self.batch_size // self.pieces, self.repeats, self.num_train, done * self.pieces
+                self.view, piece, self.repeats, self.num_train, done * pieces
             )
-            return zip(*[iter(loader)] * self.pieces, strict=False)
+            return zip(*[iter(loader)] * pieces, strict=False)
 
         def loss_of(batch: Any) -> Tensor:
             known = batch[1] >= 0
