@@ -53,7 +53,7 @@ def accepted_by_evaluate(*overrides: str) -> DictConfig:
         given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
         cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
     for key in OmegaConf.missing_keys(cfg):  # folders of their own
-        OmegaConf.update(cfg, key, "/images")
+        OmegaConf.update(cfg, key, {"a": "/images"} if key.endswith("roots") else "/images")
     cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
     schema.check(cfg, "evaluate")
     return cfg

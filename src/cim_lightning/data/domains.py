@@ -1,14 +1,18 @@
-"""Several domains of the same classes: one folder of class folders for each."""
+"""Several folders of class folders, looked at side by side: domains, corruptions, variants of a test set."""
 
 import difflib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.sources import folder
+from cim_lightning.data.sources import Splits, folder, labelled
 from cim_lightning.errors import SettingError
 
 SETTING = "evaluation.domain_shift.domains.root"
+VARIANTS = "evaluation.variants.folders"
+CORRUPTED = "evaluation.imagenet_c.folders"
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def domains(
@@ -29,16 +33,8 @@ def domains(
             "nearest: a folder laid out as <domain>/<class>/<image>"
         )
     found = {
-        name: ImageData(
-            partial(folder, str(where / name), val_fraction, seed),
-            _whole,
-            batch_size,
-            num_workers,
-            view_size,
-            (1, 1),
-            (1, 1),
-            0,
-            seed,
+        name: _images(
+            partial(folder, str(where / name), val_fraction, seed), view_size, batch_size, num_workers
         )
         for name in names
     }
@@ -52,6 +48,48 @@ def domains(
                 f"nearest: {nearest!r}"
             )
     return found
+
+
+def named(
+    roots: Mapping[str, str], view_size: int, batch_size: int, num_workers: int
+) -> dict[str, ImageData]:
+    """All images of each folder, as "val" of the name that it is given.
+
+    Raises SettingError where there is no folder, or one of them has no class folders.
+    """
+    if not roots:
+        raise SettingError(
+            f"{VARIANTS}.roots={{}}: no folder; nearest: {VARIANTS}.roots={{imagenet_a: /my/imagenet-a}}"
+        )
+    return {
+        name: _looked_at(root, f"{VARIANTS}.roots.{name}", view_size, batch_size, num_workers)
+        for name, root in roots.items()
+    }
+
+
+def corrupted(
+    root: str, corruptions: Sequence[str], view_size: int, batch_size: int, num_workers: int
+) -> dict[tuple[str, int], ImageData]:
+    """Images by corruption and severity, of `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C's.
+
+    Raises SettingError where one of them is not there.
+    """
+    return {
+        (name, severity): _looked_at(
+            str(Path(root, name, str(severity))), f"{CORRUPTED}.root", view_size, batch_size, num_workers
+        )
+        for name in corruptions
+        for severity in SEVERITIES
+    }
+
+
+def _looked_at(root: str, setting: str, view_size: int, batch_size: int, num_workers: int) -> ImageData:
+    files = labelled(root, setting)
+    return _images(lambda: Splits(files, files), view_size, batch_size, num_workers)
+
+
+def _images(source: Callable[[], Splits], view_size: int, batch_size: int, num_workers: int) -> ImageData:
+    return ImageData(source, _whole, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, seed=0)
 
 
 def _whole(views: object, seed: int) -> object:

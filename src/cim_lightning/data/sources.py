@@ -69,6 +69,17 @@ def folder(root: str, val_fraction: float, seed: int) -> Splits:
     return _drawn_splits(root, where, images, val_fraction, seed)
 
 
+def labelled(root: str, setting: str) -> "Files":
+    """All the images of `root/<class>/...`. Raises SettingError, which names the setting that gave root."""
+    where = os.path.abspath(os.path.expanduser(root))
+    images = _scan(where)[0] if os.path.isdir(where) else []
+    classes = _class_folders(images) if images else None
+    if classes is None:
+        fault = "does not exist" if not os.path.isdir(where) else "holds no two class folders of images"
+        raise SettingError(f"{setting}={root}: {fault}; nearest: a folder laid out as <class>/<image>")
+    return Files(where, images, _labels(images, classes), classes)
+
+
 class Files:
     """A source of image files: paths relative to `root`, and an int array of their labels."""
 

@@ -17,9 +17,8 @@ class Labelled:
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
-        # ImageNet's classes are tuples of synonyms: the first is the common name.
-        names = (name if isinstance(name, str) else name[0] for name in dataset.classes)
-        self.classes: list[str] | None = list(names)
+        # ImageNet's and Imagenette's by WordNet's numbers, as the folders of all that is made after them.
+        self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
 
     def __len__(self) -> int:
         return len(self._dataset)

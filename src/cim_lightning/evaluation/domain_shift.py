@@ -8,7 +8,7 @@ from typing import Any
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.subject import Subject
 from cim_lightning.evaluation.training.kept import described
-from cim_lightning.evaluation.trials.accuracies import accuracies
+from cim_lightning.evaluation.trials.accuracies import accuracies, unchanged
 from cim_lightning.evaluation.trials.attacks import Classifier
 
 
@@ -60,7 +60,7 @@ class DomainShift:
         for split in splits:
             count = len(getattr(self.domains[name].splits, split))
             count = count if self.num_images is None else min(count, self.num_images)
-            clean = {"clean": lambda images, labels, generator: images}
+            clean = {"clean": unchanged}
             right += count * accuracies(classifier, clean, there, split, self.num_images)["clean"]
             total += count
         return right / total

@@ -1,28 +1,15 @@
 """What a probed classifier still gets right when its images are attacked, corrupted, hidden or shuffled."""
 
-import csv
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
-
-from torch import Tensor
+from collections.abc import Callable, Sequence
 
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS, SEVERITIES, corrupt
 from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.trials.accuracies import Change, accuracies
+from cim_lightning.evaluation.trials.accuracies import Change, accuracies, unchanged
 from cim_lightning.evaluation.trials.attacks import Classifier, fgsm, pgd
-from cim_lightning.evaluation.trials.corruption_error import (
-    Baseline,
-    check,
-    mean_corruption_error,
-    relative_mean_corruption_error,
-    suffers,
-)
+from cim_lightning.evaluation.trials.corruption_error import Baseline, check
+from cim_lightning.evaluation.trials.corruption_table import keep, summary
 from cim_lightning.evaluation.trials.occlusion import drop_patches, shuffle_patches
-from cim_lightning.evaluation.trials.severity_plot import severity_plot
-
-log = logging.getLogger(__name__)
 
 
 class Robustness:
@@ -83,13 +70,13 @@ class Robustness:
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         classifier = self.classifier(subject)
-        changes = {"clean": _clean, **self._attacks(classifier), **_corrupted(self.corruptions)}
+        changes = {"clean": unchanged, **self._attacks(classifier), **_corrupted(self.corruptions)}
         found = accuracies(classifier, changes | self._occlusions(), subject, "val", self.num_images)
         table = {name: [found[f"{name}_{s}"] for s in SEVERITIES] for name in self.corruptions}
-        _keep(table, found["clean"], subject)
+        keep(table, found["clean"], subject.folder / "robustness")
         hidden = {key for name in table for key in (f"{name}_{s}" for s in SEVERITIES)}
         numbers = {f"accuracy_{name}": value for name, value in found.items() if name not in hidden}
-        return numbers | self._summary(table, found["clean"])
+        return numbers | summary(table, found["clean"], self.baseline)
 
     def _attacks(self, classifier: Classifier) -> dict[str, Change]:
         changes: dict[str, Change] = {}
@@ -111,26 +98,6 @@ class Robustness:
             changes[f"shuffle_{grid}"] = lambda i, y, g, grid=grid: shuffle_patches(i, grid, g)
         return changes
 
-    def _summary(self, table: Mapping[str, Sequence[float]], clean: float) -> dict[str, float]:
-        if not table:
-            return {}
-        errors = {name: [1 - value for value in values] for name, values in table.items()}
-        numbers = {f"error_{name}": fmean(values) for name, values in errors.items()}
-        for i, severity in enumerate(SEVERITIES):
-            numbers[f"accuracy_severity_{severity}"] = fmean(values[i] for values in table.values())
-        numbers["mean_error_corrupted"] = fmean(numbers[f"error_{name}"] for name in errors)
-        if self.baseline is not None:
-            numbers["mce"] = mean_corruption_error(errors, self.baseline)
-            if suffers(errors, self.baseline):
-                numbers["relative_mce"] = relative_mean_corruption_error(errors, 1 - clean, self.baseline)
-            else:
-                log.warning("no relative mCE: %s does not suffer from all corruptions", self.baseline.name)
-        return numbers
-
-
-def _clean(images: Tensor, labels: Tensor, generator: object) -> Tensor:
-    return images
-
 
 def _corrupted(names: Sequence[str]) -> dict[str, Change]:
     return {
@@ -138,14 +105,3 @@ def _corrupted(names: Sequence[str]) -> dict[str, Change]:
         for name in names
         for severity in SEVERITIES
     }
-
-
-def _keep(table: Mapping[str, Sequence[float]], clean: float, subject: Subject) -> None:
-    folder = subject.folder / "robustness"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "corruptions.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["corruption", "severity", "accuracy"])
-        for name, values in table.items():
-            rows.writerows([name, severity, value] for severity, value in enumerate([clean, *values]))
-    severity_plot(table, clean, folder / "severity.png")

@@ -1,0 +1,71 @@
+"""Common corruptions as they were published: files of every corruption and severity."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cim_lightning.errors import SettingError
+from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS, SEVERITIES
+from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.trials.accuracies import accuracies, unchanged
+from cim_lightning.evaluation.trials.attacks import Classifier
+from cim_lightning.evaluation.trials.corruption_error import Baseline, check
+from cim_lightning.evaluation.trials.corruption_table import keep, summary
+from cim_lightning.evaluation.trials.subset import Few, Subset
+
+
+class StoredCorruptions:
+    """The part "imagenet_c"; for corruptions made on the fly of any data set, see Robustness.
+
+    Args:
+        classifier: makes a classifier of images of 0..1 of a subject.
+        folders: makes, for names of corruptions, the images by (corruption, severity), all of them in "val".
+        corruptions: names; None: the fifteen of the benchmark.
+        num_images: most images of each, and of validation; None: all.
+        baseline: what corruption errors are divided by; None: they are reported as they are.
+
+    Leaves in the subject's folder: imagenet_c/corruptions.csv and imagenet_c/severity.png.
+
+    Raises:
+        SettingError: the baseline lacks a corruption; when called, a folder is missing, or has a class that
+            the training images lack.
+    """
+
+    def __init__(
+        self,
+        classifier: Callable[[Subject], Classifier],
+        folders: Callable[..., Mapping[tuple[str, int], Any]],
+        corruptions: Sequence[str] | None,
+        num_images: int | None,
+        baseline: Baseline | None,
+    ):
+        self.corruptions = list(CORRUPTIONS) if corruptions is None else list(corruptions)
+        if not self.corruptions:
+            raise SettingError(
+                "evaluation.imagenet_c.corruptions=[]: one or more; nearest: null, all fifteen"
+            )
+        if baseline is not None:
+            check(self.corruptions, baseline)
+        self.classifier, self.folders = classifier, folders
+        self.num_images, self.baseline = num_images, baseline
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Clean accuracy (0..1) on the validation images of the same classes, and what `summary` says."""
+        folders = self.folders(corruptions=self.corruptions)
+        known = subject.data.splits.train.classes or []
+        setting = "evaluation.imagenet_c.folders.root"
+        subsets = {key: Subset(data.splits.val.classes, known, setting) for key, data in folders.items()}
+        classifier = self.classifier(subject)
+
+        def accuracy(data: Any, subset: Subset) -> float:
+            there = replace(subject, data=data)
+            return accuracies(subset.narrowed(classifier), {"": unchanged}, there, "val", self.num_images)[""]
+
+        first = next(iter(subsets.values()))
+        clean = accuracy(Few(subject.data, first), first)
+        table = {
+            name: [accuracy(folders[name, s], subsets[name, s]) for s in SEVERITIES]
+            for name in self.corruptions
+        }
+        keep(table, clean, subject.folder / "imagenet_c")
+        return {"accuracy_clean": clean} | summary(table, clean, self.baseline)
