@@ -108,7 +108,9 @@ def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(tar
     convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm")
     heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
     made = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
-    cropping = ExemplarCropper(2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5)
+    cropping = ExemplarCropper(
+        2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5
+    )
     method = cim(backbone=convnext, target=TARGETS[target], online_reads=online_reads, decoder=made)
     method.measure(crops(cropping=cropping))["loss"].backward()
     assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
