@@ -102,6 +102,13 @@ def test_the_script_tells_a_mistake_too(tiny, tmp_path):
     assert "data.root='nowhere' does not exist" in line
 
 
+def test_an_error_with_workers_under_way_ends_the_process_too(tiny, tmp_path):
+    command = [PRETRAIN, *tiny, "data.num_workers=1", "callbacks.best.monitor=val/los", "output_dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "monitor='val/los'" in done.stderr.splitlines()[-1]
+
+
 def test_root_with_the_data_set_that_has_none_is_sent_to_folder(door, tiny, photos, capfd):
     arguments = [argument for argument in tiny if argument != "data=folder"]
     with pytest.raises(SystemExit):
