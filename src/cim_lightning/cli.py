@@ -137,7 +137,7 @@ def _pretrain(cfg: DictConfig) -> None:
 
 
 def _hand_on_sweep() -> None:
-    """Lightning starts other devices' processes by this one's command, in which a sweep's folder is the time."""
+    """Lightning starts other devices' processes by this command, in which a sweep's folder is the time."""
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode is RunMode.MULTIRUN and hydra_cfg.job.num == 0:
         sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')

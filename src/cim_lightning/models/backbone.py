@@ -63,7 +63,15 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Features of normalised images of any size that the architecture takes."""
-        size = (images.shape[-2], images.shape[-1])
+        channels, size, wanted = (
+            images.shape[1],
+            (images.shape[-2], images.shape[-1]),
+            self.recipe["in_chans"],
+        )
+        if channels != wanted:
+            raise SettingError(
+                f"backbone.in_channels={wanted}: the images have {channels}; nearest: {channels}"
+            )
         self.check(size, "cropping.context_size, cropping.exemplar_size")
         try:
             tokens = self.model.forward_features(images)
@@ -71,9 +79,10 @@ class Backbone(nn.Module):
             least = self.model.feature_info[-1]["reduction"]
             if min(size) >= least:
                 raise
+            name = self.recipe["model_name"]
             raise SettingError(
-                f"cropping.context_size, cropping.exemplar_size={min(size)}: {self.recipe['model_name']} leaves "
-                f"nothing of so small an image; nearest: {least}"
+                f"cropping.context_size, cropping.exemplar_size={min(size)}: {name} leaves nothing of so "
+                f"small an image; nearest: {least}"
             ) from error
         grid = self._grid(tokens, size)
         pooled = self.model.forward_head(tokens, pre_logits=True)
