@@ -97,9 +97,9 @@ def _pretrain(cfg: DictConfig) -> None:
 
     from cim_lightning.export.weights import export_timm
 
-    lightning_log = logging.getLogger("lightning.pytorch")
-    lightning_log.handlers.clear()  # its own handler would say everything twice
-    lightning_log.setLevel(logging.WARNING)
+    for room in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(room).handlers.clear()  # its own handler would say everything twice
+        logging.getLogger(room).setLevel(logging.WARNING)
     for warning in ON_PURPOSE:
         warnings.filterwarnings("ignore", warning)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
