@@ -54,6 +54,18 @@ MISTAKES = {
     "broken patch": (["cropping.exemplar_size=15"], ["exemplar_size=15", "patches of 4", "nearest: 16"]),
     "broken patch of a view": (["data.view_size=34"], ["data.view_size=34", "patches of 4", "nearest: 32"]),
     "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "nearest: bf16-mixed"]),
+    "no accumulation": (
+        ["trainer.accumulate_grad_batches=0"],
+        ["accumulate_grad_batches=0", "nearest: 1"],
+    ),
+    "no validation": (["trainer.check_val_every_n_epoch=0"], ["every_n_epoch=0", "nearest: 1"]),
+    "no hidden unit": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "nearest: 0.062"]),
+    "channels": (["backbone.in_channels=1"], ["backbone.in_channels=1", "nearest: 3"]),
+    "output in a file": (
+        ["output_dir={photos}/val/a/0.png/run"],
+        ["output_dir={photos}/val/a/0.png/run", "written", "nearest"],
+    ),
+    "no checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "no checkpoint", "nearest: resume=auto"]),
     "rotation": (["cropping.rotation=400"], ["cropping.rotation=400", "nearest: 180"]),
     "exemplar larger than view": (
         ["cropping.exemplar_size=64"],
@@ -100,6 +112,13 @@ def test_the_script_tells_a_mistake_too(tiny, tmp_path):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "data.root='nowhere' does not exist" in line
+
+
+def test_an_error_with_workers_under_way_ends_the_process_too(tiny, tmp_path):
+    command = [PRETRAIN, *tiny, "data.num_workers=1", "callbacks.best.monitor=val/los", "output_dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "monitor='val/los'" in done.stderr.splitlines()[-1]
 
 
 def test_root_with_the_data_set_that_has_none_is_sent_to_folder(door, tiny, photos, capfd):

@@ -272,6 +272,62 @@ def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, stra
     assert_same_run(run, expected)
 
 
+DEVICES = """
+import lightning, torch
+from cim_lightning.monitors import checkpoints
+
+checkpoints.ASK_DEVICES_EVERY = 1
+
+
+class Watch(lightning.Callback):
+    def __init__(self, batch):
+        self.left = batch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("struck")
+        views = batch[0].context.flatten(1)
+        assert len(torch.cat(tuple(trainer.strategy.all_gather(views))).unique(dim=0)) == 2 * len(views)
+
+    def on_train_end(self, trainer, module):
+        for name, tensor in module.state_dict().items():
+            assert trainer.strategy.all_gather(tensor).eq(tensor).all(), name
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["cross_attention", "convolution"])
+def test_on_two_devices_a_run_resumes_too_and_weights_stay_equal(decoder, command, tmp_path):
+    (tmp_path / "devices.py").write_text(DEVICES)
+    arguments = [a for a in command() if decoder == "cross_attention" or not a.startswith("decoder.")]
+    arguments += [
+        f"decoder={decoder}",
+        "decoder.width=16",
+        "data.batch_size=4",
+        "callbacks.last.every_minutes=0",
+    ]
+    arguments += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "target=separate"]
+
+    def run(folder: str, batch: int) -> subprocess.CompletedProcess[str]:
+        watch = f"+callbacks.watch={{_target_:devices.Watch,batch:{batch}}}"
+        return subprocess.run(
+            [Path(sys.executable).with_name("cim-pretrain"), *arguments, f"output_dir={folder}", watch],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    for folder, batch in (("straight", 0), ("run", 8), ("run", 0)):
+        done = run(folder, batch)
+        assert (done.returncode == 0) == (batch == 0), done.stderr
+        assert ("struck" in done.stderr) == (batch > 0), done.stderr
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert record(tmp_path / "run")["devices"] == 2
+
+
 def test_what_was_lost_after_the_last_step_is_made_again(door, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
     for name in ("metrics.json", "backbone.json", "backbone.safetensors"):

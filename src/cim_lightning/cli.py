@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -99,9 +100,9 @@ def _pretrain(cfg: DictConfig) -> None:
 
     from cim_lightning.export.weights import export_timm
 
-    lightning_log = logging.getLogger("lightning.pytorch")
-    lightning_log.handlers.clear()  # its own handler would say everything twice
-    lightning_log.setLevel(logging.WARNING)
+    for room in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(room).handlers.clear()  # its own handler would say everything twice
+        logging.getLogger(room).setLevel(logging.WARNING)
     for warning in ON_PURPOSE:
         warnings.filterwarnings("ignore", warning)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -117,6 +118,7 @@ def _pretrain(cfg: DictConfig) -> None:
     trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
     if cfg.compile:
         method.compile_networks()
+    _hand_on_sweep()
     if trainer.is_global_zero:
         OmegaConf.save(cfg, folder / "config.yaml")
         chosen, name = HydraConfig.get().runtime.choices["backbone"], method.backbone.recipe["model_name"]
@@ -135,6 +137,13 @@ def _pretrain(cfg: DictConfig) -> None:
     for logger in trainer.loggers:
         if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
             logger.experiment.finish()
+
+
+def _hand_on_sweep() -> None:
+    """Lightning starts other devices' processes by this command, in which a sweep's folder is the time."""
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode is RunMode.MULTIRUN and hydra_cfg.job.num == 0:
+        sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')
 
 
 def _evaluate(cfg: DictConfig) -> None:

@@ -4,6 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import (
@@ -35,6 +36,10 @@ def explain(error: BaseException, door: str) -> str | None:
         return f"trainer: {' '.join(text.split())}"
     if isinstance(error, ModuleNotFoundError) and isinstance(outermost, InstantiationException):
         return f"{str(outermost).splitlines()[-1]}: {' '.join(text.split())}"
+    if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
+        wanted = Path(typed.partition("=")[2])
+        if error.filename and Path(error.filename) in (wanted, *wanted.parents):
+            return f"{typed}: cannot be written to ({error.strerror}); nearest: a folder of your own"
     if isinstance(error, MissingConfigException):
         return _explain_missing(text)
     if isinstance(error, OverrideParseException):

@@ -1,6 +1,7 @@
 """Going on where a run stopped: which folder, which checkpoint, and whether it is the same run."""
 
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
     if choice != "auto":
         if not Path(choice).is_file():
             raise SettingError(f"resume={choice}: there is no such checkpoint; nearest: resume=auto")
+        if not zipfile.is_zipfile(choice):
+            raise SettingError(
+                f"resume={choice}: is no checkpoint; nearest: resume=auto, or a run's last.ckpt"
+            )
         return str(choice)
     if not last.exists():
         return None

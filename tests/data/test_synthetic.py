@@ -144,3 +144,10 @@ def test_nonsense_settings_get_one_line(setting, value):
     line = str(error.value)
     assert f"{setting}={value}" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_val": 0}, {"image_size": 8}, {"seed": -1}])
+def test_a_mistake_names_the_setting_as_it_is_typed(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(SettingError, match=rf"^data\.source\.{name}={value}: [^\n]*; try \d+$"):
+        synthetic.synthetic(**{"num_train": 4, "num_val": 4, "image_size": 16, "seed": 0} | wrong)

@@ -2,6 +2,8 @@
 
 import pickle
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,25 @@ def test_imagenet_without_its_archives_points_to_the_folder_source(tmp_path):
     assert "cannot be downloaded" in message
     assert "data=folder" in message
     assert "\n" not in message
+
+
+def test_one_process_fetches_while_the_others_wait(tmp_path, monkeypatch):
+    inside = []
+    together = []
+
+    class Fetched:
+        classes = ("a", "b")
+
+        def __init__(self, root, **options):
+            inside.append(self)
+            time.sleep(0.05)
+            together.append(len(inside))
+            inside.remove(self)
+
+        def __len__(self):
+            return 1
+
+    monkeypatch.setattr(torchvision_sets, "CIFAR10", Fetched)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: torchvision_sets.cifar10(str(tmp_path / "new"), download=True), range(3)))
+    assert together == [1] * 6

@@ -16,9 +16,9 @@ from cim_lightning.cropping.constant import ConstantMap, estimate_constant_map
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.errors import SettingError
 from cim_lightning.methods.cim import CIM
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.backbone import Backbone, Features
 from cim_lightning.models.contrast import ContrastiveHead
-from cim_lightning.models.decoder import CorrelationDecoder
+from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 from cim_lightning.optim import AdamWCosine
 
@@ -100,6 +100,22 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, onl
     assert {name for name, p in method.named_parameters() if not p.requires_grad} == frozen
 
 
+@pytest.mark.parametrize("decoder", [CorrelationDecoder, ConvolutionDecoder])
+@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(target, online_reads, decoder):
+    """None at all, instead of zero, and several devices would refuse to go on."""
+    convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm")
+    heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
+    made = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
+    cropping = ExemplarCropper(
+        2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5
+    )
+    method = cim(backbone=convnext, target=TARGETS[target], online_reads=online_reads, decoder=made)
+    method.measure(crops(cropping=cropping))["loss"].backward()
+    assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 @pytest.mark.parametrize("online_reads", ["exemplars", "context"])
 def test_each_network_reads_its_side(online_reads):
     method, batch = cim(online_reads=online_reads), crops()
@@ -161,9 +177,11 @@ def test_the_constant_map_has_skill_0_and_the_true_one_1():
     share = maps.float().mean(dim=(0, 1))
     logit = torch.logit(share, eps=1e-4).expand(1000, 2, 32, 32)
 
+    unread = Features(torch.zeros(1, 1), torch.zeros(1, 1, 1, 1))
+
     def measured(logits):
         method = saying(logits, constant=constant)
-        with mock.patch.object(method, "_encode", return_value=(None, None)):
+        with mock.patch.object(method, "_encode", return_value=(unread, unread)):
             return method.measure(batch)
 
     assert measured(logit)["skill"].item() == pytest.approx(0, abs=0.02)

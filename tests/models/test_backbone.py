@@ -186,3 +186,10 @@ def test_the_recipe_rebuilds_the_architecture():
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(name, changes, told, nearest):
     with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}[^\n]*$"):
         Backbone(name, {}, **PLAIN | changes)
+
+
+def test_an_image_that_shrinks_to_nothing_gets_one_line_too():
+    backbone = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, **PLAIN)
+    assert backbone(torch.zeros(1, 3, 32, 32)).grid.shape == (1, 8, 1, 1)
+    with pytest.raises(SettingError, match=r"exemplar_size=24: convnext_atto [^\n]*nearest: 32$"):
+        backbone(torch.zeros(1, 3, 40, 24))

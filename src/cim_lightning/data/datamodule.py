@@ -1,7 +1,9 @@
 """`ImageData`: batches of a source's images, cropped on the device that they were moved to."""
 
+import atexit
 import difflib
 import inspect
+import multiprocessing
 import signal
 from collections.abc import Callable, Sequence, Sized
 from typing import Any
@@ -174,3 +176,11 @@ def _undisturbed(worker: int) -> None:
     """Ctrl-C, `timeout` and schedulers signal workers too, whose death would cut the step under way short."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_undisturbed() -> None:
+    """At its end, Python sends those children SIGTERM that an error has left behind, and waits for them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

@@ -33,6 +33,7 @@ CLASSES: dict[str, tuple[str, str, str]] = {
     "flower": ("flower ring blob", "chevrons marble camouflage", "citrus candy sea"),
 }
 PREFERENCE = (0.7, 0.2, 0.1)  # of a class for its first, second and third value of a cue
+IMAGES, SIDE, SEED = (1, 2**31), (16, 1024), (0, 2**62)  # least and most
 STRAY = 0.05  # chance that a cue is drawn from all its values instead
 
 # A class's cues as lists, and where a uniform number changes from one preferred value to the next.
@@ -86,10 +87,13 @@ def sample_scene(rng: np.random.Generator, label: int) -> Scene:
     return Scene(ground, (bystander, thing) if rng.random() < 0.6 else (thing, bystander))
 
 
-def _check(name: str, value: int, least: int, most: int) -> None:
+def _check(setting: str, value: int, limits: tuple[int, int]) -> None:
+    least, most = limits
     if not isinstance(value, int) or not least <= value <= most:
         nearest = min(max(int(value), least), most) if isinstance(value, int | float) else least
-        raise SettingError(f"{name}={value!r}: must be a whole number from {least} to {most}; try {nearest}")
+        raise SettingError(
+            f"{setting}={value!r}: must be a whole number from {least} to {most}; try {nearest}"
+        )
 
 
 class SyntheticScenes:
@@ -105,9 +109,9 @@ class SyntheticScenes:
     """
 
     def __init__(self, num_images: int, image_size: int, seed: int) -> None:
-        _check("num_images", num_images, 1, 2**31)
-        _check("image_size", image_size, 16, 1024)
-        _check("seed", seed, 0, 2**63)
+        _check("num_images", num_images, IMAGES)
+        _check("image_size", image_size, SIDE)
+        _check("seed", seed, SEED)
         self.num_images, self.image_size, self.seed = num_images, image_size, seed
         self.classes = list(CLASSES)
 
@@ -125,5 +129,8 @@ class SyntheticScenes:
 
 def synthetic(num_train: int, num_val: int, image_size: int, seed: int) -> Splits:
     """Training and validation scenes, of unrelated seeds. Raises SettingError as SyntheticScenes does."""
+    given = (("num_train", num_train, IMAGES), ("num_val", num_val, IMAGES))
+    for name, value, limits in (*given, ("image_size", image_size, SIDE), ("seed", seed, SEED)):
+        _check(f"data.source.{name}", value, limits)
     train, val = (SyntheticScenes(n, image_size, 2 * seed + i) for i, n in enumerate((num_train, num_val)))
     return Splits(train, val)

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
+from filelock import FileLock
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
 
@@ -71,6 +73,12 @@ def imagenet(root: str) -> Splits:
     return _open(ImageNet, root, options | {"split": "train"}, options | {"split": "val"}, advice)
 
 
+def _alone(where: str) -> FileLock:
+    """Of several processes, as torchrun and schedulers start one a device, one fetches, the others wait."""
+    os.makedirs(where, exist_ok=True)
+    return FileLock(os.path.join(where, ".download.lock"))
+
+
 def _downloadable(
     dataset: Callable[..., Any],
     root: str,
@@ -96,7 +104,8 @@ def _open(
 ) -> Splits:
     where = os.path.abspath(os.path.expanduser(root))
     try:
-        return Splits(Labelled(dataset(where, **train)), Labelled(dataset(where, **val)))
+        with _alone(where) if train.get("download") else nullcontext():
+            return Splits(Labelled(dataset(where, **train)), Labelled(dataset(where, **val)))
     except (RuntimeError, OSError, ImportError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise SettingError(

@@ -30,6 +30,10 @@ class Method(L.LightningModule, ABC):
         self.optim = optim
 
     def setup(self, stage: str) -> None:
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            value = getattr(self.trainer, name)
+            if value is not None and value < 1:
+                raise SettingError(f"trainer.{name}={value}: at least 1; nearest: 1")
         precision = str(self.trainer.precision)
         if precision.endswith("-true") and precision != "32-true":
             nearest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
@@ -77,10 +81,17 @@ class Method(L.LightningModule, ABC):
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def compile_networks(self) -> None:
-        """Compiles every part in place when it first runs, so that no key of a checkpoint changes."""
+        """Compiles every part in place when it is first trained, so that no key of a checkpoint changes."""
         for part in self.children():
             if any(True for _ in part.parameters()):
                 getattr(part, "network", part).compile(dynamic=False)
+
+    def on_validation_start(self) -> None:
+        """Panels, neighbours, last batches have shapes of their own: minutes to compile, seconds to run."""
+        torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self) -> None:
+        torch.compiler.set_stance("default")
 
     @property
     def images_a_step(self) -> int:

@@ -63,9 +63,28 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Features of normalised images of any size that the architecture takes."""
-        self.check((images.shape[-2], images.shape[-1]), "cropping.context_size, cropping.exemplar_size")
-        tokens = self.model.forward_features(images)
-        grid = self._grid(tokens, (images.shape[-2], images.shape[-1]))
+        channels, size, wanted = (
+            images.shape[1],
+            (images.shape[-2], images.shape[-1]),
+            self.recipe["in_chans"],
+        )
+        if channels != wanted:
+            raise SettingError(
+                f"backbone.in_channels={wanted}: the images have {channels}; nearest: {channels}"
+            )
+        self.check(size, "cropping.context_size, cropping.exemplar_size")
+        try:
+            tokens = self.model.forward_features(images)
+        except RuntimeError as error:  # a kernel larger than what is left of the image
+            least = self.model.feature_info[-1]["reduction"]
+            if min(size) >= least:
+                raise
+            name = self.recipe["model_name"]
+            raise SettingError(
+                f"cropping.context_size, cropping.exemplar_size={min(size)}: {name} leaves nothing of so "
+                f"small an image; nearest: {least}"
+            ) from error
+        grid = self._grid(tokens, size)
         pooled = self.model.forward_head(tokens, pre_logits=True)
         if pooled.shape[1] != grid.shape[1]:  # some heads widen what they pool, for a classifier's sake
             pooled = grid.mean(dim=(2, 3))

@@ -31,8 +31,6 @@ class CorrelationDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        if depth < 1:
-            raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
         if num_heads < 1 or width < 4 or width % num_heads or width % 4:
             near = max(width // 4 * 4, 4)
             fitting = [n for n in range(1, near + 1) if near % n == 0]
@@ -41,6 +39,7 @@ class CorrelationDecoder(nn.Module):
                 f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
                 f"nearest: num_heads={nearest}, width={near}"
             )
+        _check(width, depth, mlp_ratio)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
@@ -102,8 +101,7 @@ class ConvolutionDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
         super().__init__()
-        if depth < 1:
-            raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+        _check(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -144,6 +142,17 @@ def _upsample(
     logits: Float[Tensor, "b k h w"], size: tuple[int, int]
 ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
+
+
+def _check(width: int, depth: int, mlp_ratio: float) -> None:
+    if depth < 1:
+        raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+    if width < 1:
+        raise SettingError(f"decoder.width={width}: at least 1; nearest: 1")
+    if width * mlp_ratio < 1:
+        raise SettingError(
+            f"decoder.mlp_ratio={mlp_ratio}: its MLPs need a hidden unit; nearest: {1 / width:.2g}"
+        )
 
 
 def _init(module: nn.Module) -> None:
