@@ -22,7 +22,7 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
         one = Subject(
             backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
         )
-        one._features |= {(split, None): of_split for split, of_split in features.items()}
+        one._features |= {(split, None, 1): of_split for split, of_split in features.items()}
         return one
 
     return made

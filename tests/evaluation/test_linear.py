@@ -12,6 +12,7 @@ SETTINGS = {
     "batch_size": 32,
     "weight_decay": 0.0,
     "held_out": 0.2,
+    "layers": 1,
     "num_train": None,
     "num_val": None,
 }
@@ -119,9 +120,27 @@ def test_standardising_uses_the_training_features_alone():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rates": []}, {"rates": [0.1, -1.0]}, {"held_out": 0.0}, {"held_out": 1.0}, {"epochs": 0}]
+    "changes",
+    [
+        {"rates": []},
+        {"rates": [0.1, -1.0]},
+        {"held_out": 0.0},
+        {"held_out": 1.0},
+        {"epochs": 0},
+        {"layers": 0},
+    ],
 )
 def test_nonsense_settings_get_one_line(changes):
     with pytest.raises(SettingError, match=r"^evaluation\.linear.*nearest") as caught:
         probe(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_the_mean_of_the_last_layers_stands_beside_the_last(subject):
+    one = subject(train=clouds(200, 0), val=clouds(100, 1))
+    shuffled = {"train": clouds(200, 2, shuffled=True), "val": clouds(100, 3, shuffled=True)}
+    one._features |= {(split, None, 4): features for split, features in shuffled.items()}
+    numbers = probe(layers=4)(one)
+    assert numbers["mean"] == numbers["pooled"] == 1
+    assert numbers["mean_last_4"] < 0.6 > numbers["pooled_last_4"]
+    assert {key: numbers[key] for key in probe()(one)} == probe()(one)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.last_layers import LastLayers
 
 
 class FeatureSet(NamedTuple):
@@ -20,7 +21,10 @@ class FeatureSet(NamedTuple):
 
 @torch.no_grad()
 def extract(
-    backbone: Backbone, batches: Iterable[Any], prepare: Callable[[Tensor], Tensor], device: torch.device
+    backbone: Backbone | LastLayers,
+    batches: Iterable[Any],
+    prepare: Callable[[Tensor], Tensor],
+    device: torch.device,
 ) -> FeatureSet:
     """Features of batches of (uint8 views, labels, ...); `prepare` normalises images of 0..1.
 

@@ -26,6 +26,7 @@ class LinearProbe:
         epochs, batch_size: of training, by SGD with momentum 0.9 and a cosine to zero.
         weight_decay: 0 or more.
         held_out: share of the training images on which the rate is chosen, above 0 and below 1.
+        layers: above 1, a probe on the mean of so many last layers stands beside that on the last.
         num_train, num_val: most images to train on and to classify; None: all.
     """
 
@@ -36,6 +37,7 @@ class LinearProbe:
         batch_size: int,
         weight_decay: float,
         held_out: float,
+        layers: int,
         num_train: int | None,
         num_val: int | None,
     ):
@@ -45,21 +47,23 @@ class LinearProbe:
             raise SettingError(
                 f"evaluation.linear.held_out={held_out}: a share between 0 and 1; nearest: 0.1"
             )
-        if min(epochs, batch_size) < 1:
-            raise SettingError(
-                f"evaluation.linear: epochs={epochs}, batch_size={batch_size} must be at least 1; nearest: 1"
-            )
+        for name, value in {"epochs": epochs, "batch_size": batch_size, "layers": layers}.items():
+            if value < 1:
+                raise SettingError(f"evaluation.linear.{name}={value}: at least 1; nearest: 1")
         self.rates, self.epochs, self.batch_size = rates, epochs, batch_size
-        self.weight_decay, self.held_out = weight_decay, held_out
+        self.weight_decay, self.held_out, self.layers = weight_decay, held_out, layers
         self.num_train, self.num_val = num_train, num_val
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Of "mean" and "pooled" features: accuracy, 0..1, the rate chosen, and what it reached held out."""
-        train, val = subject.labelled("train", self.num_train), subject.labelled("val", self.num_val)
         numbers = {}
-        for kind in ("mean", "pooled"):
-            accuracy, rate, held = self.probe(train, val, kind, subject.device, subject.seed)
-            numbers |= {f"{kind}": accuracy, f"{kind}_rate": rate, f"{kind}_held_out": held}
+        for layers in sorted({1, self.layers}):
+            train = subject.labelled("train", self.num_train, layers)
+            val = subject.labelled("val", self.num_val, layers)
+            for kind in ("mean", "pooled"):
+                name = kind if layers == 1 else f"{kind}_last_{layers}"
+                accuracy, rate, held = self.probe(train, val, kind, subject.device, subject.seed)
+                numbers |= {name: accuracy, f"{name}_rate": rate, f"{name}_held_out": held}
         return numbers
 
     def probe(

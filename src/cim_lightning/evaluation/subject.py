@@ -15,6 +15,7 @@ from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.features import FeatureSet, extract
 from cim_lightning.evaluation.training.kept import Kept
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.last_layers import LastLayers
 
 
 @dataclass
@@ -35,20 +36,24 @@ class Subject:
     folder: Path
     seed: int
     origin: dict[str, Any]
-    _features: dict[tuple[str, int | None], FeatureSet] = field(default_factory=dict)
+    _features: dict[tuple[str, int | None, int], FeatureSet] = field(default_factory=dict)
 
-    def features(self, split: str, limit: int | None) -> FeatureSet:
-        """Features of at most `limit` whole images of "train" or "val"; extracted once, whoever asks."""
-        key = (split, limit)
+    def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
+        """Features of at most `limit` whole images of "train" or "val"; extracted once, whoever asks.
+
+        Of `layers` above 1 they are means over so many last layers (see LastLayers).
+        """
+        key = (split, limit, layers)
         if key not in self._features:
             batches = self.data.whole_dataloader(split, limit)
             bar = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
-            self._features[key] = extract(self.backbone, bar, self.normalize, self.device)
+            reader = self.backbone if layers == 1 else LastLayers(self.backbone, layers)
+            self._features[key] = extract(reader, bar, self.normalize, self.device)
         return self._features[key]
 
-    def labelled(self, split: str, limit: int | None) -> FeatureSet:
+    def labelled(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
         """The same, of images with a label. Raises SettingError if there is none."""
-        features = self.features(split, limit)
+        features = self.features(split, limit, layers)
         known = features.labels >= 0
         if not known.any():
             raise SettingError(

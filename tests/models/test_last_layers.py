@@ -1,0 +1,57 @@
+"""Means over the last layers, against what hooks see and what is worked out from it."""
+
+import pytest
+import torch
+
+from cim_lightning.errors import SettingError
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.last_layers import LastLayers
+
+PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+
+
+def vit() -> Backbone:
+    torch.manual_seed(0)
+    shape = {"dynamic_img_size": True, "depth": 3, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
+    return Backbone("vit_tiny_patch16_224", shape, **PLAIN).eval()
+
+
+def test_one_layer_is_what_the_backbone_says() -> None:
+    backbone, images = vit(), torch.rand(2, 3, 24, 40)
+    found, expected = LastLayers(backbone, 1)(images), backbone(images)
+    torch.testing.assert_close(found.grid, expected.grid)
+    torch.testing.assert_close(found.pooled, expected.pooled)
+
+
+def test_two_layers_are_the_mean_of_their_normed_tokens() -> None:
+    backbone, images = vit(), torch.rand(2, 3, 24, 40)
+    tokens = []
+    for block in backbone.model.blocks[1:]:
+        block.register_forward_hook(lambda _, __, out: tokens.append(out))
+    backbone(images)
+    mean = torch.stack([backbone.model.norm(one) for one in tokens]).mean(dim=0)
+    found = LastLayers(backbone, 2)(images)
+    torch.testing.assert_close(found.pooled, mean[:, 0])
+    torch.testing.assert_close(found.grid, mean[:, 1:].transpose(1, 2).unflatten(2, (3, 5)))
+
+
+def test_a_network_without_class_token_pools_over_the_grid() -> None:
+    shape = {"class_token": False, "global_pool": "avg"}
+    backbone = vit()
+    backbone = Backbone(backbone.recipe["model_name"], {**vit_shape(backbone), **shape}, **PLAIN).eval()
+    found = LastLayers(backbone, 3)(torch.rand(2, 3, 16, 16))
+    torch.testing.assert_close(found.pooled, found.grid.mean(dim=(2, 3)))
+
+
+def vit_shape(backbone: Backbone) -> dict:
+    return {key: value for key, value in backbone.recipe.items() if key not in ("model_name", "in_chans")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "count", "nearest"),
+    [("resnet18", {}, 2, 1), ("vit_tiny_patch16_224", {"depth": 2}, 3, 2)],
+)
+def test_layers_that_are_not_there_or_of_other_widths_are_refused(name, kwargs, count, nearest) -> None:
+    told = rf"^evaluation\.linear\.layers={count}: [^\n]*; nearest: {nearest}$"
+    with pytest.raises(SettingError, match=told):
+        LastLayers(Backbone(name, kwargs, **PLAIN), count)
