@@ -31,9 +31,10 @@ class LastLayers(nn.Module):
             alike = [
                 len({int(level["num_chs"]) for level in info[-n:]}) == 1 for n in range(1, len(info) + 1)
             ]
+            name = backbone.recipe["model_name"]
             raise SettingError(
-                f"evaluation.linear.layers={count}: so many last layers of {backbone.recipe['model_name']} must "
-                f"be there and of one width; nearest: {min(max(count, 1), max(sum(alike), 1))}"
+                f"evaluation.linear.layers={count}: {name} must have so many last layers, "
+                f"of one width; nearest: {min(max(count, 1), max(sum(alike), 1))}"
             )
         model = backbone.model
         reads = inspect.signature(model.forward_intermediates).parameters
