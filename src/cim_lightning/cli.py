@@ -17,8 +17,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning import config, mistakes, resume, schema
-from cim_lightning.errors import SettingError
+from cim_lightning import asked, config, mistakes, resume, schema
 
 log = logging.getLogger("cim_lightning")
 MISTAKE = 2  # exit code
@@ -151,8 +150,8 @@ def _evaluate(cfg: DictConfig) -> None:
 
     found = trained.read(cfg.checkpoint)
     OmegaConf.set_struct(cfg, False)
-    _complete(cfg, found)
-    _drop_unasked(cfg.evaluation)
+    asked.complete(cfg, found)
+    asked.drop_unasked(cfg.evaluation)
     schema.check(cfg, "evaluate")
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     make = functools.partial(instantiate, _convert_="all")
@@ -177,53 +176,12 @@ def _evaluate(cfg: DictConfig) -> None:
     log.info("%s: %s of %s; %s", folder, about["backbone"], about["checkpoint"], device)
     log.info("%d training and %d validation images", *map(len, splits))
     weights = {"modified": found.path.stat().st_mtime_ns} if found.path else {}
-    same = {
-        "data": settings["data"] | {"num_workers": None},
-        "backbone": settings.get("backbone"),
-        "seed": cfg.seed,
-    }
-    origin = about | weights | same
+    same = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
+    origin = asked.decisive(about | weights | same)
     subject = Subject(backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed, origin)
-    asked = {name: origin | {"part": part} for name, part in settings["evaluation"].items()}
-    evaluate(parts, subject, asked, about)
+    wanted = {name: origin | {"part": asked.decisive(part)} for name, part in settings["evaluation"].items()}
+    evaluate(parts, subject, wanted, about)
     print((folder / "table.md").read_text())
-
-
-def _drop_unasked(parts: DictConfig) -> None:
-    """Takes out what a recipe says of parts that this command does not ask for: they have no class."""
-    for name in [str(name) for name in parts if "_target_" not in parts[name]]:
-        if (typed := mistakes.as_typed(f"evaluation.{name}")) != f"evaluation.{name}":
-            raise SettingError(
-                f"{typed}: no such part is asked for; nearest: evaluation=[...,{name}] beside it"
-            )
-        del parts[name]
-
-
-def _complete(cfg: DictConfig, found: Any) -> None:
-    """Fills in, of the data, what the command leaves to the run that made the checkpoint.
-
-    Backbones of other origin are shown images as ImageNet's models mostly are.
-    """
-    said = {key: value for key, value in cfg.data.items() if value is not None}
-    own: Any = {"view_size": 224, "cropping": OmegaConf.load(config.CONF / "cropping" / "paper.yaml")}
-    if found.recipe is not None:
-        own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
-    if found.settings is not None:
-        own = found.settings["data"]
-    known = found.settings is not None or found.recipe is not None
-    if known and cfg.get("backbone") is not None:
-        raise SettingError(f"backbone: {found.path} says itself which it is; nearest: no backbone=")
-    if not known and cfg.get("backbone") is None:
-        raise SettingError(
-            "backbone: these weights do not say whose they are; nearest: backbone=vit_base_patch16"
-        )
-    if "_target_" in said:
-        own = {key: own[key] for key in ("view_size", "cropping")}
-    elif found.settings is None:
-        raise SettingError(
-            "data: these weights bring no data of their own; nearest: data=folder data.root=..."
-        )
-    cfg.data = OmegaConf.merge(own, said)
 
 
 def _export(cfg: DictConfig) -> None:
