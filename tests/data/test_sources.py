@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cim_lightning.data.sources import Files, folder
+from cim_lightning.data.files import Files
+from cim_lightning.data.sources import folder
 from cim_lightning.errors import BadImageError, SettingError
 
 

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.sources import Splits, folder, labelled
+from cim_lightning.data.files import labelled
+from cim_lightning.data.sources import Splits, folder
 from cim_lightning.errors import SettingError
 
 SETTING = "evaluation.domain_shift.domains.root"

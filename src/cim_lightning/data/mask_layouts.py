@@ -5,8 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cim_lightning.data.files import SUFFIXES
 from cim_lightning.data.masks import SETTING, MaskSplits, splits_of
-from cim_lightning.data.sources import SUFFIXES
 from cim_lightning.errors import SettingError
 
 VOC_CLASSES = [
