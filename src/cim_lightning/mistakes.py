@@ -30,7 +30,7 @@ def explain(error: BaseException, door: str) -> str | None:
             return f"trainer: {' '.join(str(error.__cause__).split())}"
         error = error.__cause__
     if isinstance(error, SettingError):
-        return str(error).strip().rpartition("SettingError: ")[2]  # a data worker hands on its traceback too
+        return _in_full(str(error).strip().rpartition("SettingError: ")[2])  # a worker's brings its traceback
     text = str(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, which takes seconds to import
         return f"trainer: {' '.join(text.split())}"
@@ -51,6 +51,14 @@ def explain(error: BaseException, door: str) -> str | None:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_override(text, door)
     return None
+
+
+def _in_full(line: str) -> str:
+    """A part of a part knows only the end of its settings' names; where one was typed, its whole name."""
+    key = line.partition("=")[0]
+    typed = {argument.partition("=")[0].lstrip("+") for argument in sys.argv[1:]}
+    whole = [one for one in typed if one.endswith(f".{key}")]
+    return whole[0] + line.removeprefix(key) if len(whole) == 1 else line
 
 
 def _explain_missing(text: str) -> str:

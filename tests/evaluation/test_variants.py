@@ -122,8 +122,8 @@ def test_errors_and_mce_of_stored_corruptions_by_hand(tmp_path: Path) -> None:
 
 def test_what_is_missing_of_stored_corruptions_is_refused(tmp_path: Path) -> None:
     root = stored(tmp_path / "c", darker=6)
-    with pytest.raises(SettingError, match=r"imagenet_c\.folders\.root=.*snow.1: does not exist"):
-        part(root, corruptions=["fog", "snow"])(subject(tmp_path))
+    with pytest.raises(SettingError, match=r"imagenet_c\.folders\.root=.*: has no folder snow/1; nearest"):
+        part(root, corruptions=["fog", "snow"])
     with pytest.raises(SettingError, match=r"corruptions=\[\]: one or more"):
         part(root, corruptions=[])
     with pytest.raises(SettingError, match="snow"):

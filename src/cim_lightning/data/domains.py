@@ -63,7 +63,12 @@ def named(
             f"{VARIANTS}.roots={{}}: no folder; nearest: {VARIANTS}.roots={{imagenet_a: /my/imagenet-a}}"
         )
     return {
-        name: _looked_at(root, f"{VARIANTS}.roots.{name}", view_size, batch_size, num_workers)
+        name: _images(
+            partial(Splits, *_whole_folder(root, f"{VARIANTS}.roots.{name}")),
+            view_size,
+            batch_size,
+            num_workers,
+        )
         for name, root in roots.items()
     }
 
@@ -73,20 +78,27 @@ def corrupted(
 ) -> dict[tuple[str, int], ImageData]:
     """Images by corruption and severity, of `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C's.
 
-    Raises SettingError where one of them is not there.
+    They are listed when they are first looked at: there are millions. Raises SettingError where a folder of
+    them is not there.
     """
+    folders = {(name, s): Path(root).expanduser() / name / str(s) for name in corruptions for s in SEVERITIES}
+    for (name, severity), path in folders.items():
+        if not path.is_dir():
+            raise SettingError(
+                f"{CORRUPTED}.root={root}: has no folder {name}/{severity}; nearest: a folder laid out as "
+                "<corruption>/<severity>/<class>/<image>, or evaluation.imagenet_c.corruptions=[those there]"
+            )
     return {
-        (name, severity): _looked_at(
-            str(Path(root, name, str(severity))), f"{CORRUPTED}.root", view_size, batch_size, num_workers
+        key: _images(
+            partial(_whole_folder, str(path), f"{CORRUPTED}.root"), view_size, batch_size, num_workers
         )
-        for name in corruptions
-        for severity in SEVERITIES
+        for key, path in folders.items()
     }
 
 
-def _looked_at(root: str, setting: str, view_size: int, batch_size: int, num_workers: int) -> ImageData:
+def _whole_folder(root: str, setting: str) -> Splits:
     files = labelled(root, setting)
-    return _images(lambda: Splits(files, files), view_size, batch_size, num_workers)
+    return Splits(files, files)
 
 
 def _images(source: Callable[[], Splits], view_size: int, batch_size: int, num_workers: int) -> ImageData:

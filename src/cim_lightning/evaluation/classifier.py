@@ -13,7 +13,7 @@ from cim_lightning.evaluation.training.kept import Kept, described
 from cim_lightning.evaluation.training.layerwise import Layerwise
 from cim_lightning.evaluation.training.loop import Loop
 from cim_lightning.evaluation.training.mixing import Mixing
-from cim_lightning.models.classifier import Classifier
+from cim_lightning.models.classifier import Classifier, check
 from cim_lightning.seeded import seeded
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class ClassifierTraining:
         ema: float | None,
         num_train: int | None,
     ):
+        check(reads, drop_path)
         for name, value in {"epochs": epochs, "batch_size": batch_size, "repeats": repeats}.items():
             if value < 1:
                 raise SettingError(f"classifier.{name}={value}: at least 1; nearest: 1")

@@ -27,8 +27,8 @@ class StoredCorruptions:
     Leaves in the subject's folder: imagenet_c/corruptions.csv and imagenet_c/severity.png.
 
     Raises:
-        SettingError: the baseline lacks a corruption; when called, a folder is missing, or has a class that
-            the training images lack.
+        SettingError: the baseline lacks a corruption, or a folder is missing; when called, a folder has a
+            class that the training images lack.
     """
 
     def __init__(
@@ -46,15 +46,14 @@ class StoredCorruptions:
             )
         if baseline is not None:
             check(self.corruptions, baseline)
-        self.classifier, self.folders = classifier, folders
+        self.classifier, self.folders = classifier, folders(corruptions=self.corruptions)
         self.num_images, self.baseline = num_images, baseline
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Clean accuracy (0..1) on the validation images of the same classes, and what `summary` says."""
-        folders = self.folders(corruptions=self.corruptions)
         known = subject.data.splits.train.classes or []
         setting = "evaluation.imagenet_c.folders.root"
-        subsets = {key: Subset(data.splits.val.classes, known, setting) for key, data in folders.items()}
+        subsets = {key: Subset(data.splits.val.classes, known, setting) for key, data in self.folders.items()}
         classifier = self.classifier(subject)
 
         def accuracy(data: Any, subset: Subset) -> float:
@@ -64,7 +63,7 @@ class StoredCorruptions:
         first = next(iter(subsets.values()))
         clean = accuracy(Few(subject.data, first), first)
         table = {
-            name: [accuracy(folders[name, s], subsets[name, s]) for s in SEVERITIES]
+            name: [accuracy(self.folders[name, s], subsets[name, s]) for s in SEVERITIES]
             for name in self.corruptions
         }
         keep(table, clean, subject.folder / "imagenet_c")

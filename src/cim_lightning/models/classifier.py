@@ -40,8 +40,7 @@ class Classifier(nn.Module):
         drop_path: float,
     ):
         super().__init__()
-        if reads not in READS:
-            raise SettingError(f"classifier.reads={reads}: one of {', '.join(READS)}; nearest: {READS[0]}")
+        check(reads, drop_path)
         self.backbone = with_drop_path(backbone, drop_path if finetune else 0.0).requires_grad_(finetune)
         self.normalize, self.finetune, self.reads = normalize, finetune, reads
         self.head = nn.Sequential(
@@ -70,15 +69,20 @@ class Classifier(nn.Module):
         return self.head(read).float()
 
 
+def check(reads: str, drop_path: float) -> None:
+    """Raises SettingError where a setting is outside its limits."""
+    if reads not in READS:
+        raise SettingError(f"classifier.reads={reads}: one of {', '.join(READS)}; nearest: {READS[0]}")
+    if not 0 <= drop_path < 1:
+        nearest = 0.0 if drop_path < 0 else 0.9
+        raise SettingError(f"classifier.drop_path={drop_path}: from 0 to below 1; nearest: {nearest}")
+
+
 def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
     """A copy of a backbone, of the same weights, which leaves out residual branches while it trains.
 
     Raises SettingError where timm's architecture has no such thing.
     """
-    if not 0 <= rate < 1:
-        raise SettingError(
-            f"classifier.drop_path={rate}: from 0 to below 1; nearest: {0.0 if rate < 0 else 0.9}"
-        )
     if rate == 0:
         return copy.deepcopy(backbone)
     name, channels, *_ = (backbone.recipe[key] for key in ("model_name", "in_chans"))
