@@ -41,3 +41,14 @@ def test_the_generator_decides_all() -> None:
 def test_words_that_timm_cannot_read_get_one_line(words: str) -> None:
     with pytest.raises(SettingError, match=rf"^randaugment={words}: [^\n]*nearest: rand-m9"):
         AugmentedView(*SHAPE, words)
+
+
+@pytest.mark.parametrize("words", ["rand-m10-n8-p1-inc1", "rand-m0-n8-p1", "rand-m9-mstd0.5-inc1"])
+def test_the_ends_of_every_range_are_survived(words: str) -> None:
+    view = AugmentedView(*SHAPE, words)
+    assert all(pixels(view, seed).shape == (16, 16, 3) for seed in range(100))
+
+
+def test_posterising_keeps_a_bit() -> None:
+    (one,) = [op for op in AugmentedView(*SHAPE, "rand-m10-inc1")._change.ops if op.name.startswith("Poster")]
+    assert [one.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]

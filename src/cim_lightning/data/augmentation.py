@@ -1,7 +1,9 @@
 """Views for training on labels: cropped more tightly than for pre-training, and changed at random."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,9 +52,18 @@ class AugmentedView:
 def _rand_augment(words: str, size: int) -> RandAugment:
     hparams = {"translate_const": math.floor(0.45 * size), "img_mean": MEAN_COLOUR}
     try:
-        return rand_augment_transform(words, hparams)
+        change = rand_augment_transform(words, hparams)
     except (AssertionError, ValueError, KeyError) as error:
         raise SettingError(
             f"randaugment={words}: timm cannot read it ({type(error).__name__}); "
             "nearest: rand-m9-mstd0.5-inc1, or null"
         ) from error
+    for one in change.ops:
+        if one.name.startswith("Posterize"):
+            one.level_fn = partial(_bits, one.level_fn)
+    return change
+
+
+def _bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:
+    """At least one: where timm keeps none, an image is black, and Pillow 13 raises an error."""
+    return (max(level_fn(level, hparams)[0], 1),)

@@ -181,6 +181,8 @@ def _undisturbed(worker: int) -> None:
 @atexit.register
 def _end_undisturbed() -> None:
     """At its end, Python sends those children SIGTERM that an error has left behind, and waits for them."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
