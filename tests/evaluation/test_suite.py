@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from cim_lightning.evaluation.suite import evaluate, table
 
@@ -57,3 +58,13 @@ def test_the_table_has_a_row_a_number():
         "| a | x | 0.5 |",
         "| b | y z | 1.234e+04 |",
     ]
+
+
+def test_what_a_part_draws_is_a_function_of_the_seed_whatever_came_before(subject):
+    subject = subject()
+    parts = {name: lambda _: {"drawn": torch.rand(1).item()} for name in ("a", "b")}
+    torch.rand(3)
+    done = evaluate(parts, subject, {"a": 1, "b": 2}, {})
+    assert done["a/drawn"] == done["b/drawn"]
+    subject.seed = 1
+    assert evaluate(parts, subject, {"a": 3, "b": 3}, {})["a/drawn"] != done["a/drawn"]
