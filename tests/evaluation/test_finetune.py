@@ -144,6 +144,8 @@ def test_a_batch_larger_than_the_data_is_all_of_it(tmp_path: Path) -> None:
     ("changes", "images", "told"),
     [
         ({"pieces": 3}, {}, r"classifier\.pieces=3: .*nearest: [24]"),
+        ({"pieces": 8}, {}, r"classifier\.pieces=8: .*nearest: 4"),
+        ({"batch_size": 1, "pieces": 1}, {}, r"classifier\.batch_size=1: at least 2; nearest: 2"),
         ({"epochs": 0}, {}, r"classifier\.epochs=0: .*nearest: 1"),
         ({"ema": 1.0}, {}, r"classifier\.ema=1\.0: .*nearest"),
         ({}, {"known": False}, "data: a classifier needs labelled .*nearest"),

@@ -59,6 +59,15 @@ def test_drop_path_changes_training_but_no_weight_and_no_answer(backbone) -> Non
     assert not torch.equal(before, dropping(images).pooled)
 
 
+def test_drop_path_of_pre_training_is_not_carried_on() -> None:
+    shape = {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
+    backbone = Backbone("vit_tiny_patch16_224", shape | {"drop_path_rate": 0.5}, **PLAIN)
+    for rate in (0.0, 0.2):
+        found = rates(with_drop_path(backbone, rate), ["blocks.0", "blocks.1"])
+        assert found["blocks.1"] <= {rate}
+    assert rates(with_drop_path(backbone, 0.5), ["blocks.0", "blocks.1"])["blocks.1"] == {0.5}
+
+
 def test_an_architecture_without_drop_path_is_refused() -> None:
     told = r"^classifier\.drop_path=0\.1: dla46_c [^\n]*nearest: 0$"
     with pytest.raises(SettingError, match=told):

@@ -62,14 +62,16 @@ class ClassifierTraining:
         num_train: int | None,
     ):
         check(reads, drop_path)
-        for name, value in {"epochs": epochs, "batch_size": batch_size, "repeats": repeats}.items():
-            if value < 1:
-                raise SettingError(f"classifier.{name}={value}: at least 1; nearest: 1")
-        if pieces < 1 or batch_size % pieces:
-            fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+        limits = {"epochs": (epochs, 1), "batch_size": (batch_size, 2), "repeats": (repeats, 1)}
+        for name, (value, least) in limits.items():
+            if value < least:
+                raise SettingError(f"classifier.{name}={value}: at least {least}; nearest: {least}")
+        fitting = [n for n in range(1, batch_size // 2 + 1) if batch_size % n == 0]
+        if pieces not in fitting:
             near = min(fitting, key=lambda n: abs(n - pieces))
             raise SettingError(
-                f"classifier.pieces={pieces}: must divide batch_size={batch_size}; nearest: {near}"
+                f"classifier.pieces={pieces}: must divide batch_size={batch_size} into pairs or more; "
+                f"nearest: {near}"
             )
         if ema is not None and not 0 <= ema < 1:
             raise SettingError(f"classifier.ema={ema}: from 0 to below 1, or null; nearest: 0.9999")
@@ -125,7 +127,7 @@ class ClassifierTraining:
         def loss_of(batch: Any) -> Tensor:
             known = batch[1] >= 0
             views, labels = batch[0][known].to(subject.device), batch[1][known].to(subject.device)
-            if not len(views):
+            if len(views) < 2:  # nothing to mix, and no statistics to normalise by
                 return sum(p.sum() * 0 for p in model.parameters() if p.requires_grad)  # pyright: ignore
             mixed, shares = self.mixing(subject.normalize(views.float() / 255), labels, classes)
             with subject.autocast():

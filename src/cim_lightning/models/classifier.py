@@ -83,7 +83,7 @@ def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
 
     Raises SettingError where timm's architecture has no such thing.
     """
-    if rate == 0:
+    if rate == backbone.recipe.get("drop_path_rate", 0):
         return copy.deepcopy(backbone)
     name, channels, *_ = (backbone.recipe[key] for key in ("model_name", "in_chans"))
     kwargs = {key: value for key, value in backbone.recipe.items() if key not in ("model_name", "in_chans")}
@@ -91,7 +91,7 @@ def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
         made = Backbone(name, {**kwargs, "drop_path_rate": rate}, channels, "timm", False, "timm")
     except SettingError:
         made = None
-    if made is None or not any(isinstance(part, DropPath) for part in made.modules()):
+    if made is None or (rate and not any(isinstance(part, DropPath) for part in made.modules())):
         raise SettingError(
             f"classifier.drop_path={rate}: {name} has no residual branch to leave out; nearest: 0"
         )
