@@ -37,7 +37,7 @@ def test_the_generator_decides_all() -> None:
     assert all(one.shape == (16, 16, 3) for one in first)
 
 
-@pytest.mark.parametrize("words", ["random-m9", "rand-x3", "rand-m9-nope1"])
+@pytest.mark.parametrize("words", ["random-m9", "rand-x3", "rand-m9-nope1", "rand-mfoo"])
 def test_words_that_timm_cannot_read_get_one_line(words: str) -> None:
     with pytest.raises(SettingError, match=rf"^randaugment={words}: [^\n]*nearest: rand-m9"):
         AugmentedView(*SHAPE, words)
@@ -52,3 +52,11 @@ def test_the_ends_of_every_range_are_survived(words: str) -> None:
 def test_posterising_keeps_a_bit() -> None:
     (one,) = [op for op in AugmentedView(*SHAPE, "rand-m10-inc1")._change.ops if op.name.startswith("Poster")]
     assert [one.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]
+
+
+def test_a_view_without_a_size_takes_the_one_given_and_one_with_a_size_keeps_it() -> None:
+    open_ended = AugmentedView(None, *SHAPE[1:], "rand-m9-mstd0.5-inc1")
+    assert np.array_equal(
+        pixels(open_ended.sized(16), 3), pixels(AugmentedView(*SHAPE, "rand-m9-mstd0.5-inc1"), 3)
+    )
+    assert AugmentedView(*SHAPE, None).sized(99).size == 16

@@ -176,3 +176,26 @@ def test_labels_are_minus_one_without_labels(photos: Path):
     batch = next(iter(images.train_dataloader()))
     assert isinstance(batch, Batch)
     assert batch.labels.tolist() == [-1] * 8
+
+
+def test_images_without_a_label_are_left_out_of_training_on_labels() -> None:
+    class Half:
+        classes = ("a", "b")
+        labels = np.array([-1, 0, -1, 1, 1, -1, 0])
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            return Image.new("RGB", (9, 9), (index, 0, 0)), int(self.labels[index])
+
+    splits = Splits(Half(), Half())  # type: ignore[arg-type]
+    data = ImageData(lambda: splits, lambda views, seed: views, 2, 0, 8, (1, 1), (1, 1), 0.0, 0)
+    images = data.labelled(None)
+    assert sorted(images) == [1, 3, 4, 6]
+    assert data.labelled(2) == images[:2]
+    batches = iter(data.training_dataloader(images, WholeView(8), 2, 1, 0))
+    seen = [int(view[0, 0, 0]) for _ in range(2) for view in next(batches).views]
+    assert sorted(seen) == [1, 3, 4, 6]
+    later = iter(data.training_dataloader(images, WholeView(8), 2, 1, 1))
+    assert [int(view[0, 0, 0]) for view in next(later).views] == seen[2:]

@@ -1,6 +1,8 @@
 """Fine-tuning and probing as a whole, on a problem that colours solve."""
 
 import copy
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cim_lightning.data.sources import Splits
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.classifier import ClassifierTraining
 from cim_lightning.evaluation.finetune import Finetune
+from cim_lightning.evaluation.logistic import LogisticProbe
 from cim_lightning.evaluation.subject import Subject
 from cim_lightning.evaluation.training.layerwise import Layerwise
 from cim_lightning.evaluation.training.mixing import Mixing
@@ -33,6 +36,7 @@ class Plain:
     def __init__(self, count: int, seed: int, holes: bool, known: bool = True):
         self.count, self.seed, self.holes, self.known = count, seed, holes, known
         self.classes = ["red", "green", "blue"] if known else None
+        self.labels = np.array([self[i][1] for i in range(count)])
 
     def __len__(self) -> int:
         return self.count
@@ -78,7 +82,7 @@ def test_colours_are_learnt_and_the_subject_stays_as_it_was(
     before = copy.deepcopy(given.backbone.state_dict())
     numbers = Finetune(training(**changes), None)(given)
     assert numbers["top1"] > 0.9, numbers
-    assert numbers["top5"] == 1
+    assert numbers["top5"] == 1  # of three classes
     assert all(torch.equal(value, before[name]) for name, value in given.backbone.state_dict().items())
     assert {path.name for path in tmp_path.glob("finetune.*")} == {"finetune.csv", "finetune.png"}
 
@@ -107,24 +111,29 @@ def test_another_part_that_asks_for_the_same_trains_nothing(tmp_path: Path, monk
             asked(whose)
 
 
-def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch) -> None:
-    straight = training(epochs=2)(subject(tmp_path / "straight", data()))
+@pytest.mark.parametrize(
+    ("number", "workers", "changes"),
+    [(signal.SIGINT, 0, {}), (signal.SIGTERM, 1, {"ema": 0.5, "repeats": 2})],
+    ids=["ctrl-c", "sigterm, a worker, a moving average"],
+)
+def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, number, workers, changes) -> None:
+    def train(folder: str) -> Any:
+        return training(epochs=2, **changes)(subject(tmp_path / folder, data(workers=workers)))
+
+    straight = train("straight")
     calls = []
     plain = Mixing.__call__
 
     def breaks(self, *arguments):
         calls.append(1)
         if len(calls) == 7:  # in the fourth of ten steps
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return plain(self, *arguments)
 
     monkeypatch.setattr(Mixing, "__call__", breaks)
-    with pytest.raises(KeyboardInterrupt):
-        training(epochs=2)(subject(tmp_path / "broken", data()))
-    resumed = training(epochs=2)(subject(tmp_path / "broken", data()))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train("broken")
+    resumed = train("broken")
     assert len(calls) == 2 * 10  # two pieces a step, none twice
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -147,6 +156,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it(tmp_path: Path) -> None:
         ({"pieces": 8}, {}, r"classifier\.pieces=8: .*nearest: 4"),
         ({"batch_size": 1, "pieces": 1}, {}, r"classifier\.batch_size=1: at least 2; nearest: 2"),
         ({"epochs": 0}, {}, r"classifier\.epochs=0: .*nearest: 1"),
+        ({"num_train": 0}, {}, r"classifier\.num_train=0: .*nearest: 2"),
         ({"ema": 1.0}, {}, r"classifier\.ema=1\.0: .*nearest"),
         ({}, {"known": False}, "data: a classifier needs labelled .*nearest"),
     ],
@@ -156,28 +166,78 @@ def test_a_mistake_gets_one_line(tmp_path: Path, changes: dict, images: dict, to
         training(**changes)(subject(tmp_path, data(**images)))
 
 
-RECIPES = {  # optimizer, loss, rate at 1,024 images, layer decay, epochs, RandAugment
-    "finetuned": ("AdamW", "SoftTargetCrossEntropy", 4.8e-3, 0.8, 100, "rand-m9-mstd0.5-inc1"),
-    "rsb_a3": ("Lamb", "BinaryCrossEntropy", 8e-3, 1, 100, "rand-m6-mstd0.5-inc1"),
-    "rsb_a2": ("Lamb", "BinaryCrossEntropy", 5e-3, 1, 300, "rand-m7-mstd0.5-inc1"),
-    "probe": ("Lars", "SoftTargetCrossEntropy", 0.4, 1, 90, None),
+PAPER = {
+    "optimizer": "AdamW",
+    "loss": "SoftTargetCrossEntropy",
+    "rate": 4.8e-3,  # at 1,024 images
+    "layer_decay": 0.8,
+    "weight_decay": 0.05,
+    "warmup": 5 / 100,
+    "epochs": 100,
+    "batch_size": 1024,
+    "randaugment": "rand-m9-mstd0.5-inc1",
+    "erasing": 0.25,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "smoothing": 0.1,
+    "drop_path": 0.1,
+    "finetune": True,
+    "size": None,
+    "repeats": 1,
+    "ema": None,
 }
+A3 = PAPER | {"optimizer": "Lamb", "loss": "BinaryCrossEntropy", "rate": 8e-3, "layer_decay": 1.0}
+A3 |= {"weight_decay": 0.02, "batch_size": 2048, "randaugment": "rand-m6-mstd0.5-inc1", "erasing": 0.0}
+A3 |= {"mixup": 0.1, "smoothing": 0.0, "drop_path": 0.0, "size": 160}
+A2 = A3 | {"rate": 5e-3, "epochs": 300, "warmup": 5 / 300, "randaugment": "rand-m7-mstd0.5-inc1"}
+A2 |= {"drop_path": 0.05, "size": None, "repeats": 3}
+PROBE = PAPER | {"optimizer": "Lars", "rate": 0.4, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 10 / 90}
+PROBE |= {"epochs": 90, "batch_size": 4096, "randaugment": None, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+PROBE |= {"smoothing": 0.0, "drop_path": 0.0, "finetune": False}
+RECIPES = {"finetuned": PAPER, "rsb_a3": A3, "rsb_a2": A2, "probe": PROBE}
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_recipes_hold_the_published_values(name: str) -> None:
+def made_by_configuration(name: str) -> Any:
     register_resolvers()
     overrides = ["evaluation=finetune", f"classifier@evaluation.finetune.classifier={name}", "data=synthetic"]
     overrides += ["checkpoint=x", "output_dir=x", "data.view_size=224"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        made = instantiate(compose("evaluate", overrides=overrides).evaluation.finetune).classifier
-    optimizer, loss, rate, decay, epochs, randaugment = RECIPES[name]
+        return instantiate(compose("evaluate", overrides=overrides).evaluation.finetune)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_hold_the_published_values(name: str) -> None:
+    made = made_by_configuration(name).classifier
     head = nn.Linear(2, 2)
     built, _ = made.optim(Backbone("test_resnet", {}, 3, "timm", False, "timm"), head, 1024, 10)
-    assert type(built).__name__ == optimizer
-    assert type(made.loss()).__name__ == loss
-    assert max(group["initial_lr"] for group in built.param_groups) == pytest.approx(rate)
-    assert (made.optim.layer_decay, made.epochs, made.view.randaugment) == (decay, epochs, randaugment)
-    assert made.finetune == (name != "probe")
-    assert made.view.size == (160 if name == "rsb_a3" else 224)
-    assert made.repeats == (3 if name == "rsb_a2" else 1)
+    loss = made.loss()
+    found = {"optimizer": type(built).__name__, "loss": type(loss).__name__}
+    found |= {"rate": pytest.approx(max(group["initial_lr"] for group in built.param_groups))}
+    found |= {key: getattr(made.mixing, key) for key in ("erasing", "mixup", "cutmix", "smoothing")}
+    found |= {key: getattr(made.optim, key) for key in ("layer_decay", "weight_decay")}
+    found |= {
+        key: getattr(made, key) for key in ("epochs", "batch_size", "drop_path", "finetune", "repeats", "ema")
+    }
+    found |= {"randaugment": made.view.randaugment, "size": made.view.size}
+    assert found | {"warmup": pytest.approx(made.optim.warmup)} == RECIPES[name]
+    assert (list(made.view.scale), list(made.view.ratio)) == ([0.08, 1.0], pytest.approx([3 / 4, 4 / 3]))
+    assert getattr(loss, "target_threshold", None) == (0.2 if "rsb" in name else None)
+
+
+def test_the_probes_rate_adapts_to_each_layer_as_lars_says() -> None:
+    optim = made_by_configuration("probe").classifier.optim
+    optim.warmup = 0.0
+    head = nn.Linear(2, 1, bias=False)
+    head.weight.data = torch.tensor([[3.0, 4.0]])
+    optimizer, _ = optim(
+        Backbone("test_resnet", {}, 3, "timm", False, "timm").requires_grad_(False), head, 256, 10
+    )
+    head.weight.grad = torch.tensor([[0.0, 2.0]])
+    optimizer.step()
+    step = 0.1 * 0.001 * 5 / 2  # rate, trust, the length of the weights over that of the gradient
+    torch.testing.assert_close(head.weight.data, torch.tensor([[3.0, 4.0 - 2 * step]]))
+
+
+def test_a_classifier_that_is_not_trained_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^classifier@evaluation\.finetune\.classifier: [^\n]*nearest"):
+        Finetune(LogisticProbe(None, 0.0, 5), None)

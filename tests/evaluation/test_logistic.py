@@ -14,7 +14,7 @@ def test_separable_features_are_all_right():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(90) % 3
     features = 5 + 0.01 * torch.eye(3)[labels] + 0.001 * torch.randn(90, 3, generator=generator)
-    head = fit(features, labels, 1e-4, 100)
+    head = fit(features, labels, 3, 1e-4, 100)
     assert (head(features).argmax(dim=1) == labels).all()
     assert not head.weight.requires_grad
 
@@ -23,7 +23,7 @@ def test_odds_of_a_coin_are_those_that_were_seen():
     # One feature that is 0 or 1: without decay, logits reproduce the shares 3/4 and 1/5 of class 1.
     features = torch.tensor([[0.0]] * 4 + [[1.0]] * 5)
     labels = torch.tensor([1, 1, 1, 0, 1, 0, 0, 0, 0])
-    logits = fit(features, labels, 0.0, 200)(torch.tensor([[0.0], [1.0]]))
+    logits = fit(features, labels, 2, 0.0, 200)(torch.tensor([[0.0], [1.0]]))
     odds = (logits[:, 1] - logits[:, 0]).tolist()
     assert odds == pytest.approx([math.log(3), math.log(1 / 4)], abs=1e-3)
 
@@ -33,7 +33,7 @@ def test_decay_does_not_depend_on_the_unit_of_a_feature():
     features = torch.randn(50, 3, generator=generator)
     labels = (features[:, 0] > 0).long()
     unit = torch.tensor([1.0, 100.0, 0.01])
-    one, other = fit(features, labels, 0.1, 100), fit(features * unit + 3, labels, 0.1, 100)
+    one, other = fit(features, labels, 2, 0.1, 100), fit(features * unit + 3, labels, 2, 0.1, 100)
     torch.testing.assert_close(one(features), other(features * unit + 3), atol=1e-3, rtol=1e-3)
 
 

@@ -24,6 +24,12 @@ from cim_lightning.models.backbone import Backbone
 LEVELS = (100, 155)  # of a dark and a light image: 27.5 grey levels from the middle
 
 
+class Labelled(list):  # type: ignore[type-arg]
+    """Images and labels, of two classes."""
+
+    classes = ("dark", "light")
+
+
 class Walls:
     """Plain walls, dark (label 0) or light (1), as an ImageData gives images; `swap` exchanges labels."""
 
@@ -34,8 +40,8 @@ class Walls:
         views = torch.tensor(levels, dtype=torch.uint8)[labels][:, None, None, None].expand(-1, 3, 32, 32)
         truth = torch.full_like(labels, -1) if unlabelled else (1 - labels if swap else labels)
         self.images = [(view, int(label)) for view, label in zip(views, truth, strict=True)]
-        self.splits = SimpleNamespace(train=self.images, val=self.images)
-        self.source = "walls"
+        self.splits = SimpleNamespace(train=Labelled(self.images), val=Labelled(self.images))
+        self.source, self.view = "walls", SimpleNamespace(size=32)
 
     def whole_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
         return DataLoader(self.images[:limit], batch_size=8)  # pyright: ignore
@@ -93,7 +99,7 @@ def test_corruption_errors_beside_a_baseline(tmp_path):
     assert numbers["mce"] == pytest.approx((50 + 0) / 2)
     assert numbers["relative_mce"] == pytest.approx((50 + 0) / 2)
     (tmp_path / "metrics.json").write_text(json.dumps({f"robustness/{k}": v for k, v in numbers.items()}))
-    other = measured(str(tmp_path / "metrics.json"))
+    other = measured(str(tmp_path / "metrics.json"), "robustness")
     assert other.clean == 0
     assert other.errors == pytest.approx({"brightness": 0.4, "contrast": 0})
 
@@ -158,4 +164,4 @@ def test_mistakes_are_told(tmp_path):
     with pytest.raises(SettingError, match=r"domain_shift\.source=foto: .*nearest: photo"):
         DomainShift(probe, {"photo": Walls()}, "foto", None)
     with pytest.raises(SettingError, match=r"baseline\.path=nowhere\.json: no such file"):
-        measured("nowhere.json")
+        measured("nowhere.json", "robustness")

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from cim_lightning.data.domains import corrupted, named
 from cim_lightning.errors import SettingError
+from cim_lightning.evaluation import imagenet_c
+from cim_lightning.evaluation.features import FeatureSet
 from cim_lightning.evaluation.imagenet_c import StoredCorruptions
+from cim_lightning.evaluation.logistic import LogisticProbe
 from cim_lightning.evaluation.subject import Subject
-from cim_lightning.evaluation.trials.corruption_error import Baseline
+from cim_lightning.evaluation.trials.corruption_error import ALEXNET, Baseline
 from cim_lightning.evaluation.trials.subset import Subset
 from cim_lightning.evaluation.variants import Variants
 from cim_lightning.models.backbone import Backbone
@@ -129,3 +132,41 @@ def test_what_is_missing_of_stored_corruptions_is_refused(tmp_path: Path) -> Non
     with pytest.raises(SettingError, match="snow"):
         part(root, corruptions=["snow"], baseline=Baseline("by hand", 0.1, {"fog": 0.2}))
     assert SimpleNamespace(**part(root)(subject(tmp_path))).mean_error_corrupted == 0
+
+
+def test_an_interrupted_look_at_stored_corruptions_goes_on_with_the_next(tmp_path: Path, monkeypatch) -> None:
+    root, given = stored(tmp_path / "c", darker=4), subject(tmp_path)
+    looked_at: list[str] = []
+    plain = imagenet_c.accuracies
+
+    def breaks(classifier, changes, *rest):
+        looked_at.extend(changes)
+        if len(looked_at) == 5:
+            raise KeyboardInterrupt
+        return plain(classifier, changes, *rest)
+
+    monkeypatch.setattr(imagenet_c, "accuracies", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        part(root)(given)
+    numbers = part(root)(given)
+    assert looked_at[:5] == ["clean", "contrast/1", "contrast/2", "contrast/3", "contrast/4"]
+    assert looked_at[5:] == ["contrast/4", "contrast/5", *(f"fog/{s}" for s in range(1, 6))]
+    monkeypatch.undo()
+    assert part(stored(tmp_path / "again", darker=4))(given) == numbers
+
+
+def test_alexnets_errors_are_for_a_thousand_classes(tmp_path: Path) -> None:
+    told = r"^evaluation\.imagenet_c\.baseline=AlexNet on ImageNet-C: .*have 4; nearest: .*=null"
+    with pytest.raises(SettingError, match=told):
+        part(stored(tmp_path / "c", darker=4), baseline=ALEXNET)(subject(tmp_path))
+
+
+def test_a_probe_answers_for_all_classes_whichever_it_was_fitted_to(tmp_path: Path) -> None:
+    few = tree(tmp_path / "few", {"n2": [160, 170], "n3": [240, 250]})
+    given = subject(tmp_path)
+    labels = torch.tensor([0, 0, 1, 1])
+    given._features["train", None, 1] = FeatureSet(
+        torch.randn(4, given.backbone.dim), torch.zeros(4, 1), labels
+    )
+    numbers = Variants(LogisticProbe(None, 0.1, 5), SHOWN({"a": few}), None)(given)
+    assert set(numbers) == {"accuracy_a", "clean_a"}

@@ -3,6 +3,7 @@
 import atexit
 import difflib
 import inspect
+import itertools
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence, Sized
@@ -11,10 +12,10 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from cim_lightning.data.order import EpochOrder
-from cim_lightning.data.sources import Splits
+from cim_lightning.data.sources import Some, Splits
 from cim_lightning.data.views import Batch, RandomView, View, Views, WholeView, collate
 from cim_lightning.errors import SettingError
 
@@ -121,20 +122,29 @@ class ImageData(L.LightningDataModule):
         keys = [(epoch, index) for _, index in self._drawn(views, limit)]
         return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
 
+    def labelled(self, limit: int | None) -> list[int]:
+        """Numbers of the training images that have a label, or of `limit` random ones.
+
+        A source that does not say so by its `labels` has one for each.
+        """
+        source: Any = self.splits.train
+        labels = getattr(source, "labels", None)
+        known = (i for _, i in self._drawn(source, None) if labels is None or labels[i] >= 0)
+        return list(itertools.islice(known, limit))
+
     def training_dataloader(
-        self, view: View, batch_size: int, repeats: int, limit: int | None, done: int
+        self, images: Sequence[int], view: View, batch_size: int, repeats: int, done: int
     ) -> DataLoader[Any]:
-        """Views of the training images, or of `limit` random ones, epoch after epoch without end.
+        """Views of some training images, epoch after epoch without end.
 
         Args:
+            images: their numbers.
             view: makes a view of an image with a random generator.
             batch_size, repeats: see EpochOrder.
             done: batches to pass over, which were seen before.
         """
-        source: Any = self.splits.train
-        if limit is not None:
-            source = Subset(source, [index for _, index in self._drawn(source, limit)])
-        order = EpochOrder(len(source), batch_size, self.seed, lambda: done, 0, 1, repeats)
+        source = Some(self.splits.train, images)
+        order = EpochOrder(len(images), batch_size, self.seed, lambda: done, 0, 1, repeats)
         return DataLoader(Views(source, view, self.seed), batch_sampler=order, **self._loading)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:

@@ -19,8 +19,8 @@ class Files:
 
     def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray, classes: list[str] | None):
         self.classes = classes
+        self.labels = labels
         self._root = root
-        self._labels = labels
         # All paths in one buffer: forked workers share its pages, whereas reading a million strings
         # writes their reference counts and so copies them, in each worker, bit by bit.
         names = [os.fsencode(path) for path in paths]
@@ -35,10 +35,10 @@ class Files:
         return os.path.join(self._root, os.fsdecode(name))
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return decode(self.path(index)), int(self._labels[index])
+        return decode(self.path(index)), int(self.labels[index])
 
 
 def scan(where: str) -> tuple[list[str], Counter[str]]:

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,6 +35,20 @@ class Splits(NamedTuple):
 
     train: Source
     val: Source
+
+
+class Some:
+    """Some images of a source, by their numbers there."""
+
+    def __init__(self, source: Source, images: Sequence[int]):
+        self.classes = source.classes
+        self._source, self._images = source, images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self._source[self._images[index]]
 
 
 def folder(root: str, val_fraction: float, seed: int) -> Splits:

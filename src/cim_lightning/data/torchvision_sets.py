@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
@@ -21,6 +22,12 @@ class Labelled:
         self._dataset = dataset
         # ImageNet's and Imagenette's by WordNet's numbers, as the folders of all that is made after them.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, without reading one."""
+        known = getattr(self._dataset, "labels", None)  # STL-10's; others label every image
+        return np.zeros(len(self), np.int64) if known is None else np.asarray(known)
 
     def __len__(self) -> int:
         return len(self._dataset)

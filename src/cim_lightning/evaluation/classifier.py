@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,6 +17,13 @@ from cim_lightning.models.classifier import Classifier, check
 from cim_lightning.seeded import seeded
 
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class AugmentedViews(Protocol):
+    """Makes views of training images at the size that images are tested at, if it has none of its own."""
+
+    def sized(self, size: int) -> Any: ...
 
 
 class ClassifierTraining:
@@ -42,7 +49,7 @@ class ClassifierTraining:
 
     Raises:
         SettingError: a setting is outside its limits; when called, the training images have fewer than two
-            classes.
+            classes, or fewer than two labels.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class ClassifierTraining:
         batch_size: int,
         pieces: int,
         repeats: int,
-        view: Callable[..., Any],
+        view: AugmentedViews,
         mixing: Mixing,
         loss: Callable[[], nn.Module],
         optim: Layerwise,
@@ -62,9 +69,10 @@ class ClassifierTraining:
         num_train: int | None,
     ):
         check(reads, drop_path)
-        limits = {"epochs": (epochs, 1), "batch_size": (batch_size, 2), "repeats": (repeats, 1)}
+        limits: dict[str, tuple[int | None, int]] = {"epochs": (epochs, 1), "batch_size": (batch_size, 2)}
+        limits |= {"repeats": (repeats, 1), "num_train": (num_train, 2)}
         for name, (value, least) in limits.items():
-            if value < least:
+            if value is not None and value < least:
                 raise SettingError(f"classifier.{name}={value}: at least {least}; nearest: {least}")
         fitting = [n for n in range(1, batch_size // 2 + 1) if batch_size % n == 0]
         if pieces not in fitting:
@@ -111,17 +119,18 @@ class ClassifierTraining:
     def _trained(
         self, model: Classifier, subject: Subject, classes: int, kept: Kept
     ) -> tuple[Classifier, list[float]]:
-        images = min(self.num_train or len(subject.data.splits.train), len(subject.data.splits.train))
-        piece = min(self.batch_size // self.pieces, images)
-        pieces = min(self.pieces, images // piece)
-        steps = self.epochs * (images // (piece * pieces))
+        images = subject.data.labelled(self.num_train)
+        if len(images) < 2:
+            raise SettingError(f"data: {len(images)} labelled training images; nearest: two or more")
+        piece = min(self.batch_size // self.pieces, len(images))
+        pieces = min(self.pieces, len(images) // piece)
+        steps = self.epochs * (len(images) // (piece * pieces))
+        view = self.view.sized(subject.data.view.size)
         optimizer, schedule = self.optim(model.backbone, model.head, piece * pieces, steps)
         loss = self.loss()
 
         def batches(done: int) -> Iterator[tuple[Any, ...]]:
-            loader = subject.data.training_dataloader(
-                self.view, piece, self.repeats, self.num_train, done * pieces
-            )
+            loader = subject.data.training_dataloader(images, view, piece, self.repeats, done * pieces)
             return zip(*[iter(loader)] * pieces, strict=False)
 
         def loss_of(batch: Any) -> Tensor:

@@ -43,7 +43,7 @@ class DomainShift:
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         data = self.domains[self.source]
-        origin = subject.origin | {"data": described(data.source)}
+        origin = subject.origin | {"data": described([data.source, data.view.size])}
         # Of its own features: the subject's are those of other images.
         classifier = self.classifier(replace(subject, data=data, origin=origin, _features={}))
         numbers = {f"accuracy_{self.source}": self._accuracy(classifier, subject, self.source, "val")}

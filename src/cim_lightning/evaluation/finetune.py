@@ -1,6 +1,8 @@
 """Accuracy of a classifier that was trained on labels, backbone and all."""
 
 import csv
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -22,7 +24,13 @@ class Finetune:
         num_val: most images to classify; None: all.
     """
 
-    def __init__(self, classifier: ClassifierTraining, num_val: int | None):
+    def __init__(self, classifier: Callable[[Subject], Any], num_val: int | None):
+        if not isinstance(classifier, ClassifierTraining):
+            raise SettingError(
+                "classifier@evaluation.finetune.classifier: must be one that is trained; nearest: finetuned"
+            )
+        if num_val is not None and num_val < 1:
+            raise SettingError(f"evaluation.finetune.num_val={num_val}: at least 1; nearest: 1")
         self.classifier, self.num_val = classifier, num_val
 
     @torch.no_grad()

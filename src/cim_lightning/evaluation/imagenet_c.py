@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tqdm import tqdm
+
 from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.corruptions.catalogue import CORRUPTIONS, SEVERITIES
 from cim_lightning.evaluation.subject import Subject
+from cim_lightning.evaluation.training.kept import described
 from cim_lightning.evaluation.trials.accuracies import accuracies, unchanged
 from cim_lightning.evaluation.trials.attacks import Classifier
 from cim_lightning.evaluation.trials.corruption_error import Baseline, check
@@ -24,7 +27,8 @@ class StoredCorruptions:
         num_images: most images of each, and of validation; None: all.
         baseline: what corruption errors are divided by; None: they are reported as they are.
 
-    Leaves in the subject's folder: imagenet_c/corruptions.csv and imagenet_c/severity.png.
+    Leaves in the subject's folder: imagenet_c/corruptions.csv and imagenet_c/severity.png. What is measured
+    of a folder is kept, so that an interrupted evaluation goes on with the next.
 
     Raises:
         SettingError: the baseline lacks a corruption, or a folder is missing; when called, a folder has a
@@ -54,17 +58,34 @@ class StoredCorruptions:
         known = subject.data.splits.train.classes or []
         setting = "evaluation.imagenet_c.folders.root"
         subsets = {key: Subset(data.splits.val.classes, known, setting) for key, data in self.folders.items()}
+        if self.baseline is not None and self.baseline.classes not in (None, len(known)):
+            raise SettingError(
+                f"evaluation.imagenet_c.baseline={self.baseline.name}: tells {self.baseline.classes} classes "
+                f"apart, these images have {len(known)}; nearest: evaluation.imagenet_c.baseline=null"
+            )
         classifier = self.classifier(subject)
 
-        def accuracy(data: Any, subset: Subset) -> float:
-            there = replace(subject, data=data)
-            return accuracies(subset.narrowed(classifier), {"": unchanged}, there, "val", self.num_images)[""]
+        kept = subject.kept("imagenet_c", "accuracies", self._asked())
+        done: dict[str, float] = (kept.begun() or {}).get("done", {})
+
+        def accuracy(name: str, data: Any, subset: Subset) -> float:
+            if name not in done:
+                there = replace(subject, data=data)
+                narrowed = subset.narrowed(classifier)
+                done.update(accuracies(narrowed, {name: unchanged}, there, "val", self.num_images))
+                kept.keep({"done": done})
+            return done[name]
 
         first = next(iter(subsets.values()))
-        clean = accuracy(Few(subject.data, first), first)
-        table = {
-            name: [accuracy(self.folders[name, s], subsets[name, s]) for s in SEVERITIES]
-            for name in self.corruptions
-        }
+        clean = accuracy("clean", Few(subject.data, first), first)
+        found = {}
+        for name, s in tqdm(self.folders, "stored corruptions", unit="folder", leave=False, disable=None):
+            found[name, s] = accuracy(f"{name}/{s}", self.folders[name, s], subsets[name, s])
+        table = {name: [found[name, s] for s in SEVERITIES] for name in self.corruptions}
         keep(table, clean, subject.folder / "imagenet_c")
         return {"accuracy_clean": clean} | summary(table, clean, self.baseline)
+
+    def _asked(self) -> Any:
+        """All that an accuracy depends on."""
+        sources = [described([data.source, data.view.size]) for data in self.folders.values()]
+        return [described(self.classifier), sources, self.num_images]

@@ -54,17 +54,22 @@ class LogisticProbe:
                 f"data: robustness needs a classifier, and so images of two classes or more, not "
                 f"{len(labels.unique())}; nearest: data.root=<a folder of class folders>"
             )
-        head = fit(features.to(subject.device), labels.to(subject.device), self.weight_decay, self.steps)
+        classes = max(len(subject.data.splits.train.classes or []), int(labels.max()) + 1)
+        x, y = features.to(subject.device), labels.to(subject.device)
+        head = fit(x, y, classes, self.weight_decay, self.steps)
         return Probed(subject.backbone, subject.normalize, head).eval()
 
 
 def fit(
-    features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], weight_decay: float, steps: int
+    features: Float[Tensor, "n d"],
+    labels: Int64[Tensor, " n"],
+    classes: int,
+    weight_decay: float,
+    steps: int,
 ) -> nn.Linear:
     """The layer of least cross-entropy plus weight_decay / 2 times the squared standardised weights."""
     deviation, mean = torch.std_mean(features, dim=0, correction=0)
     scale = 1 / deviation.clamp(min=1e-6)
-    classes = int(labels.max()) + 1
     weights = regression((features - mean) * scale, labels, classes, weight_decay, steps)
     head = nn.Linear(features.shape[1], classes, device=features.device).requires_grad_(False)
     head.weight.copy_(weights[:-1].T * scale)  # so that it reads features as they come

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from cim_lightning.errors import SettingError
 
-SETTING = "evaluation.robustness.baseline"
+SETTING = "baseline"  # of robustness or imagenet_c
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Baseline:
         name: of the classifier and what it was measured on.
         clean: its error, 0..1, on images as they are.
         errors: its mean error over all severities, above 0 to 1, by corruption.
+        classes: that it tells apart; None where that does not matter.
     """
 
     name: str
     clean: float
     errors: Mapping[str, float]
+    classes: int | None = None
 
 
 # For ImageNet-C only. The paper's table 1 has the clean error (43.5 %) and says 100 of everything else, which
@@ -51,6 +53,7 @@ ALEXNET = Baseline(
         "pixelate": 0.717840,
         "jpeg_compression": 0.606500,
     },
+    classes=1000,
 )
 
 
@@ -59,8 +62,8 @@ def alexnet() -> Baseline:
     return ALEXNET
 
 
-def measured(path: str) -> Baseline:
-    """The baseline that another evaluation's `metrics.json` holds.
+def measured(path: str, part: str) -> Baseline:
+    """The baseline that a part of another evaluation, by its `metrics.json`, makes: robustness or imagenet_c.
 
     Raises SettingError where there is no such file, or no corruption was measured in it.
     """
@@ -68,13 +71,14 @@ def measured(path: str) -> Baseline:
     if not file.is_file():
         raise SettingError(f"{SETTING}.path={path}: no such file; nearest: the metrics.json of an evaluation")
     numbers = json.loads(file.read_text())
-    before = "robustness/error_"
+    before = f"{part}/error_"
     errors = {key.removeprefix(before): value for key, value in numbers.items() if key.startswith(before)}
     if not errors:
         raise SettingError(
-            f"{SETTING}.path={path}: holds no corruption errors; nearest: run evaluation=robustness there"
+            f"{SETTING}.path={path}: holds no corruption errors of {part}; "
+            f"nearest: run evaluation={part} there"
         )
-    return Baseline(path, 1 - numbers["robustness/accuracy_clean"], errors)
+    return Baseline(path, 1 - numbers[f"{part}/accuracy_clean"], errors)
 
 
 def corruption_errors(errors: Mapping[str, Sequence[float]], baseline: Baseline) -> dict[str, float]:

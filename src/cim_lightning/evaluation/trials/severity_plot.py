@@ -23,5 +23,6 @@ def severity_plot(table: Mapping[str, Sequence[float]], clean: float, path: Path
         axes.plot([fmean(v) for v in zip(*lines.values(), strict=True)], color="black", lw=3, label="mean")
     axes.set(xlabel="severity", ylabel="accuracy", ylim=(0, 1), xticks=range(6))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
+    if lines:
+        figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
