@@ -61,7 +61,11 @@ def test_an_answer_is_the_likeliest_of_the_classes_that_the_folder_holds(tmp_pat
     # 110 is nearest to n1 of all, but of n0 and n2 to n2; 230 is nearest to n3, which the folder lacks.
     few = tree(tmp_path / "few", {"n2": [110, 230, 20], "n0": [10]})
     numbers = Variants(nearest_level, SHOWN({"a": few}), None)(subject(tmp_path))
-    assert numbers == {"accuracy_a": 3 / 4, "clean_a": 1.0}  # both n0, both n2: the one like n3 too
+    assert numbers == {
+        "accuracy_a": 3 / 4,
+        "clean_a": 1.0,
+        "gap_a": 1 / 4,
+    }  # both n0, both n2: the one like n3 too
 
 
 def test_classes_are_found_by_name_whatever_their_number(tmp_path: Path) -> None:
@@ -169,4 +173,4 @@ def test_a_probe_answers_for_all_classes_whichever_it_was_fitted_to(tmp_path: Pa
         torch.randn(4, given.backbone.dim), torch.zeros(4, 1), labels
     )
     numbers = Variants(LogisticProbe(None, 0.1, 5), SHOWN({"a": few}), None)(given)
-    assert set(numbers) == {"accuracy_a", "clean_a"}
+    assert set(numbers) == {"accuracy_a", "clean_a", "gap_a"}

@@ -35,12 +35,16 @@ def test_two_layers_are_the_mean_of_their_normed_tokens() -> None:
     torch.testing.assert_close(found.grid, mean[:, 1:].transpose(1, 2).unflatten(2, (3, 5)))
 
 
-def test_a_network_without_class_token_pools_over_the_grid() -> None:
-    shape = {"class_token": False, "global_pool": "avg"}
-    backbone = vit()
-    backbone = Backbone(backbone.recipe["model_name"], {**vit_shape(backbone), **shape}, **PLAIN).eval()
-    found = LastLayers(backbone, 3)(torch.rand(2, 3, 16, 16))
-    torch.testing.assert_close(found.pooled, found.grid.mean(dim=(2, 3)))
+@pytest.mark.parametrize("shape", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}])
+def test_what_is_pooled_is_pooled_as_the_model_does(shape: dict) -> None:
+    given = vit()
+    backbone = Backbone(given.recipe["model_name"], {**vit_shape(given), **shape}, **PLAIN).eval()
+    for p in backbone.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    images = torch.rand(2, 3, 16, 24)
+    found, expected = LastLayers(backbone, 1)(images), backbone(images)
+    torch.testing.assert_close(found.pooled, expected.pooled)
+    torch.testing.assert_close(found.grid, expected.grid)
 
 
 def vit_shape(backbone: Backbone) -> dict:

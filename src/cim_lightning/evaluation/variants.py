@@ -34,7 +34,7 @@ class Variants:
         self.classifier, self.folders, self.num_images = classifier, folders, num_images
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """Shares, 0..1: "accuracy_<name>"; "clean_<name>", of validation images of the folder's classes."""
+        """Shares, 0..1: "accuracy_<name>"; "clean_<name>", of validation images of its classes; their gap."""
         subsets = {
             name: Subset(
                 data.splits.val.classes,
@@ -51,4 +51,5 @@ class Variants:
                 there = replace(subject, data=data)
                 found = accuracies(narrowed, {title: unchanged}, there, "val", self.num_images)
                 numbers[f"{title}_{name}"] = found[title]
+            numbers[f"gap_{name}"] = numbers[f"clean_{name}"] - numbers[f"accuracy_{name}"]
         return numbers

@@ -36,17 +36,24 @@ class LastLayers(nn.Module):
                 f"evaluation.linear.layers={count}: {name} must have so many last layers, "
                 f"of one width; nearest: {min(max(count, 1), max(sum(alike), 1))}"
             )
-        model = backbone.model
-        reads = inspect.signature(model.forward_intermediates).parameters
-        self.tokens = "return_prefix_tokens" in reads and getattr(model, "num_prefix_tokens", 0) > 0
+        # Of token models, what a layer says is pooled as the last layer's is; of others, over the grid.
+        reads = inspect.signature(backbone.model.forward_intermediates).parameters
+        self.tokens = "return_prefix_tokens" in reads
+        self.prefix = self.tokens and backbone.model.num_prefix_tokens > 0
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
-        """Means over the layers: of class tokens, or without them of means over the grid, and of grids."""
-        asked = {"return_prefix_tokens": True} if self.tokens else {}
+        """Means over the layers, of what is pooled and of grids."""
+        asked = {"return_prefix_tokens": True} if self.prefix else {}
         found = self.backbone.model.forward_intermediates(
             images, indices=self.count, norm=True, output_fmt="NCHW", intermediates_only=True, **asked
         )
-        grid = torch.stack([layer[0] if self.tokens else layer for layer in found]).mean(dim=0)
+        layers = found if self.prefix else [(grid, None) for grid in found]
+        pooled = torch.stack([self._pooled(grid, prefix) for grid, prefix in layers])
+        return Features(pooled.mean(dim=0), torch.stack([grid for grid, _ in layers]).mean(dim=0))
+
+    def _pooled(self, grid: Float[Tensor, "b d h w"], prefix: Tensor | None) -> Float[Tensor, "b d"]:
         if not self.tokens:
-            return Features(grid.mean(dim=(2, 3)), grid)
-        return Features(torch.stack([prefix[:, 0] for _, prefix in found]).mean(dim=0), grid)
+            return grid.mean(dim=(2, 3))
+        tokens = grid.flatten(2).transpose(1, 2)
+        tokens = tokens if prefix is None else torch.cat((prefix, tokens), dim=1)
+        return self.backbone.model.forward_head(tokens, pre_logits=True)
