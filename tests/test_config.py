@@ -42,8 +42,8 @@ def composed(*overrides: str, folder: Path = config.CONF) -> DictConfig:
 @pytest.mark.parametrize("choice", [*FILES, *NESTED])
 def test_every_file_of_every_group_is_accepted(choice):
     cfg = composed(choice)
-    if OmegaConf.is_missing(cfg.data, "root"):
-        cfg = composed(choice, "data.root=/images")
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, 1 if key.startswith("budget") else "/images")
     schema.check(cfg, "pretrain")
 
 
@@ -54,7 +54,7 @@ def accepted_by_evaluate(*overrides: str) -> DictConfig:
         cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
     for key in OmegaConf.missing_keys(cfg):  # folders of their own
         OmegaConf.update(cfg, key, {"a": "/images"} if key.endswith("roots") else "/images")
-    cfg.data.cropping = OmegaConf.load(config.CONF / "cropping" / "paper.yaml")
+    cfg.data.cropping = composed().cropping
     schema.check(cfg, "evaluate")
     return cfg
 

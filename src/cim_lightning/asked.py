@@ -24,7 +24,9 @@ def complete(cfg: DictConfig, found: Any) -> None:
     Backbones of other origin are shown images as ImageNet's models mostly are.
     """
     said = {key: value for key, value in cfg.data.items() if value is not None}
-    own: Any = {"view_size": 224, "cropping": OmegaConf.load(config.CONF / "cropping" / "paper.yaml")}
+    whole = [OmegaConf.load(config.CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "whole")]
+    own: Any = {"view_size": 224, "cropping": OmegaConf.merge(*whole)}
+    del own["cropping"]["defaults"]
     if found.recipe is not None:
         own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
     if found.settings is not None:

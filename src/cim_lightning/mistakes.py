@@ -116,7 +116,7 @@ def _nearest_key(key: str, door: str) -> str:
     if not isinstance(node, DictConfig):
         return nearest(key, [*_paths(tree)])
     group = (CONF / parent).glob("[!_]*.yaml") if parent else ()
-    files: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in group}
+    files: dict[str, Any] = {file.stem: _settings(file, parent) for file in group}
     having = [name for name, settings in files.items() if leaf in [*settings]]  # `in` passes over ???
     if having:
         plainest = min(having, key=lambda name: (len(files[name]), name))
@@ -125,6 +125,12 @@ def _nearest_key(key: str, door: str) -> str:
     choices -= {*HYDRA_KEYS, "defaults"}
     near = nearest(leaf, choices, f"{parent}." if parent else "")
     return near if not parent or "_target_" in node else f"{near}; or add it: +{key}=..."
+
+
+def _settings(file: Path, group: str) -> Any:
+    """What a file says of its group, though it may say something of others beside it."""
+    said: Any = OmegaConf.load(file)
+    return said[group] if file.read_text().startswith("# @package _global_") else said
 
 
 def _paths(node: DictConfig, path: str = "") -> Iterator[str]:

@@ -12,8 +12,8 @@ from cim_lightning.errors import SettingError
 
 # What may differ between a run and its continuation: how and how long it runs, and in which precision, so
 # that a run can move to another machine. The parts of the trainer that would make it another run may not.
-MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "output_dir", "resume", "compile")
-MAY_DIFFER_TOO = ("data.num_workers",)
+MAY_DIFFER = ("trainer.", "logger.", "callbacks.", "paths.", "hydra.", "evaluation")
+MAY_DIFFER_TOO = ("data.num_workers", "output_dir", "resume", "compile")
 MAY_NOT = tuple(
     f"trainer.{name}"
     for name in (
@@ -40,7 +40,7 @@ def rerouted(arguments: list[str]) -> list[str]:
         folder = overrides.parents[1]
         begun = [s for s in yaml.safe_load(overrides.read_text()) if not s.startswith("output_dir=")]
         if sorted(begun) == sorted(settings) and (folder / "checkpoints" / "last.ckpt").exists():
-            if _complete(folder):
+            if _complete(folder) and _judged(folder):
                 return arguments
             print(f"going on with {folder} (resume=never trains anew)", file=sys.stderr)
             return [*arguments, f"output_dir={folder}"]
@@ -95,6 +95,12 @@ def _matters(key: str) -> bool:
 
 def _complete(folder: Path) -> bool:
     return (folder / "metrics.json").exists() and (folder / "backbone.json").exists()
+
+
+def _judged(folder: Path) -> bool:
+    """Whether every part of the evaluation that a run ends with is there."""
+    parts = (yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}).keys()
+    return all((folder / "evaluation" / "parts" / f"{part}.json").exists() for part in parts)
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

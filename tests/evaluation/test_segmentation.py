@@ -182,7 +182,7 @@ def test_a_backbone_of_one_size_is_refused_other_sizes_before_training(tmp_path:
 @pytest.mark.parametrize("head", ["linear", "upernet"])
 def test_the_configurations_make_the_part(tmp_path: Path, source: str, head: str) -> None:
     register_resolvers()
-    overrides = ["+evaluation=segmentation", f"evaluation/segmentation/source={source}"]
+    overrides = ["evaluation=segmentation", f"evaluation/segmentation/source={source}"]
     overrides += [f"evaluation/segmentation/head={head}", f"evaluation.segmentation.source.root={tmp_path}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose("pretrain", overrides=overrides).evaluation.segmentation

@@ -229,6 +229,9 @@ class TinyCrops(L.LightningDataModule):
     def val_dataloader(self):
         return DataLoader([99], batch_size=None)
 
+    def blank(self, images):
+        return crops(images)
+
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return crops(2, batch), torch.zeros(2)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cim_lightning.monitors import record
+from cim_lightning.monitors.flops import Flops
 from cim_lightning.monitors.record import Record, table
 
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -35,6 +36,7 @@ def trainer(fn: str = "fit", **metrics: float) -> Any:
         precision="32-true",
     )
     made.state, made.global_step, made.current_epoch = SimpleNamespace(fn=fn), 30, 3
+    made.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)))
     made.callback_metrics = {
         name.replace("_", "/", 1): torch.tensor(value) for name, value in metrics.items()
     }
@@ -57,6 +59,11 @@ def test_seconds_are_those_of_training_and_of_waiting_for_data_alone(clock, tmp_
     assert kept.images == 3 * 8 * 2
 
 
+@pytest.fixture(autouse=True)
+def _cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "flops_an_image", lambda method, data: Flops(3.0, 6.0))
+
+
 def fit(kept: Record, **metrics: float) -> None:
     kept.on_train_epoch_end(trainer(**metrics), None)
     kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
@@ -73,6 +80,16 @@ def test_first_and_last_validation_stand_side_by_side(tmp_path):
     assert metrics["train/loss"] == 0.75
     assert "other/x" not in metrics
     assert (metrics["steps"], metrics["epochs"], metrics["devices"]) == (30, 3, 2)
+    assert (metrics["forward_flops_per_image"], metrics["backward_flops_per_image"]) == (3, 6)
+    assert metrics["train_images"] == 50
+
+
+def test_a_run_of_no_step_ends_where_it_began(tmp_path):
+    kept = Record(str(tmp_path))
+    kept.on_validation_end(trainer("validate", val_knn=0.25), None)
+    kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["initial/knn"] == metrics["val/knn"] == 0.25
 
 
 def test_a_resumed_record_goes_on_where_it_stood(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cim_lightning.cropping.appearance import Appearance, Looks
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
+from cim_lightning.cropping.whole import resized
 from cim_lightning.errors import SettingError
 
 # Between these many view pixels an exemplar pixel, sampling widens from one point to the pixel's whole
@@ -107,20 +108,13 @@ class ExemplarCropper:
             if self.appearance is not None:
                 flat = self.appearance.apply(exemplars.flatten(0, 1), plan.looks)
                 exemplars = flat.unflatten(0, exemplars.shape[:2])
-            context = self.resize(images)
+            context = resized(images, self.context_size)
             return Crops(
                 context=self.normalize(context),
                 exemplars=self.normalize(exemplars.flatten(0, 1)).unflatten(0, exemplars.shape[:2]),
                 maps=plan.boxes.cover(self.context_size, self.context_size),
                 boxes=plan.boxes,
             )
-
-    def resize(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c s s"]:
-        """Whole views of 0..1 at the context's size, antialiased."""
-        size = (self.context_size, self.context_size)
-        if images.shape[-2:] == size:
-            return images
-        return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 NEUTRAL = Appearance(0, 0, 0, 0, jitter=0, greyscale=0, blur=0, blur_sigma=(1, 1), solarise=0)

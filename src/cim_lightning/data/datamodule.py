@@ -91,8 +91,12 @@ class ImageData(L.LightningDataModule):
                 f"data.batch_size={self.batch_size}: {self._world_size} device(s) of it exceed the training "
                 f"set of {images} images; nearest: {max(images // self._world_size, 1)}"
             )
-        blank = torch.zeros(1, 3, self.view.size, self.view.size, dtype=torch.uint8)
-        self.cropping(blank, self.seed)  # refuses views that are too small for it now, not at the first batch
+        self.blank(1)  # a cropping that refuses views of this size does so now, not at the first batch
+
+    def blank(self, images: int) -> Any:
+        """Crops of black views, as batches of so many images have them."""
+        views = torch.zeros(images, 3, self.view.size, self.view.size, dtype=torch.uint8)
+        return self.cropping(views, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         views = Views(self.splits.train, self.view, self.seed)

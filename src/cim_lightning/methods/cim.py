@@ -37,6 +37,8 @@ class CIM(Method):
         contrast: builds the global contrastive head from the backbone's width; None trains without it.
     """
 
+    reads = Crops
+
     def __init__(
         self,
         backbone: Backbone,

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -16,13 +16,16 @@ from cim_lightning.models.backbone import Backbone
 class Method(L.LightningModule, ABC):
     """A pre-training method around a backbone; its checkpoint holds all of it.
 
-    A batch is (crops, labels) as the data module makes it. A method says what it measures of one, the entry
-    "loss" among it, and what follows an optimizer step.
+    A batch is (crops, labels) as the data module makes it. A method says which crops it reads, what it
+    measures of them, the entry "loss" among it, and what follows an optimizer step. Labels are kept from it,
+    unless it takes them on purpose (measure_batch).
 
     Args:
         backbone: the network that pre-training is for.
         optim: maps (module, images a step, total steps) to an optimizer and its schedule.
     """
+
+    reads: ClassVar[type]  # what its cropping must make of views
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__()
@@ -30,6 +33,12 @@ class Method(L.LightningModule, ABC):
         self.optim = optim
 
     def setup(self, stage: str) -> None:
+        made = type(self.trainer.datamodule.blank(1))  # pyright: ignore
+        if made is not self.reads:
+            raise SettingError(
+                f"cropping: {type(self).__name__} reads {self.reads.__name__}, this makes {made.__name__}; "
+                "nearest: no cropping=, since method= brings its own"
+            )
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
             value = getattr(self.trainer, name)
             if value is not None and value < 1:
@@ -45,17 +54,21 @@ class Method(L.LightningModule, ABC):
     def measure(self, crops: Any) -> dict[str, Tensor]:
         """Scalars of a batch by name: "loss", to be minimised, and whatever else is worth watching."""
 
+    def measure_batch(self, batch: tuple[Any, Tensor]) -> dict[str, Tensor]:
+        """The same of a batch, of whose labels most methods know nothing."""
+        return self.measure(batch[0])
+
     def after_step(self, progress: float) -> None:
         """Called once per optimizer step; progress runs from above 0 to 1 over training."""
 
     def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:
-        metrics = self.measure(batch[0])
+        metrics = self.measure_batch(batch)
         self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=len(batch[1]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return metrics["loss"]
 
     def validation_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
-        metrics = self.measure(batch[0])
+        metrics = self.measure_batch(batch)
         self.log_dict(
             {f"val/{name}": value for name, value in metrics.items()},
             batch_size=len(batch[1]),
@@ -83,8 +96,7 @@ class Method(L.LightningModule, ABC):
     def compile_networks(self) -> None:
         """Compiles every part in place when it is first trained, so that no key of a checkpoint changes."""
         for part in self.children():
-            if any(True for _ in part.parameters()):
-                getattr(part, "network", part).compile(dynamic=False)
+            getattr(part, "network", part).compile(dynamic=False)
 
     def on_validation_start(self) -> None:
         """Panels, neighbours, last batches have shapes of their own: minutes to compile, seconds to run."""

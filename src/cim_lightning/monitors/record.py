@@ -14,6 +14,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from cim_lightning.monitors.flops import flops_an_image
+
 log = logging.getLogger(__name__)
 LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
 TABLE = {
@@ -31,7 +33,8 @@ class Record(L.Callback):
 
     `metrics.json` is flat: `initial/...` is the untrained backbone's validation, `val/...` the last one,
     `train/...` the last logged step, and beside them images_seen, seconds and images_per_s of training
-    without validation, peak_memory_bytes, device, versions and the git commit. It appears at the end.
+    without validation, flops an image (see flops_an_image), peak_memory_bytes, device, versions and the git
+    commit. It appears at the end.
 
     Args:
         folder: where to write it.
@@ -80,11 +83,15 @@ class Record(L.Callback):
         if not trainer.is_global_zero or trainer.interrupted:
             return
         metrics = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
-        metrics |= self.latest
+        metrics |= self.latest or self.initial  # the same, where no step was taken
+        cost = flops_an_image(pl_module, trainer.datamodule)  # pyright: ignore
         metrics |= {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "images_seen": self.images,
+            "train_images": len(trainer.datamodule.splits.train),  # pyright: ignore
+            "forward_flops_per_image": cost.forward,
+            "backward_flops_per_image": cost.backward,
             "seconds": self.seconds,
             "images_per_s": self.images / max(self.seconds, 1e-9),
             "peak_memory_bytes": _peak_memory(pl_module.device),

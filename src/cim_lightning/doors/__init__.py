@@ -1,0 +1,1 @@
+"""What happens behind each door, once its configuration is composed."""

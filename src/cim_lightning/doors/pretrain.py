@@ -1,0 +1,105 @@
+"""Behind `cim-pretrain`: a method is trained, its backbone kept and, if so asked, judged."""
+
+import functools
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning import resume, schema
+from cim_lightning.doors.evaluate import judge
+
+log = logging.getLogger("cim_lightning")
+
+# Lightning's warnings of what is so on purpose, and one that it draws from torch itself.
+ON_PURPOSE = (
+    r"Found \d+ module\(s\) in eval mode",  # the EMA target's
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # EpochOrder goes on exactly
+    r"Checkpoint directory .* exists and is not empty",
+    r"The dirpath has changed",  # of a run that was moved, or a checkpoint that another run begins from
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def run(cfg: DictConfig) -> None:
+    """Trains, unless the folder holds this very run; then whatever part of the evaluation is not done."""
+    schema.check(cfg, "pretrain")
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
+    if resume.finished(folder, settings):
+        print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
+        done = True
+    else:
+        done = train(settings, folder)
+    if done and settings.get("evaluation"):
+        device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
+        asked = {key: settings[key] for key in ("evaluation", "data", "seed")}
+        judge(OmegaConf.create(asked | {"checkpoint": str(folder), "device": device}), folder / "evaluation")
+
+
+def train(settings: dict[str, Any], folder: Path) -> bool:
+    """Trains what the resolved settings say; whether that came to its end, here."""
+    checkpoint = resume.checkpoint(folder, settings)
+    cfg = OmegaConf.create(settings)  # what depends on the machine is asked once
+
+    import lightning as L  # these take seconds to import: a mistake is told before
+
+    from cim_lightning.export.weights import export_timm
+
+    for room in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(room).handlers.clear()  # its own handler would say everything twice
+        logging.getLogger(room).setLevel(logging.WARNING)
+    for warning in ON_PURPOSE:
+        warnings.filterwarnings("ignore", warning)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
+    data = make(cfg.data)
+    train, val = data.splits  # a folder that is missing or empty is told before anything large is built
+    method = make(cfg.method)
+    method.save_hyperparameters(settings)
+    callbacks, loggers = (  # null switches one off
+        [one for one in make(cfg.get(group) or {}).values() if one is not None]
+        for group in ("callbacks", "logger")
+    )
+    if cfg.get("budget") is not None:
+        callbacks.append(make(cfg.budget))
+    trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    if cfg.compile:
+        method.compile_networks()
+    _hand_on_sweep()
+    if trainer.is_global_zero:
+        OmegaConf.save(cfg, folder / "config.yaml")
+        chosen, name = HydraConfig.get().runtime.choices["backbone"], method.backbone.recipe["model_name"]
+        weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
+        log.info("%s: %s (timm's %s), %.1f M parameters", folder, chosen, name, weights)
+        where, precision = trainer.strategy.root_device, trainer.precision
+        log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, precision)
+    if checkpoint is None:
+        trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
+        if trainer.received_sigterm:  # which fit would forget
+            sys.exit(128 + signal.SIGTERM)
+    trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
+    done = trainer.is_global_zero and not trainer.interrupted
+    if done:
+        export_timm(method.backbone, folder, settings["cropping"]["normalize"], settings["data"]["view_size"])
+        log.info("backbone: %s", folder / "backbone.safetensors")
+        if (folder / "panels").exists():
+            log.info("pictures: %s", folder / "panels")
+    for logger in trainer.loggers:
+        if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
+            logger.experiment.finish()
+    return done
+
+
+def _hand_on_sweep() -> None:
+    """Lightning starts other devices' processes by this command, in which a sweep's folder is the time."""
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode is RunMode.MULTIRUN and hydra_cfg.job.num == 0:
+        sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')

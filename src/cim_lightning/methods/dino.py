@@ -1,0 +1,126 @@
+"""DINO: Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, ICCV 2021, arXiv 2104.14294.
+
+Published: ViT-S/16, 800 epochs on ImageNet-1k, 74.5 top-1 by k-NN, 77.0 by a linear probe.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from cim_lightning.cropping.multi_crop import MultiCrops
+from cim_lightning.methods.method import Method
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.prototypes import PrototypeHead
+
+
+class DINO(Method):
+    """Learns by giving every crop of an image the prototypes that the target sees in another, large one.
+
+    Args:
+        backbone: the online encoder.
+        target: builds the other encoder, and the other head, around the online ones.
+        head: builds the scores against prototypes from the backbone's width.
+        optim: see Method.
+        temperature: of the online softmax.
+        target_temperature: of the target's, at the start and after its warm-up.
+        temperature_warmup: share of training, 0..1, over which it rises linearly.
+        centre_momentum: of the running mean that is taken off the target's scores, 0..1.
+        frozen_prototypes: share of training, 0..1, in which the prototypes do not learn.
+        weight_decay_end: what weight decay rises to by a cosine; None keeps the optimizer's.
+    """
+
+    reads = MultiCrops
+    centre: Tensor
+    progress: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        target: Callable[[torch.nn.Module], Any],
+        head: Callable[[int], PrototypeHead],
+        optim: Callable[..., Any],
+        temperature: float,
+        target_temperature: Sequence[float],
+        temperature_warmup: float,
+        centre_momentum: float,
+        frozen_prototypes: float,
+        weight_decay_end: float | None,
+    ):
+        super().__init__(backbone, optim)
+        self.head = head(backbone.dim)
+        self.target = target(backbone)
+        self.head_target = target(self.head)
+        self.temperature, self.target_temperature = temperature, target_temperature
+        self.temperature_warmup, self.frozen_prototypes = temperature_warmup, frozen_prototypes
+        self.centre_momentum, self.weight_decay_end = centre_momentum, weight_decay_end
+        self.register_buffer("centre", torch.zeros(len(self.head.prototypes)))
+        self.register_buffer(
+            "progress", torch.zeros(())
+        )  # kept with the weights, so that a resumed run knows
+
+    def measure(self, crops: MultiCrops) -> dict[str, Tensor]:
+        large = torch.cat((crops.first, crops.second))
+        targets = self.head_target(self.head, self.target(self.backbone, large).pooled).float()
+        said = [*self.head(self.backbone(large).pooled).float().chunk(2)]
+        if crops.small is not None:
+            small = self.head(self.backbone(crops.small.flatten(0, 1)).pooled).float()
+            said += small.unflatten(0, crops.small.shape[:2]).unbind(dim=1)
+        wanted = ((targets - self.centre) / self.sharpness).softmax(dim=-1)
+        pairs = [
+            self.cross_entropy(one, other)
+            for i, one in enumerate(wanted.chunk(2))
+            for j, other in enumerate(said)
+            if i != j
+        ]
+        if self.training:
+            self._recentre(targets)
+        entropy = torch.special.entr(wanted).sum(dim=-1).mean()  # 0: one prototype; log out: all alike
+        mean = torch.special.entr(wanted.mean(dim=0)).sum()  # 0: the same one for every image
+        return {
+            "loss": torch.stack(pairs).mean(),
+            "target_entropy": entropy,
+            "prototypes_in_use": mean.exp(),
+        }
+
+    def cross_entropy(self, wanted: Float[Tensor, "b out"], scores: Float[Tensor, "b out"]) -> Tensor:
+        """Of the online softmax of some scores under the wanted distribution, in nats an image."""
+        return -(wanted * F.log_softmax(scores / self.temperature, dim=-1)).sum(dim=-1).mean()
+
+    @property
+    def sharpness(self) -> Tensor:
+        """The target's temperature at this point of training."""
+        first, last = self.target_temperature
+        return first + (last - first) * (self.progress / max(self.temperature_warmup, 1e-12)).clamp(max=1)
+
+    def after_step(self, progress: float) -> None:
+        moved = self.target.follow(self.backbone, progress)
+        self.head_target.follow(self.head, progress)
+        self.progress.fill_(progress)
+        self._decay(progress)
+        self.log_dict({f"train/{name}": value for name, value in moved.items()})
+
+    def on_after_backward(self) -> None:
+        if self.head.prototypes.grad is not None:
+            self.head.prototypes.grad.mul_(self.progress >= self.frozen_prototypes)
+
+    def _decay(self, progress: float) -> None:
+        """Moves weight decay, where there is some, along half a cosine."""
+        for group in self.trainer.optimizers[0].param_groups:
+            if self.weight_decay_end is not None and group["weight_decay"] > 0:
+                start = group.setdefault("weight_decay_start", group["weight_decay"])
+                share = (1 - math.cos(math.pi * progress)) / 2
+                group["weight_decay"] = start + (self.weight_decay_end - start) * share
+
+    @torch.no_grad()
+    def _recentre(self, targets: Float[Tensor, "n out"]) -> None:
+        mean = targets.mean(dim=0)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean)
+            mean /= torch.distributed.get_world_size()
+        self.centre.lerp_(mean, 1 - self.centre_momentum)
