@@ -23,7 +23,7 @@ ARROWS = {
     "seeded": set(),
     "cropping": set(),
     "data": {"cropping"},
-    "doors": {"asked", "resume", "schema", "trained", "evaluation", "export"},
+    "doors": {"asked", "resume", "schema", "trained", "evaluation", "export", "report"},
     "errors": set(),
     "evaluation": {"models", "optim", "cropping"},
     "export": {"models"},
@@ -31,6 +31,7 @@ ARROWS = {
     "models": set(),
     "monitors": {"methods.method", "evaluation", "cropping", "models"},
     "optim": set(),
+    "report": set(),
     "resume": set(),
     "trained": {"models"},
 }
@@ -99,12 +100,13 @@ def test_hydra_stays_at_the_door():
         "doors.evaluate",
         "doors.export",
         "doors.pretrain",
+        "doors.sweep",
         "mistakes",
         "schema",
     }
 
 
-@pytest.mark.parametrize("room", ["cropping", "models", "optim", "evaluation", "errors", "export"])
+@pytest.mark.parametrize("room", ["cropping", "models", "optim", "evaluation", "errors", "export", "report"])
 def test_the_science_runs_without_lightning_and_hydra(room):
     for name in FILES:
         if below(name, room):

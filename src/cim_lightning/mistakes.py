@@ -36,6 +36,9 @@ def explain(error: BaseException, door: str) -> str | None:
         return f"trainer: {' '.join(text.split())}"
     if isinstance(error, ModuleNotFoundError) and isinstance(outermost, InstantiationException):
         return f"{str(outermost).splitlines()[-1]}: {' '.join(text.split())}"
+    if isinstance(error, ValueError) and text.startswith("Config group override must be"):  # Hydra's own
+        groups = [a.removesuffix("=null") for a in sys.argv[1:] if a.endswith("=null") and "." not in a]
+        return f"{groups[0]}=null: a group is never null on a command line; nearest: {groups[0]}=[]"
     if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
         wanted = Path(typed.partition("=")[2])
         if error.filename and Path(error.filename) in (wanted, *wanted.parents):

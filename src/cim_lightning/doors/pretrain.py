@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning import resume, schema
+from cim_lightning import asked, resume, schema
 from cim_lightning.doors.evaluate import judge
 
 log = logging.getLogger("cim_lightning")
@@ -30,6 +30,9 @@ ON_PURPOSE = (
 
 def run(cfg: DictConfig) -> None:
     """Trains, unless the folder holds this very run; then whatever part of the evaluation is not done."""
+    if cfg.get("evaluation"):
+        OmegaConf.set_struct(cfg.evaluation, False)
+        asked.drop_unasked(cfg.evaluation)
     schema.check(cfg, "pretrain")
     folder = Path(HydraConfig.get().runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
@@ -40,8 +43,8 @@ def run(cfg: DictConfig) -> None:
         done = train(settings, folder)
     if done and settings.get("evaluation"):
         device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
-        asked = {key: settings[key] for key in ("evaluation", "data", "seed")}
-        judge(OmegaConf.create(asked | {"checkpoint": str(folder), "device": device}), folder / "evaluation")
+        wanted = {key: settings[key] for key in ("evaluation", "data", "seed")}
+        judge(OmegaConf.create(wanted | {"checkpoint": str(folder), "device": device}), folder / "evaluation")
 
 
 def train(settings: dict[str, Any], folder: Path) -> bool:

@@ -12,8 +12,7 @@ class Random(Method):
 
     reads = Whole
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
+    def on_fit_start(self) -> None:
         self.trainer.fit_loop.epoch_loop.max_steps = 0
 
     def measure(self, crops: Whole) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ class Budget(L.Callback):
         petaflop: 10^15 floating-point operations of forward and backward passes (see flops_an_image).
 
     Raises:
-        SettingError: both or none are given, or not above 0; on setup, it does not pay for one step.
+        SettingError: both or none are given, or not above 0; as training starts, it does not pay for a step.
     """
 
     def __init__(self, images: int | None = None, petaflop: float | None = None):
@@ -31,7 +31,7 @@ class Budget(L.Callback):
                 raise SettingError(f"budget.{name}={value}: must be above 0; nearest: budget=null")
         self.images, self.petaflop = images, petaflop
 
-    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         images = self.images
         if self.petaflop is not None:
             cost = sum(flops_an_image(pl_module, trainer.datamodule))  # pyright: ignore

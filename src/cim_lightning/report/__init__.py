@@ -1,0 +1,1 @@
+"""Runs and sweeps, read back from what they left behind."""

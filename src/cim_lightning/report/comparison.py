@@ -1,0 +1,98 @@
+"""One table of several runs: a row a setting, mean and standard deviation over its seeds."""
+
+import csv
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cim_lightning.report.runs import Run, grouped, read_runs
+
+
+class Column(NamedTuple):
+    """A measure: what stands above it, where it is found in a run, and the digits after its point."""
+
+    title: str
+    value: Callable[[dict[str, Any]], float | None]
+    digits: int
+
+
+def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda numbers: None if name not in numbers else 100 * numbers[name]
+
+
+def _flops(numbers: dict[str, Any]) -> float:
+    return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
+
+
+COLUMNS = (
+    Column("epochs", lambda numbers: numbers["images_seen"] / numbers["train_images"], 2),
+    Column("GFLOP an image", lambda numbers: _flops(numbers) / 1e9, 3),
+    Column("TFLOP in all", lambda numbers: _flops(numbers) * numbers["images_seen"] / 1e12, 1),
+    Column("images/s", lambda numbers: numbers["images_per_s"], 0),
+    Column("seconds", lambda numbers: numbers["seconds"], 0),
+    Column("peak GB", lambda numbers: numbers["peak_memory_bytes"] / 1e9, 2),
+    Column("k-NN before, %", _share("initial/knn"), 1),
+    Column("k-NN, %", _share("val/knn"), 1),
+    Column("k-NN pooled, %", _share("val/knn_pooled"), 1),
+    Column("probe, %", _share("evaluation/linear/mean"), 1),
+    Column("probe pooled, %", _share("evaluation/linear/pooled"), 1),
+    Column("skill", lambda numbers: numbers.get("val/skill"), 3),
+)
+
+
+class Cell(NamedTuple):
+    """Mean and sample deviation over n runs; no deviation of one."""
+
+    mean: float
+    deviation: float | None
+
+    def text(self, digits: int) -> str:
+        spread = "" if self.deviation is None else f" ± {self.deviation:,.{digits}f}"
+        return f"{self.mean:,.{digits}f}{spread}"
+
+
+def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
+    """Rows by setting, their cells by title; a measure that no run has is in none."""
+    rows = {}
+    for name, some in grouped(runs).items():
+        cells = {}
+        for column in COLUMNS:
+            values = [value for run in some if (value := column.value(run.numbers)) is not None]
+            if values:
+                deviation = statistics.stdev(values) if len(values) > 1 else None
+                cells[column.title] = Cell(statistics.fmean(values), deviation)
+        rows[name] = cells
+    return rows
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """The table, with the number of runs behind each row."""
+    rows, counts = compare(runs), {name: len(some) for name, some in grouped(runs).items()}
+    columns = [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+    lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |"]
+    lines.append("|---|---|" + "---|" * len(columns))
+    for name, cells in rows.items():
+        texts = [cells[c.title].text(c.digits) if c.title in cells else "" for c in columns]
+        lines.append(f"| {name} | {counts[name]} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def write(folder: Path) -> str | None:
+    """Writes `table.md` and `table.csv`, a row a run, into a sweep's folder; the first is returned.
+
+    None, and no file, where no run of it is finished.
+    """
+    runs = read_runs(folder)
+    if not runs:
+        return None
+    text = markdown(runs)
+    (folder / "table.md").write_text(text + "\n")
+    with (folder / "table.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["setting", "seed", "folder", *(column.title for column in COLUMNS)])
+        for name, some in grouped(runs).items():
+            for run in some:
+                values = [column.value(run.numbers) for column in COLUMNS]
+                rows.writerow([name, run.seed, run.folder.relative_to(folder), *values])
+    return text

@@ -1,0 +1,78 @@
+"""Runs as they lie in folders: what was asked of them, and what came of it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `cim-pretrain`.
+
+    overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
+    group. settings: all of them, resolved. numbers: `metrics.json`, and that of the evaluation as
+    "evaluation/...".
+    """
+
+    folder: Path
+    overrides: dict[str, str]
+    choices: dict[str, str]
+    settings: dict[str, Any]
+    numbers: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.settings["seed"]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The finished runs in a folder, at any depth, in the order of their folders' names."""
+    places = sorted((path.parent for path in folder.rglob("metrics.json")), key=_natural)
+    return [_read(place) for place in places if (place / "config.yaml").exists()]
+
+
+def differing(runs: Iterable[Run]) -> list[str]:
+    """Keys of the overrides that are not the same in all runs; seeds are none of them."""
+    asked = [run.overrides for run in runs]
+    keys = dict.fromkeys(key for one in asked for key in one if key not in PASSED_OVER)
+    return [key for key in keys if len({one.get(key) for one in asked}) > 1]
+
+
+def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, by what tells them from others: "rotation=15", or the method."""
+    runs = list(runs)
+    keys = differing(runs)
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if set(keys) <= {"compare", "method"}:
+            name = run.choices["method"]
+        else:
+            name = ", ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
+        groups.setdefault(name or "as shipped", []).append(run)
+    return groups
+
+
+def _read(place: Path) -> Run:
+    numbers = json.loads((place / "metrics.json").read_text())
+    evaluation = place / "evaluation" / "metrics.json"
+    if evaluation.exists():
+        found = json.loads(evaluation.read_text())
+        numbers |= {f"evaluation/{name}": value for name, value in found.items()}
+    typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
+    overrides: dict[str, str] = {
+        key.lstrip("+"): value for key, _, value in (o.partition("=") for o in typed)
+    }
+    hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
+    settings = yaml.safe_load((place / "config.yaml").read_text())
+    return Run(place, overrides, hydra["runtime"]["choices"], settings, numbers)
+
+
+def _natural(place: Path) -> list[tuple[bool, int, str]]:
+    """So that job 10 follows job 9."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in place.parts]

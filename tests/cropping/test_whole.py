@@ -1,0 +1,33 @@
+"""Whole views: resized like Pillow does, else untouched."""
+
+import pytest
+import torch
+from PIL import Image
+
+from cim_lightning.cropping.whole import WholeCropper
+from cim_lightning.errors import SettingError
+
+
+def test_views_of_the_right_size_are_only_scaled_to_0_1():
+    views = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8)
+    assert torch.equal(WholeCropper(20)(views, 0).images, views.float() / 255)
+
+
+def test_others_are_resized_as_pillow_does():
+    views = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
+    pillow = Image.fromarray(views[0].permute(1, 2, 0).numpy()).resize((17, 17), Image.Resampling.BICUBIC)
+    expected = (
+        torch.frombuffer(bytearray(pillow.tobytes()), dtype=torch.uint8).view(17, 17, 3).permute(2, 0, 1)
+    )
+    assert (WholeCropper(17)(views, 0).images[0] * 255 - expected).abs().max() < 1.01
+
+
+def test_the_backbones_normalisation_comes_last():
+    views = torch.full((1, 3, 8, 8), 51, dtype=torch.uint8)
+    images = WholeCropper(8, normalize=lambda x: x * 10 - 1)(views, 0).images
+    torch.testing.assert_close(images, torch.ones(1, 3, 8, 8))
+
+
+def test_no_size_is_refused():
+    with pytest.raises(SettingError, match=r"cropping\.size=0: .*nearest: 1"):
+        WholeCropper(0)

@@ -1,0 +1,134 @@
+"""DINO's loss against a transcription and closed forms, its centre, its schedules, and where gradients go."""
+
+import functools
+import math
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from cim_lightning.cropping.exemplars import NEUTRAL
+from cim_lightning.cropping.multi_crop import MultiCropper, MultiCrops, RandomCrops
+from cim_lightning.methods.dino import DINO
+from cim_lightning.models.prototypes import PrototypeHead
+from cim_lightning.models.target import EmaTarget
+
+LARGE = RandomCrops(1, 16, [0.25, 1.0], [0.75, 4 / 3], 0.5, NEUTRAL)
+CROPPING = MultiCropper(LARGE, LARGE, RandomCrops(3, 8, [0.05, 0.25], [0.75, 4 / 3], 0.5, NEUTRAL))
+SETTINGS = {
+    "target": functools.partial(EmaTarget, momentum=0.9, tied=[]),
+    "head": functools.partial(PrototypeHead, hidden=12, bottleneck=8, out=10),
+    "optim": Mock,
+    "temperature": 0.1,
+    "target_temperature": [0.04, 0.07],
+    "temperature_warmup": 0.5,
+    "centre_momentum": 0.9,
+    "frozen_prototypes": 0.25,
+    "weight_decay_end": 0.4,
+}
+
+
+def dino(backbone, **changes) -> DINO:
+    return DINO(backbone, **SETTINGS | changes)
+
+
+def softmax(values: list[float]) -> list[float]:
+    whole = sum(math.exp(v - max(values)) for v in values)
+    return [math.exp(v - max(values)) / whole for v in values]
+
+
+def test_the_loss_is_the_mean_cross_entropy_over_pairs_of_different_crops(vit, views):
+    model, crops = dino(vit()).eval(), CROPPING(views, 0)
+    model.centre.copy_(torch.linspace(-0.2, 0.2, 10))
+    online = [crops.first, crops.second, *crops.small.unbind(dim=1)]
+    said = [(model.head(model.backbone(crop).pooled) / 0.1).tolist() for crop in online]
+    wanted = [
+        ((model.head_target.network(model.target.network(crop).pooled) - model.centre) / 0.04).tolist()
+        for crop in online[:2]
+    ]
+    total = 0.0
+    for i, targets in enumerate(wanted):
+        for j, scores in enumerate(said):
+            if i != j:
+                for b in range(6):
+                    p, q = softmax(targets[b]), softmax(scores[b])
+                    total -= sum(a * math.log(c) for a, c in zip(p, q, strict=True))
+    pairs = 2 * 4
+    assert model.measure(crops)["loss"].item() == pytest.approx(total / pairs / 6, rel=1e-4)
+
+
+def test_uniform_outputs_cost_log_of_their_number(vit, views):
+    model = dino(vit())
+    for head in (model.head, model.head_target.network):
+        head.prototypes.data.copy_(torch.ones(10, 8))  # all alike: no crop prefers one
+    measured = model.measure(CROPPING(views, 0))
+    assert measured["loss"].item() == pytest.approx(math.log(10), rel=1e-5)
+    assert measured["target_entropy"].item() == pytest.approx(math.log(10), rel=1e-5)
+    assert measured["prototypes_in_use"].item() == pytest.approx(10, rel=1e-4)
+
+
+def test_without_small_crops_it_compares_the_large_ones(vit, views):
+    model, crops = dino(vit()).eval(), CROPPING(views, 0)
+    alone = model.measure(MultiCrops(crops.first, crops.second, None))["loss"]
+    assert alone.isfinite()
+    assert not torch.isclose(alone, model.measure(crops)["loss"])
+
+
+def test_the_centre_is_a_running_mean_of_training_alone(vit, views):
+    model, crops = dino(vit()), CROPPING(views, 0)
+    both = torch.cat((crops.first, crops.second))
+    mean = model.head_target.network(model.target.network(both).pooled).mean(dim=0)
+    model.eval()
+    model.measure(crops)
+    assert not model.centre.any()
+    model.train()
+    model.measure(crops)
+    torch.testing.assert_close(model.centre, 0.1 * mean)
+    model.measure(crops)
+    torch.testing.assert_close(model.centre, 0.9 * 0.1 * mean + 0.1 * mean)
+
+
+def test_gradients_reach_the_online_side_alone(vit, views):
+    model = dino(vit())
+    model.measure(CROPPING(views, 0))["loss"].backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert without == {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert all("target" in name or "pos_embed" in name for name in without)
+
+
+def test_temperature_and_weight_decay_follow_training(vit, alone):
+    model = dino(vit())
+    optimizer = alone(model, weight_decay=0.04)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "weight_decay": 0.0})
+    assert model.sharpness == pytest.approx(0.04)
+    for progress, temperature, decay in (
+        (0.25, 0.055, 0.04 + 0.36 * (1 - math.cos(math.pi / 4)) / 2),
+        (0.5, 0.07, 0.22),
+        (1.0, 0.07, 0.4),
+    ):
+        model.after_step(progress)
+        assert model.sharpness.item() == pytest.approx(temperature)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [pytest.approx(decay), 0]
+
+
+def test_prototypes_hold_still_at_first(vit, views, alone):
+    model = dino(vit())
+    alone(model)
+    for progress, still in ((0.1, True), (0.25, False)):
+        model.zero_grad()
+        model.after_step(progress)
+        model.measure(CROPPING(views, 0))["loss"].backward()
+        model.on_after_backward()
+        assert model.head.prototypes.grad.any() != still
+        assert model.backbone.model.cls_token.grad.any()
+
+
+def test_what_a_resumed_run_needs_lies_in_the_checkpoint(vit, alone):
+    model = dino(vit())
+    alone(model)
+    model.after_step(0.5)
+    model.centre.fill_(0.25)
+    other = dino(vit())
+    other.load_state_dict(model.state_dict())
+    assert other.progress == 0.5
+    assert (other.centre == 0.25).all()

@@ -1,0 +1,76 @@
+"""SimMIM's loss against a transcription, for every family."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from cim_lightning.cropping.masked import MaskedCropper
+from cim_lightning.methods.simmim import SimMIM
+from cim_lightning.models.backbone import Backbone
+
+SWIN = {"img_size": 32, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+OTHERS = {
+    "swin": lambda: Backbone("swin_tiny_patch4_window7_224", SWIN, 3, "timm", False, "timm"),
+    "resnet": lambda: Backbone("resnet18", {}, 3, "timm", False, "timm"),
+    "convnext": lambda: Backbone(
+        "convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm"
+    ),
+}
+CROPPING = MaskedCropper(16, 8, 0.6)
+
+
+class Says(torch.nn.Module):
+    """A head that draws one answer."""
+
+    def __init__(self, pixels: torch.Tensor, stride: int):
+        super().__init__()
+        self.answer = torch.nn.functional.pixel_unshuffle(pixels, stride)
+
+    def forward(self, grid) -> torch.Tensor:
+        return self.answer
+
+
+def test_the_loss_is_the_mean_distance_over_hidden_pixels(vit, views):
+    model, crops, said = SimMIM(vit(), Mock), CROPPING(views, 0), torch.randn(6, 3, 16, 16)
+    model.head = Says(said, 4)
+    total, count = 0.0, 0
+    for b in range(6):
+        for y in range(16):
+            for x in range(16):
+                if crops.hidden[b, y // 8, x // 8]:
+                    total += (said[b, :, y, x] - crops.images[b, :, y, x]).abs().sum().item()
+                    count += 3
+    assert count == 6 * 3 * 3 * 64  # three of four blocks
+    assert model.measure(crops)["loss"].item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_visible_pixels_do_not_count(vit, views):
+    model, crops = SimMIM(vit(), Mock), CROPPING(views, 0)
+    under = crops.hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    model.head = Says(torch.where(under, crops.images, 100.0), 4)
+    assert model.measure(crops)["loss"] == 0
+    model.head = Says(torch.where(under, crops.images + 2, crops.images), 4)
+    assert model.measure(crops)["loss"].item() == pytest.approx(2)
+
+
+def test_what_is_predicted_does_not_depend_on_hidden_pixels(vit, views):
+    model, crops, seen = SimMIM(vit(), Mock), CROPPING(views, 0), []
+    model.head.register_forward_hook(lambda _, inputs, said: seen.append(said))
+    under = crops.hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    for images in (crops.images, torch.where(under, torch.randn_like(crops.images), crops.images)):
+        model.measure(crops._replace(images=images))
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("family", ["vit", *OTHERS])
+def test_every_trainable_parameter_gets_a_gradient(family, vit, views):
+    backbone = vit() if family == "vit" else OTHERS[family]()
+    side = 16 if family == "vit" else 32
+    cropping = MaskedCropper(side, side // 4, 0.5)
+    model = SimMIM(backbone, Mock)
+    loss = model.measure(cropping(views, 0))["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert family in ("resnet", "convnext") or model.masking.token.grad.any()
