@@ -66,6 +66,5 @@ def test_random_takes_no_step(vit, views):
     model, crops = Random(vit(), Mock), WholeCropper(16)(views, 0)
     model._trainer = trainer(None, crops)
     model.setup("fit")
-    model.on_fit_start()
     assert model.trainer.fit_loop.epoch_loop.max_steps == 0
     assert model.measure(crops)["loss"] == 0

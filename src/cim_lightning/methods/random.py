@@ -12,7 +12,8 @@ class Random(Method):
 
     reads = Whole
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
         self.trainer.fit_loop.epoch_loop.max_steps = 0
 
     def measure(self, crops: Whole) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ class Budget(L.Callback):
         petaflop: 10^15 floating-point operations of forward and backward passes (see flops_an_image).
 
     Raises:
-        SettingError: both or none are given, or not above 0; as training starts, it does not pay for a step.
+        SettingError: both or none are given, or not above 0; on setup, it does not pay for one step.
     """
 
     def __init__(self, images: int | None = None, petaflop: float | None = None):
@@ -28,10 +28,15 @@ class Budget(L.Callback):
             )
         for name, value in {"images": images, "petaflop": petaflop}.items():
             if value is not None and value <= 0:
-                raise SettingError(f"budget.{name}={value}: must be above 0; nearest: budget=null")
+                raise SettingError(f"budget.{name}={value}: must be above 0; nearest: no budget=")
         self.images, self.petaflop = images, petaflop
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            pl_module.setup(stage)  # whose turn comes later: some are not whole before it
+            self._divide(trainer, pl_module)
+
+    def _divide(self, trainer: L.Trainer, pl_module: Any) -> None:
         images = self.images
         if self.petaflop is not None:
             cost = sum(flops_an_image(pl_module, trainer.datamodule))  # pyright: ignore
