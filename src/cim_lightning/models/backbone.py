@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from cim_lightning.errors import SettingError
 
+SIZES = "cropping.size, context_size, exemplar_size"  # whichever of them the images came from
+
 
 class Features(NamedTuple):
     """What every backbone says of an image, whatever its family and input size."""
@@ -72,7 +74,7 @@ class Backbone(nn.Module):
             raise SettingError(
                 f"backbone.in_channels={wanted}: the images have {channels}; nearest: {channels}"
             )
-        self.check(size, "cropping.context_size, cropping.exemplar_size")
+        self.check(size, SIZES)
         try:
             tokens = self.model.forward_features(images)
         except RuntimeError as error:  # a kernel larger than what is left of the image
@@ -81,8 +83,7 @@ class Backbone(nn.Module):
                 raise
             name = self.recipe["model_name"]
             raise SettingError(
-                f"cropping.context_size, cropping.exemplar_size={min(size)}: {name} leaves nothing of so "
-                f"small an image; nearest: {least}"
+                f"{SIZES}={min(size)}: {name} leaves nothing of so small an image; nearest: {least}"
             ) from error
         grid = self._grid(tokens, size)
         pooled = self.model.forward_head(tokens, pre_logits=True)

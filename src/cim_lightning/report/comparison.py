@@ -37,6 +37,7 @@ COLUMNS = (
     Column("k-NN pooled, %", _share("val/knn_pooled"), 1),
     Column("probe, %", _share("evaluation/linear/mean"), 1),
     Column("probe pooled, %", _share("evaluation/linear/pooled"), 1),
+    Column("effective rank", lambda numbers: numbers.get("val/effective_rank"), 1),
     Column("skill", lambda numbers: numbers.get("val/skill"), 3),
 )
 

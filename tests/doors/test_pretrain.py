@@ -1,0 +1,90 @@
+"""What a run leaves besides its weights: an evaluation where one is asked for, whatever the method."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
+SMALL = [  # of every method, images of 32 pixels
+    "backbone=vit_micro_patch4",
+    "backbone.kwargs.depth=1",
+    "backbone.kwargs.embed_dim=32",
+    "data=folder",
+    "data.view_size=32",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+    "logger=[csv]",
+    "callbacks.panels=null",
+]
+OWN = {
+    "cim": ["cropping=small", "decoder=cross_attention_small"],
+    "mae": ["cropping.unit=4", "decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
+    "simmim": ["cropping.unit=8"],
+    "moco_v3": ["method.head.hidden=32", "method.head.out=16"],
+    "dino": [
+        "method.head.hidden=32",
+        "method.head.out=64",
+        "cropping.small.size=16",
+        "cropping.small.count=2",
+    ],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_any_method_is_trained_kept_and_judged_by_the_same_doors(method, door, photos, tmp_path, capfd):
+    arguments = [f"method={method}", *SMALL, *OWN.get(method, []), f"data.root={photos}", "output_dir=run"]
+    door(*arguments, "evaluation=[knn]")
+    run = tmp_path / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    seen = 0 if method == "random" else 2 * 5 * 8
+    assert (metrics["images_seen"], metrics["train_images"]) == (seen, 43)
+    assert (metrics["forward_flops_per_image"] > 0) == (method != "random")
+    assert metrics["peak_memory_bytes"] > 0
+    assert (run / "backbone.safetensors").exists()
+    first = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert 0 <= first["knn/mean_k1"] <= 1
+
+    capfd.readouterr()
+    door(*arguments, "evaluation=[knn,representation]", "evaluation.representation.num_images=8")
+    said = capfd.readouterr().out
+    assert "holds this run, finished" in said
+    assert "knn: done before" in said
+    second = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert second["knn/mean_k1"] == first["knn/mean_k1"]
+    assert second["representation/effective_rank"] >= 1
+
+
+@pytest.mark.parametrize("method", ["moco_v3", "dino", "cim"])
+def test_features_do_not_collapse_in_a_short_run(method, door, tmp_path):
+    """Collapsed, all features are alike: a rank near 1, no spread; and DINO's target has one prototype."""
+    data = [
+        "data=synthetic",
+        "data.source.num_train=640",
+        "data.source.num_val=64",
+        "data.source.image_size=32",
+    ]
+    more = ["trainer.max_epochs=4", "data.batch_size=32", "optim.base_lr=8.0e-3", "output_dir=run"]
+    door(f"method={method}", *SMALL, *OWN[method], *data, *more)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["val/effective_rank"] > 4
+    assert metrics["val/feature_std"] > 0.2 * metrics["initial/feature_std"] > 0
+    if method == "dino":
+        assert metrics["val/prototypes_in_use"] > 2
+
+
+def test_a_recipes_evaluation_is_left_out_by_an_empty_list(door, photos, tmp_path):
+    door(
+        "experiment=compare/cifar10_cpu",
+        "compare=cifar10_cpu/random",
+        f"data.root={photos}",
+        "data.num_workers=0",
+        "evaluation=[]",
+        "data.batch_size=8",
+        "output_dir=run",
+    )
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert not (tmp_path / "run" / "evaluation").exists()
