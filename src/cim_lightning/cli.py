@@ -1,6 +1,7 @@
 """The doors: compose, hand on to what lies behind each, and tell a mistake in one line."""
 
 import functools
+import multiprocessing
 import os
 import signal
 import sys
@@ -42,7 +43,7 @@ def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
 
     @functools.wraps(task)
     def told(cfg: DictConfig) -> None:
-        config.register_resolvers()  # here too: a launcher may run it in another process
+        _in_a_process_like_any_other()
         with _one_line(door):
             task(cfg)
 
@@ -50,6 +51,15 @@ def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
     sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
     with _one_line(door):
         hydra.main(config_path=str(config.CONF), config_name=door, version_base="1.3")(told)()
+
+
+def _in_a_process_like_any_other() -> None:
+    """A launcher may run a job in a process of its own, which knows less and starts others differently."""
+    config.register_resolvers()
+    if (
+        multiprocessing.get_start_method(allow_none=True) == "loky"
+    ):  # joblib's, by which no data worker starts
+        multiprocessing.set_start_method(None, force=True)
 
 
 @contextmanager
