@@ -87,21 +87,14 @@ MISTAKES = {
     "folder": (["data.root={photos}x"], ["{photos}x", "does not exist", "nearest is '{photos}'"]),
     "null for a group": (["callbacks=null"], ["callbacks=null", "nearest: callbacks=[]"]),
     "cropping of another method": (["method=mae"], ["cropping: MAE reads Masked", "makes Crops", "nearest"]),
-    "method without its backbone": (
-        [
-            "method=mae",
-            "cropping=masked",
-            "cropping.unit=8",
-            "backbone.name=resnet18",
-            "backbone.kwargs={{}}",
-        ],
-        ["method=mae", "backbone.name=resnet18", "nearest: backbone=vit_small_patch16, or method=simmim"],
-    ),
     "cells of no whole patches": (
         ["method=mae", "cropping=masked", "cropping.unit=2"],
         ["cropping.unit", "16 cells", "8 a side", "nearest"],
     ),
-    "decoder of another method": (["method=dino", "cropping=multi_crop"], ["decoder.width=16", "nearest"]),
+    "decoder of another method": (
+        ["method=dino", "cropping=multi_crop"],
+        ["decoder.num_heads=2", "no such setting"],
+    ),
     "setting of another method": (["method.normalise_patches=true"], ["nearest: method=mae, which has it"]),
     "budget without a size": (["budget=images"], ["budget.images", "budget.images=..."]),
     "budget below a step": (["budget=images", "budget.images=7"], ["pays for 7 images", "data.batch_size=7"]),

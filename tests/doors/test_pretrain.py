@@ -84,7 +84,40 @@ def test_a_recipes_evaluation_is_left_out_by_an_empty_list(door, photos, tmp_pat
         "data.num_workers=0",
         "evaluation=[]",
         "data.batch_size=8",
+        "trainer.log_every_n_steps=1",
         "output_dir=run",
     )
     assert (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "evaluation").exists()
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny", "convnext_tiny"])
+def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, door, photos, capfd):
+    small = [a for a in SMALL if not a.startswith("backbone")]
+    with pytest.raises(SystemExit) as ended:
+        door("method=mae", f"backbone={backbone}", *small, f"data.root={photos}", "output_dir=run")
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: method=mae: leaves patches out, which a ViT can and backbone.name=")
+    assert line.endswith("nearest: backbone=vit_small_patch16, or method=simmim")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny"])
+@pytest.mark.parametrize("method", ["simmim", "moco_v3", "dino"])
+def test_other_families_take_a_step_of_every_other_method(method, backbone, door, photos, tmp_path):
+    small = [a for a in SMALL if not a.startswith(("backbone", "data.view_size"))]
+    own = [a for a in OWN[method] if not a.startswith("cropping")]
+    sizes = {"simmim": ["cropping.unit=16"], "dino": ["cropping.small.size=32", "cropping.small.count=1"]}
+    more = ["data.view_size=64", "trainer.max_steps=1", "callbacks.neighbours=null", "output_dir=run"]
+    door(
+        f"method={method}",
+        f"backbone={backbone}",
+        *small,
+        *own,
+        *sizes.get(method, []),
+        *more,
+        f"data.root={photos}",
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["steps"] == 1
+    assert metrics["train/loss"] > 0

@@ -22,7 +22,7 @@ class Run:
 
     folder: Path
     overrides: dict[str, str]
-    choices: dict[str, str]
+    choices: dict[str, Any]
     settings: dict[str, Any]
     numbers: dict[str, Any]
 
