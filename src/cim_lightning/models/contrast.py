@@ -7,7 +7,6 @@ import torch.distributed
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 
 class ContrastiveHead(nn.Module):
@@ -30,7 +29,8 @@ class ContrastiveHead(nn.Module):
         """Mean loss of n online features and m projected target features, image by image.
 
         Of n and m one is a multiple of the other: with k exemplars an image, its k rows stand together.
-        Keys are gathered over devices, so every online vector meets the images of all.
+        Keys are gathered over devices, so every online vector meets the images of all. Where a target is
+        trained (shared, separate), gradients reach it through the keys of its own device.
         """
         queries = F.normalize(self.predictor(self.projector(online)), dim=-1)
         keys = F.normalize(keys, dim=-1)
@@ -38,8 +38,12 @@ class ContrastiveHead(nn.Module):
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
         if torch.distributed.is_initialized():
-            labels = labels + torch.distributed.get_rank() * len(keys)
-            keys = torch.cat(all_gather(keys))
+            rank = torch.distributed.get_rank()
+            labels = labels + rank * len(keys)
+            everywhere = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(everywhere, keys.detach())
+            everywhere[rank] = keys
+            keys = torch.cat(everywhere)
         logits = queries @ keys.T / self.temperature
         return 2 * self.temperature * F.cross_entropy(logits, labels)
 
