@@ -85,7 +85,27 @@ MISTAKES = {
     "class": (["+callbacks.mine._target_=nowhere.Mine"], ["callbacks.mine._target_=nowhere.Mine", "nowhere"]),
     "checkpoint": (["resume=lost.ckpt"], ["resume=lost.ckpt", "nearest: resume=auto"]),
     "folder": (["data.root={photos}x"], ["{photos}x", "does not exist", "nearest is '{photos}'"]),
-    "null for a group": (["callbacks=null"], ["callbacks=null", "nearest: callbacks=[]"]),
+    "null for a group": (["callbacks=null"], ["callbacks=null", "[] for none", "callbacks=default"]),
+    "number for a group": (["data=10"], ["data=10", "nearest: data="]),
+    "target temperature": (
+        [
+            "method=dino",
+            "cropping=multi_crop",
+            "cropping.small.size=16",
+            "decoder=cross_attention",
+            "method.target_temperature=[0.04]",
+        ],
+        ["method.target_temperature=[0.04]", "nearest: [0.04, 0.07]"],
+    ),
+    "scale of one kind of crops": (
+        [
+            "method=moco_v3",
+            "cropping=two_views",
+            "decoder=cross_attention",
+            "cropping.second.scale=[0.5,0.1]",
+        ],
+        ["cropping.second.scale=[0.5, 0.1]", "nearest"],
+    ),
     "cropping of another method": (["method=mae"], ["cropping: MAE reads Masked", "makes Crops", "nearest"]),
     "cells of no whole patches": (
         ["method=mae", "cropping=masked", "cropping.unit=2"],

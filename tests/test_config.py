@@ -18,13 +18,13 @@ OTHER_DOORS = (
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
-    if folder.name not in ("experiment", "hydra", *OTHER_DOORS)
+    if folder.name not in ("compare", "experiment", "hydra", *OTHER_DOORS)
     for file in sorted(folder.glob("[!_]*.yaml"))
 ]
 NESTED = [
     f"{file.parent.relative_to(config.CONF)}={file.stem}"
     for folder in GROUPS
-    if folder.name not in ("experiment", "hydra")
+    if folder.name not in ("compare", "experiment", "hydra")
     for file in sorted(folder.glob("*/[!_]*.yaml"))
 ]
 EXPERIMENTS = sorted(file.stem for file in (config.CONF / "experiment").glob("*.yaml"))
@@ -130,6 +130,23 @@ def test_the_paper_is_the_default():
         300,
         "vit_base_patch16_224",
     )
+
+
+@pytest.mark.parametrize(
+    ("choices", "unit"),
+    [
+        (["method=mae"], 16),
+        (["method=mae", "backbone=vit_small_patch8"], 8),
+        (["method=mae", "backbone=vit_small_patch16", "backbone.name=vit_small_patch32_224"], 32),
+        (["method=simmim"], 32),
+        (["method=simmim", "backbone=vit_micro_patch4"], 8),
+        (["method=simmim", "backbone=swin_tiny"], 32),
+        (["method=simmim", "backbone=resnet50"], 32),
+        (["method=mae", "cropping.unit=24"], 24),
+    ],
+)
+def test_what_is_hidden_is_measured_in_the_backbones_patches(choices, unit):
+    assert composed(*choices).cropping.unit == unit
 
 
 def test_the_data_read_the_one_cropping_and_seed():

@@ -1,6 +1,7 @@
 """Configurations: where they lie, what they are without an override, and what the machine decides."""
 
 import os
+import re
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -20,8 +21,9 @@ def defaults(door: str) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """cim.workers, cim.precision and cim.wandb_mode, which the machine decides, and cim.beside."""
+    """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch."""
     OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
+    OmegaConf.register_new_resolver("cim.patch", _patch, replace=True)
     OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
     OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
@@ -34,6 +36,13 @@ def _beside(checkpoint: str, what: str = "evaluation") -> str:
     if run.is_dir():
         return str(run / what)
     return str(run.parent / f"{run.stem}-{what}") if run.exists() else f"outputs/{run.stem}-{what}"
+
+
+def _patch(backbone: DictConfig, times: int) -> int:
+    """Side in pixels of so many patches of a ViT, as its settings or name say; of 16 for other families."""
+    name = str(backbone.name)
+    said = re.search(r"patch(\d+)", name) if name.startswith("vit") else None
+    return times * int(backbone.kwargs.get("patch_size", said[1] if said else 16))
 
 
 def _workers() -> int:

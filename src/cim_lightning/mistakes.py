@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.errors import (
     HydraException,
     InstantiationException,
@@ -37,8 +38,11 @@ def explain(error: BaseException, door: str) -> str | None:
     if isinstance(error, ModuleNotFoundError) and isinstance(outermost, InstantiationException):
         return f"{str(outermost).splitlines()[-1]}: {' '.join(text.split())}"
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):  # Hydra's own
-        groups = [a.removesuffix("=null") for a in sys.argv[1:] if a.endswith("=null") and "." not in a]
-        return f"{groups[0]}=null: a group is never null on a command line; nearest: {groups[0]}=[]"
+        for typed in sys.argv[1:]:
+            group, _, value = typed.partition("=")
+            if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
+                return f"{typed}: a choice of {group}, or [] for none; {_choices(group)}"
+        return text.splitlines()[0]
     if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
         wanted = Path(typed.partition("=")[2])
         if error.filename and Path(error.filename) in (wanted, *wanted.parents):
@@ -60,8 +64,14 @@ def _in_full(line: str) -> str:
     """A part of a part knows only the end of its settings' names; where one was typed, its whole name."""
     key = line.partition("=")[0]
     typed = {argument.partition("=")[0].lstrip("+") for argument in sys.argv[1:]}
-    whole = [one for one in typed if one.endswith(f".{key}")]
+    whole = [one for one in typed if one != key and _abridged(key.split("."), one.split("."))]
     return whole[0] + line.removeprefix(key) if len(whole) == 1 else line
+
+
+def _abridged(short: list[str], whole: list[str]) -> bool:
+    """Whether names are some of others, in their order, and the last one the same."""
+    rest = iter(whole)
+    return short[-1] == whole[-1] and all(name in rest for name in short)
 
 
 def _explain_missing(text: str) -> str:
@@ -128,6 +138,10 @@ def _nearest_key(key: str, door: str) -> str:
     choices -= {*HYDRA_KEYS, "defaults"}
     near = nearest(leaf, choices, f"{parent}." if parent else "")
     return near if not parent or "_target_" in node else f"{near}; or add it: +{key}=..."
+
+
+def _choices(group: str) -> str:
+    return f"nearest: {group}={min(file.stem for file in (CONF / group).glob('[!_]*.yaml'))}"
 
 
 def _settings(file: Path, group: str) -> Any:

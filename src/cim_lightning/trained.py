@@ -48,24 +48,29 @@ def read(checkpoint: str) -> Trained:
     return Trained(path, None, None, {name.removeprefix("module."): value for name, value in loaded.items()})
 
 
+def exported(found: Trained) -> Backbone:
+    """The backbone whose weights lie beside the file that says what they are."""
+    assert found.recipe is not None
+    shape = dict(found.recipe["create_model"])
+    name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
+    made = Backbone(name, shape, channels, positions="timm", freeze_patch_embed=False, init="timm")
+    made.model.load_state_dict(found.state)
+    return made
+
+
 def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
-    """A backbone with the weights found; `make` makes it where they do not say what it is.
+    """A backbone with weights of another origin; `make` makes it where they do not say what it is.
 
     Raises:
         SettingError: the weights are another architecture's.
     """
     if found.recipe is not None:
-        shape = dict(found.recipe["create_model"])
-        name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
-        made = Backbone(name, shape, channels, positions="timm", freeze_patch_embed=False, init="timm")
-        made.model.load_state_dict(found.state)
-        return made
+        return exported(found)
     made = make()
     if found.state is None:
         return made
     wanted = made.model.state_dict()
-    there = "" if found.settings is None else "backbone.model."  # of a whole method
-    fitting = {name: found.state[there + name] for name in wanted if there + name in found.state}
+    fitting = {name: found.state[name] for name in wanted if name in found.state}
     for name, tensor in wanted.items():
         if name not in fitting or fitting[name].shape != tensor.shape:
             has = tuple(fitting[name].shape) if name in fitting else "none"

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from cim_lightning.cropping.appearance import Appearance
-from cim_lightning.cropping.exemplars import NEUTRAL
 from cim_lightning.cropping.multi_crop import MultiCropper, RandomCrops
 from cim_lightning.errors import SettingError
 
 
-def kind(count=1, size=16, scale=(0.2, 1.0), flip=0.0, appearance=NEUTRAL) -> RandomCrops:
+def kind(count=1, size=16, scale=(0.2, 1.0), flip=0.0, appearance=None) -> RandomCrops:
     return RandomCrops(count, size, list(scale), [0.75, 4 / 3], flip, appearance)
 
 
@@ -82,6 +81,7 @@ def test_each_kind_has_colours_of_its_own():
     [
         (lambda: MultiCropper(kind(2), kind()), "cropping.first.count=2", "1"),
         (lambda: MultiCropper(kind(), kind(size=8)), "cropping.second.size=8", "16"),
+        (lambda: MultiCropper(kind(), kind(), kind(3, 17)), "cropping.small.size=17", "16"),
         (lambda: kind(0), "count=0", "1"),
         (lambda: kind(flip=2.0), "flip=2.0", "1"),
     ],

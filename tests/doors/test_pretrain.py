@@ -72,6 +72,8 @@ def test_features_do_not_collapse_in_a_short_run(method, door, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["val/effective_rank"] > 4
     assert metrics["val/feature_std"] > 0.2 * metrics["initial/feature_std"] > 0
+    if method != "dino":  # whose target moves, so that its loss need not fall
+        assert metrics["val/loss"] < 0.95 * metrics["initial/loss"]
     if method == "dino":
         assert metrics["val/prototypes_in_use"] > 2
 

@@ -197,10 +197,12 @@ def test_the_contrastive_term_is_added_with_its_weight():
     without = cim().measure(batch)["loss"]
     method = cim(contrast=functools.partial(CONTRAST, weight=0.5))
     measured = method.measure(batch)
-    torch.testing.assert_close(measured["loss"], without + 0.5 * measured["contrast"])
+    torch.testing.assert_close(measured["loss"], without + measured["contrast"])
     online = method.backbone(batch.exemplars.flatten(0, 1)).pooled
     keys = method.contrast_target.network(method.target.network(batch.context).pooled)
     torch.testing.assert_close(measured["contrast"], method.contrast(online, keys))
+    method.contrast.weight = 1.0
+    torch.testing.assert_close(measured["contrast"], 0.5 * method.contrast(online, keys))
 
 
 # --- the target ---

@@ -22,8 +22,18 @@ TARGET = functools.partial(EmaTarget, momentum=0.9, tied=[])
 CONTRAST = functools.partial(ContrastiveHead, hidden=12, out=8, temperature=0.2, weight=1.0)
 PROTOTYPES = functools.partial(PrototypeHead, hidden=12, bottleneck=8, out=10)
 SCHEDULES = (0.1, [0.04, 0.07], 0.5, 0.9, 0.25, 0.4)
+
+
+def still(method: MoCoV3) -> MoCoV3:
+    """With batch normalisation by running statistics, which do not depend on who has which images."""
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.eval()
+    return method
+
+
 MAKE = {
-    "moco_v3": lambda backbone: MoCoV3(backbone, TARGET, CONTRAST, Mock).eval(),  # statistics of no batch
+    "moco_v3": lambda backbone: still(MoCoV3(backbone, TARGET, CONTRAST, Mock)),
     "dino": lambda backbone: DINO(backbone, TARGET, PROTOTYPES, Mock, *SCHEDULES),
 }
 

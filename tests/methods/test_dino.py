@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 
 from cim_lightning.cropping.exemplars import NEUTRAL
 from cim_lightning.cropping.multi_crop import MultiCropper, MultiCrops, RandomCrops
+from cim_lightning.errors import SettingError
 from cim_lightning.methods.dino import DINO
 from cim_lightning.models.prototypes import PrototypeHead
-from cim_lightning.models.target import EmaTarget
+from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 LARGE = RandomCrops(1, 16, [0.25, 1.0], [0.75, 4 / 3], 0.5, NEUTRAL)
 CROPPING = MultiCropper(LARGE, LARGE, RandomCrops(3, 8, [0.05, 0.25], [0.75, 4 / 3], 0.5, NEUTRAL))
@@ -113,14 +115,48 @@ def test_temperature_and_weight_decay_follow_training(vit, alone):
 
 def test_prototypes_hold_still_at_first(vit, views, alone):
     model = dino(vit())
-    alone(model)
-    for progress, still in ((0.1, True), (0.25, False)):
-        model.zero_grad()
-        model.after_step(progress)
+    optimizer = alone(model, weight_decay=0.1)
+    model.log = model.log_dict
+    model.trainer.estimated_stepping_batches = 8
+    for step, still in ((0, True), (1, True), (2, False)):
+        before, others = model.head.prototypes.clone(), model.backbone.model.cls_token.clone()
+        model.trainer.global_step = step
+        optimizer.zero_grad()
         model.measure(CROPPING(views, 0))["loss"].backward()
-        model.on_after_backward()
-        assert model.head.prototypes.grad.any() != still
-        assert model.backbone.model.cls_token.grad.any()
+        model.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        assert torch.equal(model.head.prototypes, before) == still
+        assert not torch.equal(model.backbone.model.cls_token, others)
+
+
+@pytest.mark.parametrize("target", [SharedTarget, SeparateTarget])
+def test_whatever_the_target_no_gradient_reaches_it(target, vit, views):
+    model = dino(vit(), target=target)
+    scored = []
+    model.head_target.register_forward_hook(lambda _, inputs, scores: scored.append(scores))
+    model.measure(CROPPING(views, 0))["loss"].backward()
+    assert not scored[0].requires_grad
+    assert model.result is model.backbone
+
+
+def test_what_comes_of_it_is_the_targets_backbone(vit):
+    model = dino(vit())
+    assert model.result is model.target.network
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "nearest"),
+    [
+        ({"temperature": 0.0}, "method.temperature=0.0", "0.1"),
+        ({"target_temperature": [0.04]}, "method.target_temperature=[0.04]", "[0.04, 0.07]"),
+        ({"target_temperature": [0.0, 0.1]}, "method.target_temperature=[0.0, 0.1]", "[0.04, 0.07]"),
+        ({"centre_momentum": 2.0}, "method.centre_momentum=2.0", "1"),
+        ({"frozen_prototypes": -1.0}, "method.frozen_prototypes=-1.0", "0"),
+    ],
+)
+def test_a_mistake_gets_one_line(change, told, nearest, vit):
+    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {re.escape(nearest)}$"):
+        dino(vit(), **change)
 
 
 def test_what_a_resumed_run_needs_lies_in_the_checkpoint(vit, alone):

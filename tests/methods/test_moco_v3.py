@@ -11,7 +11,7 @@ from cim_lightning.cropping.exemplars import NEUTRAL
 from cim_lightning.cropping.multi_crop import MultiCropper, RandomCrops
 from cim_lightning.methods.moco_v3 import MoCoV3
 from cim_lightning.models.contrast import ContrastiveHead
-from cim_lightning.models.target import EmaTarget
+from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 CROPS = RandomCrops(1, 16, [0.2, 1.0], [0.75, 4 / 3], 0.5, NEUTRAL)
 CROPPING = MultiCropper(CROPS, CROPS)
@@ -51,6 +51,16 @@ def test_gradients_reach_the_online_side_alone(vit, views):
     assert without == frozen
     assert {"backbone.model.patch_embed.proj.weight", "target.network.model.norm.weight"} < frozen
     assert all("target" in name or "patch_embed" in name or "pos_embed" in name for name in frozen)
+
+
+@pytest.mark.parametrize("target", [SharedTarget, SeparateTarget])
+def test_whatever_the_target_no_gradient_reaches_it(target, vit, views):
+    model = MoCoV3(vit(), target, HEAD, Mock)
+    keys = []
+    model.head_target.register_forward_hook(lambda _, inputs, projected: keys.append(projected))
+    model.measure(CROPPING(views, 0))["loss"].backward()
+    assert len(keys) == 2
+    assert not any(one.requires_grad for one in keys)
 
 
 def test_both_targets_follow_after_a_step(vit, alone):

@@ -46,7 +46,7 @@ def look(train: list[int], val: list[int]) -> tuple[dict[str, Any], list[tuple[s
     trainer: Any = MagicMock(spec=L.Trainer, state=SimpleNamespace(fn="validate"))
     trainer.datamodule = data
     module = SimpleNamespace(
-        backbone=Colours(),
+        result=Colours(),
         device=torch.device("cpu"),
         log_dict=lambda metrics, sync_dist: logged.update(metrics),
     )

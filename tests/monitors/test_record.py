@@ -65,6 +65,7 @@ def _cost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(kept: Record, **metrics: float) -> None:
+    kept.setup(trainer(), MagicMock(), "fit")
     kept.on_train_epoch_end(trainer(**metrics), None)
     kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
 

@@ -1,6 +1,7 @@
 """The table of several runs, beside means and deviations worked out by hand."""
 
 import csv
+import shutil
 
 import pytest
 
@@ -21,6 +22,7 @@ def test_a_row_holds_mean_and_sample_deviation_over_seeds(leave, tmp_path):
     assert mae["k-NN, %"].mean == pytest.approx(32)
     assert mae["k-NN, %"].deviation == pytest.approx(8**0.5)  # of 30 and 34
     assert mae["probe, %"].mean == pytest.approx(60)
+    assert mae["online k-NN after, %"] == mae["k-NN, %"]  # where no evaluation measured another
     assert mae["epochs"].mean == 2
     assert mae["GFLOP an image"].mean == 3
     assert mae["TFLOP in all"].mean == 3
@@ -30,6 +32,9 @@ def test_a_row_holds_mean_and_sample_deviation_over_seeds(leave, tmp_path):
 
 def test_the_page_is_a_row_a_setting_and_leaves_out_what_nobody_measured(leave, tmp_path):
     two_methods(leave)
+    leave("3", ["method=cim", "seed=1"], {"knn/mean_k20": 0.6}, **{"val/knn": 0.4, "val/skill": 0.125})
+    assert comparison.compare(read_runs(tmp_path)[3:])["cim"]["k-NN, %"].mean == pytest.approx(60)
+    shutil.rmtree(tmp_path / "3")
     head, rule, mae, cim = comparison.markdown(read_runs(tmp_path)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, mae, cim)]
     assert len({len(row) for row in cells}) == 1

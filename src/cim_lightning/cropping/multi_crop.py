@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.boxes import BoxSampler
-from cim_lightning.cropping.exemplars import CropPlan, cut
+from cim_lightning.cropping.exemplars import NEUTRAL, CropPlan, cut
 from cim_lightning.errors import SettingError
 
 
@@ -29,7 +29,7 @@ class RandomCrops:
         size: side of the crops in pixels.
         scale, ratio: see BoxSampler.
         flip: probability that a crop is mirrored left to right.
-        appearance: what happens to the crops' colours.
+        appearance: what happens to the crops' colours; None leaves them.
     """
 
     def __init__(
@@ -39,14 +39,15 @@ class RandomCrops:
         scale: Sequence[float],
         ratio: Sequence[float],
         flip: float,
-        appearance: Appearance,
+        appearance: Appearance | None = None,
     ):
         for name, value in {"count": count, "size": size}.items():
             if value < 1:
                 raise SettingError(f"{name}={value}: must be at least 1; nearest: 1")
         if not 0 <= flip <= 1:
             raise SettingError(f"flip={flip}: a probability is in 0..1; nearest: {min(max(flip, 0), 1)}")
-        self.count, self.size, self.flip, self.appearance = count, size, flip, appearance
+        self.count, self.size, self.flip = count, size, flip
+        self.appearance = appearance or NEUTRAL
         self.boxes = BoxSampler(scale, ratio, rotation=0)
 
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropPlan:
@@ -83,6 +84,10 @@ class MultiCropper:
         if second.size != first.size:
             raise SettingError(
                 f"cropping.second.size={second.size}: both large crops have one size; nearest: {first.size}"
+            )
+        if small is not None and small.size > first.size:
+            raise SettingError(
+                f"cropping.small.size={small.size}: at most that of the large crops; nearest: {first.size}"
             )
         self.kinds = [first, second] if small is None else [first, second, small]
         self.normalize = normalize or (lambda images: images)

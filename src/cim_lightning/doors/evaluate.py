@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import asked, schema
+from cim_lightning.doors.restored import restored
 
 log = logging.getLogger("cim_lightning")
 
@@ -38,10 +39,7 @@ def judge(cfg: DictConfig, folder: Path) -> None:
     data = make(cfg.data)
     splits = data.splits  # a folder that is missing or empty is told before anything large is built
     parts = {name: make(part) for name, part in cfg.evaluation.items()}
-    method = None
-    if found.settings is not None:
-        method = make(OmegaConf.create(found.settings).method)
-        method.load_state_dict(found.state)
+    method = restored(found)
 
     import torch
 
@@ -49,7 +47,7 @@ def judge(cfg: DictConfig, folder: Path) -> None:
     from cim_lightning.evaluation.suite import evaluate
 
     torch.manual_seed(cfg.seed)  # of an untrained backbone
-    backbone = method.backbone if method else trained.backbone(found, lambda: make(cfg.backbone))
+    backbone = method.result if method else trained.backbone(found, lambda: make(cfg.backbone))
     normalize = data.cropping.normalize
     device = device_of(cfg.device)
     about = {"checkpoint": str(found.path or cfg.checkpoint), "backbone": backbone.recipe["model_name"]}

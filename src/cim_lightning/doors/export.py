@@ -4,9 +4,10 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cim_lightning import schema
+from cim_lightning.doors.restored import restored
 
 
 def run(cfg: DictConfig) -> None:
@@ -19,8 +20,8 @@ def run(cfg: DictConfig) -> None:
 
     found = trained.read(cfg.checkpoint)
     normalize, size = trained.shown(found)
-    own = found.settings and OmegaConf.create(found.settings["method"]["backbone"])
-    backbone = trained.backbone(found, lambda: instantiate(own, _convert_="all")).eval()
+    method = restored(found)
+    backbone = (method.result if method else trained.exported(found)).eval()
     images = Images(backbone.recipe["in_chans"], size, normalize)
     folder = Path(HydraConfig.get().runtime.output_dir)
     form.export(backbone, images, folder, {"checkpoint": str(found.path)} | backbone.recipe)

@@ -91,7 +91,7 @@ def train(settings: dict[str, Any], folder: Path) -> bool:
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
     done = trainer.is_global_zero and not trainer.interrupted
     if done:
-        export_timm(method.backbone, folder, settings["cropping"]["normalize"], settings["data"]["view_size"])
+        export_timm(method.result, folder, settings["cropping"]["normalize"], settings["data"]["view_size"])
         log.info("backbone: %s", folder / "backbone.safetensors")
         if (folder / "panels").exists():
             log.info("pictures: %s", folder / "panels")

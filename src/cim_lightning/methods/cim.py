@@ -75,7 +75,7 @@ class CIM(Method):
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
-            loss = loss + self.contrast.weight * metrics["contrast"]
+            loss = loss + metrics["contrast"]
         # Several devices wait for a gradient of every parameter, and not all decoders read what is pooled.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 

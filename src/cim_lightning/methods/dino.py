@@ -14,13 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.cropping.multi_crop import MultiCrops
+from cim_lightning.errors import SettingError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.prototypes import PrototypeHead
+from cim_lightning.models.target import EmaTarget
 
 
 class DINO(Method):
     """Learns by giving every crop of an image the prototypes that the target sees in another, large one.
+
+    What comes of it is the target's backbone, of which the published numbers are.
 
     Args:
         backbone: the online encoder.
@@ -53,6 +57,13 @@ class DINO(Method):
         weight_decay_end: float | None,
     ):
         super().__init__(backbone, optim)
+        _check_temperatures(temperature, target_temperature)
+        shares = {"temperature_warmup": temperature_warmup, "centre_momentum": centre_momentum}
+        for name, value in (shares | {"frozen_prototypes": frozen_prototypes}).items():
+            if not 0 <= value <= 1:
+                raise SettingError(
+                    f"method.{name}={value}: must be in 0..1; nearest: {min(max(value, 0), 1)}"
+                )
         self.head = head(backbone.dim)
         self.target = target(backbone)
         self.head_target = target(self.head)
@@ -64,9 +75,15 @@ class DINO(Method):
             "progress", torch.zeros(())
         )  # kept with the weights, so that a resumed run knows
 
+    @property
+    def result(self) -> Backbone:
+        followed: Any = self.target.network if isinstance(self.target, EmaTarget) else self.backbone
+        return followed
+
     def measure(self, crops: MultiCrops) -> dict[str, Tensor]:
         large = torch.cat((crops.first, crops.second))
-        targets = self.head_target(self.head, self.target(self.backbone, large).pooled).float()
+        with torch.no_grad():
+            targets = self.head_target(self.head, self.target(self.backbone, large).pooled).float()
         said = [*self.head(self.backbone(large).pooled).float().chunk(2)]
         if crops.small is not None:
             small = self.head(self.backbone(crops.small.flatten(0, 1)).pooled).float()
@@ -105,9 +122,10 @@ class DINO(Method):
         self._decay(progress)
         self.log_dict({f"train/{name}": value for name, value in moved.items()})
 
-    def on_after_backward(self) -> None:
-        if self.head.prototypes.grad is not None:
-            self.head.prototypes.grad.mul_(self.progress >= self.frozen_prototypes)
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.frozen_prototypes:
+            self.head.prototypes.grad = None  # and so no decay, and no step that Adam would count
 
     def _decay(self, progress: float) -> None:
         """Moves weight decay, where there is some, along half a cosine."""
@@ -124,3 +142,12 @@ class DINO(Method):
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
         self.centre.lerp_(mean, 1 - self.centre_momentum)
+
+
+def _check_temperatures(online: float, target: Sequence[float]) -> None:
+    if online <= 0:
+        raise SettingError(f"method.temperature={online}: must be above 0; nearest: 0.1")
+    if len(target) != 2 or min(target) <= 0:
+        raise SettingError(
+            f"method.target_temperature={list(target)}: two numbers above 0; nearest: [0.04, 0.07]"
+        )

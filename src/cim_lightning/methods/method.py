@@ -32,6 +32,11 @@ class Method(L.LightningModule, ABC):
         self.backbone = backbone
         self.optim = optim
 
+    @property
+    def result(self) -> Backbone:
+        """The backbone that comes of it: what is watched, judged and exported."""
+        return self.backbone
+
     def setup(self, stage: str) -> None:
         made = type(self.trainer.datamodule.blank(1))  # pyright: ignore
         if made is not self.reads:

@@ -41,7 +41,9 @@ class MoCoV3(Method):
 
     def measure(self, crops: MultiCrops) -> dict[str, Tensor]:
         views = (crops.first, crops.second)
-        keys = [self.head_target(self.head.projector, self.target(self.backbone, v).pooled) for v in views]
+        with torch.no_grad():
+            seen = [self.target(self.backbone, view).pooled for view in views]
+            keys = [self.head_target(self.head.projector, pooled) for pooled in seen]
         queries = [self.backbone(view).pooled for view in views]
         return {"loss": self.head(queries[0], keys[1]) + self.head(queries[1], keys[0])}
 

@@ -1,4 +1,4 @@
-"""Global contrastive head, as in MoCo v3 (Chen, Xie, He, ICCV 2021): weight 0 in CIM's published recipe."""
+"""Contrastive head of MoCo v3 (Chen, Xie, He, ICCV 2021); CIM's code has it too, published with weight 0."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ class ContrastiveHead(nn.Module):
         dim: width of the backbone's pooled features.
         hidden, out: widths of the MLPs.
         temperature: of the softmax; the loss is scaled by twice of it, as in MoCo v3.
-        weight: of this loss beside the correlation's.
+        weight: factor of the loss, beside others.
     """
 
     def __init__(self, dim: int, hidden: int, out: int, temperature: float, weight: float):
@@ -37,7 +37,7 @@ class ContrastiveHead(nn.Module):
         if len(keys) > len(queries):  # several target rows an image: each is some online row's positive
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
-        if torch.distributed.is_initialized():
+        if torch.distributed.is_initialized() and self.training:  # all devices validate the same images
             rank = torch.distributed.get_rank()
             labels = labels + rank * len(keys)
             everywhere = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
@@ -45,7 +45,7 @@ class ContrastiveHead(nn.Module):
             everywhere[rank] = keys
             keys = torch.cat(everywhere)
         logits = queries @ keys.T / self.temperature
-        return 2 * self.temperature * F.cross_entropy(logits, labels)
+        return self.weight * 2 * self.temperature * F.cross_entropy(logits, labels)
 
 
 def _mlp(*widths: int) -> nn.Sequential:

@@ -34,7 +34,7 @@ class OnlineNeighbours(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         side = trainer.datamodule.view.size  # pyright: ignore
-        pl_module.backbone.check((side, side), "data.view_size")  # now, not after the first validation
+        pl_module.result.check((side, side), "data.view_size")  # now, not after the first validation
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit" and not self._due(trainer):
@@ -43,7 +43,7 @@ class OnlineNeighbours(L.Callback):
 
         def features(split: str, limit: int) -> FeatureSet:
             batches = data.whole_dataloader(split, limit)
-            return extract(pl_module.backbone, batches, data.cropping.normalize, pl_module.device)
+            return extract(pl_module.result, batches, data.cropping.normalize, pl_module.device)
 
         val = features("val", self.num_val)
         metrics = {"val/feature_std": spread(val.mean), "val/effective_rank": effective_rank(val.mean)}

@@ -3,9 +3,7 @@
 import json
 import logging
 import platform
-import resource
 import subprocess
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from cim_lightning.monitors.flops import flops_an_image
+from cim_lightning.monitors.flops import Flops, flops_an_image
+from cim_lightning.monitors.memory import forget_peak, peak
 
 log = logging.getLogger(__name__)
 LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
@@ -47,6 +46,7 @@ class Record(L.Callback):
         self.seconds = 0.0
         self.images = 0
         self.since: float | None = None
+        self.cost = Flops(0.0, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("initial", "latest", "seconds", "images")}
@@ -54,12 +54,18 @@ class Record(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
 
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            pl_module.setup(stage)  # whose turn comes later: some are not whole before it
+            self.cost = flops_an_image(pl_module, trainer.datamodule)  # pyright: ignore
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self.initial = _values(trainer, "val/")
         self.since = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        forget_peak(pl_module.device)
         if trainer.is_global_zero:
             (self.folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
 
@@ -84,17 +90,16 @@ class Record(L.Callback):
             return
         metrics = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
         metrics |= self.latest or self.initial  # the same, where no step was taken
-        cost = flops_an_image(pl_module, trainer.datamodule)  # pyright: ignore
         metrics |= {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "images_seen": self.images,
             "train_images": len(trainer.datamodule.splits.train),  # pyright: ignore
-            "forward_flops_per_image": cost.forward,
-            "backward_flops_per_image": cost.backward,
+            "forward_flops_per_image": self.cost.forward,
+            "backward_flops_per_image": self.cost.backward,
             "seconds": self.seconds,
             "images_per_s": self.images / max(self.seconds, 1e-9),
-            "peak_memory_bytes": _peak_memory(pl_module.device),
+            "peak_memory_bytes": peak(pl_module.device),
             "precision": str(trainer.precision),
             "device": _device(pl_module.device),
             "devices": trainer.world_size,
@@ -132,14 +137,6 @@ def _values(trainer: L.Trainer, prefix: str) -> dict[str, float]:
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _commit() -> str | None:

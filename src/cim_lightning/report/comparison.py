@@ -21,6 +21,13 @@ def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda numbers: None if name not in numbers else 100 * numbers[name]
 
 
+def _knn(kind: str) -> Callable[[dict[str, Any]], float | None]:
+    """Of all images where the run was judged so, else what was seen of some while it trained."""
+    watched = {"mean": "val/knn", "pooled": "val/knn_pooled"}[kind]
+    share = (_share(f"evaluation/knn/{kind}_k20"), _share(watched))
+    return lambda numbers: share[0](numbers) if share[0](numbers) is not None else share[1](numbers)
+
+
 def _flops(numbers: dict[str, Any]) -> float:
     return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
 
@@ -32,9 +39,10 @@ COLUMNS = (
     Column("images/s", lambda numbers: numbers["images_per_s"], 0),
     Column("seconds", lambda numbers: numbers["seconds"], 0),
     Column("peak GB", lambda numbers: numbers["peak_memory_bytes"] / 1e9, 2),
-    Column("k-NN before, %", _share("initial/knn"), 1),
-    Column("k-NN, %", _share("val/knn"), 1),
-    Column("k-NN pooled, %", _share("val/knn_pooled"), 1),
+    Column("online k-NN before, %", _share("initial/knn"), 1),
+    Column("online k-NN after, %", _share("val/knn"), 1),
+    Column("k-NN, %", _knn("mean"), 1),
+    Column("k-NN pooled, %", _knn("pooled"), 1),
     Column("probe, %", _share("evaluation/linear/mean"), 1),
     Column("probe pooled, %", _share("evaluation/linear/pooled"), 1),
     Column("effective rank", lambda numbers: numbers.get("val/effective_rank"), 1),

@@ -1,0 +1,34 @@
+"""The most memory in use, since it was last asked to forget."""
+
+import numpy as np
+import pytest
+import torch
+
+from cim_lightning.monitors import memory
+
+CPU = torch.device("cpu")
+
+
+def test_a_peak_is_seen_after_it_is_gone():
+    memory.forget_peak(CPU)
+    before = memory.peak(CPU)
+    many = np.ones(80_000_000)  # 640 MB
+    del many
+    assert memory.peak(CPU) > before + 500e6
+
+
+def test_a_new_beginning_forgets_it():
+    if not memory.RESET.exists():
+        pytest.skip("this system keeps one peak a process")
+    many = np.ones(80_000_000)
+    high = memory.peak(CPU)
+    del many
+    memory.forget_peak(CPU)
+    assert memory.peak(CPU) < high - 500e6
+
+
+def test_a_system_that_does_not_say_has_the_process_peak(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
+    monkeypatch.setattr(memory, "RESET", tmp_path / "missing")
+    memory.forget_peak(CPU)
+    assert memory.peak(CPU) > 50e6
