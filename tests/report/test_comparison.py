@@ -25,7 +25,7 @@ def test_a_row_holds_mean_and_sample_deviation_over_seeds(leave, tmp_path):
     assert mae["GFLOP an image"].mean == 3
     assert mae["TFLOP in all"].mean == 3
     assert "skill" not in mae
-    assert cim["skill"] == (0.125, None)
+    assert cim["skill"] == (0.125, None, 1)
 
 
 def test_the_page_is_a_row_a_setting_and_leaves_out_what_nobody_measured(leave, tmp_path):

@@ -10,11 +10,15 @@ from cim_lightning.report.runs import Run, grouped, read_runs
 
 
 class Column(NamedTuple):
-    """A measure: what stands above it, where it is found in a run, and the digits after its point."""
+    """A measure: what stands above it, where it is found in a run, and the digits after its point.
+
+    goal: whether more of it is what a run is for, so that one setting can be the best.
+    """
 
     title: str
     value: Callable[[dict[str, Any]], float | None]
     digits: int
+    goal: bool = False
 
 
 def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
@@ -33,12 +37,12 @@ COLUMNS = (
     Column("seconds", lambda numbers: numbers["seconds"], 0),
     Column("peak GB", lambda numbers: numbers["peak_memory_bytes"] / 1e9, 2),
     Column("k-NN before, %", _share("initial/knn"), 1),
-    Column("k-NN, %", _share("val/knn"), 1),
-    Column("k-NN pooled, %", _share("val/knn_pooled"), 1),
-    Column("probe, %", _share("evaluation/linear/mean"), 1),
-    Column("probe pooled, %", _share("evaluation/linear/pooled"), 1),
+    Column("k-NN, %", _share("val/knn"), 1, goal=True),
+    Column("k-NN pooled, %", _share("val/knn_pooled"), 1, goal=True),
+    Column("probe, %", _share("evaluation/linear/mean"), 1, goal=True),
+    Column("probe pooled, %", _share("evaluation/linear/pooled"), 1, goal=True),
     Column("effective rank", lambda numbers: numbers.get("val/effective_rank"), 1),
-    Column("skill", lambda numbers: numbers.get("val/skill"), 3),
+    Column("skill", lambda numbers: numbers.get("val/skill"), 3, goal=True),
 )
 
 
@@ -47,6 +51,7 @@ class Cell(NamedTuple):
 
     mean: float
     deviation: float | None
+    n: int
 
     def text(self, digits: int) -> str:
         spread = "" if self.deviation is None else f" ± {self.deviation:,.{digits}f}"
@@ -62,7 +67,7 @@ def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
             values = [value for run in some if (value := column.value(run.numbers)) is not None]
             if values:
                 deviation = statistics.stdev(values) if len(values) > 1 else None
-                cells[column.title] = Cell(statistics.fmean(values), deviation)
+                cells[column.title] = Cell(statistics.fmean(values), deviation, len(values))
         rows[name] = cells
     return rows
 
@@ -79,6 +84,12 @@ def markdown(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
+    """The row with the highest mean of a measure; None where there is nothing to choose from."""
+    having = [name for name, cells in rows.items() if title in cells]
+    return max(having, key=lambda name: rows[name][title].mean) if len(having) > 1 else None
+
+
 def write(folder: Path) -> str | None:
     """Writes `table.md` and `table.csv`, a row a run, into a sweep's folder; the first is returned.
 
@@ -89,11 +100,17 @@ def write(folder: Path) -> str | None:
         return None
     text = markdown(runs)
     (folder / "table.md").write_text(text + "\n")
-    with (folder / "table.csv").open("w", newline="") as file:
+    write_rows(runs, folder / "table.csv")
+    return text
+
+
+def write_rows(runs: Sequence[Run], path: Path) -> None:
+    """A CSV file with a row a run, in full precision; folders are told as seen from the file's."""
+    with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["setting", "seed", "folder", *(column.title for column in COLUMNS)])
         for name, some in grouped(runs).items():
             for run in some:
-                values = [column.value(run.numbers) for column in COLUMNS]
-                rows.writerow([name, run.seed, run.folder.relative_to(folder), *values])
-    return text
+                inside = run.folder.is_relative_to(path.parent)
+                place = run.folder.relative_to(path.parent) if inside else run.folder
+                rows.writerow([name, run.seed, place, *(column.value(run.numbers) for column in COLUMNS)])

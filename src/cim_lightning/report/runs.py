@@ -17,7 +17,7 @@ class Run:
 
     overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
     group. settings: all of them, resolved. numbers: `metrics.json`, and that of the evaluation as
-    "evaluation/...".
+    "evaluation/..."; none, of a run that is unfinished.
     """
 
     folder: Path
@@ -30,11 +30,22 @@ class Run:
     def seed(self) -> int:
         return self.settings["seed"]
 
+    @property
+    def finished(self) -> bool:
+        return bool(self.numbers)
+
 
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, at any depth, in the order of their folders' names."""
     places = sorted((path.parent for path in folder.rglob("metrics.json")), key=_natural)
     return [_read(place) for place in places if (place / "config.yaml").exists()]
+
+
+def read_unfinished(folder: Path) -> list[Run]:
+    """Runs that were begun, in the same order; what they measured so far lies in their `metrics.csv`."""
+    places = sorted((path.parent for path in folder.rglob("config.yaml")), key=_natural)
+    begun = [place for place in places if (place / ".hydra" / "hydra.yaml").exists()]  # wandb's have none
+    return [_read(place) for place in begun if not (place / "metrics.json").exists()]
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
@@ -59,9 +70,10 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def _read(place: Path) -> Run:
-    numbers = json.loads((place / "metrics.json").read_text())
+    measured = place / "metrics.json"
+    numbers = json.loads(measured.read_text()) if measured.exists() else {}
     evaluation = place / "evaluation" / "metrics.json"
-    if evaluation.exists():
+    if numbers and evaluation.exists():
         found = json.loads(evaluation.read_text())
         numbers |= {f"evaluation/{name}": value for name, value in found.items()}
     typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())

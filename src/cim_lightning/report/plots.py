@@ -1,0 +1,154 @@
+"""Figures of plotly's, without colours of their own for text and lines: the page sets those, light or dark."""
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cim_lightning.report.comparison import COLUMNS
+from cim_lightning.report.curves import Curve, read_curves, step_costs, thinned
+from cim_lightning.report.differences import ABSENT
+from cim_lightning.report.runs import Run, differing, grouped
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure  # takes a second to import, and plots alone need it
+
+MEASURES = {  # as logged, and as told
+    "loss": "loss",
+    "skill": "skill",
+    "knn": "k-NN accuracy",
+    "knn_pooled": "k-NN accuracy, pooled",
+    "effective_rank": "effective rank",
+}
+COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #bab0ac #eeca3b".split()
+ROW = 230  # pixels a measure
+AXIS = 105  # pixels between two parallel coordinates
+
+
+def curves(runs: Sequence[Run]) -> "Figure | None":
+    """A row a measure over one axis of steps, a line a run; training thin, validation with points.
+
+    Every line brings what a step cost its run (`meta.costs`), so that a page can turn steps into images,
+    FLOPs or seconds. None if nothing was logged.
+    """
+    logged = {run.folder: read_curves(run.folder / "metrics.csv") for run in runs}
+    there = {name for columns in logged.values() for name in columns}
+    measures = [name for name in MEASURES if {f"train/{name}", f"val/{name}"} & there]
+    if not measures:
+        return None
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(len(measures), 1, shared_xaxes=True, vertical_spacing=0.16 / len(measures))
+    for i, (name, some) in enumerate(grouped(runs).items()):
+        in_legend = True
+        for run in some:
+            for row, measure in enumerate(measures, 1):
+                for part in ("train", "val"):
+                    curve = logged[run.folder].get(f"{part}/{measure}")
+                    if curve is not None:
+                        line = _line(run, name, part, thinned(curve), COLOURS[i % len(COLOURS)])
+                        figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
+                        in_legend = False
+    for row, measure in enumerate(measures, 1):
+        figure.add_annotation(
+            text=f"<b>{MEASURES[measure]}</b>", xref="paper", yref=f"y{'' if row == 1 else row} domain",
+            x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
+        )  # fmt: skip
+    figure.update_layout(
+        template="none",
+        height=ROW * len(measures) + 110,
+        margin={"l": 48, "r": 8, "t": 24, "b": 48},
+        legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
+        hoverlabel={"namelength": -1},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    figure.update_xaxes(zeroline=False)
+    figure.update_yaxes(zeroline=False, nticks=5)
+    return figure
+
+
+def coordinates(runs: Sequence[Run]) -> "Figure | None":
+    """Parallel coordinates, a line a run: what was swept, then what came out; None of runs of one setting.
+
+    Measures that some of the runs lack are left out, and all is left out where none remains.
+    """
+    asked = _asked(runs)
+    outcomes = {
+        column.title: [column.value(run.numbers) for run in runs] for column in COLUMNS if column.goal
+    }
+    outcomes = {title: values for title, values in outcomes.items() if None not in values}
+    if not asked or not outcomes:
+        return None
+    from plotly.graph_objects import Figure, Parcoords
+
+    dimensions = [_dimension(key, values) for key, values in asked.items()]
+    dimensions += [{"label": title, "values": values} for title, values in outcomes.items()]
+    scale = [[0, COLOURS[0]], [0.5, COLOURS[5]], [1, COLOURS[1]]]
+    colour = {"color": next(iter(outcomes.values())), "colorscale": scale}
+    figure = Figure(Parcoords(dimensions=dimensions, line=colour, labelside="top", labelangle=-12))
+    figure.update_layout(
+        template="none",
+        height=380,
+        width=max(AXIS * len(dimensions), 340),
+        margin={"l": 70, "r": 60, "t": 70, "b": 24},
+        paper_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+def _line(run: Run, name: str, part: str, curve: Curve, colour: str) -> dict[str, Any]:
+    training = part == "train"
+    seed = "" if run.finished else ", unfinished"
+    about = f"{html.escape(name)}, seed {run.seed}{seed}"
+    return {
+        "x": curve.steps,
+        "y": curve.values,
+        "mode": "lines" if training else "lines+markers",
+        "line": {"color": colour, "width": 1 if training else 2, "dash": "solid" if run.finished else "dot"},
+        "opacity": 0.45 if training else 1,
+        "marker": {"size": 5},
+        "name": html.escape(name),
+        "legendgroup": name,
+        "meta": {"costs": step_costs(run), "steps": curve.steps},
+        "hovertemplate": f"%{{y:.4g}} at %{{x:.4g}}<br>{about}<extra>{part}</extra>",
+    }
+
+
+def _asked(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What was swept, by the shortest name that tells it from the others: a value a run."""
+    keys = differing(runs)
+    if keys and set(keys) <= {"compare", "method"}:
+        return {"method": [str(run.choices["method"]) for run in runs]}
+    last = [key.rpartition(".")[2] for key in keys]
+    names = [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+    return {
+        name: [run.overrides.get(key, ABSENT) for run in runs] for key, name in zip(keys, names, strict=True)
+    }
+
+
+def _dimension(label: str, values: list[str]) -> dict[str, Any]:
+    """A coordinate of numbers if all values are; else one of names, in the order in which they come."""
+    label = html.escape(label)
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        names = list(dict.fromkeys(values))
+        places = [names.index(value) for value in values]
+        ticks = {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
+        return {"label": label, "values": places, **ticks}
+    ticks = sorted(set(numbers))
+    return {"label": label, "values": numbers} | ({"tickvals": ticks} if len(ticks) <= 8 else {})
+
+
+def library() -> str:
+    """plotly.js, whole."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def as_json(figure: "Figure") -> str:
+    """For a script element, which nothing in it can close."""
+    text = figure.to_json()
+    assert text is not None
+    return text.replace("<", "\\u003c")
