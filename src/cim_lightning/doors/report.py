@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cim_lightning.errors import SettingError
-from cim_lightning.report import comparison
-from cim_lightning.report.runs import Run, read_runs, read_unfinished
+from cim_lightning.report import comparison, summary
+from cim_lightning.report.runs import read_begun
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -15,8 +15,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
     for folder in asked.folders:
         if not folder.is_dir():
             raise SettingError(f"{folder}: there is no such folder; nearest: a run's or a sweep's output_dir")
-    finished, unfinished = (_all(asked.folders, read) for read in (read_runs, read_unfinished))
-    if not finished and not unfinished:
+    runs = list(
+        {run.folder: run for folder in asked.folders for run in read_begun(folder.resolve())}.values()
+    )
+    if not runs:
         told = ", ".join(map(str, asked.folders))
         raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
     path: Path = asked.output or asked.folders[0] / "report.html"
@@ -25,16 +27,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
     title = ", ".join(folder.resolve().name for folder in asked.folders)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, finished, unfinished))
-    path.with_suffix(".md").write_text(comparison.markdown(finished) + "\n")
-    comparison.write_rows(finished, path.with_suffix(".csv"))
-    print(f"{len(finished)} finished and {len(unfinished)} unfinished runs: {path}")
-
-
-def _all(folders: Sequence[Path], read) -> list[Run]:
-    """Every run once, though a sweep may be named beside one of its jobs."""
-    runs = {run.folder: run for folder in folders for run in read(folder.resolve())}
-    return list(runs.values())
+    path.write_text(page(title, runs))
+    path.with_suffix(".md").write_text(summary.markdown(title, runs))
+    comparison.write_rows(runs, path.with_suffix(".csv"))
+    finished = sum(run.finished for run in runs)
+    print(f"{finished} finished and {len(runs) - finished} unfinished runs: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

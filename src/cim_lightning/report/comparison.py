@@ -58,10 +58,21 @@ class Cell(NamedTuple):
         return f"{self.mean:,.{digits}f}{spread}"
 
 
+def finished(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The finished runs by setting, which unfinished ones help to tell apart."""
+    groups = {name: [run for run in some if run.finished] for name, some in grouped(runs).items()}
+    return {name: some for name, some in groups.items() if some}
+
+
+def shown(rows: dict[str, dict[str, Cell]]) -> list[Column]:
+    """The columns that any row has."""
+    return [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+
+
 def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
     """Rows by setting, their cells by title; a measure that no run has is in none."""
     rows = {}
-    for name, some in grouped(runs).items():
+    for name, some in finished(runs).items():
         cells = {}
         for column in COLUMNS:
             values = [value for run in some if (value := column.value(run.numbers)) is not None]
@@ -73,13 +84,16 @@ def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
 
 
 def markdown(runs: Sequence[Run]) -> str:
-    """The table, with the number of runs behind each row."""
-    rows, counts = compare(runs), {name: len(some) for name, some in grouped(runs).items()}
-    columns = [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+    """The table, with the number of runs behind each row; the best of each goal in bold."""
+    rows, counts = compare(runs), {name: len(some) for name, some in finished(runs).items()}
+    columns = shown(rows)
+    firsts = {(best(rows, column.title), column.title) for column in columns if column.goal}
     lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
     for name, cells in rows.items():
         texts = [cells[c.title].text(c.digits) if c.title in cells else "" for c in columns]
+        titled = zip(columns, texts, strict=True)
+        texts = [f"**{text}**" if (name, column.title) in firsts else text for column, text in titled]
         lines.append(f"| {name} | {counts[name]} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
@@ -109,7 +123,7 @@ def write_rows(runs: Sequence[Run], path: Path) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["setting", "seed", "folder", *(column.title for column in COLUMNS)])
-        for name, some in grouped(runs).items():
+        for name, some in finished(runs).items():
             for run in some:
                 inside = run.folder.is_relative_to(path.parent)
                 place = run.folder.relative_to(path.parent) if inside else run.folder

@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """The columns of a `metrics.csv`; lines that a writer has not finished, and what is not finite, are skipped.
+    """The columns of a `metrics.csv`; half-written lines, and what is not finite, are skipped.
 
     Lightning numbers steps from 0, so that step 24 stands behind 25 updates; but a validation at step 0 is
     that of the untrained network.

@@ -5,7 +5,7 @@ from typing import Any
 
 from cim_lightning.report.runs import Run, grouped
 
-ABSENT = "–"
+ABSENT = "--"
 
 
 def configurations(runs: Sequence[Run]) -> dict[str, dict[str, str]]:

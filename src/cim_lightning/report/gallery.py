@@ -24,7 +24,7 @@ def panels(folder: Path) -> list[tuple[int, Path]]:
 
 
 def frames(some: list[tuple[int, Path]], most: int) -> list[Frame]:
-    """At most so many, evenly chosen, the first and the last among them; what cannot be read is passed over."""
+    """At most so many (two or more), evenly chosen from first to last; what cannot be read is passed over."""
     from PIL import Image
 
     n = len(some)

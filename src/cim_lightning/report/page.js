@@ -22,12 +22,14 @@ function against(figure, axis) {
   });
 }
 
+const touch = matchMedia("(pointer: coarse)").matches;
 const figures = {};
 for (const script of document.querySelectorAll('script[type="application/json"]')) {
   const name = script.id.replace("-data", "");
   const figure = JSON.parse(script.textContent);
   figure.layout.font = { family: "system-ui, sans-serif", size: 12 };
-  const config = { responsive: name === "curves", displaylogo: false, displayModeBar: false };
+  if (touch) figure.layout.dragmode = false; // or a finger could not scroll past
+  const config = { responsive: true, displaylogo: false, displayModeBar: false };
   Plotly.newPlot(name, figure.data, figure.layout, config);
   figures[name] = document.getElementById(name);
 }

@@ -11,24 +11,20 @@ from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped
 HERE = Path(__file__).parent
 MOST_FRAMES = 96  # of all galleries of a page together
 # A browser that keeps to this cannot ask a network for anything. plotly.js compiles its shaders' callers.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "script-src 'unsafe-inline' 'unsafe-eval'"
+)
 
 
-def page(title: str, finished: Sequence[Run], unfinished: Sequence[Run]) -> str:
-    """The page.
-
-    Args:
-        title: what stands above it.
-        finished: runs with numbers.
-        unfinished: runs that have none yet; their curves so far are shown.
-    """
-    runs = [*finished, *unfinished]
+def page(title: str, runs: Sequence[Run]) -> str:
+    """The page, under a title; unfinished runs are listed, with their curves so far."""
     figures: dict[str, str] = {}
     sections = [
-        _section("What was asked", _asked(finished, unfinished)),
-        _section("Results", _results(finished)),
+        _section("What was asked", _asked(runs)),
+        _section("Results", _results(runs)),
         _section("Curves", _curves(runs, figures)),
-        _section("Parallel coordinates", _coordinates(finished, figures)),
+        _section("Parallel coordinates", _coordinates(runs, figures)),
         _section("Correlation panels", _galleries(runs)),
         _section("Settings that differ", tables.settings(runs) if len(runs) > 1 else None),
         _section("Runs", "".join(map(_run, runs, _names(runs)))),
@@ -63,17 +59,17 @@ def _section(title: str, body: str | None) -> str:
     return f"<section><h2>{title}</h2>{body}</section>\n" if body else ""
 
 
-def _asked(finished: Sequence[Run], unfinished: Sequence[Run]) -> str:
-    runs = [*finished, *unfinished]
+def _asked(runs: Sequence[Run]) -> str:
+    unfinished = sum(not run.finished for run in runs)
     groups = grouped(runs)
     counts = f"{_many(len(runs), 'run')} of {_many(len(groups), 'setting')}"
     if unfinished:
-        counts += f", {len(unfinished)} of them unfinished"
+        counts += f", {unfinished} of them unfinished"
     varied = {key: _values(runs, key) for key in [*differing(runs), "seed"]}
     same = dict.fromkeys(f"{k}={v}" for run in runs for k, v in run.overrides.items() if k not in PASSED_OVER)
     same = [one for one in same if one.partition("=")[0] not in varied]
     rows = [[escape(key), escape(", ".join(values))] for key, values in varied.items() if values]
-    lines = [f"<p>{counts}.</p>", tables.table(["varied", "values"], rows) if len(runs) > 1 else ""]
+    lines = [f"<p>{counts}.</p>", tables.table(["varied", "values"], rows, "words") if len(runs) > 1 else ""]
     if same and len(runs) > 1:
         lines.append(
             "<p>The same everywhere: " + " ".join(f"<code>{escape(one)}</code>" for one in same) + "</p>"
@@ -90,19 +86,19 @@ def _values(runs: Sequence[Run], key: str) -> list[str]:
     return list(dict.fromkeys(run.overrides[key] for run in runs if key in run.overrides))
 
 
-def _results(finished: Sequence[Run]) -> str:
-    if not finished:
+def _results(runs: Sequence[Run]) -> str:
+    if not any(run.finished for run in runs):
         return "<p>No run is finished yet.</p>"
-    note = "<p class='note'>Mean ± sample standard deviation over n runs; the best mean of a measure in bold.</p>"
-    tested = tables.differences(finished)
+    note = "<p class='note'>Mean ± sample standard deviation over n runs; the best in bold.</p>"
+    tested = tables.differences(runs)
     if tested is None:
-        return tables.results(finished) + note
+        return tables.results(runs) + note
     how = (
-        "<p class='note'>Difference from the best setting, with the two-sided p of a t-test: paired where both ran "
-        "under the same seeds, else Welch's. Every p stands alone: it is not corrected for how many there are, "
-        "nor for the best having been chosen by its result.</p>"
+        "<p class='note'>Difference from the best setting, with the two-sided p of a t-test: paired where "
+        "both ran under the same seeds, else Welch's. Every p stands alone: it is not corrected for how many "
+        "there are, nor for the best having been chosen by its result.</p>"
     )
-    return tables.results(finished) + note + "<h3>Differences</h3>" + tested + how
+    return tables.results(runs) + note + "<h3>Differences</h3>" + tested + how
 
 
 def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
@@ -117,7 +113,7 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
         for i, axis in enumerate(known)
     )
     note = (
-        "Validation with points, training thin. A step counts what it cost on the average of its run. "
+        "Validation with points, training thin; a double click shows curves whole. A step counts what it cost on the average of its run. "
         "Losses of different methods are not of one kind."
     )
     if any(not run.finished for run in runs):
@@ -128,13 +124,14 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     )
 
 
-def _coordinates(finished: Sequence[Run], figures: dict[str, str]) -> str | None:
-    figure = plots.coordinates(finished) if len(finished) > 1 else None
+def _coordinates(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
+    figure = plots.coordinates([run for run in runs if run.finished])
     if figure is None:
         return None
     figures["coordinates"] = plots.as_json(figure)
     note = "A line a run, coloured by the first measure. Drag along an axis to choose runs."
-    return f'<div class="scroll" tabindex="0"><div class="plot" id="coordinates"></div></div><p class="note">{note}</p>'
+    plot = f'<div class="plot" id="coordinates" style="min-width: {figure.layout.meta["width"]}px"></div>'
+    return f'<div class="scroll" tabindex="0">{plot}</div><p class="note">{note}</p>'
 
 
 def _galleries(runs: Sequence[Run]) -> str:

@@ -1,4 +1,4 @@
-"""Figures of plotly's, without colours of their own for text and lines: the page sets those, light or dark."""
+"""Figures of plotly's; the page colours their text and lines, as it is light or dark."""
 
 import html
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ MEASURES = {  # as logged, and as told
     "knn_pooled": "k-NN accuracy, pooled",
     "effective_rank": "effective rank",
 }
-COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #bab0ac #eeca3b".split()
+COLOURS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
+COLOURS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
+EARLY = 0.05  # of a run
 ROW = 230  # pixels a measure
 AXIS = 105  # pixels between two parallel coordinates
 
@@ -42,13 +44,15 @@ def curves(runs: Sequence[Run]) -> "Figure | None":
         in_legend = True
         for run in some:
             for row, measure in enumerate(measures, 1):
-                for part in ("train", "val"):
+                for part in ("val", "train"):  # the first stands in the legend
                     curve = logged[run.folder].get(f"{part}/{measure}")
                     if curve is not None:
                         line = _line(run, name, part, thinned(curve), COLOURS[i % len(COLOURS)])
                         figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
                         in_legend = False
     for row, measure in enumerate(measures, 1):
+        drawn = [columns.get(f"{part}/{measure}") for columns in logged.values() for part in ("val", "train")]
+        figure.update_yaxes(range=_window([curve for curve in drawn if curve is not None]), row=row)
         figure.add_annotation(
             text=f"<b>{MEASURES[measure]}</b>", xref="paper", yref=f"y{'' if row == 1 else row} domain",
             x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
@@ -73,27 +77,44 @@ def coordinates(runs: Sequence[Run]) -> "Figure | None":
     Measures that some of the runs lack are left out, and all is left out where none remains.
     """
     asked = _asked(runs)
-    outcomes = {
-        column.title: [column.value(run.numbers) for run in runs] for column in COLUMNS if column.goal
-    }
-    outcomes = {title: values for title, values in outcomes.items() if None not in values}
+    outcomes = [(column, [column.value(run.numbers) for run in runs]) for column in COLUMNS if column.goal]
+    outcomes = [(column, values) for column, values in outcomes if None not in values]
     if not asked or not outcomes:
         return None
     from plotly.graph_objects import Figure, Parcoords
 
     dimensions = [_dimension(key, values) for key, values in asked.items()]
-    dimensions += [{"label": title, "values": values} for title, values in outcomes.items()]
+    dimensions += [
+        {"label": html.escape(column.title), "values": values, "tickformat": f".{column.digits}f"}
+        for column, values in outcomes
+    ]
     scale = [[0, COLOURS[0]], [0.5, COLOURS[5]], [1, COLOURS[1]]]
-    colour = {"color": next(iter(outcomes.values())), "colorscale": scale}
-    figure = Figure(Parcoords(dimensions=dimensions, line=colour, labelside="top", labelangle=-12))
+    colour = {"color": outcomes[0][1], "colorscale": scale}
+    ends = {"size": 1, "color": "rgba(0,0,0,0)"}  # they would lie over the labels
+    figure = Figure(Parcoords(dimensions=dimensions, line=colour, labelangle=-14, rangefont=ends))
     figure.update_layout(
         template="none",
         height=380,
-        width=max(AXIS * len(dimensions), 340),
-        margin={"l": 70, "r": 60, "t": 70, "b": 24},
+        margin={"l": 80, "r": 50, "t": 64, "b": 20},
+        meta={"width": AXIS * len(dimensions)},
         paper_bgcolor="rgba(0,0,0,0)",
     )
     return figure
+
+
+def _window(some: list[Curve]) -> list[float] | None:
+    """Where to look at first, if the fall from an untrained network's values would flatten all the rest."""
+    whole = [value for curve in some for value in curve.values]
+    settled = [
+        value
+        for curve in some
+        for step, value in zip(*curve, strict=True)
+        if step > EARLY * curve.steps[-1] or len(curve.steps) == 1
+    ]
+    low, high = min(settled), max(settled)
+    if high == low or max(whole) - min(whole) < 3 * (high - low):
+        return None
+    return [low - 0.08 * (high - low), high + 0.08 * (high - low)]
 
 
 def _line(run: Run, name: str, part: str, curve: Curve, colour: str) -> dict[str, Any]:

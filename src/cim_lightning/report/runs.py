@@ -41,11 +41,11 @@ def read_runs(folder: Path) -> list[Run]:
     return [_read(place) for place in places if (place / "config.yaml").exists()]
 
 
-def read_unfinished(folder: Path) -> list[Run]:
-    """Runs that were begun, in the same order; what they measured so far lies in their `metrics.csv`."""
+def read_begun(folder: Path) -> list[Run]:
+    """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
     places = sorted((path.parent for path in folder.rglob("config.yaml")), key=_natural)
-    begun = [place for place in places if (place / ".hydra" / "hydra.yaml").exists()]  # wandb's have none
-    return [_read(place) for place in begun if not (place / "metrics.json").exists()]
+    # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
+    return [_read(place) for place in places if (place / ".hydra" / "hydra.yaml").exists()]
 
 
 def differing(runs: Iterable[Run]) -> list[str]:

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cim_lightning.report.comparison import COLUMNS, Column, best, compare
-from cim_lightning.report.runs import Run, grouped
+from cim_lightning.report.comparison import COLUMNS, Column, best, compare, finished
+from cim_lightning.report.runs import Run
 
 STEPS = 1000  # of the continued fraction, which takes some dozens
 
@@ -62,7 +62,7 @@ def between(one: Sequence[Run], other: Sequence[Run], column: Column) -> Differe
 
 def against_best(runs: Sequence[Run]) -> dict[str, dict[str, Difference]]:
     """Every setting's difference from the best, by the measure's title; what cannot be tested is left out."""
-    rows, groups = compare(runs), grouped(runs)
+    rows, groups = compare(runs), finished(runs)
     found: dict[str, dict[str, Difference]] = {}
     for column in COLUMNS:
         first = best(rows, column.title) if column.goal else None

@@ -4,33 +4,41 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from cim_lightning.report import comparison, significance
-from cim_lightning.report.comparison import COLUMNS
 from cim_lightning.report.differences import configurations
 from cim_lightning.report.runs import Run, grouped
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+BEST = '<strong class="best">{}</strong>'
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "numbers") -> str:
     """Of cells that are HTML already; it scrolls inside itself where the screen is narrow."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(f"<tr>{_row(cells)}</tr>" for cells in rows)
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    inside = f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="{kind}">{inside}</table></div>'
+
+
+def breakable(text: str) -> str:
+    """Escaped, and allowed to go on in a new line after a point or an equals sign."""
+    return escape(text).replace(".", ".<wbr>").replace("=", "=<wbr>")
 
 
 def results(runs: Sequence[Run]) -> str:
-    """A row a setting: mean, sample deviation and n of every measure, the best in bold."""
-    rows, counts = comparison.compare(runs), {name: len(some) for name, some in grouped(runs).items()}
-    columns = [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+    """A row a setting: mean, sample deviation and n; what runs are for stands before what they cost."""
+    rows, counts = comparison.compare(runs), {k: len(some) for k, some in comparison.finished(runs).items()}
+    columns = sorted(comparison.shown(rows), key=lambda column: not column.goal)
     best = {column.title: comparison.best(rows, column.title) for column in columns if column.goal}
     lines = []
     for name, cells in rows.items():
-        line = [escape(name), str(counts[name])]
+        line = [breakable(name), str(counts[name])]
         for column in columns:
             cell = cells.get(column.title)
             text = "" if cell is None else cell.text(column.digits)
             if cell is not None and cell.n != counts[name]:
                 text += f" <small>n = {cell.n}</small>"
             mark = best.get(column.title) == name
-            line.append(f'<strong class="best" title="best">{text}</strong>' if mark else text)
+            line.append(BEST.format(text) if mark else text)
         lines.append(line)
     return table(["setting", "n", *(escape(column.title) for column in columns)], lines)
 
@@ -41,14 +49,14 @@ def differences(runs: Sequence[Run]) -> str | None:
     if not tested:
         return None
     rows = comparison.compare(runs)
-    columns = [column for column in COLUMNS if column.title in tested]
+    columns = [column for column in comparison.shown(rows) if column.title in tested]
     lines = []
     for name in rows:
-        line = [escape(name)]
+        line = [breakable(name)]
         for column in columns:
             found = tested[column.title].get(name)
             mark = comparison.best(rows, column.title) == name
-            line.append("best" if mark else "" if found is None else escape(found.text(column.digits)))
+            line.append(BEST.format("best") if mark else escape(found.text(column.digits)) if found else "")
         lines.append(line)
     return table(["setting", *(escape(column.title) for column in columns)], lines)
 
@@ -60,10 +68,10 @@ def settings(runs: Sequence[Run]) -> str | None:
         return None
     names = list(grouped(runs))
     lines = [
-        [f"<code>{escape(key)}</code>", *(escape(values[name]) for name in names)]
+        [f"<code>{breakable(key)}</code>", *(escape(values[name]) for name in names)]
         for key, values in found.items()
     ]
-    return table(["", *map(escape, names)], lines)
+    return table(["", *map(breakable, names)], lines, "words")
 
 
 def _row(cells: Iterable[str]) -> str:
