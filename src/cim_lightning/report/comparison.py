@@ -99,9 +99,9 @@ def markdown(runs: Sequence[Run]) -> str:
 
 
 def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
-    """The row with the highest mean of a measure; None where there is nothing to choose from."""
-    having = [name for name, cells in rows.items() if title in cells]
-    return max(having, key=lambda name: rows[name][title].mean) if len(having) > 1 else None
+    """The row with the highest mean of a measure; None where it is alone, or another has the same."""
+    ranked = sorted((cells[title].mean, name) for name, cells in rows.items() if title in cells)
+    return ranked[-1][1] if len(ranked) > 1 and ranked[-1][0] > ranked[-2][0] else None
 
 
 def write(folder: Path) -> str | None:

@@ -28,6 +28,7 @@ for (const script of document.querySelectorAll('script[type="application/json"]'
   const name = script.id.replace("-data", "");
   const figure = JSON.parse(script.textContent);
   figure.layout.font = { family: "system-ui, sans-serif", size: 12 };
+  if (figure.layout.meta) document.getElementById(name).style.minWidth = `${figure.layout.meta.width}px`;
   if (touch) figure.layout.dragmode = false; // or a finger could not scroll past
   const config = { responsive: true, displaylogo: false, displayModeBar: false };
   Plotly.newPlot(name, figure.data, figure.layout, config);

@@ -105,7 +105,7 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     figure = plots.curves(runs)
     if figure is None:
         return None
-    figures["curves"] = plots.as_json(figure)
+    figures["curves"] = figure
     known = AXES if any(run.finished for run in runs) else AXES[-1:]
     choices = "".join(
         f'<label><input type="radio" name="axis" value="{axis.name}" data-title="{axis.title}"'
@@ -113,8 +113,8 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
         for i, axis in enumerate(known)
     )
     note = (
-        "Validation with points, training thin; a double click shows curves whole. A step counts what it cost on the average of its run. "
-        "Losses of different methods are not of one kind."
+        "Validation with points, training thin; a double click shows curves whole. A step counts what it "
+        "cost on the average of its run. Losses of different methods are not of one kind."
     )
     if any(not run.finished for run in runs):
         note += " Unfinished runs, dotted, are shown against steps alone: costs are recorded at the end."
@@ -128,9 +128,9 @@ def _coordinates(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     figure = plots.coordinates([run for run in runs if run.finished])
     if figure is None:
         return None
-    figures["coordinates"] = plots.as_json(figure)
+    figures["coordinates"] = figure
     note = "A line a run, coloured by the first measure. Drag along an axis to choose runs."
-    plot = f'<div class="plot" id="coordinates" style="min-width: {figure.layout.meta["width"]}px"></div>'
+    plot = '<div class="plot" id="coordinates"></div>'
     return f'<div class="scroll" tabindex="0">{plot}</div><p class="note">{note}</p>'
 
 

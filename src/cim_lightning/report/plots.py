@@ -1,16 +1,16 @@
-"""Figures of plotly's; the page colours their text and lines, as it is light or dark."""
+"""Figures of plotly's, as JSON; the page colours their text and lines, as it is light or dark.
+
+plotly takes a while to import, so that it is where a figure is drawn.
+"""
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cim_lightning.report.comparison import COLUMNS
 from cim_lightning.report.curves import Curve, read_curves, step_costs, thinned
 from cim_lightning.report.differences import ABSENT
 from cim_lightning.report.runs import Run, differing, grouped
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure  # takes a second to import, and plots alone need it
 
 MEASURES = {  # as logged, and as told
     "loss": "loss",
@@ -21,12 +21,12 @@ MEASURES = {  # as logged, and as told
 }
 COLOURS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
 COLOURS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
-EARLY = 0.05  # of a run
+EARLY = 0.2  # of a run
 ROW = 230  # pixels a measure
 AXIS = 105  # pixels between two parallel coordinates
 
 
-def curves(runs: Sequence[Run]) -> "Figure | None":
+def curves(runs: Sequence[Run]) -> str | None:
     """A row a measure over one axis of steps, a line a run; training thin, validation with points.
 
     Every line brings what a step cost its run (`meta.costs`), so that a page can turn steps into images,
@@ -68,10 +68,10 @@ def curves(runs: Sequence[Run]) -> "Figure | None":
     )
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False, nticks=5)
-    return figure
+    return _json(figure)
 
 
-def coordinates(runs: Sequence[Run]) -> "Figure | None":
+def coordinates(runs: Sequence[Run]) -> str | None:
     """Parallel coordinates, a line a run: what was swept, then what came out; None of runs of one setting.
 
     Measures that some of the runs lack are left out, and all is left out where none remains.
@@ -99,7 +99,7 @@ def coordinates(runs: Sequence[Run]) -> "Figure | None":
         meta={"width": AXIS * len(dimensions)},
         paper_bgcolor="rgba(0,0,0,0)",
     )
-    return figure
+    return _json(figure)
 
 
 def _window(some: list[Curve]) -> list[float] | None:
@@ -168,8 +168,6 @@ def library() -> str:
     return get_plotlyjs()
 
 
-def as_json(figure: "Figure") -> str:
+def _json(figure: Any) -> str:
     """For a script element, which nothing in it can close."""
-    text = figure.to_json()
-    assert text is not None
-    return text.replace("<", "\\u003c")
+    return figure.to_json().replace("<", "\\u003c")

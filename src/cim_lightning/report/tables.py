@@ -7,7 +7,6 @@ from cim_lightning.report import comparison, significance
 from cim_lightning.report.differences import configurations
 from cim_lightning.report.runs import Run, grouped
 
-
 BEST = '<strong class="best">{}</strong>'
 
 
@@ -20,8 +19,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "numbe
 
 
 def breakable(text: str) -> str:
-    """Escaped, and allowed to go on in a new line after a point or an equals sign."""
-    return escape(text).replace(".", ".<wbr>").replace("=", "=<wbr>")
+    """Escaped, and allowed to go on in a new line after a point."""
+    return escape(text).replace(".", ".<wbr>")
 
 
 def results(runs: Sequence[Run]) -> str:
