@@ -21,7 +21,16 @@ def test_steps_are_counted_once_done_and_the_untrained_validation_stands_at_none
 
 @pytest.mark.parametrize(
     "end",
-    ["74,1.0,1.0", "74,1.0,1.0,0.9", "74\n", "74,1.0,1.0,0.9,3\n", ",,,\n", "x,1,1,1\n", "74,nan,,inf\n", "\0\n"],
+    [
+        "74,1.0,1.0",
+        "74,1.0,1.0,0.9",
+        "74\n",
+        "74,1.0,1.0,0.9,3\n",
+        ",,,\n",
+        "x,1,1,1\n",
+        "74,nan,,inf\n",
+        "\0\n",
+    ],
 )
 def test_half_lines_and_what_is_no_number_are_passed_over(leave, end):
     whole = read_curves(leave("0", [], logged=LOGGED) / "metrics.csv")

@@ -53,7 +53,7 @@ def test_paired_by_hand():
 
 
 def test_welch_by_hand():
-    """1, 3 and 7, 8, 9, 10: means 2 and 8.5, squared errors 1 and 5/12; freedom (17/12)^2/(1 + (5/12)^2/3)."""
+    """Means 2 and 8.5, their squared errors 1 and 5/12, of 1 and 3 degrees."""
     found = welch([1, 3], [7, 8, 9, 10])
     assert found is not None
     freedom = (17 / 12) ** 2 / (1 + (5 / 12) ** 2 / 3)

@@ -20,6 +20,13 @@ class Column(NamedTuple):
     digits: int
     goal: bool = False
 
+    def of(self, run: Run) -> float | None:
+        """What a run measured; None if it did not, or is of a version that did not yet."""
+        try:
+            return self.value(run.numbers)
+        except KeyError:
+            return None
+
 
 def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda numbers: None if name not in numbers else 100 * numbers[name]
@@ -75,7 +82,7 @@ def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
     for name, some in finished(runs).items():
         cells = {}
         for column in COLUMNS:
-            values = [value for run in some if (value := column.value(run.numbers)) is not None]
+            values = [value for run in some if (value := column.of(run)) is not None]
             if values:
                 deviation = statistics.stdev(values) if len(values) > 1 else None
                 cells[column.title] = Cell(statistics.fmean(values), deviation, len(values))
@@ -127,4 +134,4 @@ def write_rows(runs: Sequence[Run], path: Path) -> None:
             for run in some:
                 inside = run.folder.is_relative_to(path.parent)
                 place = run.folder.relative_to(path.parent) if inside else run.folder
-                rows.writerow([name, run.seed, place, *(column.value(run.numbers) for column in COLUMNS)])
+                rows.writerow([name, run.seed, place, *(column.of(run) for column in COLUMNS)])

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from cim_lightning.report.runs import Run
 
 STEP = "step"
+COSTS = {"steps", "images_seen", "train_images", "seconds"}
+COSTS |= {"forward_flops_per_image", "backward_flops_per_image"}
 MOST_POINTS = 500  # of a curve; more would be seen by nobody, and a page must stay small
 
 
@@ -77,7 +79,7 @@ def step_costs(run: Run) -> dict[str, float]:
     """
     costs = {"steps": 1.0}
     numbers = run.numbers
-    if numbers:
+    if numbers.keys() >= COSTS:
         steps = max(numbers["steps"], 1)
         flops = numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
         costs["images"] = numbers["images_seen"] / steps

@@ -77,7 +77,7 @@ def coordinates(runs: Sequence[Run]) -> str | None:
     Measures that some of the runs lack are left out, and all is left out where none remains.
     """
     asked = _asked(runs)
-    outcomes = [(column, [column.value(run.numbers) for run in runs]) for column in COLUMNS if column.goal]
+    outcomes = [(column, [column.of(run) for run in runs]) for column in COLUMNS if column.goal]
     outcomes = [(column, values) for column, values in outcomes if None not in values]
     if not asked or not outcomes:
         return None

@@ -1,6 +1,7 @@
 """Runs as they lie in folders: what was asked of them, and what came of it."""
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 
+log = logging.getLogger(__name__)
 PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
 
 
@@ -45,7 +47,8 @@ def read_begun(folder: Path) -> list[Run]:
     """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
     places = sorted((path.parent for path in folder.rglob("config.yaml")), key=_natural)
     # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
-    return [_read(place) for place in places if (place / ".hydra" / "hydra.yaml").exists()]
+    begun = (place for place in places if (place / ".hydra" / "hydra.yaml").exists())
+    return [run for place in begun if (run := _try(place)) is not None]
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
@@ -69,6 +72,19 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
+def _try(place: Path) -> Run | None:
+    """A run that may be beginning right now, its files half-written."""
+    try:
+        run = _read(place)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        log.warning("%s: passed over, it cannot be read (%s)", place, " ".join(str(error).split()))
+        return None
+    if "seed" not in run.settings:
+        log.warning("%s: passed over, its config.yaml is not whole", place)
+        return None
+    return run
+
+
 def _read(place: Path) -> Run:
     measured = place / "metrics.json"
     numbers = json.loads(measured.read_text()) if measured.exists() else {}
@@ -81,7 +97,7 @@ def _read(place: Path) -> Run:
         key.lstrip("+"): value for key, _, value in (o.partition("=") for o in typed)
     }
     hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
-    settings = yaml.safe_load((place / "config.yaml").read_text())
+    settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
     return Run(place, overrides, hydra["runtime"]["choices"], settings, numbers)
 
 

@@ -51,8 +51,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Difference | None:
 def between(one: Sequence[Run], other: Sequence[Run], column: Column) -> Difference | None:
     """Of two settings in a measure: paired where both ran under the same seeds, once each; else Welch's."""
     sides = [
-        [(run.seed, value) for run in runs if (value := column.value(run.numbers)) is not None]
-        for runs in (one, other)
+        [(run.seed, value) for run in runs if (value := column.of(run)) is not None] for runs in (one, other)
     ]
     seeds = [sorted(seed for seed, _ in side) for side in sides]
     same = seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
