@@ -50,6 +50,8 @@ def test_a_step_costs_the_mean_of_its_run(leave, tmp_path):
     done, begun, untrained = (step_costs(run) for run in read_begun(tmp_path))
     assert done == {"steps": 1, "images": 100, "epochs": 0.2, "TFLOP": 0.3, "seconds": 2}
     assert begun == {"steps": 1}
+    (tmp_path / "0" / "metrics.json").write_text('{"steps": 4, "images_seen": 8}')
+    assert step_costs(read_begun(tmp_path)[0]) == {"steps": 1, "images": 2}
     assert untrained == {"steps": 1, "images": 0, "epochs": 0, "TFLOP": 0, "seconds": 0}
 
 

@@ -61,6 +61,17 @@ def test_a_folder_without_runs_is_told_in_one_line(tmp_path, report, capsys, fol
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["page.md", "page", "taken/page.html"])
+def test_a_file_that_cannot_be_the_page_is_told_in_one_line(leave, tmp_path, report, capsys, name):
+    leave("0", [])
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SystemExit) as end:
+        report(tmp_path / "0", "-o", tmp_path / name)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "taken"}
+
+
 @pytest.mark.parametrize(
     ("file", "text"), [("config.yaml", ""), ("config.yaml", "a: ["), ("metrics.json", '{"a')]
 )

@@ -22,14 +22,20 @@ def run(arguments: Sequence[str] | None = None) -> None:
         told = ", ".join(map(str, asked.folders))
         raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
     path: Path = asked.output or asked.folders[0] / "report.html"
+    if path.suffix not in (".html", ".htm"):  # others would be written over by what lies beside the page
+        raise SettingError(f"--output={path}: a page ends in .html; nearest: {path.with_suffix('.html')}")
 
     from cim_lightning.report.page import page
 
     title = ", ".join(folder.resolve().name for folder in asked.folders)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, runs))
-    path.with_suffix(".md").write_text(summary.markdown(title, runs))
-    comparison.write_rows(runs, path.with_suffix(".csv"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(title, runs))
+        path.with_suffix(".md").write_text(summary.markdown(title, runs))
+        comparison.write_rows(runs, path.with_suffix(".csv"))
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        raise SettingError(f"{path}: {reason}; nearest: --output with a file of your own") from error
     finished = sum(run.finished for run in runs)
     print(f"{finished} finished and {len(runs) - finished} unfinished runs: {path}")
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from cim_lightning.report.runs import Run
 
 STEP = "step"
-COSTS = {"steps", "images_seen", "train_images", "seconds"}
-COSTS |= {"forward_flops_per_image", "backward_flops_per_image"}
 MOST_POINTS = 500  # of a curve; more would be seen by nobody, and a page must stay small
 
 
@@ -73,19 +71,22 @@ def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
 
 
 def step_costs(run: Run) -> dict[str, float]:
-    """What one optimizer step is on every axis, on the average of the run.
+    """What one optimizer step is on every axis, on the average of the run, as far as it recorded that.
 
     An unfinished run knows its steps alone: what they cost is recorded at the end.
     """
-    costs = {"steps": 1.0}
     numbers = run.numbers
-    if numbers.keys() >= COSTS:
-        steps = max(numbers["steps"], 1)
-        flops = numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
-        costs["images"] = numbers["images_seen"] / steps
-        costs["epochs"] = costs["images"] / numbers["train_images"]
-        costs["TFLOP"] = costs["images"] * flops / 1e12
+    steps = max(numbers.get("steps", 0), 1)
+    costs = {"steps": 1.0}
+    if "seconds" in numbers:
         costs["seconds"] = numbers["seconds"] / steps
+    if "images_seen" in numbers:
+        images = costs["images"] = numbers["images_seen"] / steps
+        if "train_images" in numbers:
+            costs["epochs"] = images / numbers["train_images"]
+        if {"forward_flops_per_image", "backward_flops_per_image"} <= numbers.keys():
+            flops = numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
+            costs["TFLOP"] = images * flops / 1e12
     return costs
 
 

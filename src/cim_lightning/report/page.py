@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from cim_lightning.report import gallery, plots, provenance, tables
-from cim_lightning.report.curves import AXES
+from cim_lightning.report.curves import AXES, step_costs
 from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     if figure is None:
         return None
     figures["curves"] = figure
-    known = AXES if any(run.finished for run in runs) else AXES[-1:]
+    known = [axis for axis in AXES if any(axis.name in step_costs(run) for run in runs)]
     choices = "".join(
         f'<label><input type="radio" name="axis" value="{axis.name}" data-title="{axis.title}"'
         f"{' checked' if i == 0 else ''}><span>{axis.name}</span></label>"

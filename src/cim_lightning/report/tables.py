@@ -67,7 +67,7 @@ def settings(runs: Sequence[Run]) -> str | None:
         return None
     names = list(grouped(runs))
     lines = [
-        [f"<code>{breakable(key)}</code>", *(escape(values[name]) for name in names)]
+        [f"<code>{breakable(key)}</code>", *(breakable(values[name]) for name in names)]
         for key, values in found.items()
     ]
     return table(["", *map(breakable, names)], lines, "words")
