@@ -55,6 +55,16 @@ def test_files_hold_the_table_and_every_run(leave, tmp_path):
     assert float(rows[1]["k-NN, %"]) == pytest.approx(34)
 
 
+def test_the_best_is_one_alone(leave, tmp_path):
+    for job, (method, knn, skill) in enumerate([("mae", 0.5, 0.1), ("cim", 0.5, 0.2)]):
+        leave(str(job), [f"method={method}"], **{"val/knn": knn, "val/skill": skill, "val/knn_pooled": 0.5})
+    rows = comparison.compare(read_runs(tmp_path))
+    assert comparison.best(rows, "k-NN, %") is None
+    assert comparison.best(rows, "skill") == "cim"
+    assert comparison.best({"cim": rows["cim"]}, "skill") is None
+    assert "**0.200**" in comparison.markdown(read_runs(tmp_path))
+
+
 def test_no_finished_run_makes_no_table(tmp_path):
     assert comparison.write(tmp_path) is None
     assert not list(tmp_path.iterdir())

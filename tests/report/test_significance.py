@@ -91,6 +91,15 @@ def test_pairs_are_made_by_seed_whatever_the_order(leave, tmp_path):
     assert not apart.paired
 
 
+def test_a_seed_that_ran_twice_has_no_partner(leave, tmp_path):
+    for job, (method, value) in enumerate([("mae", 0.1), ("mae", 0.3), ("cim", 0.2), ("cim", 0.5)]):
+        leave(str(job), [f"method={method}", "seed=0"], **{"val/knn": value})
+    runs = read_runs(tmp_path)
+    found = between(runs[:2], runs[2:], KNN)
+    assert found is not None
+    assert not found.paired
+
+
 def test_every_setting_stands_beside_the_best(leave, tmp_path):
     leave_seeds(leave, "mae", {0: 0.3, 1: 0.35})
     leave_seeds(leave, "cim", {0: 0.5, 1: 0.51})

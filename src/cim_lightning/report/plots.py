@@ -169,5 +169,4 @@ def library() -> str:
 
 
 def _json(figure: Any) -> str:
-    """For a script element, which nothing in it can close."""
-    return figure.to_json().replace("<", "\\u003c")
+    return figure.to_json()  # in which < is written so that nothing closes a script element
