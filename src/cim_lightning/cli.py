@@ -17,6 +17,7 @@ from cim_lightning import config, mistakes, resume
 from cim_lightning.doors.evaluate import run as run_evaluate
 from cim_lightning.doors.export import run as run_export
 from cim_lightning.doors.pretrain import run as run_pretrain
+from cim_lightning.doors.report import run as run_report
 
 MISTAKE = 2  # exit code
 
@@ -35,6 +36,12 @@ def evaluate() -> None:
 def export() -> None:
     """The door `cim-export`."""
     _open("export", run_export)
+
+
+def report() -> None:
+    """The door `cim-report`, which has no settings to compose."""
+    with _one_line("report"):
+        run_report()
 
 
 def _open(door: str, task: Callable[[DictConfig], Any]) -> None:

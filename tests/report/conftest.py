@@ -1,28 +1,64 @@
 """Runs as `cim-pretrain` leaves them, made up."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 
 @pytest.fixture
 def leave(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a finished run of a method into a job's folder, with what it was asked and what it measured."""
+    """Writes a run of a method into a job's folder, with what it was asked and what it measured.
 
-    def write(job: str, overrides: list[str], evaluation: dict[str, float] | None = None, **numbers) -> Path:
+    Also, if so asked: settings, the text of its metrics.csv, and panels after so many steps, each of a grey
+    of its own; and all as it lies there before the run is finished.
+    """
+
+    def write(
+        job: str,
+        overrides: list[str],
+        evaluation: dict[str, float] | None = None,
+        finished: bool = True,
+        settings: dict[str, Any] | None = None,
+        logged: str | None = None,
+        panels: Sequence[int] = (),
+        sweep: str | None = None,
+        **numbers: Any,
+    ) -> Path:
         place = tmp_path / job
         (place / ".hydra").mkdir(parents=True)
         asked = dict(one.split("=") for one in overrides)
         (place / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-        choices = {"method": asked.get("method", "cim"), "backbone": "vit"}
-        hydra = {"hydra": {"runtime": {"choices": choices}}}
-        (place / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(hydra))
-        (place / "config.yaml").write_text(yaml.safe_dump({"seed": int(asked.get("seed", 0))}))
+        mode = "RUN" if sweep is None else "MULTIRUN"
+        hydra = {
+            "runtime": {
+                "choices": {"method": asked.get("method", "cim"), "backbone": "vit"},
+                "cwd": "/home/me",
+                "config_sources": [{"path": "hydra.conf", "provider": "hydra"}],
+            },
+            "overrides": {"hydra": [f"hydra.mode={mode}"], "task": overrides},
+            "job": {"name": "cim-pretrain"},
+        }
+        (place / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+        if sweep is not None:
+            hydra["overrides"] = {"hydra": ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"], "task": [sweep]}
+            (place.parent / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+        configured = {"seed": int(asked.get("seed", 0))} | (settings or {})
+        (place / "config.yaml").write_text(yaml.safe_dump(configured))
+        if logged is not None:
+            (place / "metrics.csv").write_text(logged)
+        for step in panels:
+            (place / "panels").mkdir(exist_ok=True)
+            grey = Image.new("RGBA", (800, 600), (step % 256,) * 3)
+            grey.save(place / "panels" / f"step-{step:08d}.png")
+        if not finished:
+            return place
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}
-        measured |= {"forward_flops_per_image": 1e9, "backward_flops_per_image": 2e9}
+        measured |= {"forward_flops_per_image": 1e9, "backward_flops_per_image": 2e9, "steps": 10}
         measured |= {"peak_memory_bytes": 2e9, "initial/knn": 0.25}
         (place / "metrics.json").write_text(json.dumps(measured | numbers))
         if evaluation is not None:

@@ -27,7 +27,7 @@ def test_a_row_holds_mean_and_sample_deviation_over_seeds(leave, tmp_path):
     assert mae["GFLOP an image"].mean == 3
     assert mae["TFLOP in all"].mean == 3
     assert "skill" not in mae
-    assert cim["skill"] == (0.125, None)
+    assert cim["skill"] == (0.125, None, 1)
 
 
 def test_the_page_is_a_row_a_setting_and_leaves_out_what_nobody_measured(leave, tmp_path):
@@ -58,6 +58,16 @@ def test_files_hold_the_table_and_every_run(leave, tmp_path):
         ("cim", "0", "2"),
     ]
     assert float(rows[1]["k-NN, %"]) == pytest.approx(34)
+
+
+def test_the_best_is_one_alone(leave, tmp_path):
+    for job, (method, knn, skill) in enumerate([("mae", 0.5, 0.1), ("cim", 0.5, 0.2)]):
+        leave(str(job), [f"method={method}"], **{"val/knn": knn, "val/skill": skill, "val/knn_pooled": 0.5})
+    rows = comparison.compare(read_runs(tmp_path))
+    assert comparison.best(rows, "k-NN, %") is None
+    assert comparison.best(rows, "skill") == "cim"
+    assert comparison.best({"cim": rows["cim"]}, "skill") is None
+    assert "**0.200**" in comparison.markdown(read_runs(tmp_path))
 
 
 def test_no_finished_run_makes_no_table(tmp_path):

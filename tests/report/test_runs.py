@@ -1,6 +1,6 @@
 """Runs, read back and told apart."""
 
-from cim_lightning.report.runs import differing, grouped, read_runs
+from cim_lightning.report.runs import differing, grouped, read_begun, read_runs
 
 
 def test_finished_runs_are_found_at_any_depth_in_the_order_of_their_numbers(leave, tmp_path):
@@ -13,6 +13,15 @@ def test_finished_runs_are_found_at_any_depth_in_the_order_of_their_numbers(leav
     assert runs[0].seed == 3
     assert runs[0].numbers["val/knn"] == 0.75
     assert runs[0].numbers["evaluation/knn/mean_k20"] == 0.5
+
+
+def test_begun_runs_are_those_of_the_door_finished_or_not(leave, tmp_path, caplog):
+    leave("10", ["seed=1"])
+    place = leave("9", ["seed=0"], finished=False)
+    (place / "wandb" / "files").mkdir(parents=True)
+    (place / "wandb" / "files" / "config.yaml").write_text("seed: {value: 1}")
+    assert [(run.seed, run.finished) for run in read_begun(tmp_path)] == [(0, False), (1, True)]
+    assert caplog.text == ""
 
 
 def test_an_evaluation_is_no_run(leave, tmp_path):

@@ -10,11 +10,22 @@ from cim_lightning.report.runs import Run, grouped, read_runs
 
 
 class Column(NamedTuple):
-    """A measure: what stands above it, where it is found in a run, and the digits after its point."""
+    """A measure: what stands above it, where it is found in a run, and the digits after its point.
+
+    goal: whether more of it is what a run is for, so that one setting can be the best.
+    """
 
     title: str
     value: Callable[[dict[str, Any]], float | None]
     digits: int
+    goal: bool = False
+
+    def of(self, run: Run) -> float | None:
+        """What a run measured; None if it did not, or is of a version that did not yet."""
+        try:
+            return self.value(run.numbers)
+        except KeyError:
+            return None
 
 
 def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
@@ -41,12 +52,12 @@ COLUMNS = (
     Column("peak GB", lambda numbers: numbers["peak_memory_bytes"] / 1e9, 2),
     Column("online k-NN before, %", _share("initial/knn"), 1),
     Column("online k-NN after, %", _share("val/knn"), 1),
-    Column("k-NN, %", _knn("mean"), 1),
-    Column("k-NN pooled, %", _knn("pooled"), 1),
-    Column("probe, %", _share("evaluation/linear/mean"), 1),
-    Column("probe pooled, %", _share("evaluation/linear/pooled"), 1),
+    Column("k-NN, %", _knn("mean"), 1, goal=True),
+    Column("k-NN pooled, %", _knn("pooled"), 1, goal=True),
+    Column("probe, %", _share("evaluation/linear/mean"), 1, goal=True),
+    Column("probe pooled, %", _share("evaluation/linear/pooled"), 1, goal=True),
     Column("effective rank", lambda numbers: numbers.get("val/effective_rank"), 1),
-    Column("skill", lambda numbers: numbers.get("val/skill"), 3),
+    Column("skill", lambda numbers: numbers.get("val/skill"), 3, goal=True),
 )
 
 
@@ -55,36 +66,57 @@ class Cell(NamedTuple):
 
     mean: float
     deviation: float | None
+    n: int
 
     def text(self, digits: int) -> str:
         spread = "" if self.deviation is None else f" ± {self.deviation:,.{digits}f}"
         return f"{self.mean:,.{digits}f}{spread}"
 
 
+def finished(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The finished runs by setting, which unfinished ones help to tell apart."""
+    groups = {name: [run for run in some if run.finished] for name, some in grouped(runs).items()}
+    return {name: some for name, some in groups.items() if some}
+
+
+def shown(rows: dict[str, dict[str, Cell]]) -> list[Column]:
+    """The columns that any row has."""
+    return [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+
+
 def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
     """Rows by setting, their cells by title; a measure that no run has is in none."""
     rows = {}
-    for name, some in grouped(runs).items():
+    for name, some in finished(runs).items():
         cells = {}
         for column in COLUMNS:
-            values = [value for run in some if (value := column.value(run.numbers)) is not None]
+            values = [value for run in some if (value := column.of(run)) is not None]
             if values:
                 deviation = statistics.stdev(values) if len(values) > 1 else None
-                cells[column.title] = Cell(statistics.fmean(values), deviation)
+                cells[column.title] = Cell(statistics.fmean(values), deviation, len(values))
         rows[name] = cells
     return rows
 
 
 def markdown(runs: Sequence[Run]) -> str:
-    """The table, with the number of runs behind each row."""
-    rows, counts = compare(runs), {name: len(some) for name, some in grouped(runs).items()}
-    columns = [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
+    """The table, with the number of runs behind each row; the best of each goal in bold."""
+    rows, counts = compare(runs), {name: len(some) for name, some in finished(runs).items()}
+    columns = shown(rows)
+    firsts = {(best(rows, column.title), column.title) for column in columns if column.goal}
     lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
     for name, cells in rows.items():
         texts = [cells[c.title].text(c.digits) if c.title in cells else "" for c in columns]
+        titled = zip(columns, texts, strict=True)
+        texts = [f"**{text}**" if (name, column.title) in firsts else text for column, text in titled]
         lines.append(f"| {name} | {counts[name]} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
+
+
+def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
+    """The row with the highest mean of a measure; None where it is alone, or another has the same."""
+    ranked = sorted((cells[title].mean, name) for name, cells in rows.items() if title in cells)
+    return ranked[-1][1] if len(ranked) > 1 and ranked[-1][0] > ranked[-2][0] else None
 
 
 def write(folder: Path) -> str | None:
@@ -97,11 +129,17 @@ def write(folder: Path) -> str | None:
         return None
     text = markdown(runs)
     (folder / "table.md").write_text(text + "\n")
-    with (folder / "table.csv").open("w", newline="") as file:
+    write_rows(runs, folder / "table.csv")
+    return text
+
+
+def write_rows(runs: Sequence[Run], path: Path) -> None:
+    """A CSV file with a row a run, in full precision; folders are told as seen from the file's."""
+    with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["setting", "seed", "folder", *(column.title for column in COLUMNS)])
-        for name, some in grouped(runs).items():
+        for name, some in finished(runs).items():
             for run in some:
-                values = [column.value(run.numbers) for column in COLUMNS]
-                rows.writerow([name, run.seed, run.folder.relative_to(folder), *values])
-    return text
+                inside = run.folder.is_relative_to(path.parent)
+                place = run.folder.relative_to(path.parent) if inside else run.folder
+                rows.writerow([name, run.seed, place, *(column.of(run) for column in COLUMNS)])

@@ -1,6 +1,7 @@
 """Runs as they lie in folders: what was asked of them, and what came of it."""
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 
+log = logging.getLogger(__name__)
 PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
 
 
@@ -17,7 +19,7 @@ class Run:
 
     overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
     group. settings: all of them, resolved. numbers: `metrics.json`, and that of the evaluation as
-    "evaluation/...".
+    "evaluation/..."; none, of a run that is unfinished.
     """
 
     folder: Path
@@ -30,11 +32,23 @@ class Run:
     def seed(self) -> int:
         return self.settings["seed"]
 
+    @property
+    def finished(self) -> bool:
+        return bool(self.numbers)
+
 
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, at any depth, in the order of their folders' names."""
     places = sorted((path.parent for path in folder.rglob("metrics.json")), key=_natural)
     return [_read(place) for place in places if (place / "config.yaml").exists()]
+
+
+def read_begun(folder: Path) -> list[Run]:
+    """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
+    places = sorted((path.parent for path in folder.rglob("config.yaml")), key=_natural)
+    # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
+    begun = (place for place in places if (place / ".hydra" / "hydra.yaml").exists())
+    return [run for place in begun if (run := _try(place)) is not None]
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
@@ -58,10 +72,24 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
+def _try(place: Path) -> Run | None:
+    """A run that may be beginning right now, its files half-written."""
+    try:
+        run = _read(place)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        log.warning("%s: passed over, it cannot be read (%s)", place, " ".join(str(error).split()))
+        return None
+    if "seed" not in run.settings:
+        log.warning("%s: passed over, its config.yaml is not whole", place)
+        return None
+    return run
+
+
 def _read(place: Path) -> Run:
-    numbers = json.loads((place / "metrics.json").read_text())
+    measured = place / "metrics.json"
+    numbers = json.loads(measured.read_text()) if measured.exists() else {}
     evaluation = place / "evaluation" / "metrics.json"
-    if evaluation.exists():
+    if numbers and evaluation.exists():
         found = json.loads(evaluation.read_text())
         numbers |= {f"evaluation/{name}": value for name, value in found.items()}
     typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
@@ -69,7 +97,7 @@ def _read(place: Path) -> Run:
         key.lstrip("+"): value for key, _, value in (o.partition("=") for o in typed)
     }
     hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
-    settings = yaml.safe_load((place / "config.yaml").read_text())
+    settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
     return Run(place, overrides, hydra["runtime"]["choices"], settings, numbers)
 
 

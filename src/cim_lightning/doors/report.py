@@ -1,0 +1,49 @@
+"""Behind `cim-report`: runs and sweeps, told in one page, a Markdown table and a CSV file."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cim_lightning.errors import SettingError
+from cim_lightning.report import comparison, summary
+from cim_lightning.report.runs import read_begun
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Writes the page of the folders that are named, and tells where it lies."""
+    asked = _parser().parse_args(arguments)
+    for folder in asked.folders:
+        if not folder.is_dir():
+            raise SettingError(f"{folder}: there is no such folder; nearest: a run's or a sweep's output_dir")
+    runs = list(
+        {run.folder: run for folder in asked.folders for run in read_begun(folder.resolve())}.values()
+    )
+    if not runs:
+        told = ", ".join(map(str, asked.folders))
+        raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
+    path: Path = asked.output or asked.folders[0] / "report.html"
+    if path.suffix not in (".html", ".htm"):  # others would be written over by what lies beside the page
+        raise SettingError(f"--output={path}: a page ends in .html; nearest: {path.with_suffix('.html')}")
+
+    from cim_lightning.report.page import page
+
+    title = ", ".join(folder.resolve().name for folder in asked.folders)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(title, runs))
+        path.with_suffix(".md").write_text(summary.markdown(title, runs))
+        comparison.write_rows(runs, path.with_suffix(".csv"))
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        raise SettingError(f"{path}: {reason}; nearest: --output with a file of your own") from error
+    finished = sum(run.finished for run in runs)
+    print(f"{finished} finished and {len(runs) - finished} unfinished runs: {path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cim-report", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, or a folder of runs")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the page; DIR/report.html if not given"
+    )
+    return parser

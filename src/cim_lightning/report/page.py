@@ -1,0 +1,191 @@
+"""One HTML page about runs, which needs nothing beside it and no network."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from cim_lightning.report import gallery, plots, provenance, tables
+from cim_lightning.report.curves import AXES, step_costs
+from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped
+
+HERE = Path(__file__).parent
+MOST_FRAMES = 96  # of all galleries of a page together
+# A browser that keeps to this cannot ask a network for anything. plotly.js compiles its shaders' callers.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "script-src 'unsafe-inline' 'unsafe-eval'"
+)
+
+
+def page(title: str, runs: Sequence[Run]) -> str:
+    """The page, under a title; unfinished runs are listed, with their curves so far."""
+    figures: dict[str, str] = {}
+    sections = [
+        _section("What was asked", _asked(runs)),
+        _section("Results", _results(runs)),
+        _section("Curves", _curves(runs, figures)),
+        _section("Parallel coordinates", _coordinates(runs, figures)),
+        _section("Correlation panels", _galleries(runs)),
+        _section("Settings that differ", tables.settings(runs) if len(runs) > 1 else None),
+        _section("Runs", "".join(map(_run, runs, _names(runs)))),
+    ]
+    library = plots.library() if figures else ""
+    data = "".join(f'<script type="application/json" id="{k}-data">{v}</script>' for k, v in figures.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>{(HERE / "page.css").read_text()}</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+{"".join(sections)}
+</main>
+<script>{library}</script>
+{data}
+<script>{(HERE / "page.js").read_text()}</script>
+</body>
+</html>
+"""
+
+
+def _section(title: str, body: str | None) -> str:
+    return f"<section><h2>{title}</h2>{body}</section>\n" if body else ""
+
+
+def _asked(runs: Sequence[Run]) -> str:
+    unfinished = sum(not run.finished for run in runs)
+    groups = grouped(runs)
+    counts = f"{_many(len(runs), 'run')} of {_many(len(groups), 'setting')}"
+    if unfinished:
+        counts += f", {unfinished} of them unfinished"
+    varied = {key: _values(runs, key) for key in [*differing(runs), "seed"]}
+    same = dict.fromkeys(f"{k}={v}" for run in runs for k, v in run.overrides.items() if k not in PASSED_OVER)
+    same = [one for one in same if one.partition("=")[0] not in varied]
+    rows = [[escape(key), escape(", ".join(values))] for key, values in varied.items() if values]
+    lines = [f"<p>{counts}.</p>", tables.table(["varied", "values"], rows, "words") if len(runs) > 1 else ""]
+    if same and len(runs) > 1:
+        lines.append(
+            "<p>The same everywhere: " + " ".join(f"<code>{escape(one)}</code>" for one in same) + "</p>"
+        )
+    commands = dict.fromkeys(provenance.sweep_command(run) for run in runs)
+    commands = [one for one in commands if one] or ([provenance.command(runs[0])] if len(runs) == 1 else [])
+    lines += [f"<pre>{escape(one)}</pre>" for one in commands]
+    return "".join(lines)
+
+
+def _values(runs: Sequence[Run], key: str) -> list[str]:
+    if key == "seed":
+        return [str(seed) for seed in sorted({run.seed for run in runs})]
+    return list(dict.fromkeys(run.overrides[key] for run in runs if key in run.overrides))
+
+
+def _results(runs: Sequence[Run]) -> str:
+    if not any(run.finished for run in runs):
+        return "<p>No run is finished yet.</p>"
+    note = "<p class='note'>Mean ± sample standard deviation over n runs; the best in bold.</p>"
+    tested = tables.differences(runs)
+    if tested is None:
+        return tables.results(runs) + note
+    how = (
+        "<p class='note'>Difference from the best setting, with the two-sided p of a t-test: paired where "
+        "both ran under the same seeds, else Welch's. Every p stands alone: it is not corrected for how many "
+        "there are, nor for the best having been chosen by its result.</p>"
+    )
+    return tables.results(runs) + note + "<h3>Differences</h3>" + tested + how
+
+
+def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
+    figure = plots.curves(runs)
+    if figure is None:
+        return None
+    figures["curves"] = figure
+    known = [axis for axis in AXES if any(axis.name in step_costs(run) for run in runs)]
+    choices = "".join(
+        f'<label><input type="radio" name="axis" value="{axis.name}" data-title="{axis.title}"'
+        f"{' checked' if i == 0 else ''}><span>{axis.name}</span></label>"
+        for i, axis in enumerate(known)
+    )
+    note = (
+        "Validation with points, training thin; a double click shows curves whole. A step counts what it "
+        "cost on the average of its run. Losses of different methods are not of one kind."
+    )
+    if any(not run.finished for run in runs):
+        note += " Unfinished runs, dotted, are shown against steps alone: costs are recorded at the end."
+    return (
+        f'<fieldset class="choice"><legend>against</legend>{choices}</fieldset>'
+        f'<div class="plot" id="curves"></div><p class="note">{note}</p>'
+    )
+
+
+def _coordinates(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
+    figure = plots.coordinates([run for run in runs if run.finished])
+    if figure is None:
+        return None
+    figures["coordinates"] = figure
+    note = "A line a run, coloured by the first measure. Drag along an axis to choose runs."
+    plot = '<div class="plot" id="coordinates"></div>'
+    return f'<div class="scroll" tabindex="0">{plot}</div><p class="note">{note}</p>'
+
+
+def _galleries(runs: Sequence[Run]) -> str:
+    drawn = [
+        (run, name, some)
+        for run, name in zip(runs, _names(runs), strict=True)
+        if (some := gallery.panels(run.folder))
+    ]
+    most = max(MOST_FRAMES // max(len(drawn), 1), 2)
+    cards = []
+    for _, name, some in drawn:
+        frames = gallery.frames(some, most)
+        if not frames:
+            continue
+        pictures = "".join(
+            f'<img src="{frame.uri}" data-step="{frame.step}" alt="panel after {frame.step} steps"'
+            f"{' hidden' if i < len(frames) - 1 else ''}>"
+            for i, frame in enumerate(frames)
+        )
+        last = len(frames) - 1
+        few = f" ({len(frames)} of {len(some)} shown)" if len(frames) < len(some) else ""
+        slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="step">'
+        cards.append(
+            f"<figure><figcaption>{escape(name)}{few}</figcaption>{pictures}"
+            f"<label>{slider}<output>step {frames[-1].step:,}</output></label></figure>"
+        )
+    return f'<div class="galleries">{"".join(cards)}</div>' if cards else ""
+
+
+def _run(run: Run, name: str) -> str:
+    about = [
+        ("folder", str(run.folder)),
+        ("command", provenance.command(run)),
+        ("given in", provenance.where(run)),
+    ]
+    about += provenance.environment(run).items()
+    state = "" if run.finished else " <em>unfinished</em>"
+    body = "".join(
+        f"<dt>{escape(key)}</dt><dd>{'<pre>' if key == 'command' else ''}{escape(value)}"
+        f"{'</pre>' if key == 'command' else ''}</dd>"
+        for key, value in about
+    )
+    return f"<details><summary>{escape(name)}{state}</summary><dl>{body}</dl></details>"
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Setting and seed, in the order of the runs; the folder too where these are not enough."""
+    groups = {run.folder: name for name, some in grouped(runs).items() for run in some}
+    names = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({run.folder.name})"
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,78 @@
+"""Figures, read back from their JSON."""
+
+import json
+
+from cim_lightning.report import plots
+from cim_lightning.report.runs import read_begun
+
+LOGGED = "step,val/loss,train/loss,val/knn\n0,9.0,9.5,0.25\n4,,4.0,\n9,2.0,3.0,0.5\n"
+
+
+def drawn(figure, tmp_path):
+    text = figure(read_begun(tmp_path))
+    return None if text is None else json.loads(text)
+
+
+def test_a_line_a_run_and_part_and_a_row_a_measure(leave, tmp_path):
+    leave("0", ["method=mae", "seed=0"], logged=LOGGED)
+    leave("1", ["method=mae", "seed=1"], logged=LOGGED, finished=False)
+    leave("2", ["method=cim", "seed=0"], logged="step,val/skill\n9,0.25\n")
+    figure = drawn(plots.curves, tmp_path)
+    lines = figure["data"]
+    assert [line["name"] for line in lines] == ["mae"] * 6 + ["cim"]
+    assert [line["showlegend"] for line in lines] == [True] + [False] * 5 + [True]
+    assert len({line["line"]["color"] for line in lines}) == 2
+    assert [note["text"] for note in figure["layout"]["annotations"]] == [
+        "<b>loss</b>",
+        "<b>skill</b>",
+        "<b>k-NN accuracy</b>",
+    ]
+    loss, training, knn = lines[:3]
+    assert (loss["yaxis"], knn["yaxis"], lines[-1]["yaxis"]) == ("y", "y3", "y2")
+    assert (loss["x"], loss["y"]) == ([0, 10], [9, 2])
+    assert (training["x"], training["y"]) == ([1, 5, 10], [9.5, 4, 3])
+    assert loss["meta"]["costs"]["seconds"] == 2
+    assert lines[3]["meta"]["costs"] == {"steps": 1}
+    assert lines[3]["line"]["dash"] == "dot"
+
+
+def test_the_fall_from_an_untrained_network_does_not_hide_the_rest(leave, tmp_path):
+    steep = "step,val/loss,val/knn\n0,100,0.25\n4,3,0.3\n9,2,0.5\n"
+    leave("0", [], logged=steep)
+    layout = drawn(plots.curves, tmp_path)["layout"]
+    assert layout["yaxis"]["range"] == [1.92, 3.08]
+    assert "range" not in layout["yaxis2"]
+
+
+def test_nothing_logged_draws_nothing(leave, tmp_path):
+    leave("0", [])
+    assert drawn(plots.curves, tmp_path) is None
+
+
+def test_coordinates_are_numbers_where_they_can_be_and_measures_that_all_runs_have(leave, tmp_path):
+    for i, (depth, size) in enumerate([(8, "small"), (2, "large"), (4, "small")]):
+        rest = {"val/skill": 0.5} if i else {}
+        leave(str(i), [f"decoder.depth={depth}", f"net={size}"], **{"val/knn": 0.25 * i}, **rest)
+    figure = drawn(plots.coordinates, tmp_path)
+    depth, net, knn = figure["data"][0]["dimensions"]
+    assert (depth["label"], depth["values"], depth["tickvals"]) == ("depth", [8, 2, 4], [2, 4, 8])
+    assert (net["label"], net["values"], net["ticktext"]) == ("net", [0, 1, 0], ["small", "large"])
+    assert (knn["label"], knn["values"]) == ("k-NN, %", [0, 25, 50])
+
+
+def test_names_that_are_short_for_two_settings_stay_long(leave, tmp_path):
+    leave("0", ["a.size=1", "b.size=1"], **{"val/knn": 0.5})
+    leave("1", ["a.size=2", "b.size=2"], **{"val/knn": 0.5})
+    labels = [one["label"] for one in drawn(plots.coordinates, tmp_path)["data"][0]["dimensions"]]
+    assert labels == ["a.size", "b.size", "k-NN, %"]
+
+
+def test_seeds_alone_are_no_coordinates(leave, tmp_path):
+    leave("0", ["seed=0"], **{"val/knn": 0.5})
+    leave("1", ["seed=1"], **{"val/knn": 0.5})
+    assert drawn(plots.coordinates, tmp_path) is None
+
+
+def test_nothing_can_close_the_script_that_a_figure_lies_in(leave, tmp_path):
+    leave("0", ["method=</script><b>"], logged=LOGGED)
+    assert "<" not in plots.curves(read_begun(tmp_path))

@@ -1,0 +1,39 @@
+"""Commands that can be typed again, and what they ran on."""
+
+import shlex
+
+import yaml
+
+from cim_lightning.report.provenance import command, environment, sweep_command, where
+from cim_lightning.report.runs import read_runs
+
+
+def test_a_single_run_is_told_as_it_was_typed(leave, tmp_path):
+    leave("0", ["cropping.ratio=[1, 2]", "output_dir=here"])
+    (run,) = read_runs(tmp_path)
+    assert shlex.split(command(run)) == ["cim-pretrain", "cropping.ratio=[1, 2]", "output_dir=here"]
+    assert sweep_command(run) is None
+    assert where(run) == "/home/me"
+
+
+def test_a_job_is_told_by_itself_and_as_a_part_of_its_sweep(leave, tmp_path):
+    place = leave("sweep/3", ["seed=1", "output_dir=sweep"], sweep="seed=0,1")
+    (run,) = read_runs(tmp_path)
+    assert command(run) == f"cim-pretrain seed=1 output_dir={place}"
+    assert sweep_command(run) == "cim-pretrain -m hydra/launcher=joblib seed=0,1"
+
+
+def test_a_folder_of_settings_of_ones_own_is_part_of_the_command(leave, tmp_path):
+    place = leave("0", ["seed=1"])
+    path = place / ".hydra" / "hydra.yaml"
+    hydra = yaml.safe_load(path.read_text())
+    hydra["hydra"]["runtime"]["config_sources"].append({"path": "/my conf", "provider": "command-line"})
+    path.write_text(yaml.safe_dump(hydra))
+    (run,) = read_runs(tmp_path)
+    assert shlex.split(command(run)) == ["cim-pretrain", "--config-dir=/my conf", "seed=1"]
+
+
+def test_the_environment_is_what_the_run_recorded(leave, tmp_path):
+    leave("0", [], git_commit=None, device="H100", torch="2.14", **{"hydra-core": "1.3"})
+    (run,) = read_runs(tmp_path)
+    assert environment(run) == {"device": "H100", "torch": "2.14", "hydra-core": "1.3"}
