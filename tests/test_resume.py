@@ -140,6 +140,31 @@ def test_an_interrupted_run_ends_like_a_straight_one(
     assert_same(*(one["state_dict"] for one in best))
 
 
+OTHERS = {
+    "mae": ["decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
+    "moco_v3": ["method.head.hidden=32", "method.head.out=16"],
+    "dino": [
+        "method.head.hidden=32",
+        "method.head.out=64",
+        "cropping.small.size=16",
+        "cropping.small.count=2",
+    ],
+    "supervised": [],
+}
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(method, door, tiny, tmp_path):
+    of_cim = ("cropping=", "decoder.")
+    plain = [a for a in tiny if not a.startswith(of_cim)]
+    arguments = [f"method={method}", *plain, *OTHERS[method], f"trainer.max_epochs={EPOCHS}"]
+    door(*arguments, "output_dir=straight")
+    with pytest.raises(Stop):
+        door(*arguments, "output_dir=run", interrupt("on_train_batch_end", 8))
+    door(*arguments, "output_dir=run")
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, door, command, straight, tmp_path):
     expected = straight(accumulate)
