@@ -12,6 +12,7 @@ import lightning as L
 import pytest
 import yaml
 
+from cim_lightning.report import workspace
 from cim_lightning.report.curves import read_curves
 
 BLOCK = 32768  # bytes, of LevelDB's log format, in which wandb keeps what it would send
@@ -91,7 +92,7 @@ def online(
     monkeypatch.setenv("WANDB_SILENT", "true")
     rest = [one for one in tiny if not one.startswith(("logger=", "callbacks.panels="))]
     rest += ["logger=[csv,wandb]", "callbacks.panels.num_images=1"]
-    return lambda *arguments: door(*arguments, *rest)  # -m has to come first
+    return lambda *arguments: door(*sorted([*rest, *arguments], key=lambda one: one != "-m"))
 
 
 def test_online_and_local_show_the_same_numbers_and_everything_that_a_run_is(online, tmp_path):
@@ -105,6 +106,7 @@ def test_online_and_local_show_the_same_numbers_and_everything_that_a_run_is(onl
     numbers = json.loads((tmp_path / "a" / "metrics.json").read_text())
     judged = json.loads((tmp_path / "a" / "evaluation" / "metrics.json").read_text())
     told = summary(sent)
+    roots = {name.rpartition("/")[0] for name in logged}  # of what is not a number
     for name, value in (numbers | {f"evaluation/{key}": value for key, value in judged.items()}).items():
         assert told[name] == value, name
     (panels, *_) = (tmp_path / "a" / "wandb").glob("*/files/media/images/panels_*.png")
@@ -119,6 +121,9 @@ def test_online_and_local_show_the_same_numbers_and_everything_that_a_run_is(onl
     assert rows["iou"] == [numbers["initial/iou"], numbers["val/iou"], numbers["val/iou_constant"]]
     assert rows["knn"] == [numbers["initial/knn"], numbers["val/knn"], None]
     assert ["knn", "mean_k1", judged["knn/mean_k1"]] in tables["evaluation"]["data"]
+    drawn = {name for panels in workspace.LINES.values() for names in panels.values() for name in names}
+    assert drawn <= logged.keys()
+    assert {*workspace.COLUMNS, *workspace.PICTURES, *workspace.TABLES} <= {*told, *roots}
     known = settings(sent)
     assert known["git_commit"] == numbers["git_commit"]
     assert known["torch"] == numbers["torch"]
@@ -163,7 +168,7 @@ def test_jobs_of_a_sweep_are_one_group_and_told_apart_by_what_differs(online, tm
         "output_dir=turning",
         recipe,
         "experiment=ablation/rotation",
-        "evaluation=null",
+        "evaluation=[]",
         "trainer.max_steps=1",
         "cropping.rotation=0,15",
         "seed=3",

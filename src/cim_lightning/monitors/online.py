@@ -40,7 +40,8 @@ class Online(WandbLogger):
         Args:
             numbers: `metrics.json`, and that of an evaluation as "evaluation/...".
         """
-        self.reached = max(self.reached, numbers.get("steps", 0))
+        # Of a run that ended before, a row of its own: online, wandb takes none that it has already.
+        self.reached = max(self.reached or numbers.get("steps", 0), self.experiment.step)
         rows = [
             [name.removeprefix("val/"), *_row(numbers, name.removeprefix("val/"))]
             for name in numbers
