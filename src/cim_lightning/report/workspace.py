@@ -61,7 +61,7 @@ def report(entity: str, project: str, sweep: str | None, tag: str | None) -> Any
             name=sweep or tag or "All runs",
             filters=_filters(sweep, tag),
             groupby=["Group"],
-            order=[wr.OrderBy(name=BEST_FIRST, ascending=False)],
+            order=[wr.OrderBy(name=wr.SummaryMetric(BEST_FIRST), ascending=False)],
         )
         blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
     blocks += [wr.H1("What it says, and what it cannot say"), wr.P("")]
@@ -87,10 +87,11 @@ def _panels() -> dict[str, list[Any]]:
     }
 
 
-def _filters(sweep: str | None, tag: str | None) -> list[Any]:
+def _filters(sweep: str | None, tag: str | None) -> Any:
     _, _, expr = _library()
     asked = [] if sweep is None else [expr.Metric("Group") == sweep]
-    return asked if tag is None else [*asked, expr.Metric("Tags").isin([tag])]
+    asked += [] if tag is None else [expr.Metric("Tags").isin([tag])]
+    return expr.And(*asked) if asked else ""  # which the library takes for none
 
 
 def _library() -> tuple[Any, Any, Any]:
