@@ -25,14 +25,14 @@ def defaults(door: str) -> DictConfig:
 def register_resolvers() -> None:
     """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch.
 
-    And what a run is called: cim.run_id, cim.group, cim.name and cim.tags.
+    And what a run is called: cim.run_id, cim.group, cim.door, cim.name and cim.tags.
     """
     OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
     OmegaConf.register_new_resolver("cim.patch", _patch, replace=True)
     OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
     OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
-    for called in (identity.run_id, identity.group, identity.name, identity.tags):
+    for called in (identity.run_id, identity.group, identity.door, identity.name, identity.tags):
         # asked once a run, since what reads it asks more than once and must hear the same
         OmegaConf.register_new_resolver(f"cim.{called.__name__}", called, replace=True, use_cache=True)
 

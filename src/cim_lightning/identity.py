@@ -34,15 +34,21 @@ def run_id(folder: str) -> str:
 
 def group() -> str | None:
     """The sweep that a run is a job of, by its folder's name; no group for a run by itself."""
-    hydra = HydraConfig.get()
-    if hydra.mode is not RunMode.MULTIRUN:
-        return None
-    return _named(Path(hydra.sweep.dir))
+    hydra = _hydra()
+    return _named(Path(hydra.sweep.dir)) if hydra and hydra.mode is RunMode.MULTIRUN else None
 
 
-def name() -> str:
+def door() -> str | None:
+    """The command that a run is made by."""
+    hydra = _hydra()
+    return hydra.job.name if hydra else None
+
+
+def name() -> str | None:
     """What tells a job from others of its sweep; of a run by itself, its folder."""
-    hydra = HydraConfig.get()
+    hydra = _hydra()
+    if hydra is None:
+        return None
     if hydra.mode is not RunMode.MULTIRUN:
         return _named(Path(hydra.runtime.output_dir))
     asked = Path(hydra.sweep.dir) / "multirun.yaml"  # of all jobs alike, as it was typed
@@ -57,12 +63,18 @@ def name() -> str:
 
 def tags() -> list[str]:
     """Method, backbone and, of a recipe, its name: the question that it asks."""
-    choices = HydraConfig.get().runtime.choices
+    hydra = _hydra()
+    choices = hydra.runtime.choices if hydra else {}
     experiments = choices.get("experiment") or []
     if isinstance(experiments, str):  # Hydra keeps a list as its text
         experiments = [one.strip() for one in experiments.strip("[]").split(",")]
     said = [choices.get("method"), choices.get("backbone"), *experiments]
     return [str(one)[-LONGEST_TAG:] for one in dict.fromkeys(said) if one not in (None, "", "null")]
+
+
+def _hydra() -> Any:
+    """What Hydra knows of the job; nothing where a configuration was composed by hand."""
+    return HydraConfig.get() if HydraConfig.initialized() else None
 
 
 def _named(folder: Path) -> str:
