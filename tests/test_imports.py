@@ -17,7 +17,7 @@ ARROWS = {
     "__init__": {"cropping", "data", "methods", "models"},  # the public names, when they are asked for
     "asked": {"config", "mistakes"},
     "cli": {"config", "doors", "mistakes", "resume"},
-    "config": set(),
+    "config": {"identity"},
     "mistakes": {"config"},
     "schema": {"config", "mistakes"},
     "seeded": set(),
@@ -25,6 +25,7 @@ ARROWS = {
     "data": {"cropping"},
     "doors": {"asked", "resume", "schema", "trained", "evaluation", "export", "report"},
     "errors": set(),
+    "identity": set(),
     "evaluation": {"models", "optim", "cropping"},
     "export": {"models"},
     "methods": {"models", "cropping", "optim"},
@@ -102,6 +103,7 @@ def test_hydra_stays_at_the_door():
         "doors.pretrain",
         "doors.restored",
         "doors.sweep",
+        "identity",
         "mistakes",
         "schema",
     }

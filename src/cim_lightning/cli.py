@@ -18,6 +18,7 @@ from cim_lightning.doors.evaluate import run as run_evaluate
 from cim_lightning.doors.export import run as run_export
 from cim_lightning.doors.pretrain import run as run_pretrain
 from cim_lightning.doors.report import run as run_report
+from cim_lightning.doors.workspace import run as run_workspace
 
 MISTAKE = 2  # exit code
 
@@ -42,6 +43,12 @@ def report() -> None:
     """The door `cim-report`, which has no settings to compose."""
     with _one_line("report"):
         run_report()
+
+
+def workspace() -> None:
+    """The door `cim-workspace`, which has none either."""
+    with _one_line("workspace"):
+        run_workspace()
 
 
 def _open(door: str, task: Callable[[DictConfig], Any]) -> None:

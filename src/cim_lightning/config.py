@@ -8,6 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning import identity
+
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 
@@ -21,12 +23,18 @@ def defaults(door: str) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch."""
+    """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch.
+
+    And what a run is called: cim.run_id, cim.group, cim.door, cim.name and cim.tags.
+    """
     OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
     OmegaConf.register_new_resolver("cim.patch", _patch, replace=True)
     OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
     OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
+    for called in (identity.run_id, identity.group, identity.door, identity.name, identity.tags):
+        # asked once a run, since what reads it asks more than once and must hear the same
+        OmegaConf.register_new_resolver(f"cim.{called.__name__}", called, replace=True, use_cache=True)
 
 
 def _beside(checkpoint: str, what: str = "evaluation") -> str:

@@ -107,7 +107,7 @@ def test_the_first_validation_batch_becomes_a_png_and_goes_to_loggers_that_take_
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 100
-    run.loggers[1].log_image.assert_called_once_with("panels", [str(path)], step=12)
+    run.loggers[1].log_image.assert_called_once_with("panels", [str(path)], step=11)
     run.loggers[2].experiment.add_image.assert_called_once()
 
 

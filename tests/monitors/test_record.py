@@ -1,8 +1,6 @@
 """What a run amounts to, by a clock that only the test moves, and over interruptions."""
 
 import json
-import re
-import subprocess
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -15,7 +13,6 @@ from cim_lightning.monitors import record
 from cim_lightning.monitors.flops import Flops
 from cim_lightning.monitors.record import Record, table
 
-AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
 BATCH = (None, torch.zeros(8))
 
 
@@ -138,17 +135,3 @@ def test_the_table_says_before_after_and_what_a_constant_map_reaches():
     assert knn.split() == ["k-NN", "accuracy", "0.750"]
     assert iou.split() == ["IoU", "0.100", "0.500", "0.450"]
     assert cost == "12,345 images in 61 s of training (201 images/s on a CPU)"
-
-
-def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch):
-    installed = tmp_path / ".venv" / "record.py"
-    installed.parent.mkdir()
-    installed.write_text("")
-    (tmp_path / ".gitignore").write_text(".venv\n")
-    for command in (["init", "-q"], ["add", "."], [*AUTHOR, "commit", "-qm", "theirs"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    monkeypatch.setattr(record, "__file__", str(installed))
-    assert record._commit() is None
-    subprocess.run(["git", "-C", str(tmp_path), "add", "-f", str(installed)], check=True)
-    subprocess.run(["git", "-C", str(tmp_path), *AUTHOR, "commit", "-qm", "ours"], check=True)
-    assert re.fullmatch("[0-9a-f]{40}", record._commit())

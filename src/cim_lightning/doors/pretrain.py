@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import asked, resume, schema
 from cim_lightning.doors.evaluate import judge
+from cim_lightning.report.runs import read_numbers
 
 log = logging.getLogger("cim_lightning")
 
@@ -36,19 +37,39 @@ def run(cfg: DictConfig) -> None:
     schema.check(cfg, "pretrain")
     folder = Path(HydraConfig.get().runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
-    if resume.finished(folder, settings):
-        print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
-        done = True
-    else:
-        done = train(settings, folder)
-    if done and settings.get("evaluation"):
-        device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
-        wanted = {key: settings[key] for key in ("evaluation", "data", "seed")}
-        judge(OmegaConf.create(wanted | {"checkpoint": str(folder), "device": device}), folder / "evaluation")
+    loggers: list[Any] = []
+    try:
+        before = read_numbers(folder)
+        if resume.finished(folder, settings):
+            print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
+            done = True
+        else:
+            done = train(settings, folder, loggers)
+        if done and settings.get("evaluation"):
+            device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
+            wanted = {key: settings[key] for key in ("evaluation", "data", "seed")}
+            judge(
+                OmegaConf.create(wanted | {"checkpoint": str(folder), "device": device}),
+                folder / "evaluation",
+            )
+        if done and (numbers := read_numbers(folder)) != before:
+            for logger in loggers or _made(OmegaConf.create(settings), "logger"):
+                if hasattr(logger, "conclude"):
+                    logger.conclude(numbers)
+    except BaseException:
+        _close(1)
+        raise
+    _close(0)
 
 
-def train(settings: dict[str, Any], folder: Path) -> bool:
-    """Trains what the resolved settings say; whether that came to its end, here."""
+def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
+    """Trains what the resolved settings say; whether that came to its end, here.
+
+    Args:
+        settings: resolved.
+        folder: of the run.
+        loggers: gets those that were logged to.
+    """
     checkpoint = resume.checkpoint(folder, settings)
     cfg = OmegaConf.create(settings)  # what depends on the machine is asked once
 
@@ -67,10 +88,8 @@ def train(settings: dict[str, Any], folder: Path) -> bool:
     train, val = data.splits  # a folder that is missing or empty is told before anything large is built
     method = make(cfg.method)
     method.save_hyperparameters(settings)
-    callbacks, loggers = (  # null switches one off
-        [one for one in make(cfg.get(group) or {}).values() if one is not None]
-        for group in ("callbacks", "logger")
-    )
+    callbacks = _made(cfg, "callbacks")
+    loggers += _made(cfg, "logger")
     if cfg.get("budget") is not None:
         callbacks.append(make(cfg.budget))
     trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
@@ -95,10 +114,18 @@ def train(settings: dict[str, Any], folder: Path) -> bool:
         log.info("backbone: %s", folder / "backbone.safetensors")
         if (folder / "panels").exists():
             log.info("pictures: %s", folder / "panels")
-    for logger in trainer.loggers:
-        if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
-            logger.experiment.finish()
     return done
+
+
+def _made(cfg: DictConfig, group: str) -> list[Any]:
+    """All members of a group; null switches one off."""
+    return [one for one in instantiate(cfg.get(group) or {}, _convert_="all").values() if one is not None]
+
+
+def _close(exit_code: int) -> None:
+    """wandb would log the next job of a sweep to the run that is open."""
+    if wandb := sys.modules.get("wandb"):
+        wandb.finish(exit_code)
 
 
 def _hand_on_sweep() -> None:

@@ -61,13 +61,14 @@ class CorrelationPanels(L.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
+        step = max(trainer.global_step - 1, 0)  # by which Lightning logs this validation's numbers
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("panels", [str(path)], step=trainer.global_step)
+                logger.log_image("panels", [str(path)], step=step)
             elif hasattr(logger.experiment, "add_image"):
                 picture = matplotlib.image.imread(path)[..., :3]
-                logger.experiment.add_image("panels", picture, trainer.global_step, dataformats="HWC")
+                logger.experiment.add_image("panels", picture, step, dataformats="HWC")
 
 
 def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:

@@ -3,9 +3,7 @@
 import json
 import logging
 import platform
-import subprocess
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ import torch
 
 from cim_lightning.monitors.flops import Flops, flops_an_image
 from cim_lightning.monitors.memory import forget_peak, peak
+from cim_lightning.monitors.provenance import provenance
 
 log = logging.getLogger(__name__)
-LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
 TABLE = {
     "knn": "k-NN accuracy",
     "knn_pooled": "k-NN accuracy, pooled",
@@ -103,9 +101,7 @@ class Record(L.Callback):
             "precision": str(trainer.precision),
             "device": _device(pl_module.device),
             "devices": trainer.world_size,
-            "git_commit": _commit(),
-            "python": platform.python_version(),
-        } | {name: version(name) for name in LIBRARIES}
+        } | provenance()
         fresh = self.folder / "metrics.tmp"
         fresh.write_text(json.dumps(metrics, indent=2) + "\n")
         fresh.replace(self.folder / "metrics.json")  # never half a file
@@ -137,14 +133,3 @@ def _values(trainer: L.Trainer, prefix: str) -> dict[str, float]:
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-
-
-def _commit() -> str | None:
-    """Of the code, if it runs from a checkout of its own; marked where files were changed since."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:  # an installed package may lie in somebody else's repository, but not among its files
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
-        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -6,6 +6,12 @@ from typing import Any
 from cim_lightning.report.runs import Run, grouped
 
 ABSENT = "--"
+CALLED = (
+    "logger.wandb.id",
+    "logger.wandb.name",
+    "logger.wandb.group",
+    "logger.wandb.tags",
+)  # its own anywhere
 
 
 def configurations(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
@@ -37,7 +43,8 @@ def flat(run: Run) -> dict[str, str]:
         if key.rpartition(".")[2] == "seed" and value == run.seed:
             text = "(seed)"
         settings[key] = text.replace(str(run.settings.get("paths", {}).get("run", run.folder)), "(run)")
-    settings.pop("output_dir", None)
+    for called in [key for key in settings if key == "output_dir" or key.startswith(CALLED)]:
+        del settings[called]
     return settings
 
 

@@ -18,8 +18,7 @@ class Run:
     """One run of `cim-pretrain`.
 
     overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
-    group. settings: all of them, resolved. numbers: `metrics.json`, and that of the evaluation as
-    "evaluation/..."; none, of a run that is unfinished.
+    group. settings: all of them, resolved. numbers: see read_numbers.
     """
 
     folder: Path
@@ -49,6 +48,17 @@ def read_begun(folder: Path) -> list[Run]:
     # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
     begun = (place for place in places if (place / ".hydra" / "hydra.yaml").exists())
     return [run for place in begun if (run := _try(place)) is not None]
+
+
+def read_numbers(place: Path) -> dict[str, Any]:
+    """What came of a run: `metrics.json`, and that of its evaluation as "evaluation/..."; nothing before."""
+    measured = place / "metrics.json"
+    numbers = json.loads(measured.read_text()) if measured.exists() else {}
+    evaluation = place / "evaluation" / "metrics.json"
+    if numbers and evaluation.exists():
+        found = json.loads(evaluation.read_text())
+        numbers |= {f"evaluation/{name}": value for name, value in found.items()}
+    return numbers
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
@@ -86,19 +96,13 @@ def _try(place: Path) -> Run | None:
 
 
 def _read(place: Path) -> Run:
-    measured = place / "metrics.json"
-    numbers = json.loads(measured.read_text()) if measured.exists() else {}
-    evaluation = place / "evaluation" / "metrics.json"
-    if numbers and evaluation.exists():
-        found = json.loads(evaluation.read_text())
-        numbers |= {f"evaluation/{name}": value for name, value in found.items()}
     typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
     overrides: dict[str, str] = {
         key.lstrip("+"): value for key, _, value in (o.partition("=") for o in typed)
     }
     hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
     settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
-    return Run(place, overrides, hydra["runtime"]["choices"], settings, numbers)
+    return Run(place, overrides, hydra["runtime"]["choices"], settings, read_numbers(place))
 
 
 def _natural(place: Path) -> list[tuple[bool, int, str]]:
