@@ -50,6 +50,8 @@ def explain(error: BaseException, door: str) -> str | None:
             if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
                 return f"{typed}: a choice of {group}, or [] for none; {_choices(group)}"
         return text.splitlines()[0]
+    if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # optuna's
+        return "hydra/sweeper=optuna: no trial came to its end; failure.json in their folders says why"
     if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
         wanted = Path(typed.partition("=")[2])
         if error.filename and Path(error.filename) in (wanted, *wanted.parents):

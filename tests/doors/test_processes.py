@@ -1,5 +1,7 @@
 """Sweeps that several processes a run would spoil are refused before any job starts, and no others."""
 
+import json
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -27,6 +29,7 @@ def test_one_line_says_what_to_use_instead(arguments, parts, door, tiny, tmp_pat
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.filterwarnings("ignore:The ``declarative_base")  # of optuna 2.10
 def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(door, tiny, tmp_path, capsys):
     """What is swept is not known before."""
     with pytest.raises(SystemExit) as ended:
@@ -34,14 +37,19 @@ def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(door, tiny, tmp_path, c
             "-m",
             *tiny,
             "hydra/sweeper=optuna",
-            "hydra.sweeper.n_trials=1",
+            "hydra.sweeper.n_trials=2",
             "hydra.sweeper.n_jobs=1",
-            "trainer.strategy=choice(ddp,fsdp)",
-            "trainer.devices=2",
+            "hydra.sweeper.max_failure_rate=1.0",
+            "trainer.devices=choice(2,3)",
             "output_dir=sweep",
         )
-    assert ended.value.code in (1, 2)
-    assert not (tmp_path / "sweep" / "0" / "config.yaml").exists()
+    assert ended.value.code == 2
+    assert "no trial came to its end" in capsys.readouterr().err.splitlines()[-1]
+    for job in ("0", "1"):
+        reason = json.loads((tmp_path / "sweep" / job / "failure.json").read_text())["reason"]
+        assert reason.startswith("trainer.devices=")
+        assert "optuna" in reason
+        assert not (tmp_path / "sweep" / job / "config.yaml").exists()
 
 
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
