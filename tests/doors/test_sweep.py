@@ -102,6 +102,15 @@ def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_mi
     assert skipped.startswith(str(sweep / "2"))
 
 
+def test_wandb_gets_a_run_a_job_after_one_that_failed_too(door, small, tmp_path):
+    wandb = ["logger=[wandb]", "logger.wandb.mode=offline"]
+    jobs = ["cropping.rotation=0,45", breaks(0), "output_dir=sweep"]
+    with pytest.raises(SystemExit):
+        door("-m", *[one for one in small if not one.startswith("logger")], *wandb, *jobs)
+    for job in ("0", "1"):
+        assert len(list((tmp_path / "sweep" / job / "wandb").glob("offline-run-*"))) == 1
+
+
 def test_a_lone_run_fails_as_ever(door, small, tmp_path):
     with pytest.raises(RuntimeError, match="struck"):
         door(*small, breaks(45), "output_dir=run")

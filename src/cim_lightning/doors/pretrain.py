@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +90,30 @@ def train(settings: dict[str, Any], folder: Path) -> bool:
         log.info("%s: %s (timm's %s), %.1f M parameters", folder, chosen, name, weights)
         where, precision = trainer.strategy.root_device, trainer.precision
         log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, precision)
-    if checkpoint is None:
-        trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
-        if trainer.received_sigterm:  # which fit would forget
-            sys.exit(128 + signal.SIGTERM)
-    trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
+    try:
+        if checkpoint is None:
+            trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
+            if trainer.received_sigterm:  # which fit would forget
+                sys.exit(128 + signal.SIGTERM)
+        trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
+    except Exception:
+        _close(trainer.loggers, exit_code=1)
+        raise
     done = trainer.is_global_zero and not trainer.interrupted
     if done:
         export_timm(method.result, folder, settings["cropping"]["normalize"], settings["data"]["view_size"])
         log.info("backbone: %s", folder / "backbone.safetensors")
         if (folder / "panels").exists():
             log.info("pictures: %s", folder / "panels")
-    for logger in trainer.loggers:
-        if hasattr(logger.experiment, "finish"):  # wandb would log the next job of a sweep to this run
-            logger.experiment.finish()
+    _close(trainer.loggers, exit_code=0)
     return done
+
+
+def _close(loggers: Iterable[Any], exit_code: int) -> None:
+    """Ends wandb's run, to which it would log the next job of a sweep too."""
+    for logger in loggers:
+        if hasattr(logger.experiment, "finish"):
+            logger.experiment.finish(exit_code=exit_code)
 
 
 def _hand_on_sweep() -> None:
