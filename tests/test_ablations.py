@@ -1,4 +1,4 @@
-"""The recipes under conf/experiment/ablation: every question of the paper's is asked, and each of them runs."""
+"""The recipes under conf/experiment/ablation: every question of the paper's is asked, and each runs."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning import schema
 from cim_lightning.config import CONF, register_resolvers
 
-# "What the paper varies", row by row, and the loss's reduction: the recipe that asks, and the settings it sweeps.
+# "What the paper varies", row by row, and the loss's reduction: the recipe that asks, and its settings.
 ASKED = {
     "exemplar scale": ("scale", {"cropping.scale"}),
     "shape (aspect ratio)": ("shape", {"cropping.ratio"}),
@@ -80,7 +80,7 @@ def values_of(choices: str) -> list[str]:
 
 
 def test_every_row_that_the_paper_varies_is_a_recipe_and_each_recipe_a_row():
-    assert RECIPES == sorted(recipe for recipe, _ in ASKED.values())
+    assert sorted(recipe for recipe, _ in ASKED.values()) == RECIPES
     for row, (recipe, keys) in ASKED.items():
         assert swept(recipe).keys() - {"seed"} == keys, row
 
@@ -131,7 +131,9 @@ def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
     chosen |= {key: values_of(value)[-1] for key, _, value in (one.partition("=") for one in typed)}
     small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
     one_job = [f"{key}={value}" for key, value in chosen.items() if key != "trainer.max_epochs"]
-    door(flag, experiment, *small, *one_job, "trainer.max_epochs=1", f"data.root={photos}", "output_dir=sweep")
+    door(
+        flag, experiment, *small, *one_job, "trainer.max_epochs=1", f"data.root={photos}", "output_dir=sweep"
+    )
     metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     assert metrics["steps"] == 2
     judged = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())

@@ -29,7 +29,9 @@ SWEEP_FLAGS = {"-m", "--multirun"}
 CONFIG_FLAGS = ("--config-dir", "-cd")  # the only others that a run which goes on may have; each has a value
 NOT_ASKED = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
 
-Begun = tuple[Path, list[str], Callable[[Path], bool]]  # a folder, what was typed, and whether it came to its end
+Begun = tuple[
+    Path, list[str], Callable[[Path], bool]
+]  # a folder, what was typed, and whether it came to its end
 
 
 def rerouted(arguments: list[str]) -> list[str]:
@@ -71,8 +73,7 @@ def _same(begun: Iterable[str], settings: Iterable[str]) -> bool:
 
 
 def _run_complete(folder: Path) -> bool:
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    return _complete(folder) and judged(folder, saved.get("evaluation") or {})
+    return _complete(folder) and judged(folder, _evaluation(folder))
 
 
 def _sweep_complete(folder: Path) -> bool:
@@ -132,9 +133,13 @@ def _complete(folder: Path) -> bool:
 
 def judged(folder: Path, evaluation: dict[str, Any]) -> bool:
     """Whether a finished run was begun with this very evaluation, and every part of it is there."""
-    saved = yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}
     parts = folder / "evaluation" / "parts"
-    return saved == evaluation and all((parts / f"{part}.json").exists() for part in evaluation)
+    done = all((parts / f"{part}.json").exists() for part in evaluation)
+    return done and evaluation == _evaluation(folder)
+
+
+def _evaluation(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -1,4 +1,4 @@
-"""What launches a sweep's jobs: the shipped configurations, the plugins that they extend, and agents of wandb."""
+"""What launches a sweep's jobs: shipped configurations, the plugins that they extend, and wandb's agents."""
 
 import importlib.util
 import itertools

@@ -14,7 +14,10 @@ from cim_lightning.errors import SettingError
     [
         (["hydra/sweeper=optuna", "trainer=ddp"], ["trainer.strategy=ddp: ", "optuna", "trainer.devices=1"]),
         (["hydra/sweeper=optuna", "trainer=cpu", "trainer.devices=2"], ["trainer.devices=2: ", "optuna"]),
-        (["hydra/launcher=joblib", "trainer=ddp"], ["trainer.strategy=ddp: ", "joblib", "hydra/launcher=basic"]),
+        (
+            ["hydra/launcher=joblib", "trainer=ddp"],
+            ["trainer.strategy=ddp: ", "joblib", "hydra/launcher=basic"],
+        ),
         (["hydra/launcher=submitit_local", "trainer=ddp"], ["submitit_local", "hydra/launcher=basic"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""A search by optuna: it gets the number that the table shows, outlives a failure, and goes on where it was."""
+"""A search by optuna: it gets the number of the table, outlives a failure, and goes on where it was."""
 
 import csv
 import json
@@ -91,7 +91,9 @@ def test_its_ranges_hold_the_papers_own():
     assert cfg.hydra.sweeper.direction == "maximize"
     assert "optuna" in cfg.hydra.sweeper._target_
     for key in cfg.hydra.sweeper.params:
-        low, high = (float(x) for x in cfg.hydra.sweeper.params[key].split("interval(")[1].rstrip(") ").split(","))
+        low, high = (
+            float(x) for x in cfg.hydra.sweeper.params[key].split("interval(")[1].rstrip(") ").split(",")
+        )
         own = plain.optim.base_lr if key == "optim.base_lr" else plain.cropping.scale[int(key[-1])]
         assert low < own < high, key
     del cfg.hydra

@@ -6,8 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.errors import SettingError
 
-# Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with these
-# sweepers and launchers they do not come to the same jobs.
+# Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with
+# these sweepers and launchers they do not come to the same jobs.
 SPOILT = {
     "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": (
         "hydra/sweeper=optuna draws other settings in each process of a run"
@@ -41,7 +41,7 @@ def _several(trainer: DictConfig) -> str | None:
     """The setting by which a run takes several processes; None where it takes one."""
     settings: dict[str, Any] = OmegaConf.to_container(trainer, resolve=True)  # pyright: ignore
     devices, nodes = settings.get("devices", "auto"), settings.get("num_nodes") or 1
-    if nodes == 1 and devices in (1, "1") or isinstance(devices, list) and len(devices) == 1:
+    if nodes == 1 and (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)):
         return None
     strategy = settings.get("strategy", "auto")
     name = str(strategy).lower()

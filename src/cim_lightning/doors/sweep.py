@@ -40,7 +40,9 @@ class Table(Callback):
         folder = Path(config.hydra.sweep.dir)
         comparison.forget(folder)  # a table says that a sweep came to its end
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper does; the same command looks for it
+        OmegaConf.save(
+            config, folder / "multirun.yaml"
+        )  # not every sweeper does; the same command looks for it
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not _first_process():
@@ -61,7 +63,7 @@ def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Tas
 
     @functools.wraps(task)
     def kept(cfg: DictConfig) -> Any:
-        hydra_cfg = HydraConfig.get()
+        hydra_cfg: Any = HydraConfig.get()
         if hydra_cfg.mode is not RunMode.MULTIRUN:
             return task(cfg)
         folder = Path(hydra_cfg.runtime.output_dir)

@@ -62,7 +62,7 @@ COLUMNS = (
 
 
 def objective(run: Run) -> float | None:
-    """What a search is for: the k-NN accuracy that the table shows, in percent; None if it was not measured."""
+    """What a search is for: the k-NN accuracy that the table shows, in percent; None if not measured."""
     (column,) = (column for column in COLUMNS if column.title == "k-NN, %")
     return column.of(run)
 
@@ -155,7 +155,9 @@ def _failed(failures: Sequence[Failure], runs: Sequence[Run], folder: Path) -> l
     lines = []
     for one in failures:
         asked = " ".join(f"{key}={one.overrides[key]}" for key in keys if key in one.overrides)
-        lines.append(f"failed: {one.folder.relative_to(folder)}{f' ({asked})' if asked else ''}: {one.reason}")
+        lines.append(
+            f"failed: {one.folder.relative_to(folder)}{f' ({asked})' if asked else ''}: {one.reason}"
+        )
     return lines
 
 
