@@ -101,6 +101,7 @@ def test_hydra_stays_at_the_door():
         "doors.evaluate",
         "doors.export",
         "doors.pretrain",
+        "doors.processes",
         "doors.restored",
         "doors.sweep",
         "identity",

@@ -18,15 +18,15 @@ from cim_lightning.doors.evaluate import run as run_evaluate
 from cim_lightning.doors.export import run as run_export
 from cim_lightning.doors.pretrain import run as run_pretrain
 from cim_lightning.doors.report import run as run_report
+from cim_lightning.doors.sweep import surviving
 from cim_lightning.doors.workspace import run as run_workspace
-
-MISTAKE = 2  # exit code
+from cim_lightning.errors import MISTAKE
 
 
 def pretrain() -> None:
     """The door `cim-pretrain`."""
     sys.argv[1:] = resume.rerouted(sys.argv[1:])
-    _open("pretrain", run_pretrain)
+    _open("pretrain", surviving(run_pretrain, functools.partial(mistakes.explain, door="pretrain")))
 
 
 def evaluate() -> None:
@@ -56,10 +56,10 @@ def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hands errors to us instead of printing them
 
     @functools.wraps(task)
-    def told(cfg: DictConfig) -> None:
+    def told(cfg: DictConfig) -> Any:
         _in_a_process_like_any_other()
         with _one_line(door):
-            task(cfg)
+            return task(cfg)
 
     config.register_resolvers()
     sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]

@@ -1,5 +1,7 @@
 """The two ways in which an input can be wrong."""
 
+MISTAKE = 2  # exit code of a door
+
 
 class SettingError(ValueError):
     """A setting that cannot work; the doors print its one line and exit, without a traceback.

@@ -20,6 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 from cim_lightning.config import CONF, defaults
 from cim_lightning.errors import SettingError
 
+EXTRAS = {  # of which plugin of Hydra's, by the choice that it brings
+    "joblib": "sweeps",
+    "submitit_local": "sweeps",
+    "submitit_slurm": "sweeps",
+    "optuna": "sweeps",
+    "ray": "ray",
+}
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
@@ -43,6 +50,8 @@ def explain(error: BaseException, door: str) -> str | None:
             if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
                 return f"{typed}: a choice of {group}, or [] for none; {_choices(group)}"
         return text.splitlines()[0]
+    if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # optuna's
+        return "hydra/sweeper=optuna: no trial came to its end; failure.json in their folders says why"
     if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
         wanted = Path(typed.partition("=")[2])
         if error.filename and Path(error.filename) in (wanted, *wanted.parents):
@@ -79,6 +88,8 @@ def _explain_missing(text: str) -> str:
     if not found:
         return text.splitlines()[0]
     group, _, choice = found[1].rpartition("/")
+    if group.startswith("hydra/") and choice in EXTRAS:
+        return f"{group}={choice}: is not installed; nearest: pip install 'cim-lightning[{EXTRAS[choice]}]'"
     options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
     options = [option for option in options if not option.startswith("_")]
     return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"

@@ -2,7 +2,7 @@
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,60 @@ MAY_NOT = tuple(
         "limit_train_batches",
     )
 )
-CONFIG_FLAGS = ("--config-dir", "-cd")  # the only ones that a run which goes on may have; each has a value
+SWEEP_FLAGS = {"-m", "--multirun"}
+CONFIG_FLAGS = ("--config-dir", "-cd")  # the only others that a run which goes on may have; each has a value
+NOT_ASKED = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
+
+Begun = tuple[
+    Path, list[str], Callable[[Path], bool]
+]  # a folder, what was typed, and whether it came to its end
 
 
 def rerouted(arguments: list[str]) -> list[str]:
-    """The command of an unfinished run gets that run's folder, unless it names one or how to resume."""
+    """The command of an unfinished run or sweep gets its folder, unless it names one or how to resume."""
     flags = {a for a in arguments if a.startswith("-") and a.partition("=")[0] not in CONFIG_FLAGS}
     values = {i for i, a in enumerate(arguments) if i and arguments[i - 1] in CONFIG_FLAGS}
     settings = [a for i, a in enumerate(arguments) if not a.startswith("-") and i not in values]
     named = {s.partition("=")[0].lstrip("+") for s in settings}
-    if flags or named & {"output_dir", "resume", "hydra.run.dir"}:
+    if flags - SWEEP_FLAGS or named & {"output_dir", "resume", "hydra.run.dir", "hydra.sweep.dir"}:
         return arguments
-    for overrides in sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), reverse=True):
-        folder = overrides.parents[1]
-        begun = [s for s in yaml.safe_load(overrides.read_text()) if not s.startswith("output_dir=")]
-        if sorted(begun) == sorted(settings) and (folder / "checkpoints" / "last.ckpt").exists():
-            if _complete(folder) and _judged(folder):
+    for folder, begun, complete in _sweeps() if flags else _runs():
+        if _same(begun, settings):
+            if complete(folder):
                 return arguments
             print(f"going on with {folder} (resume=never trains anew)", file=sys.stderr)
             return [*arguments, f"output_dir={folder}"]
     return arguments
+
+
+def _runs() -> Iterator[Begun]:
+    """Runs that got as far as a checkpoint, the last one first."""
+    for overrides in sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), reverse=True):
+        folder = overrides.parents[1]
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            yield folder, yaml.safe_load(overrides.read_text()), _run_complete
+
+
+def _sweeps() -> Iterator[Begun]:
+    """Sweeps, the last one first."""
+    for multirun in sorted(Path("outputs").glob("*/*/multirun.yaml"), reverse=True):
+        overrides = yaml.safe_load(multirun.read_text())["hydra"]["overrides"]
+        yield multirun.parent, [*overrides["task"], *overrides["hydra"]], _sweep_complete
+
+
+def _same(begun: Iterable[str], settings: Iterable[str]) -> bool:
+    """Whether two commands ask for the same, wherever it lies and whatever launches a sweep's jobs."""
+    one, other = (sorted(s for s in some if not s.startswith(NOT_ASKED)) for some in (begun, settings))
+    return one == other
+
+
+def _run_complete(folder: Path) -> bool:
+    return _complete(folder) and judged(folder, _evaluation(folder))
+
+
+def _sweep_complete(folder: Path) -> bool:
+    """Its table is written at its end."""
+    return (folder / "table.md").exists() and not any(folder.rglob("failure.json"))
 
 
 def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
@@ -97,10 +131,15 @@ def _complete(folder: Path) -> bool:
     return (folder / "metrics.json").exists() and (folder / "backbone.json").exists()
 
 
-def _judged(folder: Path) -> bool:
-    """Whether every part of the evaluation that a run ends with is there."""
-    parts = (yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}).keys()
-    return all((folder / "evaluation" / "parts" / f"{part}.json").exists() for part in parts)
+def judged(folder: Path, evaluation: dict[str, Any]) -> bool:
+    """Whether a finished run was begun with this very evaluation, and every part of it is there."""
+    parts = folder / "evaluation" / "parts"
+    done = all((parts / f"{part}.json").exists() for part in evaluation)
+    return done and evaluation == _evaluation(folder)
+
+
+def _evaluation(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

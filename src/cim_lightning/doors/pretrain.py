@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import asked, resume, schema
 from cim_lightning.doors.evaluate import judge
-from cim_lightning.report.runs import read_numbers
+from cim_lightning.report import comparison, runs
 
 log = logging.getLogger("cim_lightning")
 
@@ -29,8 +29,11 @@ ON_PURPOSE = (
 )
 
 
-def run(cfg: DictConfig) -> None:
-    """Trains, unless the folder holds this very run; then whatever part of the evaluation is not done."""
+def run(cfg: DictConfig) -> float | None:
+    """Trains, unless the folder holds this very run; then whatever part of the evaluation is not done.
+
+    What a search is for is returned, where it was measured.
+    """
     if cfg.get("evaluation"):
         OmegaConf.set_struct(cfg.evaluation, False)
         asked.drop_unasked(cfg.evaluation)
@@ -39,20 +42,20 @@ def run(cfg: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     loggers: list[Any] = []
     try:
-        before = read_numbers(folder)
+        before = runs.read_numbers(folder)
         if resume.finished(folder, settings):
             print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
             done = True
         else:
             done = train(settings, folder, loggers)
-        if done and settings.get("evaluation"):
+        if done and settings.get("evaluation") and not resume.judged(folder, settings["evaluation"]):
             device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
             wanted = {key: settings[key] for key in ("evaluation", "data", "seed")}
             judge(
                 OmegaConf.create(wanted | {"checkpoint": str(folder), "device": device}),
                 folder / "evaluation",
             )
-        if done and (numbers := read_numbers(folder)) != before:
+        if done and (numbers := runs.read_numbers(folder)) != before:
             for logger in loggers or _made(OmegaConf.create(settings), "logger"):
                 if hasattr(logger, "conclude"):
                     logger.conclude(numbers)
@@ -60,6 +63,7 @@ def run(cfg: DictConfig) -> None:
         _close(1)
         raise
     _close(0)
+    return comparison.objective(runs.read_run(folder)) if done else None
 
 
 def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
@@ -131,5 +135,6 @@ def _close(exit_code: int) -> None:
 def _hand_on_sweep() -> None:
     """Lightning starts other devices' processes by this command, in which a sweep's folder is the time."""
     hydra_cfg = HydraConfig.get()
-    if hydra_cfg.mode is RunMode.MULTIRUN and hydra_cfg.job.num == 0:
+    said = any(argument.startswith("hydra.sweep.dir=") for argument in sys.argv)
+    if hydra_cfg.mode is RunMode.MULTIRUN and not said:
         sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cim_lightning.report.runs import Run, grouped, read_runs
+from cim_lightning.report.runs import Failure, Run, differing, grouped, read_failures, read_runs
 
 
 class Column(NamedTuple):
@@ -59,6 +59,12 @@ COLUMNS = (
     Column("effective rank", lambda numbers: numbers.get("val/effective_rank"), 1),
     Column("skill", lambda numbers: numbers.get("val/skill"), 3, goal=True),
 )
+
+
+def objective(run: Run) -> float | None:
+    """What a search is for: the k-NN accuracy that the table shows, in percent; None if not measured."""
+    (column,) = (column for column in COLUMNS if column.title == "k-NN, %")
+    return column.of(run)
 
 
 class Cell(NamedTuple):
@@ -120,17 +126,39 @@ def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
 
 
 def write(folder: Path) -> str | None:
-    """Writes `table.md` and `table.csv`, a row a run, into a sweep's folder; the first is returned.
+    """Writes `table.md`, with what failed under it, and `table.csv`, a row a run, into a sweep's folder.
 
-    None, and no file, where no run of it is finished.
+    The first is returned; None, and no file, where no run of it is finished and none failed.
     """
-    runs = read_runs(folder)
-    if not runs:
+    runs, failures = read_runs(folder), read_failures(folder)
+    if not runs and not failures:
         return None
-    text = markdown(runs)
+    parts = [markdown(runs)] if runs else []
+    if failures:
+        parts.append("\n".join(_failed(failures, runs, folder)))
+    text = "\n\n".join(parts)
     (folder / "table.md").write_text(text + "\n")
-    write_rows(runs, folder / "table.csv")
+    if runs:
+        write_rows(runs, folder / "table.csv")
     return text
+
+
+def forget(folder: Path) -> None:
+    """Takes the table away from a sweep that goes on."""
+    for name in ("table.md", "table.csv"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _failed(failures: Sequence[Failure], runs: Sequence[Run], folder: Path) -> list[str]:
+    """A line a failed job: its folder, what tells it from the other jobs, and why."""
+    keys = [*differing([*failures, *runs]), "seed"]
+    lines = []
+    for one in failures:
+        asked = " ".join(f"{key}={one.overrides[key]}" for key in keys if key in one.overrides)
+        lines.append(
+            f"failed: {one.folder.relative_to(folder)}{f' ({asked})' if asked else ''}: {one.reason}"
+        )
+    return lines
 
 
 def write_rows(runs: Sequence[Run], path: Path) -> None:

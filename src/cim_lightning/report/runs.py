@@ -36,10 +36,40 @@ class Run:
         return bool(self.numbers)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A job that came to no end, and why in one line; its traceback lies beside it."""
+
+    folder: Path
+    overrides: dict[str, str]
+    reason: str
+
+
+def write_failure(folder: Path, reason: str, trace: str) -> None:
+    """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
+    (folder / "failure.txt").write_text(trace)
+    (folder / "failure.json").write_text(json.dumps({"reason": reason, "traceback": "failure.txt"}) + "\n")
+
+
+def forget_failure(folder: Path) -> None:
+    """Of a job that has come to its end after all."""
+    for name in ("failure.json", "failure.txt"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_failures(folder: Path) -> list[Failure]:
+    """The failed jobs in a folder, at any depth, in the order of their folders' names."""
+    places = sorted((path.parent for path in folder.rglob("failure.json")), key=_natural)
+    return [
+        Failure(place, _overrides(place), json.loads((place / "failure.json").read_text())["reason"])
+        for place in places
+    ]
+
+
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, at any depth, in the order of their folders' names."""
     places = sorted((path.parent for path in folder.rglob("metrics.json")), key=_natural)
-    return [_read(place) for place in places if (place / "config.yaml").exists()]
+    return [read_run(place) for place in places if (place / "config.yaml").exists()]
 
 
 def read_begun(folder: Path) -> list[Run]:
@@ -61,7 +91,7 @@ def read_numbers(place: Path) -> dict[str, Any]:
     return numbers
 
 
-def differing(runs: Iterable[Run]) -> list[str]:
+def differing(runs: Iterable[Run | Failure]) -> list[str]:
     """Keys of the overrides that are not the same in all runs; seeds are none of them."""
     asked = [run.overrides for run in runs]
     keys = dict.fromkeys(key for one in asked for key in one if key not in PASSED_OVER)
@@ -85,7 +115,7 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
 def _try(place: Path) -> Run | None:
     """A run that may be beginning right now, its files half-written."""
     try:
-        run = _read(place)
+        run = read_run(place)
     except (OSError, ValueError, yaml.YAMLError) as error:
         log.warning("%s: passed over, it cannot be read (%s)", place, " ".join(str(error).split()))
         return None
@@ -95,14 +125,16 @@ def _try(place: Path) -> Run | None:
     return run
 
 
-def _read(place: Path) -> Run:
-    typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
-    overrides: dict[str, str] = {
-        key.lstrip("+"): value for key, _, value in (o.partition("=") for o in typed)
-    }
+def read_run(place: Path) -> Run:
+    """The run that a folder holds."""
     hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
     settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
-    return Run(place, overrides, hydra["runtime"]["choices"], settings, read_numbers(place))
+    return Run(place, _overrides(place), hydra["runtime"]["choices"], settings, read_numbers(place))
+
+
+def _overrides(place: Path) -> dict[str, str]:
+    typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
+    return {key.lstrip("+"): value for key, _, value in (one.partition("=") for one in typed)}
 
 
 def _natural(place: Path) -> list[tuple[bool, int, str]]:

@@ -1,0 +1,64 @@
+"""Sweeps that several processes a run would spoil."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning.errors import SettingError
+
+# Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with
+# these sweepers and launchers they do not come to the same jobs.
+SPOILT = {
+    "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": (
+        "hydra/sweeper=optuna draws other settings in each process of a run"
+    ),
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": (
+        "hydra/launcher=joblib cannot start a run's other processes"
+    ),
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": (
+        "hydra/launcher=submitit_local cannot start a run's other processes"
+    ),
+}
+COPIED = ("spawn", "fork", "notebook")  # strategies whose processes are copies of the first
+
+
+def refuse_several(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
+    """Holds a sweep's trainer against its sweeper and launcher.
+
+    Raises:
+        SettingError: each run would take several processes, and they would not train the same.
+    """
+    chosen = {OmegaConf.select(hydra_cfg, f"{part}._target_") for part in ("sweeper", "launcher")}
+    reasons = [reason for target, reason in SPOILT.items() if target in chosen]
+    if reasons and trainer is not None and (typed := _several(trainer)):
+        raise SettingError(
+            f"{typed}: {reasons[0]}; nearest: trainer.strategy=auto trainer.devices=1"
+            + ("" if "sweeper" in reasons[0] else ", or hydra/launcher=basic")
+        )
+
+
+def _several(trainer: DictConfig) -> str | None:
+    """The setting by which a run takes several processes; None where it takes one."""
+    settings: dict[str, Any] = OmegaConf.to_container(trainer, resolve=True)  # pyright: ignore
+    devices, nodes = settings.get("devices", "auto"), settings.get("num_nodes") or 1
+    if nodes == 1 and (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)):
+        return None
+    strategy = settings.get("strategy", "auto")
+    name = str(strategy).lower()
+    if any(word in name for word in COPIED):
+        return None
+    if any(word in name for word in ("ddp", "fsdp", "deepspeed")):
+        return f"trainer.strategy={strategy}"
+    return f"trainer.devices={devices}" if name == "auto" and _count(settings, devices) * nodes > 1 else None
+
+
+def _count(settings: dict[str, Any], devices: Any) -> int:
+    if isinstance(devices, list):
+        return len(devices)
+    if str(devices).isdigit():
+        return int(devices)
+    if settings.get("accelerator") == "cpu":
+        return 1
+    import torch  # takes seconds to import, so only where the machine decides
+
+    return max(torch.cuda.device_count(), 1)
