@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 LONGEST_NAME, LONGEST_TAG = 128, 64  # that wandb takes
 NOT_TOLD = ("output_dir", "resume", "hydra.run.dir")  # of a job: where it lies, not what it is
@@ -74,7 +75,8 @@ def tags() -> list[str]:
 
 def _hydra() -> Any:
     """What Hydra knows of the job; nothing where a configuration was composed by hand."""
-    return HydraConfig.get() if HydraConfig.initialized() else None
+    hydra: Any = HydraConfig.get() if HydraConfig.initialized() else None
+    return None if hydra is None or OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra
 
 
 def _named(folder: Path) -> str:
