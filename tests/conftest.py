@@ -54,6 +54,25 @@ def tiny(photos: Path) -> list[str]:
 
 
 @pytest.fixture
+def own() -> dict[str, list[str]]:
+    """What makes each method small, for views of 32 pixels and a ViT on patches of 4, by its name."""
+    return {
+        "cim": ["cropping=small", "decoder.width=16", "decoder.num_heads=2"],
+        "mae": ["decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
+        "simmim": [],
+        "moco_v3": ["method.head.hidden=32", "method.head.out=16"],
+        "dino": [
+            "method.head.hidden=32",
+            "method.head.out=64",
+            "cropping.small.size=16",
+            "cropping.small.count=2",
+        ],
+        "supervised": [],
+        "random": [],
+    }
+
+
+@pytest.fixture
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`cim-pretrain`, in this process and an empty folder; called with its arguments."""
     monkeypatch.chdir(tmp_path)

@@ -30,11 +30,12 @@ ARROWS = {
     "export": {"models"},
     "methods": {"models", "cropping", "optim"},
     "models": set(),
-    "monitors": {"methods.method", "evaluation", "cropping", "models"},
+    "monitors": {"methods.method", "evaluation", "cropping", "models", "versions"},
     "optim": set(),
-    "report": set(),
+    "report": {"versions"},
     "resume": set(),
     "trained": {"models"},
+    "versions": set(),
 }
 
 

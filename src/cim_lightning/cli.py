@@ -70,10 +70,8 @@ def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
 def _in_a_process_like_any_other() -> None:
     """A launcher may run a job in a process of its own, which knows less and starts others differently."""
     config.register_resolvers()
-    if (
-        multiprocessing.get_start_method(allow_none=True) == "loky"
-    ):  # joblib's, by which no data worker starts
-        multiprocessing.set_start_method(None, force=True)
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's
+        multiprocessing.set_start_method(None, force=True)  # no data worker starts by it
 
 
 @contextmanager

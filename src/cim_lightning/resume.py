@@ -29,9 +29,8 @@ SWEEP_FLAGS = {"-m", "--multirun"}
 CONFIG_FLAGS = ("--config-dir", "-cd")  # the only others that a run which goes on may have; each has a value
 NOT_ASKED = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
 
-Begun = tuple[
-    Path, list[str], Callable[[Path], bool]
-]  # a folder, what was typed, and whether it came to its end
+# A folder, what was typed, and what says whether it came to its end.
+Begun = tuple[Path, list[str], Callable[[Path], bool]]
 
 
 def rerouted(arguments: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cim_lightning.errors import SettingError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.mask_token import MaskToken
 
@@ -63,6 +64,6 @@ def test_hidden_patches_are_the_token_where_the_network_embeds():
 def test_an_error_inside_leaves_nothing_hidden():
     network = backbone("vit")
     masking = MaskToken(network)
-    with pytest.raises(Exception):  # noqa: B017, PT011
+    with pytest.raises(SettingError):
         masking(network, torch.randn(1, 3, 32, 32), torch.zeros(1, 5, 5, dtype=torch.bool))
     assert masking.hidden is None

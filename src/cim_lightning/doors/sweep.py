@@ -40,9 +40,7 @@ class Table(Callback):
         folder = Path(config.hydra.sweep.dir)
         comparison.forget(folder)  # a table says that a sweep came to its end
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(
-            config, folder / "multirun.yaml"
-        )  # not every sweeper does; the same command looks for it
+        OmegaConf.save(config, folder / "multirun.yaml")  # for the same command; not every sweeper does
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not _first_process():

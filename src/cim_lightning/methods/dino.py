@@ -71,9 +71,7 @@ class DINO(Method):
         self.temperature_warmup, self.frozen_prototypes = temperature_warmup, frozen_prototypes
         self.centre_momentum, self.weight_decay_end = centre_momentum, weight_decay_end
         self.register_buffer("centre", torch.zeros(len(self.head.prototypes)))
-        self.register_buffer(
-            "progress", torch.zeros(())
-        )  # kept with the weights, so that a resumed run knows
+        self.register_buffer("progress", torch.zeros(()))  # kept with the weights for a resumed run
 
     @property
     def result(self) -> Backbone:

@@ -42,9 +42,8 @@ class Supervised(Method):
         """The one method that looks at labels."""
         return self.measure(batch[0], batch[1])
 
-    def measure(self, crops: Whole, labels: Tensor | None = None) -> dict[str, Tensor]:
-        if self.classifier is None or labels is None:
-            raise ValueError("a classifier and labels are needed: measure follows setup, and takes both")
+    def measure(self, crops: Whole, labels: Tensor) -> dict[str, Tensor]:
+        assert self.classifier is not None  # since setup
         scores = self.classifier(self.backbone(crops.images).pooled).float()
         known = labels != UNKNOWN
         costs = F.cross_entropy(scores, labels, ignore_index=UNKNOWN, reduction="sum")

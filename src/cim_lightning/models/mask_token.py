@@ -27,7 +27,6 @@ class MaskToken(nn.Module):
         super().__init__()
         self.hidden: Bool[Tensor, "b h w"] | None = None  # while a masked image is shown
         embed = getattr(backbone.model, "patch_embed", None)
-        self.embeds = embed is not None
         self.token = None
         if embed is not None:
             self.token = nn.Parameter(torch.empty(embed.proj.out_channels))
@@ -38,7 +37,7 @@ class MaskToken(nn.Module):
         self, backbone: Backbone, images: Float[Tensor, "b c s s"], hidden: Bool[Tensor, "b h w"]
     ) -> Features:
         """Features of normalised images whose hidden cells are not seen."""
-        if not self.embeds:
+        if self.token is None:
             seen = ~on_patches(hidden, (images.shape[-2], images.shape[-1]), "cropping.unit")
             return backbone(images * seen[:, None])
         with self._over(hidden):

@@ -29,8 +29,9 @@ def flops_an_image(method: Any, data: Any) -> Flops:
         method: see Method, after its setup.
         data: an ImageData.
     """
+    shapes = {id(tensor): _shape(tensor) for tensor in (*method.parameters(), *method.buffers())}
     with seeded(0):
-        model = copy.deepcopy(method).to("meta").train()
+        model = copy.deepcopy(method, shapes).train()
         labels = torch.zeros(IMAGES, dtype=torch.long)
         batch = tree_map(
             lambda part: part.to("meta") if isinstance(part, torch.Tensor) else part,
@@ -43,3 +44,11 @@ def flops_an_image(method: Any, data: Any) -> Flops:
         with FlopCounterMode(display=False) as backward:
             loss.backward()
     return Flops(forward.get_total_flops() / IMAGES, backward.get_total_flops() / IMAGES)
+
+
+def _shape(tensor: torch.Tensor) -> torch.Tensor:
+    """The same without storage."""
+    empty = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty

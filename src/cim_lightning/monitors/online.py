@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from cim_lightning.monitors.provenance import provenance
+from cim_lightning.versions import versions
 
 STEP = "trainer/global_step"
 TABLE = {"before": "initial/", "after": "val/"}
@@ -26,7 +26,7 @@ class Online(WandbLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         super().log_hyperparams(params)
-        self.experiment.config.update(provenance(), allow_val_change=True)
+        self.experiment.config.update(versions(), allow_val_change=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from cim_lightning.monitors.flops import Flops, flops_an_image
 from cim_lightning.monitors.memory import forget_peak, peak
-from cim_lightning.monitors.provenance import provenance
+from cim_lightning.versions import versions
 
 log = logging.getLogger(__name__)
 TABLE = {
@@ -101,7 +101,7 @@ class Record(L.Callback):
             "precision": str(trainer.precision),
             "device": _device(pl_module.device),
             "devices": trainer.world_size,
-        } | provenance()
+        } | versions()
         fresh = self.folder / "metrics.tmp"
         fresh.write_text(json.dumps(metrics, indent=2) + "\n")
         fresh.replace(self.folder / "metrics.json")  # never half a file

@@ -6,12 +6,7 @@ from typing import Any
 from cim_lightning.report.runs import Run, grouped
 
 ABSENT = "--"
-CALLED = (
-    "logger.wandb.id",
-    "logger.wandb.name",
-    "logger.wandb.group",
-    "logger.wandb.tags",
-)  # its own anywhere
+CALLED = tuple(f"logger.wandb.{key}" for key in ("id", "name", "group", "tags"))  # every run's own
 
 
 def configurations(runs: Sequence[Run]) -> dict[str, dict[str, str]]:

@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from cim_lightning.report.runs import Run
+from cim_lightning.versions import LIBRARIES
 
 ABOUT = ("git_commit", "device", "devices", "precision", "python")
-LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
 MODE = "hydra.mode="
 
 

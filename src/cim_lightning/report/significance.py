@@ -1,14 +1,13 @@
 """Whether two settings differ by more than their seeds do."""
 
-import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cim_lightning.report.comparison import COLUMNS, Column, best, compare, finished
 from cim_lightning.report.runs import Run
 
-STEPS = 1000  # of the continued fraction, which takes some dozens
+ROUNDING = 1e-9  # of a measure
 
 
 class Difference(NamedTuple):
@@ -29,23 +28,21 @@ class Difference(NamedTuple):
 def paired(one: Sequence[float], other: Sequence[float]) -> Difference | None:
     """Of values that belong together, one by one; None of fewer than two, or if all differ by the same."""
     apart = [a - b for a, b in zip(one, other, strict=True)]
-    n = len(apart)
-    if n < 2 or not (spread := statistics.stdev(apart)):
+    if len(apart) < 2 or not _spread(apart, [*one, *other]):
         return None
-    mean = statistics.fmean(apart)
-    return Difference(mean, student_p(mean / spread * math.sqrt(n), n - 1), (n, n), True)
+    p = _stats().ttest_rel(one, other).pvalue
+    return Difference(statistics.fmean(apart), float(p), (len(one), len(other)), True)
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> Difference | None:
     """Of two samples whose deviations may differ; None of fewer than two on a side, or without any spread."""
-    if min(len(one), len(other)) < 2:
+    if min(len(one), len(other)) < 2 or not (_spread(one, one) or _spread(other, other)):
         return None
-    mean = statistics.fmean(one) - statistics.fmean(other)
-    a, b = (statistics.variance(some) / len(some) for some in (one, other))
-    if not a + b:
-        return None
-    freedom = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))
-    return Difference(mean, student_p(mean / math.sqrt(a + b), freedom), (len(one), len(other)), False)
+    sides = [(statistics.fmean(some), statistics.stdev(some), len(some)) for some in (one, other)]
+    p = _stats().ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue
+    return Difference(
+        statistics.fmean(one) - statistics.fmean(other), float(p), (len(one), len(other)), False
+    )
 
 
 def between(one: Sequence[Run], other: Sequence[Run], column: Column) -> Difference | None:
@@ -73,28 +70,12 @@ def against_best(runs: Sequence[Run]) -> dict[str, dict[str, Difference]]:
     return found
 
 
-def student_p(t: float, freedom: float) -> float:
-    """The chance of a Student's t at least as far from 0, on either side."""
-    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+def _spread(values: Sequence[float], scale: Sequence[float]) -> bool:
+    """Whether values differ by more than what rounding leaves of measures of that scale."""
+    return statistics.stdev(values) > ROUNDING * max(map(abs, scale))
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised one, I_x(a, b), by Lentz's continued fraction (Numerical Recipes, 6.4)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction of the mirrored one converges sooner
-        return 1 - _incomplete_beta(1 - x, b, a)
-    front = a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    c, d, value = 1.0, 1 / (1 - (a + b) * x / (a + 1)), 1 / (1 - (a + b) * x / (a + 1))
-    for m in range(1, STEPS):
-        last = value
-        for factor in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 / (1 + factor * d)
-            c = 1 + factor / c
-            value *= c * d
-        if abs(value - last) <= 1e-15 * abs(value):
-            break
-    return math.exp(front) * value / a
+def _stats() -> Any:
+    import scipy.stats  # takes a second to import, so only where something is tested
+
+    return scipy.stats

@@ -8,7 +8,7 @@ from pathlib import Path
 LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-core")
 
 
-def provenance() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     """git_commit, python and the libraries' versions, by their names."""
     return {"git_commit": _commit(), "python": platform.python_version()} | {
         name: version(name) for name in LIBRARIES

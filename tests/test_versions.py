@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from cim_lightning.monitors import provenance
+from cim_lightning import versions
 
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
 
@@ -15,8 +15,8 @@ def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypat
     (tmp_path / ".gitignore").write_text(".venv\n")
     for command in (["init", "-q"], ["add", "."], [*AUTHOR, "commit", "-qm", "theirs"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(installed))
-    assert provenance._commit() is None
+    monkeypatch.setattr(versions, "__file__", str(installed))
+    assert versions._commit() is None
     subprocess.run(["git", "-C", str(tmp_path), "add", "-f", str(installed)], check=True)
     subprocess.run(["git", "-C", str(tmp_path), *AUTHOR, "commit", "-qm", "ours"], check=True)
-    assert re.fullmatch("[0-9a-f]{40}", provenance._commit())
+    assert re.fullmatch("[0-9a-f]{40}", versions._commit())
