@@ -40,9 +40,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Difference | None:
         return None
     sides = [(statistics.fmean(some), statistics.stdev(some), len(some)) for some in (one, other)]
     p = _stats().ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue
-    return Difference(
-        statistics.fmean(one) - statistics.fmean(other), float(p), (len(one), len(other)), False
-    )
+    return Difference(sides[0][0] - sides[1][0], float(p), (len(one), len(other)), False)
 
 
 def between(one: Sequence[Run], other: Sequence[Run], column: Column) -> Difference | None:
