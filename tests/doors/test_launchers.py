@@ -1,8 +1,6 @@
 """What launches a sweep's jobs: shipped configurations, the plugins that they extend, and wandb's agents."""
 
-import importlib.util
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from cim_lightning import schema
@@ -39,23 +38,6 @@ def test_slurm_is_submitits_with_time_to_train_and_to_be_queued_again():
     }
 
 
-@pytest.fixture
-def ray_plugin() -> Iterator[None]:
-    """What hydra-ray-launcher 1.2.2 registers, where it is not installed."""
-    if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher"):
-        yield
-        return
-    node = {
-        "_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
-        "ray": {"init": {"address": None}, "remote": {}},
-    }
-    store = ConfigStore.instance()
-    store.store(group="hydra/launcher", name="ray", node=node)
-    yield
-    del store.repo["hydra"]["launcher"]["ray.yaml"]
-
-
-@pytest.mark.usefixtures("ray_plugin")
 def test_gpus_is_rays_with_one_job_a_gpu():
     mine = composed("hydra/launcher=gpus").hydra.launcher
     theirs = composed("hydra/launcher=ray").hydra.launcher
@@ -64,9 +46,13 @@ def test_gpus_is_rays_with_one_job_a_gpu():
     assert mine.ray.init == {**theirs.ray.init, "include_dashboard": False}
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None, reason="ray's plugin is here"
-)
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    Plugins.instance()  # registers what is installed
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "ray.yaml")
+
+
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize("launcher", ["gpus", "ray"])
 def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, door, tiny, capsys):
     with pytest.raises(SystemExit) as ended:

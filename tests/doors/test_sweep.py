@@ -233,3 +233,37 @@ def test_jobs_in_processes_of_their_own_outlive_one_that_fails(launcher, small, 
     assert "failed: 1 (cropping.rotation=400)" in said
     if launcher == "joblib":  # submitit keeps its own log of what a job printed
         assert "Traceback" not in said
+
+
+class Notes(L.Callback):
+    """Keeps when a job trained, and which GPU it was shown."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self.since = 0.0
+
+    def on_fit_start(self, *args: Any) -> None:
+        self.since = time.time()
+
+    def on_fit_end(self, *args: Any) -> None:
+        seen = [self.since, time.time(), os.environ["CUDA_VISIBLE_DEVICES"]]
+        (self.folder / "notes.json").write_text(json.dumps(seen))
+
+
+def test_ray_has_a_job_a_gpu_while_the_others_queue(small, tmp_path):
+    """Of one GPU, which ray is only told of; with more, all jobs would begin at once on two cores."""
+    gpus = [
+        "hydra/launcher=gpus",
+        "+hydra.launcher.ray.init.num_gpus=1",
+        "+hydra.launcher.ray.init.num_cpus=3",
+    ]
+    notes = "+callbacks.notes={_target_:test_sweep.Notes,folder:${paths.run}}"
+    command = ["-m", *small, "cropping.rotation=45,400,90", "output_dir=sweep", *gpus, notes]
+    process = started(command, tmp_path)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, said
+    assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "2"]
+    assert "failed: 1 (cropping.rotation=400)" in said
+    jobs = sorted(json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/notes.json"))
+    assert [gpu for *_, gpu in jobs] == ["0", "0"]
+    assert jobs[0][1] <= jobs[1][0]

@@ -31,9 +31,10 @@ def trainer(fn: str = "fit", **metrics: float) -> Any:
         interrupted=False,
         max_steps=-1,
         precision="32-true",
+        accumulate_grad_batches=3,
     )
     made.state, made.global_step, made.current_epoch = SimpleNamespace(fn=fn), 30, 3
-    made.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)))
+    made.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)), batch_size=8)
     made.callback_metrics = {
         name.replace("_", "/", 1): torch.tensor(value) for name, value in metrics.items()
     }
@@ -65,6 +66,19 @@ def fit(kept: Record, **metrics: float) -> None:
     kept.setup(trainer(), MagicMock(), "fit")
     kept.on_train_epoch_end(trainer(**metrics), None)
     kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+
+
+def test_what_is_known_at_the_first_step_lies_there_from_then_on(tmp_path):
+    kept = Record(str(tmp_path))
+    kept.setup(trainer(), MagicMock(), "fit")
+    kept.on_train_start(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    begun = json.loads((tmp_path / "begun.json").read_text())
+    assert not (tmp_path / "metrics.json").exists()
+    assert (begun["train_images"], begun["images_per_step"]) == (50, 8 * 2 * 3)
+    assert (begun["forward_flops_per_image"], begun["backward_flops_per_image"]) == (3, 6)
+    assert {"torch", "git_commit", "device"} <= begun.keys()
+    fit(kept)
+    assert begun.items() <= json.loads((tmp_path / "metrics.json").read_text()).items()
 
 
 def test_first_and_last_validation_stand_side_by_side(tmp_path):

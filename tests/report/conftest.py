@@ -9,13 +9,16 @@ import pytest
 import yaml
 from PIL import Image
 
+from cim_lightning.report import failures
+
 
 @pytest.fixture
 def leave(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run of a method into a job's folder, with what it was asked and what it measured.
 
     Also, if so asked: settings, the text of its metrics.csv, and panels after so many steps, each of a grey
-    of its own; and all as it lies there before the run is finished.
+    of its own; and all as it lies there before the run is finished, with what was known when it began, or
+    why it failed.
     """
 
     def write(
@@ -27,6 +30,8 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         logged: str | None = None,
         panels: Sequence[int] = (),
         sweep: str | None = None,
+        begun: dict[str, Any] | None = None,
+        failed: str | None = None,
         **numbers: Any,
     ) -> Path:
         place = tmp_path / job
@@ -55,6 +60,10 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
             (place / "panels").mkdir(exist_ok=True)
             grey = Image.new("RGBA", (800, 600), (step % 256,) * 3)
             grey.save(place / "panels" / f"step-{step:08d}.png")
+        if begun is not None:
+            (place / "begun.json").write_text(json.dumps(begun))
+        if failed is not None:
+            failures.write(place, failed, f"Traceback of {job}")
         if not finished:
             return place
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}

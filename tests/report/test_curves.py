@@ -46,10 +46,14 @@ def test_a_file_without_a_curve_has_none(leave, tmp_path, text):
 def test_a_step_costs_the_mean_of_its_run(leave, tmp_path):
     leave("0", [])  # 10 steps: 1000 images of 500, 3 GFLOP each, 20 seconds
     leave("1", [], finished=False)
-    leave("2", [], steps=0, images_seen=0, seconds=0)
-    done, begun, untrained = (step_costs(run) for run in read_begun(tmp_path))
+    known = {"images_per_step": 64, "train_images": 128}
+    known |= {"forward_flops_per_image": 5e10, "backward_flops_per_image": 1e11}
+    leave("2", [], finished=False, begun=known)
+    leave("3", [], steps=0, images_seen=0, seconds=0)
+    done, old, begun, untrained = (step_costs(run) for run in read_begun(tmp_path))
     assert done == {"steps": 1, "images": 100, "epochs": 0.2, "TFLOP": 0.3, "seconds": 2}
-    assert begun == {"steps": 1}
+    assert old == {"steps": 1}  # of a version that did not record when it began
+    assert begun == {"steps": 1, "images": 64, "epochs": 0.5, "TFLOP": 9.6}
     (tmp_path / "0" / "metrics.json").write_text('{"steps": 4, "images_seen": 8}')
     assert step_costs(read_begun(tmp_path)[0]) == {"steps": 1, "images": 2}
     assert untrained == {"steps": 1, "images": 0, "epochs": 0, "TFLOP": 0, "seconds": 0}

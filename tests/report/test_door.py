@@ -39,6 +39,21 @@ def test_a_page_a_markdown_table_and_a_csv_file_lie_in_the_folder(leave, tmp_pat
     assert rows[0]["probe, %"] == ""
 
 
+def test_what_failed_is_told_even_where_nothing_else_is(leave, tmp_path, report, capsys):
+    place = leave("s/0", ["seed=0", "decoder.depth=9"], finished=False, failed="ValueError: no")
+    (place / "config.yaml").unlink()
+    report(tmp_path / "s")
+    assert capsys.readouterr().out.startswith("0 finished and 0 unfinished runs, 1 failed: ")
+    assert "* 0 (seed=0): ValueError: no" in (tmp_path / "s" / "report.md").read_text()
+    leave("s/1", ["seed=1"])
+    leave("s/2", ["seed=2"], finished=False, failed="ValueError: no")
+    report(tmp_path / "s")
+    assert capsys.readouterr().out.startswith("1 finished and 0 unfinished runs, 2 failed: ")
+    told = (tmp_path / "s" / "report.md").read_text()
+    assert "Failed:\n\n* 0 (decoder.depth=9 seed=0): ValueError: no\n* 2 (seed=2): ValueError: no" in told
+    assert "Unfinished" not in told
+
+
 def test_several_folders_make_one_page_and_a_run_counts_once(leave, tmp_path, report, capsys):
     leave("a/0", ["method=mae"])
     leave("b", ["method=cim"])

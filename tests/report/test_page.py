@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cim_lightning.monitors.metrics_file import MetricsFile
+from cim_lightning.report import failures
 from cim_lightning.report.curves import read_curves
 from cim_lightning.report.page import page
 from cim_lightning.report.runs import read_begun
@@ -74,6 +75,25 @@ def test_unfinished_runs_are_told(leave, tmp_path):
     assert re.search(r"simmim, seed 0 <em>unfinished</em>", text)
     leave("only/0", [], finished=False)
     assert "No run is finished yet." in page("only", read_begun(tmp_path / "only"))
+
+
+def test_what_failed_is_told_with_its_traceback_and_is_not_unfinished(leave, tmp_path, without_library):
+    leave("0", ["decoder.depth=1", "seed=0"])
+    leave("1", ["decoder.depth=1", "seed=1"], finished=False)
+    place = leave("2", ["decoder.depth=2", "seed=1"], finished=False, failed=f"RuntimeError: {EVIL}")
+    failed = failures.read(tmp_path)
+    text = page("sweep", read_begun(tmp_path), failed)
+    assert "3 runs of 2 settings, 1 of them unfinished; 1 job failed." in text
+    reason = "RuntimeError: &lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;"
+    told = f"<summary>2 (decoder.depth=2 seed=1): {reason}</summary><pre>Traceback of 2</pre>"
+    assert told in text
+    assert "decoder.depth=2, seed 1 <em>failed</em>" in text
+    assert "decoder.depth=1, seed 1 <em>unfinished</em>" in text
+    (place / "config.yaml").unlink()  # it failed before it began
+    text = page("sweep", read_begun(tmp_path), failed)
+    assert "2 runs of 1 setting, 1 of them unfinished; 1 job failed." in text
+    assert "<h2>Failed</h2>" in text
+    assert "<h2>Failed</h2>" not in page("sweep", read_begun(tmp_path))
 
 
 def test_what_files_say_is_text(leave, tmp_path, without_library):

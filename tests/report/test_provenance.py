@@ -5,7 +5,7 @@ import shlex
 import yaml
 
 from cim_lightning.report.provenance import command, environment, sweep_command, where
-from cim_lightning.report.runs import read_runs
+from cim_lightning.report.runs import read_begun, read_runs
 
 
 def test_a_single_run_is_told_as_it_was_typed(leave, tmp_path):
@@ -35,5 +35,7 @@ def test_a_folder_of_settings_of_ones_own_is_part_of_the_command(leave, tmp_path
 
 def test_the_environment_is_what_the_run_recorded(leave, tmp_path):
     leave("0", [], git_commit=None, device="H100", torch="2.14", **{"hydra-core": "1.3"})
-    (run,) = read_runs(tmp_path)
+    leave("1", [], finished=False, begun={"git_commit": "abc"})
+    run, begun = read_begun(tmp_path)
+    assert environment(begun) == {"git commit": "abc"}
     assert environment(run) == {"device": "H100", "torch": "2.14", "hydra-core": "1.3"}

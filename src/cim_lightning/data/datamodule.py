@@ -2,6 +2,7 @@
 
 import atexit
 import difflib
+import functools
 import inspect
 import itertools
 import multiprocessing
@@ -73,15 +74,12 @@ class ImageData(L.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.view = RandomView(view_size, view_scale, view_ratio, view_flip)
         self.seed = seed
-        self._splits: Splits | None = None
         self._batches_before = 0  # the interruption that this process goes on from
 
-    @property
+    @functools.cached_property
     def splits(self) -> Splits:
-        """Training and validation images; opened on first use."""
-        if self._splits is None:
-            self._splits = self.source(**self.where)
-        return self._splits
+        """Training and validation images; opened on first use, unless they were given."""
+        return self.source(**self.where)
 
     def setup(self, stage: str | None = None) -> None:
         images = len(self.splits.train)

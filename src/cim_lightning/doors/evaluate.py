@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import asked, schema
+from cim_lightning.doors import images
 from cim_lightning.doors.restored import restored
 
 log = logging.getLogger("cim_lightning")
@@ -17,6 +19,8 @@ log = logging.getLogger("cim_lightning")
 
 def run(cfg: DictConfig) -> None:
     """Judges what the door's settings name, into the door's folder."""
+    if HydraConfig.get().mode is RunMode.RUN:
+        images.forget()
     judge(cfg, Path(HydraConfig.get().runtime.output_dir))
 
 
@@ -37,7 +41,9 @@ def judge(cfg: DictConfig, folder: Path) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     make = functools.partial(instantiate, _convert_="all")
     data = make(cfg.data)
-    splits = data.splits  # a folder that is missing or empty is told before anything large is built
+    splits = images.shared(
+        data, settings["data"]
+    )  # a folder that is missing or empty is told before anything large is built
     parts = {name: make(part) for name, part in cfg.evaluation.items()}
     method = restored(found)
 

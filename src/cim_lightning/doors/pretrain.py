@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import asked, resume, schema
+from cim_lightning.doors import images
 from cim_lightning.doors.evaluate import judge
 from cim_lightning.report import comparison, runs
 
@@ -89,7 +90,9 @@ def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
     data = make(cfg.data)
-    train, val = data.splits  # a folder that is missing or empty is told before anything large is built
+    train, val = images.shared(
+        data, settings["data"]
+    )  # a folder that is missing or empty is told before anything large is built
     method = make(cfg.method)
     method.save_hyperparameters(settings)
     callbacks = _made(cfg, "callbacks")

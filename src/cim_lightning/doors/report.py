@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cim_lightning.errors import SettingError
-from cim_lightning.report import comparison, summary
+from cim_lightning.report import comparison, failures, summary
 from cim_lightning.report.runs import read_begun
 
 
@@ -15,10 +15,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
     for folder in asked.folders:
         if not folder.is_dir():
             raise SettingError(f"{folder}: there is no such folder; nearest: a run's or a sweep's output_dir")
-    runs = list(
-        {run.folder: run for folder in asked.folders for run in read_begun(folder.resolve())}.values()
-    )
-    if not runs:
+    places = [folder.resolve() for folder in asked.folders]
+    runs = list({run.folder: run for place in places for run in read_begun(place)}.values())
+    failed = list({one.folder: one for place in places for one in failures.read(place)}.values())
+    if not runs and not failed:
         told = ", ".join(map(str, asked.folders))
         raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
     path: Path = asked.output or asked.folders[0] / "report.html"
@@ -27,17 +27,19 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
     from cim_lightning.report.page import page
 
-    title = ", ".join(folder.resolve().name for folder in asked.folders)
+    title = ", ".join(place.name for place in places)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(title, runs))
-        path.with_suffix(".md").write_text(summary.markdown(title, runs))
+        path.write_text(page(title, runs, failed))
+        path.with_suffix(".md").write_text(summary.markdown(title, runs, failed))
         comparison.write_rows(runs, path.with_suffix(".csv"))
     except OSError as error:
         reason = f"cannot be written to ({error.strerror})"
         raise SettingError(f"{path}: {reason}; nearest: --output with a file of your own") from error
     finished = sum(run.finished for run in runs)
-    print(f"{finished} finished and {len(runs) - finished} unfinished runs: {path}")
+    unfinished = len(summary.unfinished(runs, failed))
+    told = f"{finished} finished and {unfinished} unfinished runs"
+    print(f"{told}{f', {len(failed)} failed' if failed else ''}: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

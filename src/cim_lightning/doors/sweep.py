@@ -14,9 +14,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning.doors import alone, images
 from cim_lightning.doors.processes import refuse_several
 from cim_lightning.errors import MISTAKE, SettingError
-from cim_lightning.report import comparison, runs
+from cim_lightning.report import comparison, failures
 
 log = logging.getLogger("cim_lightning")
 
@@ -30,26 +31,28 @@ class Table(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if not _first_process():
+        if not alone.first_process():
             return
+        folder = Path(config.hydra.sweep.dir)
         try:
             refuse_several(config.hydra, config.get("trainer"))
+            alone.hold(folder)
         except SettingError as error:
             print(f"{config.hydra.job.name}: {error}", file=sys.stderr)
             sys.exit(MISTAKE)
-        folder = Path(config.hydra.sweep.dir)
+        images.forget()
         comparison.forget(folder)  # a table says that a sweep came to its end
-        folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")  # for the same command; not every sweeper does
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if not _first_process():
+        if not alone.first_process():
             return
         folder = Path(config.hydra.sweep.dir)
         table = comparison.write(folder)
         if table is not None:
             print(f"\n{table}\n\n{folder / 'table.md'}")
-        if runs.read_failures(folder):
+        alone.let_go(folder)
+        if failures.read(folder):
             sys.exit(1)
 
 
@@ -62,28 +65,28 @@ def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Tas
     @functools.wraps(task)
     def kept(cfg: DictConfig) -> Any:
         hydra_cfg: Any = HydraConfig.get()
-        if hydra_cfg.mode is not RunMode.MULTIRUN:
-            return task(cfg)
         folder = Path(hydra_cfg.runtime.output_dir)
+        if hydra_cfg.mode is not RunMode.MULTIRUN:
+            alone.hold(folder)
+            images.forget()
+            try:
+                return task(cfg)
+            finally:
+                alone.let_go(folder)
         try:
             refuse_several(hydra_cfg, cfg.get("trainer"))  # which a sweep may be over, too
             result = task(cfg)
         except Exception as error:
             reason = explain(error) or _first_line(error)
-            runs.write_failure(folder, reason, "".join(traceback.format_exception(error)))
+            failures.write(folder, reason, "".join(traceback.format_exception(error)))
             log.error("%s: failed: %s", folder, reason)
             if "LOCAL_RANK" in os.environ:  # processes of other devices wait for this one, in vain
                 raise
             return None
-        runs.forget_failure(folder)
+        failures.forget(folder)
         return result
 
     return kept
-
-
-def _first_process() -> bool:
-    """Whether this is the one that Lightning starts those of other devices from."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _first_line(error: Exception) -> str:

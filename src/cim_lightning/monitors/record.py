@@ -31,7 +31,7 @@ class Record(L.Callback):
     `metrics.json` is flat: `initial/...` is the untrained backbone's validation, `val/...` the last one,
     `train/...` the last logged step, and beside them images_seen, seconds and images_per_s of training
     without validation, flops an image (see flops_an_image), peak_memory_bytes, device, versions and the git
-    commit. It appears at the end.
+    commit. It appears at the end; what is known before the first step lies in `begun.json` from then on.
 
     Args:
         folder: where to write it.
@@ -66,6 +66,7 @@ class Record(L.Callback):
         forget_peak(pl_module.device)
         if trainer.is_global_zero:
             (self.folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
+            _keep(self.folder / "begun.json", self._known(trainer, pl_module))
 
     def on_train_batch_start(self, *args: Any) -> None:
         self.since = self.since or time.perf_counter()
@@ -92,20 +93,25 @@ class Record(L.Callback):
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "images_seen": self.images,
-            "train_images": len(trainer.datamodule.splits.train),  # pyright: ignore
-            "forward_flops_per_image": self.cost.forward,
-            "backward_flops_per_image": self.cost.backward,
             "seconds": self.seconds,
             "images_per_s": self.images / max(self.seconds, 1e-9),
             "peak_memory_bytes": peak(pl_module.device),
+        } | self._known(trainer, pl_module)
+        _keep(self.folder / "metrics.json", metrics)
+        log.info("\n%s\n", table(metrics))
+
+    def _known(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
+        """What does not depend on how training goes."""
+        data: Any = trainer.datamodule  # pyright: ignore
+        return {
+            "train_images": len(data.splits.train),
+            "images_per_step": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            "forward_flops_per_image": self.cost.forward,
+            "backward_flops_per_image": self.cost.backward,
             "precision": str(trainer.precision),
             "device": _device(pl_module.device),
             "devices": trainer.world_size,
         } | versions()
-        fresh = self.folder / "metrics.tmp"
-        fresh.write_text(json.dumps(metrics, indent=2) + "\n")
-        fresh.replace(self.folder / "metrics.json")  # never half a file
-        log.info("\n%s\n", table(metrics))
 
 
 def table(metrics: dict[str, Any]) -> str:
@@ -125,6 +131,12 @@ def table(metrics: dict[str, Any]) -> str:
         f"({metrics['images_per_s']:.3g} images/s on {metrics['device']})"
     )
     return "\n".join(lines)
+
+
+def _keep(path: Path, numbers: dict[str, Any]) -> None:
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(numbers, indent=2) + "\n")
+    fresh.replace(path)  # never half a file
 
 
 def _values(trainer: L.Trainer, prefix: str) -> dict[str, float]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cim_lightning.report.runs import Failure, Run, differing, grouped, read_failures, read_runs
+from cim_lightning.report import failures
+from cim_lightning.report.runs import Run, grouped, read_runs
 
 
 class Column(NamedTuple):
@@ -130,12 +131,12 @@ def write(folder: Path) -> str | None:
 
     The first is returned; None, and no file, where no run of it is finished and none failed.
     """
-    runs, failures = read_runs(folder), read_failures(folder)
-    if not runs and not failures:
+    runs, failed = read_runs(folder), failures.read(folder)
+    if not runs and not failed:
         return None
     parts = [markdown(runs)] if runs else []
-    if failures:
-        parts.append("\n".join(_failed(failures, runs, folder)))
+    if failed:
+        parts.append("\n".join(f"failed: {line}" for line in failures.lines(failed, runs)))
     text = "\n\n".join(parts)
     (folder / "table.md").write_text(text + "\n")
     if runs:
@@ -147,18 +148,6 @@ def forget(folder: Path) -> None:
     """Takes the table away from a sweep that goes on."""
     for name in ("table.md", "table.csv"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _failed(failures: Sequence[Failure], runs: Sequence[Run], folder: Path) -> list[str]:
-    """A line a failed job: its folder, what tells it from the other jobs, and why."""
-    keys = [*differing([*failures, *runs]), "seed"]
-    lines = []
-    for one in failures:
-        asked = " ".join(f"{key}={one.overrides[key]}" for key in keys if key in one.overrides)
-        lines.append(
-            f"failed: {one.folder.relative_to(folder)}{f' ({asked})' if asked else ''}: {one.reason}"
-        )
-    return lines
 
 
 def write_rows(runs: Sequence[Run], path: Path) -> None:

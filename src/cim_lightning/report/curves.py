@@ -73,15 +73,16 @@ def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
 def step_costs(run: Run) -> dict[str, float]:
     """What one optimizer step is on every axis, on the average of the run, as far as it recorded that.
 
-    An unfinished run knows its steps alone: what they cost is recorded at the end.
+    An unfinished run knows how many images a step has, but its seconds are recorded at the end.
     """
-    numbers = run.numbers
+    numbers = run.begun | run.numbers
     steps = max(numbers.get("steps", 0), 1)
     costs = {"steps": 1.0}
     if "seconds" in numbers:
         costs["seconds"] = numbers["seconds"] / steps
-    if "images_seen" in numbers:
-        images = costs["images"] = numbers["images_seen"] / steps
+    images = numbers["images_seen"] / steps if "images_seen" in numbers else numbers.get("images_per_step")
+    if images is not None:
+        costs["images"] = images
         if "train_images" in numbers:
             costs["epochs"] = images / numbers["train_images"]
         if {"forward_flops_per_image", "backward_flops_per_image"} <= numbers.keys():

@@ -3,11 +3,16 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from cim_lightning.report.runs import Run, names
+
 WIDTH = 560  # pixels; a panel's exemplars still tell what they show
 QUALITY = 75
+MOST_FRAMES = 96  # of all the runs on a page together
 
 
 class Frame(NamedTuple):
@@ -43,3 +48,28 @@ def frames(some: list[tuple[int, Path]], most: int) -> list[Frame]:
         small.save(held, "WEBP", quality=QUALITY)
         shown.append(Frame(step, "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode()))
     return shown
+
+
+def cards(runs: Sequence[Run]) -> str:
+    """Every run's panels behind a slider, in HTML; nothing, if no run drew any."""
+    drawn = [
+        (name, some) for name, run in zip(names(runs), runs, strict=True) if (some := panels(run.folder))
+    ]
+    most = max(MOST_FRAMES // max(len(drawn), 1), 2)
+    told = [_card(name, shown, len(some)) for name, some in drawn if (shown := frames(some, most))]
+    return f'<div class="galleries">{"".join(told)}</div>' if told else ""
+
+
+def _card(name: str, shown: Sequence[Frame], drawn: int) -> str:
+    last = len(shown) - 1
+    pictures = "".join(
+        f'<img src="{frame.uri}" data-step="{frame.step}" alt="panel after {frame.step} steps"'
+        f"{' hidden' if i < last else ''}>"
+        for i, frame in enumerate(shown)
+    )
+    few = f" ({len(shown)} of {drawn} shown)" if len(shown) < drawn else ""
+    slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="step">'
+    return (
+        f"<figure><figcaption>{escape(name)}{few}</figcaption>{pictures}"
+        f"<label>{slider}<output>step {shown[-1].step:,}</output></label></figure>"
+    )

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from cim_lightning.report import gallery, plots, provenance, tables
+from cim_lightning.report import failures, gallery, plots, provenance, tables
 from cim_lightning.report.curves import AXES, step_costs
-from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped
+from cim_lightning.report.failures import Failure
+from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped, names
+from cim_lightning.report.summary import unfinished
 
 HERE = Path(__file__).parent
-MOST_FRAMES = 96  # of all galleries of a page together
 # A browser that keeps to this cannot ask a network for anything. plotly.js compiles its shaders' callers.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -17,17 +18,18 @@ POLICY = (
 )
 
 
-def page(title: str, runs: Sequence[Run]) -> str:
-    """The page, under a title; unfinished runs are listed, with their curves so far."""
+def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
+    """The page, under a title; unfinished runs are listed, with their curves so far, and what failed."""
     figures: dict[str, str] = {}
     sections = [
-        _section("What was asked", _asked(runs)),
+        _section("What was asked", _asked(runs, failed)),
         _section("Results", _results(runs)),
+        _section("Failed", _failed(runs, failed)),
         _section("Curves", _curves(runs, figures)),
         _section("Parallel coordinates", _coordinates(runs, figures)),
-        _section("Correlation panels", _galleries(runs)),
+        _section("Correlation panels", gallery.cards(runs)),
         _section("Settings that differ", tables.settings(runs) if len(runs) > 1 else None),
-        _section("Runs", "".join(map(_run, runs, _names(runs)))),
+        _section("Runs", _runs(runs, failed)),
     ]
     library = plots.library() if figures else ""
     data = "".join(f'<script type="application/json" id="{k}-data">{v}</script>' for k, v in figures.items())
@@ -59,12 +61,12 @@ def _section(title: str, body: str | None) -> str:
     return f"<section><h2>{title}</h2>{body}</section>\n" if body else ""
 
 
-def _asked(runs: Sequence[Run]) -> str:
-    unfinished = sum(not run.finished for run in runs)
-    groups = grouped(runs)
-    counts = f"{_many(len(runs), 'run')} of {_many(len(groups), 'setting')}"
-    if unfinished:
-        counts += f", {unfinished} of them unfinished"
+def _asked(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
+    counts = f"{_many(len(runs), 'run')} of {_many(len(grouped(runs)), 'setting')}"
+    if begun := unfinished(runs, failed):
+        counts += f", {len(begun)} of them unfinished"
+    if failed:
+        counts += f"; {_many(len(failed), 'job')} failed"
     varied = {key: _values(runs, key) for key in [*differing(runs), "seed"]}
     same = dict.fromkeys(f"{k}={v}" for run in runs for k, v in run.overrides.items() if k not in PASSED_OVER)
     same = [one for one in same if one.partition("=")[0] not in varied]
@@ -101,6 +103,13 @@ def _results(runs: Sequence[Run]) -> str:
     return tables.results(runs) + note + "<h3>Differences</h3>" + tested + how
 
 
+def _failed(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
+    return "".join(
+        f"<details><summary>{escape(line)}</summary><pre>{escape(one.trace)}</pre></details>"
+        for line, one in zip(failures.lines(failed, runs), failed, strict=True)
+    )
+
+
 def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     figure = plots.curves(runs)
     if figure is None:
@@ -117,7 +126,7 @@ def _curves(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
         "cost on the average of its run. Losses of different methods are not of one kind."
     )
     if any(not run.finished for run in runs):
-        note += " Unfinished runs, dotted, are shown against steps alone: costs are recorded at the end."
+        note += " Unfinished runs are dotted; how many seconds they took is recorded at their end."
     return (
         f'<fieldset class="choice"><legend>against</legend>{choices}</fieldset>'
         f'<div class="plot" id="curves"></div><p class="note">{note}</p>'
@@ -134,57 +143,26 @@ def _coordinates(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     return f'<div class="scroll" tabindex="0">{plot}</div><p class="note">{note}</p>'
 
 
-def _galleries(runs: Sequence[Run]) -> str:
-    drawn = [
-        (run, name, some)
-        for run, name in zip(runs, _names(runs), strict=True)
-        if (some := gallery.panels(run.folder))
-    ]
-    most = max(MOST_FRAMES // max(len(drawn), 1), 2)
-    cards = []
-    for _, name, some in drawn:
-        frames = gallery.frames(some, most)
-        if not frames:
-            continue
-        pictures = "".join(
-            f'<img src="{frame.uri}" data-step="{frame.step}" alt="panel after {frame.step} steps"'
-            f"{' hidden' if i < len(frames) - 1 else ''}>"
-            for i, frame in enumerate(frames)
-        )
-        last = len(frames) - 1
-        few = f" ({len(frames)} of {len(some)} shown)" if len(frames) < len(some) else ""
-        slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="step">'
-        cards.append(
-            f"<figure><figcaption>{escape(name)}{few}</figcaption>{pictures}"
-            f"<label>{slider}<output>step {frames[-1].step:,}</output></label></figure>"
-        )
-    return f'<div class="galleries">{"".join(cards)}</div>' if cards else ""
+def _runs(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
+    ended = {one.folder for one in failed}
+    states = ["failed" if run.folder in ended else "" if run.finished else "unfinished" for run in runs]
+    return "".join(map(_run, runs, names(runs), states))
 
 
-def _run(run: Run, name: str) -> str:
+def _run(run: Run, name: str, state: str) -> str:
     about = [
         ("folder", str(run.folder)),
         ("command", provenance.command(run)),
         ("given in", provenance.where(run)),
     ]
     about += provenance.environment(run).items()
-    state = "" if run.finished else " <em>unfinished</em>"
     body = "".join(
         f"<dt>{escape(key)}</dt><dd>{'<pre>' if key == 'command' else ''}{escape(value)}"
         f"{'</pre>' if key == 'command' else ''}</dd>"
         for key, value in about
     )
-    return f"<details><summary>{escape(name)}{state}</summary><dl>{body}</dl></details>"
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Setting and seed, in the order of the runs; the folder too where these are not enough."""
-    groups = {run.folder: name for name, some in grouped(runs).items() for run in some}
-    names = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({run.folder.name})"
-        for name, run in zip(names, runs, strict=True)
-    ]
+    told = f" <em>{state}</em>" if state else ""
+    return f"<details><summary>{escape(name)}{told}</summary><dl>{body}</dl></details>"
 
 
 def _many(count: int, noun: str) -> str:

@@ -41,7 +41,8 @@ def where(run: Run) -> str:
 
 def environment(run: Run) -> dict[str, str]:
     """Commit, machine and versions, as far as the run got to record them."""
-    known = {name.replace("_", " "): run.numbers.get(name) for name in (*ABOUT, *LIBRARIES)}
+    recorded = run.begun | run.numbers
+    known = {name.replace("_", " "): recorded.get(name) for name in (*ABOUT, *LIBRARIES)}
     return {name: str(value) for name, value in known.items() if value is not None}
 
 

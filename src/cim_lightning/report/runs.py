@@ -2,10 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import yaml
 
@@ -13,18 +13,28 @@ log = logging.getLogger(__name__)
 PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
 
 
+@runtime_checkable
+class Asked(Protocol):
+    """Whatever was started by a command: a run, or a job that failed."""
+
+    @property
+    def overrides(self) -> dict[str, str]: ...
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of `cim-pretrain`.
 
     overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
-    group. settings: all of them, resolved. numbers: see read_numbers.
+    group. settings: all of them, resolved. begun: what was known before its first step: what an image
+    costs, machine, versions. numbers: see read_numbers.
     """
 
     folder: Path
     overrides: dict[str, str]
     choices: dict[str, Any]
     settings: dict[str, Any]
+    begun: dict[str, Any]
     numbers: dict[str, Any]
 
     @property
@@ -36,45 +46,15 @@ class Run:
         return bool(self.numbers)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that came to no end, and why in one line; its traceback lies beside it."""
-
-    folder: Path
-    overrides: dict[str, str]
-    reason: str
-
-
-def write_failure(folder: Path, reason: str, trace: str) -> None:
-    """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
-    (folder / "failure.txt").write_text(trace)
-    (folder / "failure.json").write_text(json.dumps({"reason": reason, "traceback": "failure.txt"}) + "\n")
-
-
-def forget_failure(folder: Path) -> None:
-    """Of a job that has come to its end after all."""
-    for name in ("failure.json", "failure.txt"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def read_failures(folder: Path) -> list[Failure]:
-    """The failed jobs in a folder, at any depth, in the order of their folders' names."""
-    places = sorted((path.parent for path in folder.rglob("failure.json")), key=_natural)
-    return [
-        Failure(place, _overrides(place), json.loads((place / "failure.json").read_text())["reason"])
-        for place in places
-    ]
-
-
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, at any depth, in the order of their folders' names."""
-    places = sorted((path.parent for path in folder.rglob("metrics.json")), key=_natural)
+    places = sorted((path.parent for path in folder.rglob("metrics.json")), key=natural)
     return [read_run(place) for place in places if (place / "config.yaml").exists()]
 
 
 def read_begun(folder: Path) -> list[Run]:
     """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
-    places = sorted((path.parent for path in folder.rglob("config.yaml")), key=_natural)
+    places = sorted((path.parent for path in folder.rglob("config.yaml")), key=natural)
     # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
     begun = (place for place in places if (place / ".hydra" / "hydra.yaml").exists())
     return [run for place in begun if (run := _try(place)) is not None]
@@ -82,16 +62,14 @@ def read_begun(folder: Path) -> list[Run]:
 
 def read_numbers(place: Path) -> dict[str, Any]:
     """What came of a run: `metrics.json`, and that of its evaluation as "evaluation/..."; nothing before."""
-    measured = place / "metrics.json"
-    numbers = json.loads(measured.read_text()) if measured.exists() else {}
-    evaluation = place / "evaluation" / "metrics.json"
-    if numbers and evaluation.exists():
-        found = json.loads(evaluation.read_text())
+    numbers = _told(place / "metrics.json")
+    if numbers:
+        found = _told(place / "evaluation" / "metrics.json")
         numbers |= {f"evaluation/{name}": value for name, value in found.items()}
     return numbers
 
 
-def differing(runs: Iterable[Run | Failure]) -> list[str]:
+def differing(runs: Iterable[Asked]) -> list[str]:
     """Keys of the overrides that are not the same in all runs; seeds are none of them."""
     asked = [run.overrides for run in runs]
     keys = dict.fromkeys(key for one in asked for key in one if key not in PASSED_OVER)
@@ -112,6 +90,16 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
+def names(runs: Sequence[Run]) -> list[str]:
+    """Setting and seed, in the order of the runs; the folder too where these are not enough."""
+    groups = {run.folder: name for name, some in grouped(runs).items() for run in some}
+    told = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
+    return [
+        name if told.count(name) == 1 else f"{name} ({run.folder.name})"
+        for name, run in zip(told, runs, strict=True)
+    ]
+
+
 def _try(place: Path) -> Run | None:
     """A run that may be beginning right now, its files half-written."""
     try:
@@ -129,14 +117,22 @@ def read_run(place: Path) -> Run:
     """The run that a folder holds."""
     hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
     settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
-    return Run(place, _overrides(place), hydra["runtime"]["choices"], settings, read_numbers(place))
+    begun = _told(place / "begun.json")
+    return Run(
+        place, read_overrides(place), hydra["runtime"]["choices"], settings, begun, read_numbers(place)
+    )
 
 
-def _overrides(place: Path) -> dict[str, str]:
+def _told(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def read_overrides(place: Path) -> dict[str, str]:
+    """What was typed for a folder's run, or what a sweep put in its place, by key."""
     typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
     return {key.lstrip("+"): value for key, _, value in (one.partition("=") for one in typed)}
 
 
-def _natural(place: Path) -> list[tuple[bool, int, str]]:
-    """So that job 10 follows job 9."""
+def natural(place: Path) -> list[tuple[bool, int, str]]:
+    """A key to sort folders by, so that job 10 follows job 9."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in place.parts]

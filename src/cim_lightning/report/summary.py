@@ -1,12 +1,13 @@
-"""Runs in Markdown: the table, what is different in it, and what is not finished."""
+"""Runs in Markdown: the table, what is different in it, what failed and what is not finished."""
 
 from collections.abc import Sequence
 
-from cim_lightning.report import comparison, significance
+from cim_lightning.report import comparison, failures, significance
+from cim_lightning.report.failures import Failure
 from cim_lightning.report.runs import Run, grouped
 
 
-def markdown(title: str, runs: Sequence[Run]) -> str:
+def markdown(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
     """For an issue or a notebook; the same numbers as on the page."""
     parts = [f"# {title}"]
     rows = comparison.compare(runs)
@@ -17,12 +18,16 @@ def markdown(title: str, runs: Sequence[Run]) -> str:
         lines = [f"* {name}: {difference.text(digits)}" for name, difference in found.items()]
         first = comparison.best(rows, measure)
         parts.append(f"{measure}, difference from {first} (t-test, uncorrected):\n\n" + "\n".join(lines))
-    unfinished = [
-        f"* {name}, seed {run.seed}: {run.folder}"
-        for name, some in grouped(runs).items()
-        for run in some
-        if not run.finished
-    ]
-    if unfinished:
-        parts.append("Unfinished:\n\n" + "\n".join(unfinished))
+    if failed:
+        parts.append("Failed:\n\n" + "\n".join(f"* {line}" for line in failures.lines(failed, runs)))
+    names = {run.folder: name for name, some in grouped(runs).items() for run in some}
+    begun = [f"* {names[run.folder]}, seed {run.seed}: {run.folder}" for run in unfinished(runs, failed)]
+    if begun:
+        parts.append("Unfinished:\n\n" + "\n".join(begun))
     return "\n\n".join(parts) + "\n"
+
+
+def unfinished(runs: Sequence[Run], failed: Sequence[Failure]) -> list[Run]:
+    """Those that are running, or were cut off, and did not fail."""
+    ended = {one.folder for one in failed}
+    return [run for run in runs if not run.finished and run.folder not in ended]

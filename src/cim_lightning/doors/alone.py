@@ -1,0 +1,48 @@
+"""One process at a time in a folder: the same command, typed twice, finds the same folder."""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cim_lightning.errors import SettingError
+
+# Whichever starts the processes of a run's other devices, all but the first have a number here.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+PATIENCE = 10  # seconds: a data worker notices that its training was killed after five, and so long holds on
+
+_held: dict[Path, FileLock] = {}
+
+
+def hold(folder: Path) -> None:
+    """Takes a folder for this process, if it is the first of its run; the system lets go when it is killed.
+
+    Raises:
+        SettingError: another process has it.
+    """
+    folder = folder.resolve()
+    if not first_process() or folder in _held:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout as error:
+        raise SettingError(
+            f"output_dir={folder}: another process is at work there; "
+            "nearest: another output_dir, or the same command once that has ended"
+        ) from error
+    except OSError:  # a file system that knows no locks
+        return
+    _held[folder] = lock
+
+
+def let_go(folder: Path) -> None:
+    """Leaves it to others."""
+    if lock := _held.pop(folder.resolve(), None):
+        lock.release()
+
+
+def first_process() -> bool:
+    """Whether this is the one that speaks for those of other devices."""
+    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)

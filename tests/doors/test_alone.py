@@ -1,0 +1,77 @@
+"""Two processes that are told to work in the same folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cim_lightning.doors import alone
+from cim_lightning.errors import SettingError
+
+HOLDS = """
+import sys
+from pathlib import Path
+from cim_lightning.doors.alone import hold
+
+hold(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+SRC = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the folder, until it is killed."""
+    command, pipe = [sys.executable, "-c", HOLDS, str(tmp_path)], subprocess.PIPE
+    path = os.environ | {"PYTHONPATH": str(SRC)}
+    with subprocess.Popen(command, env=path, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "PATIENCE", 0.1)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_folder_that_another_process_holds_is_refused_until_that_is_killed(other, tmp_path):
+    with pytest.raises(SettingError, match=f"^output_dir={tmp_path}: another process .*; nearest: another"):
+        alone.hold(tmp_path)
+    alone.hold(tmp_path / "beside")
+    alone.let_go(tmp_path / "beside")
+    other.kill()
+    other.wait()
+    alone.hold(tmp_path)
+    alone.hold(tmp_path)  # a process is not in its own way
+    alone.let_go(tmp_path)
+    alone.let_go(tmp_path)
+
+
+@pytest.mark.usefixtures("hurried", "other")
+@pytest.mark.parametrize("rank", alone.RANKS)
+def test_processes_of_other_devices_share_the_folder_of_the_first(rank, tmp_path, monkeypatch):
+    monkeypatch.setenv(rank, "0")
+    with pytest.raises(SettingError):
+        alone.hold(tmp_path)
+    monkeypatch.setenv(rank, "1")
+    alone.hold(tmp_path)
+
+
+@pytest.mark.usefixtures("hurried", "other")
+@pytest.mark.parametrize("several", [["-m", "seed=0,1"], []])
+def test_the_door_tells_it_in_one_line_and_leaves_the_folder_as_it_is(several, door, tiny, tmp_path, capsys):
+    (tmp_path / "table.md").write_text("of the other")
+    with pytest.raises(SystemExit) as ended:
+        door(*several, *tiny, f"output_dir={tmp_path}")
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cim-pretrain: output_dir={tmp_path}: another process is at work there")
+    assert (tmp_path / "table.md").read_text() == "of the other"
+    assert not (tmp_path / "metrics.csv").exists()
