@@ -35,7 +35,8 @@ def main(table: Path, out: Path, untrained: Path | None = None) -> None:
     figure = Figure(figsize=(13, 2.8), layout="constrained")
     for axes, measure in zip(figure.subplots(1, len(MEASURES)), MEASURES, strict=True):
         for i, rows in enumerate(settings.values()):
-            found = values(rows, measure)
+            if not (found := values(rows, measure)):
+                continue
             axes.plot([i] * len(found), found, "o", color="#4c78a8", alpha=0.6, markersize=5)
             axes.plot([i - 0.25, i + 0.25], [statistics.fmean(found)] * 2, color="#222222")
         if measure not in ("skill", "images/s") and (found := values(ends, measure)):

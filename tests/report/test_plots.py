@@ -38,7 +38,8 @@ def test_a_line_a_run_and_part_and_a_row_a_measure(leave, tmp_path):
 
 def test_the_fall_from_an_untrained_network_does_not_hide_the_rest(leave, tmp_path):
     steep = "step,val/loss,val/knn\n0,100,0.25\n4,3,0.3\n9,2,0.5\n"
-    leave("0", [], logged=steep)
+    leave("0", ["seed=0"], logged=steep)
+    leave("1", ["seed=1"], logged="step,val/loss\n0,90\n", finished=False)  # has just begun
     layout = drawn(plots.curves, tmp_path)["layout"]
     assert layout["yaxis"]["range"] == [1.92, 3.08]
     assert "range" not in layout["yaxis2"]

@@ -105,11 +105,12 @@ def coordinates(runs: Sequence[Run]) -> str | None:
 def _window(some: list[Curve]) -> list[float] | None:
     """Where to look at first, if the fall from an untrained network's values would flatten all the rest."""
     whole = [value for curve in some for value in curve.values]
+    last = max(curve.steps[-1] for curve in some)
     settled = [
         value
         for curve in some
         for step, value in zip(*curve, strict=True)
-        if step > EARLY * curve.steps[-1] or len(curve.steps) == 1
+        if step > EARLY * last or step == last
     ]
     low, high = min(settled), max(settled)
     if high == low or max(whole) - min(whole) < 3 * (high - low):
