@@ -1,6 +1,7 @@
 """The recipes under conf/experiment/ablation: every question of the paper's is asked, and each runs."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -116,7 +117,7 @@ def minutes(recipe: str) -> list[str]:
     """The command for minutes that a recipe names at its top, without its data."""
     lines = (CONF / "experiment" / "ablation" / f"{recipe}.yaml").read_text().splitlines()
     comments = " ".join(line.lstrip("#").strip().rstrip("\\") for line in lines if line.startswith("#"))
-    program, *arguments = comments.partition("In minutes:")[2].split()
+    program, *arguments = shlex.split(comments.partition("In minutes:")[2])
     assert (program, arguments[-1]) == ("cim-pretrain", "data.root=FOLDER")
     return arguments[:-1]
 
@@ -126,14 +127,14 @@ def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
     recipe, door, photos, tmp_path
 ):
     flag, experiment, *typed = minutes(recipe)
-    assert (flag, experiment) == ("-m", f"experiment=[cifar10_cpu,ablation/{recipe}]")
+    below = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # whose length is its budget
+    assert (flag, experiment) == ("-m", f"experiment=[{below},ablation/{recipe}]")
     chosen = {key: values[-1] for key, values in swept(recipe).items()}
     chosen |= {key: values_of(value)[-1] for key, _, value in (one.partition("=") for one in typed)}
     small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
     one_job = [f"{key}={value}" for key, value in chosen.items() if key != "trainer.max_epochs"]
-    door(
-        flag, experiment, *small, *one_job, "trainer.max_epochs=1", f"data.root={photos}", "output_dir=sweep"
-    )
+    short = "trainer.max_epochs=1" if recipe == "length" else "budget.images=16"
+    door(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")
     metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     assert metrics["steps"] == 2
     judged = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())
