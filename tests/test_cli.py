@@ -203,7 +203,9 @@ def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
     door(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
     run = tmp_path / "run"
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert {name for name in left if not name.startswith(".hydra/")} == {
+    assert {name for name in left if not name.startswith((".hydra/", ".lock"))} == {
+        "launch.json",
+        "begun.json",
         "config.yaml",
         "metrics.csv",
         "metrics.json",

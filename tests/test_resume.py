@@ -220,10 +220,14 @@ def test_the_same_command_finds_the_unfinished_run(door, command, straight, tmp_
 )
 def test_only_the_same_command_is_sent_to_the_unfinished_run(arguments, goes_on, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for part, text in ((".hydra/overrides.yaml", "- seed=1\n"), ("checkpoints/last.ckpt", "")):
+    for part, text in (("launch.json", '{"overrides": ["seed=1"]}'), ("checkpoints/last.ckpt", "")):
         path = Path("outputs/day/time") / part
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    later = Path("outputs/day/zz")  # of which a full disk left half a file
+    (later / "checkpoints").mkdir(parents=True)
+    (later / "checkpoints" / "last.ckpt").touch()
+    (later / "launch.json").write_text('{"over')
     expected = [*arguments, "output_dir=outputs/day/time"] if goes_on else arguments
     assert rerouted(arguments) == expected
 

@@ -18,7 +18,7 @@ from cim_lightning.doors.evaluate import run as run_evaluate
 from cim_lightning.doors.export import run as run_export
 from cim_lightning.doors.pretrain import run as run_pretrain
 from cim_lightning.doors.report import run as run_report
-from cim_lightning.doors.sweep import surviving
+from cim_lightning.doors.sweep import survived, surviving
 from cim_lightning.doors.workspace import run as run_workspace
 from cim_lightning.errors import MISTAKE
 
@@ -26,7 +26,8 @@ from cim_lightning.errors import MISTAKE
 def pretrain() -> None:
     """The door `cim-pretrain`."""
     sys.argv[1:] = resume.rerouted(sys.argv[1:])
-    _open("pretrain", surviving(run_pretrain, functools.partial(mistakes.explain, door="pretrain")))
+    with survived():
+        _open("pretrain", surviving(run_pretrain, functools.partial(mistakes.explain, door="pretrain")))
 
 
 def evaluate() -> None:

@@ -25,16 +25,17 @@ def defaults(door: str) -> DictConfig:
 def register_resolvers() -> None:
     """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch.
 
-    And what a run is called: cim.run_id, cim.group, cim.door, cim.name and cim.tags.
+    And what a run is called: cim.run_id, cim.group, cim.door, cim.name, cim.tags and cim.project.
     """
     OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
     OmegaConf.register_new_resolver("cim.patch", _patch, replace=True)
     OmegaConf.register_new_resolver("cim.workers", _workers, replace=True)
     OmegaConf.register_new_resolver("cim.precision", _precision, replace=True)
     OmegaConf.register_new_resolver("cim.wandb_mode", _wandb_mode, replace=True)
-    for called in (identity.run_id, identity.group, identity.door, identity.name, identity.tags):
+    called = (identity.run_id, identity.group, identity.door, identity.name, identity.tags, identity.project)
+    for what in called:
         # asked once a run, since what reads it asks more than once and must hear the same
-        OmegaConf.register_new_resolver(f"cim.{called.__name__}", called, replace=True, use_cache=True)
+        OmegaConf.register_new_resolver(f"cim.{what.__name__}", what, replace=True, use_cache=True)
 
 
 def _beside(checkpoint: str, what: str = "evaluation") -> str:

@@ -33,6 +33,11 @@ def run_id(folder: str) -> str:
     return f"r{secrets.token_hex(4)}"  # with a letter in front: YAML would read 12345678 as a number
 
 
+def project() -> str:
+    """Where wandb keeps the runs."""
+    return os.environ.get("WANDB_PROJECT", "cim-lightning")
+
+
 def group() -> str | None:
     """The sweep that a run is a job of, by its folder's name; no group for a run by itself."""
     hydra = _hydra()

@@ -1,5 +1,6 @@
 """Going on where a run stopped: which folder, which checkpoint, and whether it is the same run."""
 
+import json
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -52,17 +53,32 @@ def rerouted(arguments: list[str]) -> list[str]:
 
 def _runs() -> Iterator[Begun]:
     """Runs that got as far as a checkpoint, the last one first."""
-    for overrides in sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), reverse=True):
-        folder = overrides.parents[1]
-        if (folder / "checkpoints" / "last.ckpt").exists():
-            yield folder, yaml.safe_load(overrides.read_text()), _run_complete
+    for launch in sorted(Path("outputs").glob("*/*/launch.json"), reverse=True):
+        kept = (launch.parent / "checkpoints" / "last.ckpt").exists()
+        if kept and (typed := _typed(launch, lambda text: json.loads(text)["overrides"])) is not None:
+            yield launch.parent, typed, _run_complete
 
 
 def _sweeps() -> Iterator[Begun]:
     """Sweeps, the last one first."""
     for multirun in sorted(Path("outputs").glob("*/*/multirun.yaml"), reverse=True):
-        overrides = yaml.safe_load(multirun.read_text())["hydra"]["overrides"]
-        yield multirun.parent, [*overrides["task"], *overrides["hydra"]], _sweep_complete
+        if (typed := _typed(multirun, _both)) is not None:
+            yield multirun.parent, typed, _sweep_complete
+
+
+def _both(multirun: str) -> list[str]:
+    """What a sweep's command says of its jobs, and of itself."""
+    overrides = yaml.safe_load(multirun)["hydra"]["overrides"]
+    return [*overrides["task"], *overrides["hydra"]]
+
+
+def _typed(path: Path, read: Callable[[str], list[str]]) -> list[str] | None:
+    """Overrides out of a file; None, and a warning, where it is not whole."""
+    try:
+        return read(path.read_text())
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        print(f"{path}: passed over, it cannot be read", file=sys.stderr)
+        return None
 
 
 def _same(begun: Iterable[str], settings: Iterable[str]) -> bool:
@@ -72,7 +88,7 @@ def _same(begun: Iterable[str], settings: Iterable[str]) -> bool:
 
 
 def _run_complete(folder: Path) -> bool:
-    return _complete(folder) and judged(folder, _evaluation(folder))
+    return complete(folder) and judged(folder, _evaluation(folder))
 
 
 def _sweep_complete(folder: Path) -> bool:
@@ -114,7 +130,7 @@ def checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
 def finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether a folder holds this very run, at its end."""
     return (
-        _complete(folder)
+        complete(folder)
         and settings["resume"] == "auto"
         and not any(
             key.startswith("trainer.max") or _matters(key) for key, _ in _differences(folder, settings)
@@ -126,15 +142,19 @@ def _matters(key: str) -> bool:
     return key in MAY_NOT or not (key.startswith(MAY_DIFFER) or key in MAY_DIFFER_TOO)
 
 
-def _complete(folder: Path) -> bool:
+def complete(folder: Path) -> bool:
+    """Whether a folder holds a run at its end, and its backbone."""
     return (folder / "metrics.json").exists() and (folder / "backbone.json").exists()
 
 
 def judged(folder: Path, evaluation: dict[str, Any]) -> bool:
-    """Whether a finished run was begun with this very evaluation, and every part of it is there."""
+    """Whether a finished run was begun with this very evaluation, and every part of it is there.
+
+    Parts of a run that has gone on since lie there too, but not together.
+    """
     parts = folder / "evaluation" / "parts"
-    done = all((parts / f"{part}.json").exists() for part in evaluation)
-    return done and evaluation == _evaluation(folder)
+    files = [folder / "evaluation" / "metrics.json", *(parts / f"{part}.json" for part in evaluation)]
+    return all(file.exists() for file in files) and evaluation == _evaluation(folder)
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:

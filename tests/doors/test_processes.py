@@ -5,7 +5,8 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from cim_lightning.doors.processes import refuse_several
+from cim_lightning.doors import processes
+from cim_lightning.doors.processes import RAY, refuse_all_at_once, refuse_several
 from cim_lightning.errors import SettingError
 
 
@@ -19,6 +20,7 @@ from cim_lightning.errors import SettingError
             ["trainer.strategy=ddp: ", "joblib", "hydra/launcher=basic"],
         ),
         (["hydra/launcher=submitit_local", "trainer=ddp"], ["submitit_local", "hydra/launcher=basic"]),
+        (["hydra/launcher=gpus", "trainer=ddp"], ["trainer.strategy=ddp: ", "ray", "hydra/launcher=basic"]),
     ],
 )
 def test_one_line_says_what_to_use_instead(arguments, parts, door, tiny, tmp_path, capsys):
@@ -85,3 +87,27 @@ def test_only_several_processes_are_refused_and_only_where_they_do_harm(sweeper,
             refuse_several(chosen, OmegaConf.create(trainer))
     else:
         refuse_several(chosen, OmegaConf.create(trainer))
+
+
+@pytest.mark.parametrize(
+    ("remote", "accelerator", "gpus", "refused"),
+    [
+        ({}, "auto", 2, True),
+        (None, "gpu", 1, True),
+        ({"num_gpus": 0.5}, "auto", 2, False),  # two jobs a GPU, on purpose
+        ({}, "cpu", 2, False),
+        ({}, "auto", 0, False),
+    ],
+)
+def test_rays_own_launcher_is_refused_where_all_jobs_would_begin_on_one_gpu(
+    remote, accelerator, gpus, refused, monkeypatch
+):
+    monkeypatch.setattr(processes, "_gpus", lambda: gpus)
+    trainer = OmegaConf.create({"accelerator": accelerator})
+    chosen = OmegaConf.create({"launcher": {"_target_": RAY, "ray": {"init": {}, "remote": remote}}})
+    if refused:
+        with pytest.raises(SettingError, match=r"^hydra/launcher=ray: .*; nearest: hydra/launcher=gpus"):
+            refuse_all_at_once(chosen, trainer)
+    else:
+        refuse_all_at_once(chosen, trainer)
+    refuse_all_at_once(OmegaConf.create({"launcher": {"_target_": BASIC}}), trainer)

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import pytest
 import yaml
+from filelock import FileLock
 
 from cim_lightning.resume import rerouted
 
@@ -233,6 +234,55 @@ def test_jobs_in_processes_of_their_own_outlive_one_that_fails(launcher, small, 
     assert "failed: 1 (cropping.rotation=400)" in said
     if launcher == "joblib":  # submitit keeps its own log of what a job printed
         assert "Traceback" not in said
+
+
+class Dies(L.Callback):
+    """As a job does that runs out of memory, unless a file says not to."""
+
+    def __init__(self, angle: int):
+        self.angle = angle
+
+    def on_train_batch_start(self, trainer: Any, module: Any, *args: Any) -> None:
+        if module.hparams["cropping"]["rotation"] == self.angle and not Path("mended").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_that_is_killed_is_told_and_the_same_command_does_what_is_missing(launcher, small, tmp_path):
+    dies = "+callbacks.dies={_target_:test_sweep.Dies,angle:45}"
+    command = ["-m", *small, "cropping.rotation=45,90", dies, *LAUNCHERS[launcher]]
+    process = started(command, tmp_path)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, said
+    (sweep,) = (tmp_path / "outputs").glob("*/*")
+    reason = json.loads((sweep / "0" / "failure.json").read_text())["reason"]
+    assert reason.startswith("ended with its process (")
+    assert f"failed: 0 (cropping.rotation=45): {reason}" in said
+    assert "Traceback" not in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith("the same command does what is missing")
+    assert not (sweep / "table.md").exists()
+    (tmp_path / "mended").touch()
+    again = started(command, tmp_path)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    assert [row["folder"] for row in table(sweep)] == ["0", "1"]
+    assert not list(sweep.rglob("failure.json"))
+
+
+def test_a_job_that_another_process_is_at_is_left_to_it(door, small, tmp_path, capfd):
+    held = FileLock(tmp_path / "sweep" / "0" / ".lock")
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    command = ["-m", *small, "cropping.rotation=45,90", "output_dir=sweep"]
+    with held, pytest.raises(SystemExit) as ended:
+        door(*command)
+    assert ended.value.code == 1
+    said = capfd.readouterr()
+    assert "another process is at work there" in said.out + said.err
+    assert "unfinished: 0; the same command does them" in said.err
+    assert not (tmp_path / "sweep" / "0" / "failure.json").exists()
+    assert not (tmp_path / "sweep" / "table.md").exists()
+    door(*command)
+    assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "1"]
 
 
 class Notes(L.Callback):

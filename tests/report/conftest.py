@@ -32,26 +32,24 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         sweep: str | None = None,
         begun: dict[str, Any] | None = None,
         failed: str | None = None,
+        flags: Sequence[str] = (),
         **numbers: Any,
     ) -> Path:
         place = tmp_path / job
-        (place / ".hydra").mkdir(parents=True)
+        place.mkdir(parents=True)
         asked = dict(one.split("=") for one in overrides)
-        (place / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-        mode = "RUN" if sweep is None else "MULTIRUN"
-        hydra = {
-            "runtime": {
-                "choices": {"method": asked.get("method", "cim"), "backbone": "vit"},
-                "cwd": "/home/me",
-                "config_sources": [{"path": "hydra.conf", "provider": "hydra"}],
-            },
-            "overrides": {"hydra": [f"hydra.mode={mode}"], "task": overrides},
-            "job": {"name": "cim-pretrain"},
+        launch = {
+            "door": "cim-pretrain",
+            "overrides": overrides,
+            "choices": {"method": asked.get("method", "cim"), "backbone": "vit"},
+            "cwd": "/home/me",
+            "flags": list(flags),
+            "sweep": sweep is not None,
         }
-        (place / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+        (place / "launch.json").write_text(json.dumps(launch))
         if sweep is not None:
-            hydra["overrides"] = {"hydra": ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"], "task": [sweep]}
-            (place.parent / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+            typed = {"hydra": ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"], "task": [sweep]}
+            (place.parent / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": typed}}))
         configured = {"seed": int(asked.get("seed", 0))} | (settings or {})
         (place / "config.yaml").write_text(yaml.safe_dump(configured))
         if logged is not None:
@@ -63,12 +61,12 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         if begun is not None:
             (place / "begun.json").write_text(json.dumps(begun))
         if failed is not None:
-            failures.write(place, failed, f"Traceback of {job}")
+            failures.write(place, overrides, failed, f"Traceback of {job}")
         if not finished:
             return place
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}
         measured |= {"forward_flops_per_image": 1e9, "backward_flops_per_image": 2e9, "steps": 10}
-        measured |= {"peak_memory_bytes": 2e9, "initial/knn": 0.25}
+        measured |= {"peak_memory_bytes": 2e9, "device": "NVIDIA H100", "initial/knn": 0.25}
         (place / "metrics.json").write_text(json.dumps(measured | numbers))
         if evaluation is not None:
             (place / "evaluation").mkdir()

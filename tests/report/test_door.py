@@ -32,7 +32,7 @@ def test_a_page_a_markdown_table_and_a_csv_file_lie_in_the_folder(leave, tmp_pat
     assert "32.0 ± 2.8" in table
     assert f"* cim, seed 0: {tmp_path / 's' / '2'}" in table
     rows = list(csv.DictReader((tmp_path / "s" / "report.csv").read_text().splitlines()))
-    assert [(row["setting"], row["folder"], row["k-NN, %"]) for row in rows] == [
+    assert [(row["setting"], row["folder"], row["online k-NN after, %"]) for row in rows] == [
         ("mae", "0", "30.0"),
         ("mae", "1", "34.0"),
     ]

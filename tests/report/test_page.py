@@ -59,10 +59,10 @@ def test_the_table_holds_means_deviations_and_the_best(leave, tmp_path):
     mae, cim = (
         next(row for row in rows if row[0] == name and len(row) == len(head)) for name in ("mae", "cim")
     )
-    knn = head.index("k-NN, %")
+    knn = head.index("online k-NN after, %")
     assert (mae[1], mae[knn]) == ("2", "32.0 ± 2.8")
     assert (cim[1], cim[knn]) == ("2", "*43.0 ± 4.2")
-    assert head.index("k-NN, %") < head.index("epochs")
+    assert head.index("online k-NN after, %") < head.index("epochs")
     # differences 10 and 12: mean 11, deviation sqrt(2), t = 11, one degree: 1 - 2 atan(11) / pi = 0.0577
     assert ["mae", "-11.0, p = 0.058 (paired, n = 2)"] in rows
     assert ["cim", "*best"] in rows

@@ -58,14 +58,14 @@ def test_coordinates_are_numbers_where_they_can_be_and_measures_that_all_runs_ha
     depth, net, knn = figure["data"][0]["dimensions"]
     assert (depth["label"], depth["values"], depth["tickvals"]) == ("depth", [8, 2, 4], [2, 4, 8])
     assert (net["label"], net["values"], net["ticktext"]) == ("net", [0, 1, 0], ["small", "large"])
-    assert (knn["label"], knn["values"]) == ("k-NN, %", [0, 25, 50])
+    assert (knn["label"], knn["values"]) == ("online k-NN after, %", [0, 25, 50])
 
 
 def test_names_that_are_short_for_two_settings_stay_long(leave, tmp_path):
     leave("0", ["a.size=1", "b.size=1"], **{"val/knn": 0.5})
     leave("1", ["a.size=2", "b.size=2"], **{"val/knn": 0.5})
     labels = [one["label"] for one in drawn(plots.coordinates, tmp_path)["data"][0]["dimensions"]]
-    assert labels == ["a.size", "b.size", "k-NN, %"]
+    assert labels == ["a.size", "b.size", "online k-NN after, %"]
 
 
 def test_seeds_alone_are_no_coordinates(leave, tmp_path):

@@ -2,8 +2,6 @@
 
 import shlex
 
-import yaml
-
 from cim_lightning.report.provenance import command, environment, sweep_command, where
 from cim_lightning.report.runs import read_begun, read_runs
 
@@ -24,11 +22,7 @@ def test_a_job_is_told_by_itself_and_as_a_part_of_its_sweep(leave, tmp_path):
 
 
 def test_a_folder_of_settings_of_ones_own_is_part_of_the_command(leave, tmp_path):
-    place = leave("0", ["seed=1"])
-    path = place / ".hydra" / "hydra.yaml"
-    hydra = yaml.safe_load(path.read_text())
-    hydra["hydra"]["runtime"]["config_sources"].append({"path": "/my conf", "provider": "command-line"})
-    path.write_text(yaml.safe_dump(hydra))
+    leave("0", ["seed=1"], flags=["--config-dir=/my conf"])
     (run,) = read_runs(tmp_path)
     assert shlex.split(command(run)) == ["cim-pretrain", "--config-dir=/my conf", "seed=1"]
 

@@ -9,7 +9,7 @@ from cim_lightning.report.comparison import COLUMNS
 from cim_lightning.report.runs import read_runs
 from cim_lightning.report.significance import against_best, between, paired, welch
 
-KNN = next(column for column in COLUMNS if column.title == "k-NN, %")
+KNN = next(column for column in COLUMNS if column.title == "online k-NN after, %")
 
 
 def outside(t: float, freedom: float) -> float:
@@ -83,9 +83,9 @@ def test_every_setting_stands_beside_the_best(leave, tmp_path):
     leave_seeds(leave, "cim", {0: 0.5, 1: 0.51})
     leave_seeds(leave, "dino", {0: 0.4})
     found = against_best(read_runs(tmp_path))
-    assert found.keys() == {"k-NN, %"}
-    assert found["k-NN, %"].keys() == {"mae"}
-    assert found["k-NN, %"]["mae"].mean == pytest.approx(-18)
+    assert found.keys() == {"online k-NN after, %"}
+    assert found["online k-NN after, %"].keys() == {"mae"}
+    assert found["online k-NN after, %"]["mae"].mean == pytest.approx(-18)
 
 
 def test_what_rounding_leaves_is_no_spread():

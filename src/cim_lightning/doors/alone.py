@@ -7,28 +7,40 @@ from filelock import FileLock, Timeout
 
 from cim_lightning.errors import SettingError
 
-# Whichever starts the processes of a run's other devices, all but the first have a number here.
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-PATIENCE = 10  # seconds: a data worker notices that its training was killed after five, and so long holds on
+# Whatever starts the processes of a run's other devices and nodes, all but the first have a number here.
+RANKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+)
 
 _held: dict[Path, FileLock] = {}
+
+
+class InUse(SettingError):
+    """Another process is at work in the folder."""
 
 
 def hold(folder: Path) -> None:
     """Takes a folder for this process, if it is the first of its run; the system lets go when it is killed.
 
     Raises:
-        SettingError: another process has it.
+        InUse: another process has it.
     """
     folder = folder.resolve()
     if not first_process() or folder in _held:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    lock = FileLock(folder / ".lock", blocking=False, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=PATIENCE)
+        lock.acquire()
     except Timeout as error:
-        raise SettingError(
+        raise InUse(
             f"output_dir={folder}: another process is at work there; "
             "nearest: another output_dir, or the same command once that has ended"
         ) from error

@@ -13,8 +13,8 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning import asked, resume, schema
-from cim_lightning.doors import images
+from cim_lightning import asked, atomic, resume, schema
+from cim_lightning.doors import images, launch
 from cim_lightning.doors.evaluate import judge
 from cim_lightning.report import comparison, runs
 
@@ -104,7 +104,8 @@ def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
         method.compile_networks()
     _hand_on_sweep()
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, folder / "config.yaml")
+        launch.record(folder)
+        atomic.write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         chosen, name = HydraConfig.get().runtime.choices["backbone"], method.backbone.recipe["model_name"]
         weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
         log.info("%s: %s (timm's %s), %.1f M parameters", folder, chosen, name, weights)

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.errors import SettingError
 
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 # Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with
 # these sweepers and launchers they do not come to the same jobs.
 SPOILT = {
@@ -15,6 +16,7 @@ SPOILT = {
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": (
         "hydra/launcher=joblib cannot start a run's other processes"
     ),
+    RAY: "ray cannot start a run's other processes",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": (
         "hydra/launcher=submitit_local cannot start a run's other processes"
     ),
@@ -34,6 +36,22 @@ def refuse_several(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
         raise SettingError(
             f"{typed}: {reasons[0]}; nearest: trainer.strategy=auto trainer.devices=1"
             + ("" if "sweeper" in reasons[0] else ", or hydra/launcher=basic")
+        )
+
+
+def refuse_all_at_once(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
+    """Holds ray's own launcher against the machine.
+
+    Raises:
+        SettingError: no job would be given a GPU of its own, so that all would begin on the first.
+    """
+    launcher: Any = OmegaConf.to_container(hydra_cfg.launcher, resolve=True)
+    if launcher["_target_"] != RAY or "num_gpus" in (launcher["ray"].get("remote") or {}):
+        return
+    if trainer is not None and trainer.get("accelerator") != "cpu" and _gpus():
+        raise SettingError(
+            "hydra/launcher=ray: all jobs would begin on the first GPU; nearest: hydra/launcher=gpus, "
+            "which has one a GPU and lets the others queue"
         )
 
 
@@ -59,6 +77,10 @@ def _count(settings: dict[str, Any], devices: Any) -> int:
         return int(devices)
     if settings.get("accelerator") == "cpu":
         return 1
+    return max(_gpus(), 1)
+
+
+def _gpus() -> int:
     import torch  # takes seconds to import, so only where the machine decides
 
-    return max(torch.cuda.device_count(), 1)
+    return torch.cuda.device_count()

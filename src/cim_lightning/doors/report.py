@@ -21,7 +21,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     if not runs and not failed:
         told = ", ".join(map(str, asked.folders))
         raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
-    path: Path = asked.output or asked.folders[0] / "report.html"
+    path: Path = asked.output or places[0] / "report.html"
     if path.suffix not in (".html", ".htm"):  # others would be written over by what lies beside the page
         raise SettingError(f"--output={path}: a page ends in .html; nearest: {path.with_suffix('.html')}")
 

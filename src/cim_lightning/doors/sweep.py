@@ -5,23 +5,29 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning import atomic, resume
 from cim_lightning.doors import alone, images
-from cim_lightning.doors.processes import refuse_several
+from cim_lightning.doors.processes import refuse_all_at_once, refuse_several
 from cim_lightning.errors import MISTAKE, SettingError
 from cim_lightning.report import comparison, failures
 
 log = logging.getLogger("cim_lightning")
 
 Task = Callable[[DictConfig], Any]
+LAUNCHERS = ("joblib", "submitit", "ray", "concurrent")  # whose errors say that a job's process is no more
+
+_under_way: list[Path] = []  # the sweep of this process
 
 
 class Table(Callback):
@@ -36,24 +42,20 @@ class Table(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             refuse_several(config.hydra, config.get("trainer"))
+            refuse_all_at_once(config.hydra, config.get("trainer"))
             alone.hold(folder)
         except SettingError as error:
             print(f"{config.hydra.job.name}: {error}", file=sys.stderr)
             sys.exit(MISTAKE)
         images.forget()
         comparison.forget(folder)  # a table says that a sweep came to its end
-        OmegaConf.save(config, folder / "multirun.yaml")  # for the same command; not every sweeper does
+        # For the same command; not every sweeper writes it.
+        atomic.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
+        _under_way[:] = [folder]
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if not alone.first_process():
-            return
-        folder = Path(config.hydra.sweep.dir)
-        table = comparison.write(folder)
-        if table is not None:
-            print(f"\n{table}\n\n{folder / 'table.md'}")
-        alone.let_go(folder)
-        if failures.read(folder):
-            sys.exit(1)
+        if _under_way:
+            _end(_under_way.pop())
 
 
 def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Task:
@@ -66,27 +68,81 @@ def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Tas
     def kept(cfg: DictConfig) -> Any:
         hydra_cfg: Any = HydraConfig.get()
         folder = Path(hydra_cfg.runtime.output_dir)
-        if hydra_cfg.mode is not RunMode.MULTIRUN:
-            alone.hold(folder)
-            images.forget()
-            try:
-                return task(cfg)
-            finally:
-                alone.let_go(folder)
+        swept = hydra_cfg.mode is RunMode.MULTIRUN
         try:
+            alone.hold(folder)
+        except alone.InUse as error:
+            if not swept:
+                raise
+            log.error("%s", error)  # the job is another's, and so is what comes of it
+            return None
+        failures.forget(folder)
+        try:
+            if not swept:
+                images.forget()
+                return task(cfg)
             refuse_several(hydra_cfg, cfg.get("trainer"))  # which a sweep may be over, too
-            result = task(cfg)
+            return task(cfg)
         except Exception as error:
+            if not swept:
+                raise
             reason = explain(error) or _first_line(error)
-            failures.write(folder, reason, "".join(traceback.format_exception(error)))
+            trace = "".join(traceback.format_exception(error))
+            failures.write(folder, hydra_cfg.overrides.task, reason, trace)
             log.error("%s: failed: %s", folder, reason)
             if "LOCAL_RANK" in os.environ:  # processes of other devices wait for this one, in vain
                 raise
             return None
-        failures.forget(folder)
-        return result
+        finally:
+            alone.let_go(folder)
 
     return kept
+
+
+@contextmanager
+def survived() -> Iterator[None]:
+    """Tells how far a sweep came whose launcher gave up, as it does where a job's process was killed."""
+    try:
+        yield
+    except Exception as error:
+        if not _under_way:
+            raise
+        folder, reason = _under_way[0], _first_line(error)
+        for job in _unfinished(folder):
+            asked = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
+            failures.write(job, asked, f"ended with its process ({reason})", traceback.format_exc())
+        print(f"\n{comparison.told(folder)}\n", file=sys.stderr)
+        if type(error).__module__.partition(".")[0] not in LAUNCHERS:
+            raise
+        print(f"{folder}: cut short ({reason}); the same command does what is missing", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        while _under_way:
+            alone.let_go(_under_way.pop())
+
+
+def _end(folder: Path) -> None:
+    """Writes and prints the table, or, where jobs are missing, prints what there is; exits with 1 then."""
+    missing, failed = _unfinished(folder), failures.read(folder)
+    try:
+        table = comparison.told(folder) if missing else comparison.write(folder)
+    except Exception:  # which Hydra would make a warning of
+        log.exception("%s: no table", folder)
+        sys.exit(1)
+    finally:
+        alone.let_go(folder)
+    print(f"\n{table}" + ("" if missing else f"\n\n{folder / 'table.md'}"))
+    if missing:
+        told = ", ".join(job.name for job in missing)
+        print(f"\n{folder}: unfinished: {told}; the same command does them", file=sys.stderr)
+    if missing or failed:
+        sys.exit(1)
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """Jobs that were begun and neither came to their end nor failed."""
+    jobs = [path.parent for path in sorted(folder.glob("*/.hydra"))]
+    return [job for job in jobs if not resume.complete(job) and not (job / "failure.json").exists()]
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from cim_lightning.errors import SettingError
+from cim_lightning.identity import project
 from cim_lightning.report import workspace
 
 
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cim-workspace", description=__doc__)
-    parser.add_argument("--project", default="cim-lightning", help="whose runs it shows; %(default)s")
+    parser.add_argument("--project", default=project(), help="whose runs it shows; %(default)s")
     parser.add_argument("--entity", help="a user or team; your own if not given")
     parser.add_argument("--sweep", metavar="NAME", help="of this sweep alone, by the name of its folder")
     parser.add_argument("--tag", help="of runs with this tag alone, as ablation/rotation")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from cim_lightning.errors import SettingError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
@@ -29,6 +30,9 @@ def extract(
     """Features of batches of (uint8 views, labels, ...); `prepare` normalises images of 0..1.
 
     The backbone runs in evaluation mode and is left in the mode it came in, part by part.
+
+    Raises:
+        SettingError: some are no finite numbers, of which k-NN would make an accuracy all the same.
     """
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
@@ -40,7 +44,13 @@ def extract(
         labels.append(batch[1])
     for module, training in modes:
         module.training = training
-    return FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
+    found = FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
+    if not (found.pooled.isfinite().all() and found.mean.isfinite().all()):
+        raise SettingError(
+            "optim.base_lr: the backbone's features are not finite, so its training has diverged; "
+            "nearest: a tenth of that rate"
+        )
+    return found
 
 
 def spread(features: Float[Tensor, "n d"]) -> float:

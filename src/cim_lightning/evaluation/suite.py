@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cim_lightning import atomic
 from cim_lightning.evaluation.subject import Part, Subject
 from cim_lightning.seeded import seeded
 
@@ -34,12 +35,12 @@ def evaluate(
             with seeded(subject.seed):  # whatever part came before
                 numbers = part(subject)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            _write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2))
+            atomic.write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2) + "\n")
         else:
             log.info("%s: done before", name)
         done |= {f"{name}/{key}": value for key, value in numbers.items()}
-        _write(subject.folder / "metrics.json", json.dumps({**about, **done}, indent=2))
-        _write(subject.folder / "table.md", table(done))
+        atomic.write(subject.folder / "metrics.json", json.dumps({**about, **done}, indent=2) + "\n")
+        atomic.write(subject.folder / "table.md", table(done) + "\n")
     return done
 
 
@@ -57,9 +58,3 @@ def _kept(path: Path, asked: Any) -> dict[str, float] | None:
         return None
     before = json.loads(path.read_text())
     return before["numbers"] if before["asked"] == json.loads(json.dumps(asked)) else None
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(text + "\n")
-    fresh.replace(path)  # never half a file

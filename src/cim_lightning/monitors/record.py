@@ -10,11 +10,13 @@ from typing import Any
 import lightning as L
 import torch
 
+from cim_lightning import atomic
 from cim_lightning.monitors.flops import Flops, flops_an_image
 from cim_lightning.monitors.memory import forget_peak, peak
 from cim_lightning.versions import versions
 
 log = logging.getLogger(__name__)
+ENDS = ("metrics.json", "backbone.json", "evaluation/metrics.json")  # what says that a run came to its end
 TABLE = {
     "knn": "k-NN accuracy",
     "knn_pooled": "k-NN accuracy, pooled",
@@ -65,7 +67,8 @@ class Record(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         forget_peak(pl_module.device)
         if trainer.is_global_zero:
-            (self.folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
+            for name in ENDS:  # of a run that goes on beyond its end
+                (self.folder / name).unlink(missing_ok=True)
             _keep(self.folder / "begun.json", self._known(trainer, pl_module))
 
     def on_train_batch_start(self, *args: Any) -> None:
@@ -134,9 +137,7 @@ def table(metrics: dict[str, Any]) -> str:
 
 
 def _keep(path: Path, numbers: dict[str, Any]) -> None:
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(numbers, indent=2) + "\n")
-    fresh.replace(path)  # never half a file
+    atomic.write(path, json.dumps(numbers, indent=2) + "\n")
 
 
 def _values(trainer: L.Trainer, prefix: str) -> dict[str, float]:

@@ -1,32 +1,39 @@
 """One table of several runs: a row a setting, mean and standard deviation over its seeds."""
 
 import csv
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cim_lightning import atomic
 from cim_lightning.report import failures
 from cim_lightning.report.runs import Run, grouped, read_runs
+
+JUDGED = "k-NN, %"
 
 
 class Column(NamedTuple):
     """A measure: what stands above it, where it is found in a run, and the digits after its point.
 
-    goal: whether more of it is what a run is for, so that one setting can be the best.
+    goal: whether more of it is what a run is for, so that one setting can be the best; of one that has an
+    `unless`, only where nobody measured that.
     """
 
     title: str
     value: Callable[[dict[str, Any]], float | None]
     digits: int
     goal: bool = False
+    unless: str | None = None
 
     def of(self, run: Run) -> float | None:
-        """What a run measured; None if it did not, or is of a version that did not yet."""
+        """What a run measured; None if it did not, if it is no number, or of a version that did not yet."""
         try:
-            return self.value(run.numbers)
+            value = self.value(run.numbers)
         except KeyError:
             return None
+        return value if value is not None and math.isfinite(value) else None
 
 
 def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
@@ -34,10 +41,19 @@ def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
 
 
 def _knn(kind: str) -> Callable[[dict[str, Any]], float | None]:
-    """Of all images where the run was judged so, else what was seen of some while it trained."""
-    watched = {"mean": "val/knn", "pooled": "val/knn_pooled"}[kind]
-    share = (_share(f"evaluation/knn/{kind}_k20"), _share(watched))
-    return lambda numbers: share[0](numbers) if share[0](numbers) is not None else share[1](numbers)
+    """With 20 neighbours, or as many as come next to that of those that were asked for."""
+    prefix = f"evaluation/knn/{kind}_k"
+
+    def value(numbers: dict[str, Any]) -> float | None:
+        ks = [int(name.removeprefix(prefix)) for name in numbers if name.startswith(prefix)]
+        return 100 * numbers[f"{prefix}{min(ks, key=lambda k: abs(k - 20))}"] if ks else None
+
+    return value
+
+
+def _gpu_memory(numbers: dict[str, Any]) -> float | None:
+    """None on a CPU: a process's memory tells of the jobs before it, too."""
+    return None if numbers["device"].endswith(" CPU") else numbers["peak_memory_bytes"] / 1e9
 
 
 def _flops(numbers: dict[str, Any]) -> float:
@@ -50,10 +66,10 @@ COLUMNS = (
     Column("TFLOP in all", lambda numbers: _flops(numbers) * numbers["images_seen"] / 1e12, 1),
     Column("images/s", lambda numbers: numbers["images_per_s"], 0),
     Column("seconds", lambda numbers: numbers["seconds"], 0),
-    Column("peak GB", lambda numbers: numbers["peak_memory_bytes"] / 1e9, 2),
+    Column("peak GPU GB", _gpu_memory, 2),
     Column("online k-NN before, %", _share("initial/knn"), 1),
-    Column("online k-NN after, %", _share("val/knn"), 1),
-    Column("k-NN, %", _knn("mean"), 1, goal=True),
+    Column("online k-NN after, %", _share("val/knn"), 1, goal=True, unless=JUDGED),
+    Column(JUDGED, _knn("mean"), 1, goal=True),
     Column("k-NN pooled, %", _knn("pooled"), 1, goal=True),
     Column("probe, %", _share("evaluation/linear/mean"), 1, goal=True),
     Column("probe pooled, %", _share("evaluation/linear/pooled"), 1, goal=True),
@@ -63,9 +79,10 @@ COLUMNS = (
 
 
 def objective(run: Run) -> float | None:
-    """What a search is for: the k-NN accuracy that the table shows, in percent; None if not measured."""
-    (column,) = (column for column in COLUMNS if column.title == "k-NN, %")
-    return column.of(run)
+    """What a search is for: the k-NN accuracy, in percent: the evaluation's, else the one while training."""
+    columns = [column for column in COLUMNS if column.title == JUDGED or column.unless == JUDGED]
+    found = [value for column in reversed(columns) if (value := column.of(run)) is not None]
+    return found[0] if found else None
 
 
 class Cell(NamedTuple):
@@ -91,6 +108,12 @@ def shown(rows: dict[str, dict[str, Cell]]) -> list[Column]:
     return [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
 
 
+def goals(rows: dict[str, dict[str, Cell]]) -> list[str]:
+    """Titles of the columns in which one row can be the best."""
+    titles = {column.title for column in shown(rows)}
+    return [column.title for column in shown(rows) if column.goal and column.unless not in titles]
+
+
 def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
     """Rows by setting, their cells by title; a measure that no run has is in none."""
     rows = {}
@@ -109,7 +132,7 @@ def markdown(runs: Sequence[Run]) -> str:
     """The table, with the number of runs behind each row; the best of each goal in bold."""
     rows, counts = compare(runs), {name: len(some) for name, some in finished(runs).items()}
     columns = shown(rows)
-    firsts = {(best(rows, column.title), column.title) for column in columns if column.goal}
+    firsts = {(best(rows, title), title) for title in goals(rows)}
     lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
     for name, cells in rows.items():
@@ -126,22 +149,22 @@ def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
     return ranked[-1][1] if len(ranked) > 1 and ranked[-1][0] > ranked[-2][0] else None
 
 
-def write(folder: Path) -> str | None:
-    """Writes `table.md`, with what failed under it, and `table.csv`, a row a run, into a sweep's folder.
+def write(folder: Path) -> str:
+    """Writes `table.md`, which is returned, and `table.csv`, a row a run, into a sweep's folder."""
+    text = told(folder)
+    if runs := read_runs(folder):
+        write_rows(runs, folder / "table.csv")
+    atomic.write(folder / "table.md", text + "\n")
+    return text
 
-    The first is returned; None, and no file, where no run of it is finished and none failed.
-    """
+
+def told(folder: Path) -> str:
+    """The table of the finished runs in a folder, with what failed under it."""
     runs, failed = read_runs(folder), failures.read(folder)
-    if not runs and not failed:
-        return None
     parts = [markdown(runs)] if runs else []
     if failed:
         parts.append("\n".join(f"failed: {line}" for line in failures.lines(failed, runs)))
-    text = "\n\n".join(parts)
-    (folder / "table.md").write_text(text + "\n")
-    if runs:
-        write_rows(runs, folder / "table.csv")
-    return text
+    return "\n\n".join(parts) if parts else "No run is finished, and none failed."
 
 
 def forget(folder: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cim_lightning.report.runs import Run, differing, natural, read_overrides
+from cim_lightning import atomic
+from cim_lightning.report.runs import Run, by_key, differing, read_all, told
 
 
 @dataclass(frozen=True)
@@ -18,35 +19,35 @@ class Failure:
     trace: str
 
 
-def write(folder: Path, reason: str, trace: str) -> None:
+def write(folder: Path, overrides: Sequence[str], reason: str, trace: str) -> None:
     """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
-    (folder / "failure.txt").write_text(trace)
-    fresh = folder / "failure.tmp"
-    fresh.write_text(json.dumps({"reason": reason, "traceback": "failure.txt"}) + "\n")
-    fresh.replace(folder / "failure.json")  # never half a file
+    said = {"reason": reason, "traceback": "failure.txt", "overrides": list(overrides)}
+    atomic.write(folder / "failure.txt", trace)
+    atomic.write(folder / "failure.json", json.dumps(said, indent=2) + "\n")
 
 
 def forget(folder: Path) -> None:
-    """Of a job that has come to its end after all."""
+    """Of a job that is begun again."""
     for name in ("failure.json", "failure.txt"):
         (folder / name).unlink(missing_ok=True)
 
 
 def read(folder: Path) -> list[Failure]:
     """The failed jobs in a folder, at any depth, in the order of their folders' names."""
-    failures = []
-    for place in sorted((path.parent for path in folder.rglob("failure.json")), key=natural):
-        told = json.loads((place / "failure.json").read_text())
-        trace = (place / told["traceback"]).read_text()
-        failures.append(Failure(place, read_overrides(place), told["reason"], trace))
-    return failures
+    return read_all(folder, "failure.json", _read)
+
+
+def _read(place: Path) -> Failure:
+    said = told(place / "failure.json")
+    trace = (place / said["traceback"]).read_text()
+    return Failure(place, by_key(said["overrides"]), said["reason"], trace)
 
 
 def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:
     """A line a failed job: its folder's name, what tells it from the other jobs and the runs, and why."""
     keys = [*differing([*failures, *runs]), "seed"]
-    told = []
+    said = []
     for one in failures:
         asked = " ".join(f"{key}={one.overrides[key]}" for key in keys if key in one.overrides)
-        told.append(f"{one.folder.name}{f' ({asked})' if asked else ''}: {one.reason}")
-    return told
+        said.append(f"{one.folder.name}{f' ({asked})' if asked else ''}: {one.reason}")
+    return said

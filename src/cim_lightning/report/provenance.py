@@ -1,6 +1,8 @@
 """Where a run comes from: the command, the code and the machine."""
 
+import functools
 import shlex
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,29 +16,26 @@ MODE = "hydra.mode="
 
 def command(run: Run) -> str:
     """The command that makes this run; one of a sweep's by itself, into the folder that it has there."""
-    hydra = _launch(run)
-    asked = hydra["overrides"]["task"]
-    if _swept(hydra):
+    asked = run.launch["overrides"]
+    if run.launch["sweep"]:
         asked = [one for one in asked if not one.startswith("output_dir=")] + [f"output_dir={run.folder}"]
-    return shlex.join([_door(hydra), *_flags(hydra), *asked])
+    return shlex.join([run.launch["door"], *run.launch["flags"], *asked])
 
 
 def sweep_command(run: Run) -> str | None:
     """The command of the sweep that the run is a job of."""
-    hydra = _launch(run)
-    place = next(
-        (p / "multirun.yaml" for p in run.folder.parents[:3] if (p / "multirun.yaml").exists()), None
-    )
-    if not _swept(hydra) or place is None:
+    places = [folder / "multirun.yaml" for folder in run.folder.parents[:3]]
+    place = next((path for path in places if path.exists()), None)
+    if not run.launch["sweep"] or place is None:
         return None
-    whole = yaml.safe_load(place.read_text())["hydra"]
-    set_up = [one for one in whole["overrides"]["hydra"] if not one.startswith(MODE)]
-    return shlex.join([_door(whole), *_flags(hydra), "-m", *set_up, *whole["overrides"]["task"]])
+    asked = _multirun(place)["overrides"]
+    set_up = [one for one in asked["hydra"] if not one.startswith(MODE)]
+    return shlex.join([run.launch["door"], *run.launch["flags"], "-m", *set_up, *asked["task"]])
 
 
 def where(run: Run) -> str:
     """The folder that the command was given in."""
-    return _launch(run)["runtime"]["cwd"]
+    return run.launch["cwd"]
 
 
 def environment(run: Run) -> dict[str, str]:
@@ -46,19 +45,7 @@ def environment(run: Run) -> dict[str, str]:
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
-def _launch(run: Run) -> dict[str, Any]:
-    return yaml.safe_load((run.folder / ".hydra" / "hydra.yaml").read_text())["hydra"]
-
-
-def _swept(hydra: dict[str, Any]) -> bool:
-    return f"{MODE}MULTIRUN" in hydra["overrides"]["hydra"]
-
-
-def _door(hydra: dict[str, Any]) -> str:
-    return hydra["job"]["name"]
-
-
-def _flags(hydra: dict[str, Any]) -> list[str]:
-    """`--config-dir`, which Hydra keeps among its sources instead of the overrides."""
-    sources = hydra["runtime"]["config_sources"]
-    return [f"--config-dir={one['path']}" for one in sources if one["provider"] == "command-line"]
+@functools.cache
+def _multirun(path: Path) -> dict[str, Any]:
+    """What Hydra knew of a sweep, which is the same for all its jobs and long to read."""
+    return yaml.safe_load(path.read_text())["hydra"]

@@ -2,15 +2,16 @@
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import yaml
 
 log = logging.getLogger(__name__)
 PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
+Read = TypeVar("Read")
 
 
 @runtime_checkable
@@ -25,17 +26,25 @@ class Asked(Protocol):
 class Run:
     """One run of `cim-pretrain`.
 
-    overrides: what was typed, or what a sweep put in its place, by key. choices: the file of each config
-    group. settings: all of them, resolved. begun: what was known before its first step: what an image
-    costs, machine, versions. numbers: see read_numbers.
+    launch: the command that it was begun by (see doors.launch). settings: all of them, resolved. begun: what
+    was known before its first step: what an image costs, machine, versions. numbers: see read_numbers.
     """
 
     folder: Path
-    overrides: dict[str, str]
-    choices: dict[str, Any]
+    launch: dict[str, Any]
     settings: dict[str, Any]
     begun: dict[str, Any]
     numbers: dict[str, Any]
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What was typed, or what a sweep put in its place, by key."""
+        return by_key(self.launch["overrides"])
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The file of each config group."""
+        return self.launch["choices"]
 
     @property
     def seed(self) -> int:
@@ -48,25 +57,58 @@ class Run:
 
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, at any depth, in the order of their folders' names."""
-    places = sorted((path.parent for path in folder.rglob("metrics.json")), key=natural)
-    return [read_run(place) for place in places if (place / "config.yaml").exists()]
+    return [run for run in read_begun(folder) if run.finished]
 
 
 def read_begun(folder: Path) -> list[Run]:
     """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
-    places = sorted((path.parent for path in folder.rglob("config.yaml")), key=natural)
-    # wandb keeps a config.yaml too, in a folder that has nothing of Hydra's
-    begun = (place for place in places if (place / ".hydra" / "hydra.yaml").exists())
-    return [run for place in begun if (run := _try(place)) is not None]
+    return read_all(folder, "launch.json", read_run)
+
+
+def read_all(folder: Path, name: str, read: Callable[[Path], Read]) -> list[Read]:
+    """What lies in the folders, at any depth, that hold a file of that name, by their order.
+
+    What cannot be read, such as a file that a kill left half-written, is told and passed over.
+    """
+    found = []
+    for place in sorted((path.parent for path in folder.rglob(name)), key=_natural):
+        try:
+            found.append(read(place))
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("%s: passed over, it cannot be read (%s)", place, reason)
+    return found
+
+
+def read_run(place: Path) -> Run:
+    """The run that a folder holds."""
+    launch, settings = told(place / "launch.json"), yaml.safe_load((place / "config.yaml").read_text())
+    run = Run(place, launch, settings, told(place / "begun.json"), read_numbers(place))
+    if (
+        not {"door", "overrides", "choices", "cwd", "flags", "sweep"} <= launch.keys()
+        or "seed" not in settings
+    ):
+        raise ValueError("its launch.json or config.yaml is not whole")
+    return run
 
 
 def read_numbers(place: Path) -> dict[str, Any]:
     """What came of a run: `metrics.json`, and that of its evaluation as "evaluation/..."; nothing before."""
-    numbers = _told(place / "metrics.json")
+    numbers = told(place / "metrics.json")
     if numbers:
-        found = _told(place / "evaluation" / "metrics.json")
+        found = told(place / "evaluation" / "metrics.json")
         numbers |= {f"evaluation/{name}": value for name, value in found.items()}
     return numbers
+
+
+def told(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides as they were typed, by the key that each is for."""
+    return {key.lstrip("+"): value for key, _, value in (one.partition("=") for one in overrides)}
 
 
 def differing(runs: Iterable[Asked]) -> list[str]:
@@ -93,46 +135,13 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
 def names(runs: Sequence[Run]) -> list[str]:
     """Setting and seed, in the order of the runs; the folder too where these are not enough."""
     groups = {run.folder: name for name, some in grouped(runs).items() for run in some}
-    told = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
+    named = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
     return [
-        name if told.count(name) == 1 else f"{name} ({run.folder.name})"
-        for name, run in zip(told, runs, strict=True)
+        name if named.count(name) == 1 else f"{name} ({run.folder.name})"
+        for name, run in zip(named, runs, strict=True)
     ]
 
 
-def _try(place: Path) -> Run | None:
-    """A run that may be beginning right now, its files half-written."""
-    try:
-        run = read_run(place)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        log.warning("%s: passed over, it cannot be read (%s)", place, " ".join(str(error).split()))
-        return None
-    if "seed" not in run.settings:
-        log.warning("%s: passed over, its config.yaml is not whole", place)
-        return None
-    return run
-
-
-def read_run(place: Path) -> Run:
-    """The run that a folder holds."""
-    hydra = yaml.safe_load((place / ".hydra" / "hydra.yaml").read_text())["hydra"]
-    settings = yaml.safe_load((place / "config.yaml").read_text()) or {}
-    begun = _told(place / "begun.json")
-    return Run(
-        place, read_overrides(place), hydra["runtime"]["choices"], settings, begun, read_numbers(place)
-    )
-
-
-def _told(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def read_overrides(place: Path) -> dict[str, str]:
-    """What was typed for a folder's run, or what a sweep put in its place, by key."""
-    typed = yaml.safe_load((place / ".hydra" / "overrides.yaml").read_text())
-    return {key.lstrip("+"): value for key, _, value in (one.partition("=") for one in typed)}
-
-
-def natural(place: Path) -> list[tuple[bool, int, str]]:
+def _natural(place: Path) -> list[tuple[bool, int, str]]:
     """A key to sort folders by, so that job 10 follows job 9."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in place.parts]

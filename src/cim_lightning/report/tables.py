@@ -26,8 +26,8 @@ def breakable(text: str) -> str:
 def results(runs: Sequence[Run]) -> str:
     """A row a setting: mean, sample deviation and n; what runs are for stands before what they cost."""
     rows, counts = comparison.compare(runs), {k: len(some) for k, some in comparison.finished(runs).items()}
-    columns = sorted(comparison.shown(rows), key=lambda column: not column.goal)
-    best = {column.title: comparison.best(rows, column.title) for column in columns if column.goal}
+    best = {title: comparison.best(rows, title) for title in comparison.goals(rows)}
+    columns = sorted(comparison.shown(rows), key=lambda column: column.title not in best)
     lines = []
     for name, cells in rows.items():
         line = [breakable(name), str(counts[name])]
