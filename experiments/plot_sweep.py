@@ -26,9 +26,10 @@ TRAINED = ("skill", "GFLOP an image")  # of which the untrained have none
 def read(table: Path) -> list[dict[str, str]]:
     """The rows, each setting told by its value alone where all vary the same."""
     rows = list(csv.DictReader(table.open()))
-    if len({row["setting"].partition("=")[0] for row in rows}) == 1:
+    keys = {row["setting"].partition("=")[0] for row in rows}
+    if len(keys) == 1 and not any(", " in row["setting"] for row in rows):  # which would be several settings
         for row in rows:
-            row["setting"] = row["setting"].rpartition("=")[2]
+            row["setting"] = row["setting"].partition("=")[2]
     return rows
 
 
@@ -47,6 +48,8 @@ def main(table: Path, out: Path, untrained: Path | None = None) -> None:
             )
         for i in range(len(settings)):
             found = [value for points in seeds.values() for place, value in points if place == i]
+            if not found:
+                continue
             axes.plot([i - 0.25, i + 0.25], [statistics.fmean(found)] * 2, color="#222222")
         if ends and measure not in TRAINED:
             mean = statistics.fmean(float(row[measure]) for row in ends)

@@ -64,7 +64,8 @@ def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, door, tiny
     )
 
 
-def test_every_command_that_a_wandb_agent_gets_composes():
+def test_every_command_that_a_wandb_agent_gets_composes(monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
     sweep: Any = yaml.safe_load((EXPERIMENTS / "wandb_sweep.yaml").read_text())
     assert (sweep["program"], sweep["method"]) == ("cim-pretrain", "grid")
     assert sweep["command"][:2] == ["${env}", "${program}"]
@@ -76,6 +77,7 @@ def test_every_command_that_a_wandb_agent_gets_composes():
         if i % 5 and i % 7:  # every value of every setting is in one
             continue
         cfg = composed(*fixed, *drawn)
+        assert cfg.output_dir == "outputs/abc"
         assert "wandb" in cfg.logger  # which an agent hears from
         assert cfg.callbacks.neighbours is not None
         del cfg.hydra
