@@ -18,6 +18,7 @@ from cim_lightning.errors import SettingError
 COLOURS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]
 INCH = 1.1  # side of a tile
 MOST_EXEMPLARS = 6
+TITLE = 4  # exemplars that what stands above them is as wide as
 
 
 class CorrelationPanels(L.Callback):
@@ -81,7 +82,7 @@ def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
     """
     b, k = crops.boxes.angle.shape
     k = min(k, MOST_EXEMPLARS)
-    width, height = k + 3.2, b * 3.15 + 0.3
+    width, height = max(k, TITLE) + 3.2, b * 3.15 + 0.3
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles: axes are what takes time to draw
     axes.axis("off")
