@@ -15,6 +15,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from cim_lightning.doors import sweep
 from cim_lightning.resume import rerouted
 
 CLOCK = {"images/s", "seconds"}
@@ -317,3 +318,18 @@ def test_ray_has_a_job_a_gpu_while_the_others_queue(small, tmp_path):
     jobs = sorted(json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/notes.json"))
     assert [gpu for *_, gpu in jobs] == ["0", "0"]
     assert jobs[0][1] <= jobs[1][0]
+
+
+def test_where_a_launcher_gives_up_jobs_that_others_are_at_have_not_failed(tmp_path, monkeypatch, capsys):
+    """As on a cluster, where one job was killed and another goes on."""
+    for job in ("0", "1", "2"):
+        (tmp_path / job / ".hydra").mkdir(parents=True)
+        (tmp_path / job / ".hydra" / "overrides.yaml").write_text(f"- seed={job}\n")
+    for name in ("metrics.json", "backbone.json"):
+        (tmp_path / "2" / name).write_text("{}")
+    monkeypatch.setattr(sweep, "_under_way", [tmp_path])
+    with FileLock(tmp_path / "1" / ".lock"), pytest.raises(ZeroDivisionError), sweep.survived():
+        raise ZeroDivisionError("struck")
+    assert [path.parent.name for path in tmp_path.glob("*/failure.json")] == ["0"]
+    assert "failed: 0 (seed=0): ended with its process (ZeroDivisionError: struck)" in capsys.readouterr().err
+    assert sweep._under_way == []

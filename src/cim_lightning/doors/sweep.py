@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,7 @@ def survived() -> Iterator[None]:
             raise
         folder, reason = _under_way[0], _first_line(error)
         for job in _unfinished(folder):
-            asked = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
-            failures.write(job, asked, f"ended with its process ({reason})", traceback.format_exc())
+            _give_up(job, f"ended with its process ({reason})", traceback.format_exc())
         print(f"\n{comparison.told(folder)}\n", file=sys.stderr)
         if type(error).__module__.partition(".")[0] not in LAUNCHERS:
             raise
@@ -119,6 +118,15 @@ def survived() -> Iterator[None]:
     finally:
         while _under_way:
             alone.let_go(_under_way.pop())
+
+
+def _give_up(job: Path, reason: str, trace: str) -> None:
+    """Keeps the failure of a job that nobody is at any more; on a cluster others may go on."""
+    with suppress(alone.InUse):
+        alone.hold(job)
+        asked = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
+        failures.write(job, asked, reason, trace)
+        alone.let_go(job)
 
 
 def _end(folder: Path) -> None:
