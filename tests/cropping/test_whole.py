@@ -14,7 +14,7 @@ def test_views_of_the_right_size_are_only_scaled_to_0_1():
 
 
 def test_others_are_resized_as_pillow_does():
-    """Of greys that overshoot stays between black and white, where Pillow would cut it after the first axis."""
+    """Of greys whose overshoot stays above black and below white, where Pillow cuts it after either axis."""
     views = torch.randint(64, 192, (1, 3, 40, 40), dtype=torch.uint8)
     pillow = Image.fromarray(views[0].permute(1, 2, 0).numpy()).resize((17, 17), Image.Resampling.BICUBIC)
     expected = (
