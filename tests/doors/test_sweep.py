@@ -248,7 +248,7 @@ class Dies(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit", marks=pytest.mark.slow)])
 def test_a_job_that_is_killed_is_told_and_the_same_command_does_what_is_missing(launcher, small, tmp_path):
     dies = "+callbacks.dies={_target_:test_sweep.Dies,angle:45}"
     command = ["-m", *small, "cropping.rotation=45,90", dies, *LAUNCHERS[launcher]]
