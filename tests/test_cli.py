@@ -20,6 +20,12 @@ MISTAKES = {
     "group value": (["data=foldr"], ["data=foldr", "nearest: data=folder"]),
     "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "nearest: logger=wandb"]),
     "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "nearest: experiment=cifar10_cpu"]),
+    "experiment in a folder that is mistyped": (
+        ["experiment=ablaton/rotation"],
+        ["experiment=ablaton/rotation", "nearest: experiment=ablation/rotation"],
+    ),
+    "several values": (["seed=0,1"], ["seed=0,1: several values", "nearest: cim-pretrain -m seed=0,1"]),
+    "key of Hydra's": (["hydra.launcher.n_job=2"], ["hydra.launcher.n_job=2", "cim-pretrain --cfg=hydra"]),
     "group": (["dataa=folder"], ["dataa=folder", "nearest: data"]),
     "key": (["data.bacth_size=3"], ["data.bacth_size=3", "nearest: data.batch_size"]),
     "key of another choice": (["data.rot=/x"], ["data.rot=/x", "nearest: data.root"]),

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,19 @@ def name() -> str | None:
         return None
     if hydra.mode is not RunMode.MULTIRUN:
         return _named(Path(hydra.runtime.output_dir))
-    asked = Path(hydra.sweep.dir) / "multirun.yaml"  # of all jobs alike, as it was typed
-    same = yaml.safe_load(asked.read_text())["hydra"]["overrides"]["task"] if asked.exists() else []
-    own = [one.lstrip("+").partition("=") for one in hydra.overrides.task if one not in same]
-    own = [(key, value) for key, _, value in own if key not in NOT_TOLD]
-    short = [key.rpartition(".")[2] for key, _ in own]
-    told = [(key if short.count(last) > 1 else last) for (key, _), last in zip(own, short, strict=True)]
-    whole = ", ".join(f"{key}={value}" for key, (_, value) in zip(told, own, strict=True))
+    swept = [one.lstrip("+").partition("=") for one in own(hydra.overrides.task, Path(hydra.sweep.dir))]
+    swept = [(key, value) for key, _, value in swept if key not in NOT_TOLD]
+    short = [key.rpartition(".")[2] for key, _ in swept]
+    told = [(key if short.count(last) > 1 else last) for (key, _), last in zip(swept, short, strict=True)]
+    whole = ", ".join(f"{key}={value}" for key, (_, value) in zip(told, swept, strict=True))
     return whole[:LONGEST_NAME] or _named(Path(hydra.runtime.output_dir))
+
+
+def own(overrides: Sequence[str], sweep: Path) -> list[str]:
+    """A job's overrides without those that were typed for all jobs of its sweep alike."""
+    typed = sweep / "multirun.yaml"
+    same = yaml.safe_load(typed.read_text())["hydra"]["overrides"]["task"] if typed.exists() else []
+    return [one for one in overrides if one not in same]
 
 
 def tags() -> list[str]:

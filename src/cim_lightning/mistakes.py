@@ -64,6 +64,8 @@ def explain(error: BaseException, door: str) -> str | None:
             f"{error.override}: cannot be read ({reason.split(': ')[0]}); "
             f"an override is key=value, in quotes where it holds spaces, brackets or ~"
         )
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{found[1]}: several values are a sweep; nearest: cim-{door} -m {found[1]}"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_override(text, door)
     return None
@@ -92,7 +94,15 @@ def _explain_missing(text: str) -> str:
         return f"{group}={choice}: is not installed; nearest: pip install 'cim-lightning[{EXTRAS[choice]}]'"
     options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
     options = [option for option in options if not option.startswith("_")]
+    above, _, below = group.partition("/")
+    if below and above != "hydra" and not (CONF / group).is_dir():  # the folder of a recipe is mistyped
+        group, choice, options = above, f"{below}/{choice}", [*_choices_below(CONF / above)]
     return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
+
+
+def _choices_below(group: Path) -> Iterator[str]:
+    for file in sorted(group.rglob("[!_]*.yaml")):
+        yield str(file.relative_to(group).with_suffix(""))
 
 
 def no_default(key: str) -> str:
@@ -135,6 +145,8 @@ def as_typed(key: str) -> str:
 
 def _nearest_key(key: str, door: str) -> str:
     tree = defaults(door)
+    if key.startswith("hydra."):  # which depends on the launcher and the sweeper
+        return f"cim-{door} --cfg=hydra lists those that there are"
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(tree, parent) if parent else tree
     if not isinstance(node, DictConfig):

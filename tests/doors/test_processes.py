@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cim_lightning.doors import processes
-from cim_lightning.doors.processes import RAY, refuse_all_at_once, refuse_several
+from cim_lightning.doors.processes import RAY, SLURM, refuse_launcher, refuse_several
 from cim_lightning.errors import SettingError
 
 
@@ -59,7 +59,6 @@ def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(door, tiny, tmp_path, c
 
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
 @pytest.mark.parametrize(
@@ -90,24 +89,52 @@ def test_only_several_processes_are_refused_and_only_where_they_do_harm(sweeper,
 
 
 @pytest.mark.parametrize(
-    ("remote", "accelerator", "gpus", "refused"),
+    ("ray", "accelerator", "gpus", "told"),
     [
-        ({}, "auto", 2, True),
-        (None, "gpu", 1, True),
-        ({"num_gpus": 0.5}, "auto", 2, False),  # two jobs a GPU, on purpose
-        ({}, "cpu", 2, False),
-        ({}, "auto", 0, False),
+        ({"remote": {}}, "auto", 2, "hydra/launcher=ray: .*; nearest: hydra/launcher=gpus"),
+        ({"remote": None}, "gpu", 1, "hydra/launcher=ray: .*; nearest: hydra/launcher=gpus"),
+        (
+            {"remote": {"num_gpus": 1}},
+            "auto",
+            0,
+            r"hydra\.launcher\.ray\.remote\.num_gpus=1: this machine has 0; ",
+        ),
+        ({"remote": {"num_gpus": 0.5}}, "auto", 2, None),  # two jobs a GPU, on purpose
+        ({"remote": {"num_gpus": 0}}, "auto", 0, None),
+        ({"remote": {"num_gpus": 1}, "init": {"num_gpus": 4}}, "auto", 0, None),
+        ({"remote": {"num_gpus": 8}, "init": {"address": "auto"}}, "auto", 0, None),  # a cluster's
+        ({"remote": {}}, "cpu", 2, None),
+        ({"remote": {}}, "auto", 0, None),
     ],
 )
-def test_rays_own_launcher_is_refused_where_all_jobs_would_begin_on_one_gpu(
-    remote, accelerator, gpus, refused, monkeypatch
-):
+def test_ray_is_held_against_the_gpus_that_there_are(ray, accelerator, gpus, told, monkeypatch):
     monkeypatch.setattr(processes, "_gpus", lambda: gpus)
     trainer = OmegaConf.create({"accelerator": accelerator})
-    chosen = OmegaConf.create({"launcher": {"_target_": RAY, "ray": {"init": {}, "remote": remote}}})
-    if refused:
-        with pytest.raises(SettingError, match=r"^hydra/launcher=ray: .*; nearest: hydra/launcher=gpus"):
-            refuse_all_at_once(chosen, trainer)
+    chosen = OmegaConf.create({"launcher": {"_target_": RAY, "ray": ray}})
+    if told:
+        with pytest.raises(SettingError, match=f"^{told}"):
+            refuse_launcher(chosen, trainer)
     else:
-        refuse_all_at_once(chosen, trainer)
-    refuse_all_at_once(OmegaConf.create({"launcher": {"_target_": BASIC}}), trainer)
+        refuse_launcher(chosen, trainer)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_slurm_is_refused_where_there_is_none(there, monkeypatch):
+    monkeypatch.setattr(processes.shutil, "which", lambda name: "/usr/bin/srun" if there else None)
+    chosen = OmegaConf.create({"launcher": {"_target_": SLURM}})
+    if there:
+        refuse_launcher(chosen, None)
+    else:
+        with pytest.raises(SettingError, match=r"^hydra/launcher=slurm: there is no srun"):
+            refuse_launcher(chosen, None)
+    refuse_launcher(OmegaConf.create({"launcher": {"_target_": BASIC}}), None)
+
+
+def test_a_recipe_that_is_a_sweep_is_no_single_run(door, tiny, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, "experiment=ablation/rotation", "output_dir=run")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "cim-pretrain: experiment=ablation/rotation: is a sweep over cropping.rotation, seed; "
+        "nearest: cim-pretrain -m experiment=ablation/rotation\n"
+    )

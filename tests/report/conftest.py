@@ -33,6 +33,7 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         begun: dict[str, Any] | None = None,
         failed: str | None = None,
         flags: Sequence[str] = (),
+        swept: Sequence[str] = (),
         **numbers: Any,
     ) -> Path:
         place = tmp_path / job
@@ -45,6 +46,7 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
             "cwd": "/home/me",
             "flags": list(flags),
             "sweep": sweep is not None,
+            "swept": list(swept),
         }
         (place / "launch.json").write_text(json.dumps(launch))
         if sweep is not None:
@@ -61,7 +63,7 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         if begun is not None:
             (place / "begun.json").write_text(json.dumps(begun))
         if failed is not None:
-            failures.write(place, overrides, failed, f"Traceback of {job}")
+            failures.write(place, overrides, swept, failed, f"Traceback of {job}")
         if not finished:
             return place
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}

@@ -64,6 +64,16 @@ def test_several_folders_make_one_page_and_a_run_counts_once(leave, tmp_path, re
     assert f",{tmp_path / 'b'}," in out.with_suffix(".csv").read_text()
 
 
+def test_several_folders_overwrite_no_page_of_one_of_them(leave, tmp_path, report, capsys, monkeypatch):
+    (tmp_path / "c").mkdir()
+    monkeypatch.chdir(tmp_path / "c")
+    leave("a", ["method=mae"])
+    report(tmp_path / "a", tmp_path / "c")
+    assert capsys.readouterr().err == f"{tmp_path / 'c'}: holds no run of cim-pretrain\n"
+    assert not (tmp_path / "a" / "report.html").exists()
+    assert (tmp_path / "c" / "report.html").exists()
+
+
 @pytest.mark.parametrize(("folder", "line"), [("nowhere", "there is no such folder"), (".", "holds no run")])
 def test_a_folder_without_runs_is_told_in_one_line(tmp_path, report, capsys, folder, line):
     with pytest.raises(SystemExit) as end:

@@ -41,6 +41,23 @@ def test_runs_are_told_apart_by_what_differs_but_for_the_seed(leave, tmp_path):
     }
 
 
+def test_what_a_sweep_varied_tells_runs_even_where_one_value_is_left(leave, tmp_path):
+    for i, seed in enumerate((0, 1)):
+        asked = ["cropping.rotation=0", f"seed={seed}"]
+        leave(str(i), [*asked, "trainer=cpu"], swept=asked)
+    assert list(grouped(read_runs(tmp_path))) == ["cropping.rotation=0"]
+
+
+def test_what_only_watches_a_run_makes_no_other_setting(leave, tmp_path):
+    leave("0", ["seed=0", "decoder.depth=1", "logger=csv", "callbacks.panels=null"])
+    leave("1", ["seed=1", "decoder.depth=1", "callbacks.last.every_minutes=1", "hydra/launcher=joblib"])
+    leave("2", ["seed=1", "decoder.depth=2", "evaluation=[knn]"])
+    assert {name: len(some) for name, some in grouped(read_runs(tmp_path)).items()} == {
+        "decoder.depth=1": 2,
+        "decoder.depth=2": 1,
+    }
+
+
 def test_methods_are_called_by_their_names(leave, tmp_path):
     leave("0", ["method=mae", "compare=small/mae"])
     leave("1", ["method=cim", "compare=small/cim"])

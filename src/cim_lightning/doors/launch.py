@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cim_lightning import atomic
+from cim_lightning import atomic, identity
 
 
 def record(folder: Path) -> None:
@@ -20,15 +20,17 @@ def record(folder: Path) -> None:
 
 
 def asked() -> dict[str, Any]:
-    """door, overrides, choices of config groups, cwd, flags, and whether the run is a sweep's."""
+    """door, overrides, choices of config groups, cwd, flags, sweep (whether it is one's job), swept."""
     hydra: Any = HydraConfig.get()
-    sources = hydra.runtime.config_sources
+    sources, overrides = hydra.runtime.config_sources, list(hydra.overrides.task)
+    swept = hydra.mode is RunMode.MULTIRUN
     return {
         "door": hydra.job.name,
-        "overrides": list(hydra.overrides.task),
+        "overrides": overrides,
         "choices": OmegaConf.to_container(hydra.runtime.choices),
         "cwd": hydra.runtime.cwd,
         # Hydra keeps `--config-dir` among its sources instead of the overrides
         "flags": [f"--config-dir={one.path}" for one in sources if one.provider == "command-line"],
-        "sweep": hydra.mode is RunMode.MULTIRUN,
+        "sweep": swept,
+        "swept": identity.own(overrides, Path(hydra.sweep.dir)) if swept else [],
     }

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning import asked, atomic, resume, schema
 from cim_lightning.doors import images, launch
 from cim_lightning.doors.evaluate import judge
+from cim_lightning.doors.processes import refuse_one_of_many
 from cim_lightning.report import comparison, runs
 
 log = logging.getLogger("cim_lightning")
@@ -35,6 +36,7 @@ def run(cfg: DictConfig) -> float | None:
 
     What a search is for is returned, where it was measured.
     """
+    refuse_one_of_many(HydraConfig.get())
     if cfg.get("evaluation"):
         OmegaConf.set_struct(cfg.evaluation, False)
         asked.drop_unasked(cfg.evaluation)

@@ -1,11 +1,14 @@
 """Sweeps that several processes a run would spoil."""
 
+import shutil
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.errors import SettingError
 
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 # Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with
 # these sweepers and launchers they do not come to the same jobs.
@@ -39,16 +42,42 @@ def refuse_several(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
         )
 
 
-def refuse_all_at_once(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
-    """Holds ray's own launcher against the machine.
+def refuse_one_of_many(hydra_cfg: Any) -> None:
+    """Holds a recipe that is a sweep against how it was asked for.
 
     Raises:
-        SettingError: no job would be given a GPU of its own, so that all would begin on the first.
+        SettingError: by itself it would be one run of what it has by default, which answers nothing.
+    """
+    swept = OmegaConf.select(hydra_cfg, "sweeper.params")
+    if hydra_cfg.mode is RunMode.RUN and swept:
+        recipe = hydra_cfg.runtime.choices.get("experiment")
+        over = ", ".join(map(str, swept))
+        raise SettingError(
+            f"experiment={recipe}: is a sweep over {over}; nearest: cim-pretrain -m experiment={recipe}"
+        )
+
+
+def refuse_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
+    """Holds a launcher against the machine.
+
+    Raises:
+        SettingError: there is no Slurm; ray would wait for GPUs that are not there, or would begin all jobs
+            on the first one, since none is given its own.
     """
     launcher: Any = OmegaConf.to_container(hydra_cfg.launcher, resolve=True)
-    if launcher["_target_"] != RAY or "num_gpus" in (launcher["ray"].get("remote") or {}):
+    if launcher["_target_"] == SLURM and shutil.which("srun") is None:
+        raise SettingError("hydra/launcher=slurm: there is no srun here; nearest: hydra/launcher=joblib")
+    if launcher["_target_"] != RAY:
         return
-    if trainer is not None and trainer.get("accelerator") != "cpu" and _gpus():
+    init, remote = launcher["ray"].get("init") or {}, launcher["ray"].get("remote") or {}
+    if "num_gpus" in remote:
+        here = init.get("address") is None and "num_gpus" not in init  # else ray knows of others
+        if here and remote["num_gpus"] > _gpus():
+            raise SettingError(
+                f"hydra.launcher.ray.remote.num_gpus={remote['num_gpus']}: this machine has {_gpus()}; "
+                "nearest: hydra.launcher.ray.remote.num_gpus=0, or hydra/launcher=joblib"
+            )
+    elif trainer is not None and trainer.get("accelerator") != "cpu" and _gpus():
         raise SettingError(
             "hydra/launcher=ray: all jobs would begin on the first GPU; nearest: hydra/launcher=gpus, "
             "which has one a GPU and lets the others queue"

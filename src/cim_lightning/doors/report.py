@@ -1,6 +1,7 @@
 """Behind `cim-report`: runs and sweeps, told in one page, a Markdown table and a CSV file."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,16 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if not folder.is_dir():
             raise SettingError(f"{folder}: there is no such folder; nearest: a run's or a sweep's output_dir")
     places = [folder.resolve() for folder in asked.folders]
-    runs = list({run.folder: run for place in places for run in read_begun(place)}.values())
-    failed = list({one.folder: one for place in places for one in failures.read(place)}.values())
+    begun, ended = [read_begun(place) for place in places], [failures.read(place) for place in places]
+    for folder, some, others in zip(asked.folders, begun, ended, strict=True):
+        if len(places) > 1 and not some and not others:
+            print(f"{folder}: holds no run of cim-pretrain", file=sys.stderr)
+    runs = list({run.folder: run for some in begun for run in some}.values())
+    failed = list({one.folder: one for some in ended for one in some}.values())
     if not runs and not failed:
         told = ", ".join(map(str, asked.folders))
         raise SettingError(f"{told}: holds no run of cim-pretrain; nearest: a run's or a sweep's output_dir")
-    path: Path = asked.output or places[0] / "report.html"
+    path: Path = asked.output or (places[0] if len(places) == 1 else Path()) / "report.html"
     if path.suffix not in (".html", ".htm"):  # others would be written over by what lies beside the page
         raise SettingError(f"--output={path}: a page ends in .html; nearest: {path.with_suffix('.html')}")
 
@@ -46,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cim-report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, or a folder of runs")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the page; DIR/report.html if not given"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page; DIR/report.html if not given, of several ./report.html",
     )
     return parser

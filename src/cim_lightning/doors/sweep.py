@@ -16,9 +16,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning import atomic, resume
-from cim_lightning.doors import alone, images
-from cim_lightning.doors.processes import refuse_all_at_once, refuse_several
+from cim_lightning import atomic, identity, resume
+from cim_lightning.doors import alone, images, launch
+from cim_lightning.doors.processes import refuse_launcher, refuse_several
 from cim_lightning.errors import MISTAKE, SettingError
 from cim_lightning.report import comparison, failures
 
@@ -42,7 +42,7 @@ class Table(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             refuse_several(config.hydra, config.get("trainer"))
-            refuse_all_at_once(config.hydra, config.get("trainer"))
+            refuse_launcher(config.hydra, config.get("trainer"))
             alone.hold(folder)
         except SettingError as error:
             print(f"{config.hydra.job.name}: {error}", file=sys.stderr)
@@ -88,7 +88,8 @@ def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Tas
                 raise
             reason = explain(error) or _first_line(error)
             trace = "".join(traceback.format_exception(error))
-            failures.write(folder, hydra_cfg.overrides.task, reason, trace)
+            asked = launch.asked()
+            failures.write(folder, asked["overrides"], asked["swept"], reason, trace)
             log.error("%s: failed: %s", folder, reason)
             if "LOCAL_RANK" in os.environ:  # processes of other devices wait for this one, in vain
                 raise
@@ -125,7 +126,7 @@ def _give_up(job: Path, reason: str, trace: str) -> None:
     with suppress(alone.InUse):
         alone.hold(job)
         asked = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
-        failures.write(job, asked, reason, trace)
+        failures.write(job, asked, identity.own(asked, job.parent), reason, trace)
         alone.let_go(job)
 
 

@@ -11,17 +11,18 @@ from cim_lightning.report.runs import Run, by_key, differing, read_all, told
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that came to no end, and why: in one line, and as a traceback."""
+    """A job that came to no end, and why: in one line, and as a traceback. See Run for the rest."""
 
     folder: Path
     overrides: dict[str, str]
+    swept: dict[str, str]
     reason: str
     trace: str
 
 
-def write(folder: Path, overrides: Sequence[str], reason: str, trace: str) -> None:
+def write(folder: Path, overrides: Sequence[str], swept: Sequence[str], reason: str, trace: str) -> None:
     """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
-    said = {"reason": reason, "traceback": "failure.txt", "overrides": list(overrides)}
+    said = {"reason": reason, "traceback": "failure.txt", "overrides": [*overrides], "swept": [*swept]}
     atomic.write(folder / "failure.txt", trace)
     atomic.write(folder / "failure.json", json.dumps(said, indent=2) + "\n")
 
@@ -40,7 +41,7 @@ def read(folder: Path) -> list[Failure]:
 def _read(place: Path) -> Failure:
     said = told(place / "failure.json")
     trace = (place / said["traceback"]).read_text()
-    return Failure(place, by_key(said["overrides"]), said["reason"], trace)
+    return Failure(place, by_key(said["overrides"]), by_key(said["swept"]), said["reason"], trace)
 
 
 def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:

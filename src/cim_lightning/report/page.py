@@ -7,10 +7,11 @@ from pathlib import Path
 from cim_lightning.report import failures, gallery, plots, provenance, tables
 from cim_lightning.report.curves import AXES, step_costs
 from cim_lightning.report.failures import Failure
-from cim_lightning.report.runs import PASSED_OVER, Run, differing, grouped, names
+from cim_lightning.report.runs import Run, differing, grouped, matters, names
 from cim_lightning.report.summary import unfinished
 
 HERE = Path(__file__).parent
+MOST_COMMANDS = 6  # at the top; every run has its own at the end
 # A browser that keeps to this cannot ask a network for anything. plotly.js compiles its shaders' callers.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -68,7 +69,7 @@ def _asked(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
     if failed:
         counts += f"; {_many(len(failed), 'job')} failed"
     varied = {key: _values(runs, key) for key in [*differing(runs), "seed"]}
-    same = dict.fromkeys(f"{k}={v}" for run in runs for k, v in run.overrides.items() if k not in PASSED_OVER)
+    same = dict.fromkeys(f"{k}={v}" for run in runs for k, v in run.overrides.items() if matters(k))
     same = [one for one in same if one.partition("=")[0] not in varied]
     rows = [[escape(key), escape(", ".join(values))] for key, values in varied.items() if values]
     lines = [f"<p>{counts}.</p>", tables.table(["varied", "values"], rows, "words") if len(runs) > 1 else ""]
@@ -76,9 +77,10 @@ def _asked(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
         lines.append(
             "<p>The same everywhere: " + " ".join(f"<code>{escape(one)}</code>" for one in same) + "</p>"
         )
-    commands = dict.fromkeys(provenance.sweep_command(run) for run in runs)
-    commands = [one for one in commands if one] or ([provenance.command(runs[0])] if len(runs) == 1 else [])
-    lines += [f"<pre>{escape(one)}</pre>" for one in commands]
+    commands = [*dict.fromkeys(provenance.sweep_command(run) or provenance.command(run) for run in runs)]
+    lines += [f"<pre>{escape(one)}</pre>" for one in commands[:MOST_COMMANDS]]
+    if len(commands) > MOST_COMMANDS:
+        lines.append("<p class='note'>And others: each stands at the end, under its run.</p>")
     return "".join(lines)
 
 

@@ -10,16 +10,20 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import yaml
 
 log = logging.getLogger(__name__)
-PASSED_OVER = ("output_dir", "seed", "resume")  # overrides that make no difference between two settings
+# Overrides that make no difference between two settings, and groups that cannot change what is trained.
+PASSED_OVER = {"output_dir", "seed", "resume", "logger", "callbacks", "paths", "hydra", "evaluation"}
 Read = TypeVar("Read")
 
 
 @runtime_checkable
 class Asked(Protocol):
-    """Whatever was started by a command: a run, or a job that failed."""
+    """Whatever was started by a command: a run, or a job that failed. Of a sweep's, what that swept."""
 
     @property
     def overrides(self) -> dict[str, str]: ...
+
+    @property
+    def swept(self) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Run:
     def overrides(self) -> dict[str, str]:
         """What was typed, or what a sweep put in its place, by key."""
         return by_key(self.launch["overrides"])
+
+    @property
+    def swept(self) -> dict[str, str]:
+        """Those that are the job's own in its sweep."""
+        return by_key(self.launch["swept"])
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def read_run(place: Path) -> Run:
     launch, settings = told(place / "launch.json"), yaml.safe_load((place / "config.yaml").read_text())
     run = Run(place, launch, settings, told(place / "begun.json"), read_numbers(place))
     if (
-        not {"door", "overrides", "choices", "cwd", "flags", "sweep"} <= launch.keys()
+        not {"door", "overrides", "choices", "cwd", "flags", "sweep", "swept"} <= launch.keys()
         or "seed" not in settings
     ):
         raise ValueError("its launch.json or config.yaml is not whole")
@@ -112,10 +121,16 @@ def by_key(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def differing(runs: Iterable[Asked]) -> list[str]:
-    """Keys of the overrides that are not the same in all runs; seeds are none of them."""
-    asked = [run.overrides for run in runs]
-    keys = dict.fromkeys(key for one in asked for key in one if key not in PASSED_OVER)
-    return [key for key in keys if len({one.get(key) for one in asked}) > 1]
+    """Keys of the overrides that are not the same in all runs, or were to be; seeds are none of them."""
+    runs = list(runs)
+    asked, swept = [run.overrides for run in runs], {key for run in runs for key in run.swept}
+    keys = dict.fromkeys(key for one in asked for key in one if matters(key))
+    return [key for key in keys if key in swept or len({one.get(key) for one in asked}) > 1]
+
+
+def matters(key: str) -> bool:
+    """Whether runs that differ in an override are of different settings."""
+    return key.partition(".")[0].partition("/")[0] not in PASSED_OVER
 
 
 def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
