@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -68,9 +69,12 @@ def name() -> str | None:
 
 def own(overrides: Sequence[str], sweep: Path) -> list[str]:
     """A job's overrides without those that were typed for all jobs of its sweep alike."""
-    typed = sweep / "multirun.yaml"
-    same = yaml.safe_load(typed.read_text())["hydra"]["overrides"]["task"] if typed.exists() else []
-    return [one for one in overrides if one not in same]
+    place = sweep / "multirun.yaml"
+    typed = yaml.safe_load(place.read_text())["hydra"]["overrides"]["task"] if place.exists() else []
+    # By their keys: Hydra writes a job's values in its own way, as 1e-06 for 1.0e-6.
+    parsed = OverridesParser.create().parse_overrides(typed)
+    same = {one.get_key_element().lstrip("+~") for one in parsed if not one.is_sweep_override()}
+    return [one for one in overrides if one.lstrip("+~").partition("=")[0] not in same]
 
 
 def tags() -> list[str]:

@@ -46,12 +46,14 @@ def refuse_one_of_many(hydra_cfg: Any) -> None:
     """Holds a recipe that is a sweep against how it was asked for.
 
     Raises:
-        SettingError: by itself it would be one run of what it has by default, which answers nothing.
+        SettingError: it would be one run of what it has by default, which answers nothing. One with values
+            typed for all that is swept is a run like any other.
     """
-    swept = OmegaConf.select(hydra_cfg, "sweeper.params")
-    if hydra_cfg.mode is RunMode.RUN and swept:
+    swept = OmegaConf.select(hydra_cfg, "sweeper.params") or {}
+    typed = {one.lstrip("+").partition("=")[0] for one in hydra_cfg.overrides.task}
+    if hydra_cfg.mode is RunMode.RUN and not {"seed", *typed} >= set(swept):
         recipe = hydra_cfg.runtime.choices.get("experiment")
-        over = ", ".join(map(str, swept))
+        over = ", ".join(swept)
         raise SettingError(
             f"experiment={recipe}: is a sweep over {over}; nearest: cim-pretrain -m experiment={recipe}"
         )
