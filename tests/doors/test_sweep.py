@@ -248,7 +248,8 @@ class Dies(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_that_is_killed_is_told_and_the_same_command_does_what_is_missing(launcher, small, tmp_path):
     dies = "+callbacks.dies={_target_:test_sweep.Dies,angle:45}"
     command = ["-m", *small, "cropping.rotation=45,90", dies, *LAUNCHERS[launcher]]
@@ -309,12 +310,11 @@ def test_ray_has_a_job_a_gpu_while_the_others_queue(small, tmp_path):
         "+hydra.launcher.ray.init.num_cpus=3",
     ]
     notes = "+callbacks.notes={_target_:test_sweep.Notes,folder:${paths.run}}"
-    command = ["-m", *small, "cropping.rotation=45,400,90", "output_dir=sweep", *gpus, notes]
+    command = ["-m", *small, "cropping.rotation=45,90", "output_dir=sweep", *gpus, notes]
     process = started(command, tmp_path)
     said, _ = process.communicate(timeout=240)
-    assert process.returncode == 1, said
-    assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "2"]
-    assert "failed: 1 (cropping.rotation=400)" in said
+    assert process.returncode == 0, said
+    assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "1"]
     jobs = sorted(json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/notes.json"))
     assert [gpu for *_, gpu in jobs] == ["0", "0"]
     assert jobs[0][1] <= jobs[1][0]
