@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from cim_lightning.errors import SettingError
 from cim_lightning.evaluation.features import effective_rank, extract, spread
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.backbone import Backbone, Features
 
 
 def test_rank_one_is_one():
@@ -100,3 +101,15 @@ def test_stochastic_depth_is_off_while_looking():
     (batch,) = batches(4)
     one, other = (extract(backbone, [batch], nn.Identity(), torch.device("cpu")) for _ in range(2))
     assert torch.equal(one.pooled, other.pooled)
+
+
+@pytest.mark.parametrize("broken", ["pooled", "grid"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_of_a_training_that_diverged_are_refused(broken, value):
+    def break_one(module: nn.Module, given: object, features: Features) -> None:
+        getattr(features, broken).view(-1)[-1] = value
+
+    backbone = small()
+    backbone.register_forward_hook(break_one)
+    with pytest.raises(SettingError, match=r"^optim\.base_lr: .* diverged; nearest: a tenth"):
+        extract(backbone, batches(2), lambda images: images, torch.device("cpu"))

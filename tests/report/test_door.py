@@ -98,7 +98,14 @@ def test_a_file_that_cannot_be_the_page_is_told_in_one_line(leave, tmp_path, rep
 
 
 @pytest.mark.parametrize(
-    ("file", "text"), [("config.yaml", ""), ("config.yaml", "a: ["), ("metrics.json", '{"a')]
+    ("file", "text"),
+    [
+        ("config.yaml", ""),
+        ("config.yaml", "a: ["),
+        ("metrics.json", '{"a'),
+        ("launch.json", "{}"),
+        ("launch.json", ""),
+    ],
 )
 def test_a_run_whose_files_are_half_written_is_passed_over(
     leave, tmp_path, report, capsys, caplog, file, text

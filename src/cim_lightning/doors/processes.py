@@ -1,4 +1,4 @@
-"""Sweeps that several processes a run would spoil."""
+"""What is refused before it begins: sweeps that come to nothing, by their processes, machine or command."""
 
 import shutil
 from typing import Any

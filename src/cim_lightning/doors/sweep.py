@@ -25,7 +25,7 @@ from cim_lightning.report import comparison, failures
 log = logging.getLogger("cim_lightning")
 
 Task = Callable[[DictConfig], Any]
-LAUNCHERS = ("joblib", "submitit", "ray", "concurrent")  # whose errors say that a job's process is no more
+LAUNCHERS = ("joblib", "submitit", "ray")  # whose errors say that a job's process is no more
 
 _under_way: list[Path] = []  # the sweep of this process
 
@@ -76,7 +76,8 @@ def surviving(task: Task, explain: Callable[[BaseException], str | None]) -> Tas
                 raise
             log.error("%s", error)  # the job is another's, and so is what comes of it
             return None
-        failures.forget(folder)
+        if alone.first_process():  # others begin later, when it may have failed already
+            failures.forget(folder)
         try:
             if not swept:
                 images.forget()

@@ -11,7 +11,7 @@ from cim_lightning import atomic
 from cim_lightning.report import failures
 from cim_lightning.report.runs import Run, grouped, read_runs
 
-JUDGED = "k-NN, %"
+JUDGED, WATCHED = "k-NN, %", "online k-NN after, %"
 
 
 class Column(NamedTuple):
@@ -68,7 +68,7 @@ COLUMNS = (
     Column("seconds", lambda numbers: numbers["seconds"], 0),
     Column("peak GPU GB", _gpu_memory, 2),
     Column("online k-NN before, %", _share("initial/knn"), 1),
-    Column("online k-NN after, %", _share("val/knn"), 1, goal=True, unless=JUDGED),
+    Column(WATCHED, _share("val/knn"), 1, goal=True, unless=JUDGED),
     Column(JUDGED, _knn("mean"), 1, goal=True),
     Column("k-NN pooled, %", _knn("pooled"), 1, goal=True),
     Column("probe, %", _share("evaluation/linear/mean"), 1, goal=True),
@@ -80,9 +80,8 @@ COLUMNS = (
 
 def objective(run: Run) -> float | None:
     """What a search is for: the k-NN accuracy, in percent: the evaluation's, else the one while training."""
-    columns = [column for column in COLUMNS if column.title == JUDGED or column.unless == JUDGED]
-    found = [value for column in reversed(columns) if (value := column.of(run)) is not None]
-    return found[0] if found else None
+    found = {column.title: column.of(run) for column in COLUMNS if column.title in (JUDGED, WATCHED)}
+    return found[WATCHED] if found[JUDGED] is None else found[JUDGED]
 
 
 class Cell(NamedTuple):
@@ -108,10 +107,11 @@ def shown(rows: dict[str, dict[str, Cell]]) -> list[Column]:
     return [column for column in COLUMNS if any(column.title in cells for cells in rows.values())]
 
 
-def goals(rows: dict[str, dict[str, Cell]]) -> list[str]:
-    """Titles of the columns in which one row can be the best."""
-    titles = {column.title for column in shown(rows)}
-    return [column.title for column in shown(rows) if column.goal and column.unless not in titles]
+def goals(rows: dict[str, dict[str, Cell]]) -> list[Column]:
+    """The columns in which one row can be the best."""
+    columns = shown(rows)
+    titles = {column.title for column in columns}
+    return [column for column in columns if column.goal and column.unless not in titles]
 
 
 def compare(runs: Sequence[Run]) -> dict[str, dict[str, Cell]]:
@@ -132,7 +132,7 @@ def markdown(runs: Sequence[Run]) -> str:
     """The table, with the number of runs behind each row; the best of each goal in bold."""
     rows, counts = compare(runs), {name: len(some) for name, some in finished(runs).items()}
     columns = shown(rows)
-    firsts = {(best(rows, title), title) for title in goals(rows)}
+    firsts = {(best(rows, column.title), column.title) for column in goals(rows)}
     lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
     for name, cells in rows.items():
@@ -151,16 +151,20 @@ def best(rows: dict[str, dict[str, Cell]], title: str) -> str | None:
 
 def write(folder: Path) -> str:
     """Writes `table.md`, which is returned, and `table.csv`, a row a run, into a sweep's folder."""
-    text = told(folder)
-    if runs := read_runs(folder):
+    runs = read_runs(folder)
+    if runs:
         write_rows(runs, folder / "table.csv")
+    text = _told(runs, failures.read(folder))
     atomic.write(folder / "table.md", text + "\n")
     return text
 
 
 def told(folder: Path) -> str:
     """The table of the finished runs in a folder, with what failed under it."""
-    runs, failed = read_runs(folder), failures.read(folder)
+    return _told(read_runs(folder), failures.read(folder))
+
+
+def _told(runs: Sequence[Run], failed: Sequence[failures.Failure]) -> str:
     parts = [markdown(runs)] if runs else []
     if failed:
         parts.append("\n".join(f"failed: {line}" for line in failures.lines(failed, runs)))

@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from cim_lightning.report.comparison import COLUMNS, compare, goals
+from cim_lightning.report.comparison import compare, goals
 from cim_lightning.report.curves import Curve, read_curves, step_costs, thinned
 from cim_lightning.report.differences import ABSENT
 from cim_lightning.report.runs import Run, differing, grouped
@@ -76,8 +76,8 @@ def coordinates(runs: Sequence[Run]) -> str | None:
 
     Measures that some of the runs lack are left out, and all is left out where none remains.
     """
-    asked, titles = _asked(runs), goals(compare(runs))
-    outcomes = [(column, [column.of(run) for run in runs]) for column in COLUMNS if column.title in titles]
+    asked = _asked(runs)
+    outcomes = [(column, [column.of(run) for run in runs]) for column in goals(compare(runs))]
     outcomes = [(column, values) for column, values in outcomes if None not in values]
     if not asked or not outcomes:
         return None

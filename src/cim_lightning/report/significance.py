@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cim_lightning.report.comparison import COLUMNS, Column, best, compare, finished, goals
+from cim_lightning.report.comparison import Column, best, compare, finished, goals
 from cim_lightning.report.runs import Run
 
 ROUNDING = 1e-9  # of a measure
@@ -58,8 +58,8 @@ def against_best(runs: Sequence[Run]) -> dict[str, dict[str, Difference]]:
     """Every setting's difference from the best, by the measure's title; what cannot be tested is left out."""
     rows, groups = compare(runs), finished(runs)
     found: dict[str, dict[str, Difference]] = {}
-    for column in COLUMNS:
-        first = best(rows, column.title) if column.title in goals(rows) else None
+    for column in goals(rows):
+        first = best(rows, column.title)
         for name in groups:
             if first is None or name == first:
                 continue

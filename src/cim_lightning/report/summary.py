@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cim_lightning.report import comparison, failures, significance
 from cim_lightning.report.failures import Failure
-from cim_lightning.report.runs import Run, grouped
+from cim_lightning.report.runs import Run, names
 
 
 def markdown(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
@@ -20,8 +20,8 @@ def markdown(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) ->
         parts.append(f"{measure}, difference from {first} (t-test, uncorrected):\n\n" + "\n".join(lines))
     if failed:
         parts.append("Failed:\n\n" + "\n".join(f"* {line}" for line in failures.lines(failed, runs)))
-    names = {run.folder: name for name, some in grouped(runs).items() for run in some}
-    begun = [f"* {names[run.folder]}, seed {run.seed}: {run.folder}" for run in unfinished(runs, failed)]
+    called = {run.folder: name for run, name in zip(runs, names(runs), strict=True)}
+    begun = [f"* {called[run.folder]}: {run.folder}" for run in unfinished(runs, failed)]
     if begun:
         parts.append("Unfinished:\n\n" + "\n".join(begun))
     return "\n\n".join(parts) + "\n"

@@ -26,7 +26,7 @@ def breakable(text: str) -> str:
 def results(runs: Sequence[Run]) -> str:
     """A row a setting: mean, sample deviation and n; what runs are for stands before what they cost."""
     rows, counts = comparison.compare(runs), {k: len(some) for k, some in comparison.finished(runs).items()}
-    best = {title: comparison.best(rows, title) for title in comparison.goals(rows)}
+    best = {column.title: comparison.best(rows, column.title) for column in comparison.goals(rows)}
     columns = sorted(comparison.shown(rows), key=lambda column: column.title not in best)
     lines = []
     for name, cells in rows.items():
