@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-demo: setup ## pre-train on the embedded data set, minutes on a CPU, and show what was learnt
+demo: setup ## pre-train on the embedded data set, minutes on a CPU, and show what was learned
 	@$(BIN)/cim-pretrain experiment=demo
 
 check: setup ## format, lint, types

@@ -18,16 +18,18 @@ PLOTS = {
 def main(run: Path, out: Path) -> None:
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     metrics = json.loads((run / "metrics.json").read_text())
-    images_a_step = metrics["images_seen"] / metrics["steps"]
+    global_batch_size = metrics["images_seen"] / metrics["steps"]
     figure = Figure(figsize=(12, 2.8), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(PLOTS)), PLOTS.items(), strict=True):
         for name in names:
             points = [
-                (int(row["step"]) * images_a_step / 1000, float(row[name])) for row in rows if row.get(name)
+                (int(row["step"]) * global_batch_size / 1000, float(row[name]))
+                for row in rows
+                if row.get(name)
             ]
             style = {"alpha": 0.4} if name.startswith("train/") else {"marker": "."}
             if "constant" in name:
-                style = {"color": "grey", "linestyle": "--"}
+                style = {"color": "gray", "linestyle": "--"}
             axes.plot(*zip(*points, strict=True), label=name, **style)
         axes.set(title=title, xlabel="thousand images seen")
         axes.grid(alpha=0.3)

@@ -53,7 +53,7 @@ def main(table: Path, out: Path, untrained: Path | None = None) -> None:
             axes.plot([i - 0.25, i + 0.25], [statistics.fmean(found)] * 2, color="#222222")
         if ends and measure not in TRAINED:
             mean = statistics.fmean(float(row[measure]) for row in ends)
-            axes.axhline(mean, color="grey", linestyle="--", linewidth=1)
+            axes.axhline(mean, color="gray", linestyle="--", linewidth=1)
         axes.set(title=measure, xlim=(-0.6, len(settings) - 0.4))
         axes.set_xticks(range(len(settings)), settings)
         if max(map(len, settings)) > 6:

@@ -79,7 +79,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
     def pretrain(*arguments: str) -> None:
-        from cim_lightning.cli import pretrain
+        from cim_lightning.cli.main import pretrain
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["cim-pretrain", *arguments])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.optim import AdamWCosine
 
@@ -61,7 +61,7 @@ def test_families_have_the_tables_that_are_spared():
         assert not any(tables)
 
 
-def test_only_trainable_parameters_are_optimised():
+def test_only_trainable_parameters_are_optimized():
     backbone = Backbone("vit_tiny_patch16_224", SMALL["vit_tiny_patch16_224"], 3, "sincos", True, "xavier")
     frozen = {"model.pos_embed", "model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
     assert decay_of(backbone).keys() == dict(backbone.named_parameters()).keys() - frozen
@@ -119,5 +119,5 @@ def test_shares_of_the_full_rate_by_hand(warmup, total, shares):
     ],
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {re.escape(nearest)}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {re.escape(nearest)}$"):
         adamw(**mistake)

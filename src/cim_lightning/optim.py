@@ -8,14 +8,14 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 POSITION_TABLES = ("*pos_embed", "*relative_position_bias_table")
 REFERENCE_BATCH = 256  # base learning rates are quoted for this many images a step
 
 
 class AdamWCosine:
-    """How a method is optimised; configured once, applied when the length of training is known.
+    """How a method is optimized; configured once, applied when the length of training is known.
 
     Args:
         base_lr: learning rate of 256 images a step; scaled linearly with images a step over all devices
@@ -27,23 +27,23 @@ class AdamWCosine:
 
     def __init__(self, base_lr: float, weight_decay: float, betas: Sequence[float], warmup: float):
         if not 0 <= warmup <= 1:
-            raise SettingError(
-                f"optim.warmup={warmup}: a share of training, 0..1; nearest: {min(max(warmup, 0), 1)}"
+            raise ConfigError(
+                f"optim.warmup={warmup}: a share of training, 0..1; try {min(max(warmup, 0), 1)}"
             )
         if base_lr <= 0:
-            raise SettingError(f"optim.base_lr={base_lr}: must be above 0; nearest: 1.5e-4, the paper's")
+            raise ConfigError(f"optim.base_lr={base_lr}: must be above 0; try 1.5e-4, the paper's")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise SettingError(
-                f"optim.betas={list(betas)}: two numbers from 0 to below 1; nearest: [0.9, 0.95], the paper's"
+            raise ConfigError(
+                f"optim.betas={list(betas)}: two numbers from 0 to below 1; try [0.9, 0.95], the paper's"
             )
         if weight_decay < 0:
-            raise SettingError(f"optim.weight_decay={weight_decay}: must be 0 or more; nearest: 0")
+            raise ConfigError(f"optim.weight_decay={weight_decay}: must be 0 or more; try 0")
         self.base_lr, self.weight_decay, self.betas, self.warmup = base_lr, weight_decay, betas, warmup
 
-    def __call__(self, module: nn.Module, images_a_step: int, total_steps: int) -> tuple[AdamW, LambdaLR]:
+    def __call__(self, module: nn.Module, global_batch_size: int, total_steps: int) -> tuple[AdamW, LambdaLR]:
         """Optimizer of all trainable parameters of a module, and its schedule."""
         groups = param_groups_weight_decay(module, self.weight_decay, no_weight_decay_list=POSITION_TABLES)
-        rate = self.base_lr * images_a_step / REFERENCE_BATCH
+        rate = self.base_lr * global_batch_size / REFERENCE_BATCH
         optimizer = AdamW(groups, lr=rate, betas=(self.betas[0], self.betas[1]))
         return optimizer, LambdaLR(optimizer, lambda step: self.share(step, total_steps))
 

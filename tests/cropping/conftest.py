@@ -9,13 +9,13 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 
 @pytest.fixture(scope="session")
 def paper_looks():
-    looks = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8}
-    return looks | {"greyscale": 0.2, "blur": 0.5, "blur_sigma": [0.1, 2.0], "solarise": 0.2}
+    colors = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter_prob": 0.8}
+    return colors | {"grayscale": 0.2, "blur": 0.5, "blur_sigma": [0.1, 2.0], "solarize": 0.2}
 
 
 @pytest.fixture(scope="session")
 def cropper(paper_looks):
-    """Makes a cropper of the paper's boxes and looks, but for the settings it is given."""
+    """Makes a cropper of the paper's boxes and colors, but for the settings it is given."""
 
     def make(**changes) -> ExemplarCropper:
         settings = {"num_exemplars": 3, "scale": [0.05, 0.48], "ratio": [1 / 3, 3.0], "rotation": 45.0}
@@ -29,7 +29,7 @@ def cropper(paper_looks):
 
 @pytest.fixture(scope="session")
 def plain(cropper):
-    """Makes a cropper that only cuts: no flip, no looks, no normalisation."""
+    """Makes a cropper that only cuts: no flip, no colors, no normalization."""
 
     def make(**changes) -> ExemplarCropper:
         return cropper(**{"flip": 0.0, "appearance": None, "normalize": None} | changes)

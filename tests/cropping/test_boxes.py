@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 
 def sampled(scale, ratio, rotation, b=50, k=100, view=(224, 224), seed=0) -> Boxes:
@@ -129,7 +129,7 @@ def test_a_box_that_fits_nowhere_is_cut_to_the_view():
 
 
 def slow_cover(corners: list[list[float]], view, height, width) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Which pixel centres lie on the inner side of all four edges, and which lie too close to one to tell."""
+    """Which pixel centers lie on the inner side of all four edges, and which lie too close to one to tell."""
     inside, close = [], []
     for row in range(height):
         inside.append([])
@@ -158,7 +158,7 @@ def test_cover_says_what_a_slow_inside_test_says(view, raster):
 
 
 def test_cover_of_a_hand_made_box_includes_its_edges():
-    # x 1.5..3.5 and y 0.5..1.5 on a 4 x 6 view: centres 1.5, 2.5, 3.5 across and 0.5, 1.5 down
+    # x 1.5..3.5 and y 0.5..1.5 on a 4 x 6 view: centers 1.5, 2.5, 3.5 across and 0.5, 1.5 down
     cover = one_box((2.5, 1), (2, 1), 0, (4, 6)).cover(4, 6)[0, 0]
     expected = torch.zeros(4, 6, dtype=torch.bool)
     expected[0:2, 1:4] = True
@@ -182,11 +182,11 @@ MISTAKES = [
 @pytest.mark.parametrize(("mistake", "told", "nearest"), MISTAKES)
 def test_a_mistake_gets_one_line_with_setting_value_and_a_nearest_that_works(mistake, told, nearest):
     right = {"scale": [0.05, 0.48], "ratio": [0.5, 2.0], "rotation": 45.0}
-    with pytest.raises(SettingError, match=re.escape(told)) as error:
+    with pytest.raises(ConfigError, match=re.escape(told)) as error:
         BoxSampler(**right | mistake)
     line = str(error.value)
     assert "\n" not in line
-    assert line.endswith(f"nearest: {nearest}")
+    assert line.endswith(f"try {nearest}")
     numbers = [float(number) for number in re.findall(r"[\d.]+", nearest)]
     (name,) = mistake
     BoxSampler(**right | {name: numbers if nearest.startswith("[") else numbers[0]})

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cim_lightning.data.synthetic import SyntheticScenes
-from cim_lightning.errors import SettingError
+from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.errors import ConfigError
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/imagenet-sample-200/imagenet-sample-200.tar"
 
@@ -40,7 +40,7 @@ def placed(exemplar: torch.Tensor, view: tuple[int, int]) -> np.ndarray:
 
 
 def implied_map(affine: np.ndarray, view, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which centres of a side x side raster lie in the quadrilateral, and how far they are from its edges."""
+    """Which centers of a side x side raster lie in the quadrilateral, and how far they are from its edges."""
     x, y = ((np.arange(side) + 0.5) * length / side for length in (view[1], view[0]))
     offsets = np.stack(np.meshgrid(x, y), axis=-1) - affine[:, 2]
     local = np.abs(offsets @ np.linalg.inv(affine[:, :2]).T)
@@ -163,11 +163,11 @@ def test_other_channel_counts_are_cropped_too(cropper, views, channels):
     ],
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(cropper, mistake, told, nearest):
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}$"):
         cropper(**mistake)
 
 
 def test_an_exemplar_larger_than_the_view_is_refused(cropper, views):
-    with pytest.raises(SettingError, match=r"^cropping\.exemplar_size=57: .*56x80.*nearest: 56$"):
+    with pytest.raises(ConfigError, match=r"^cropping\.exemplar_size=57: .*56x80.*try 56$"):
         cropper(exemplar_size=57).sample(2, (56, 80), torch.Generator())
     assert cropper(exemplar_size=56)(views, 0).exemplars.shape[-1] == 56

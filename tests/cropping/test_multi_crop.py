@@ -1,4 +1,4 @@
-"""Several crops of a view: where they come from, told by their own values, and what each kind looks like."""
+"""Several crops of a view: where they come from, told by their own values, and what each kind colors like."""
 
 import re
 
@@ -7,7 +7,7 @@ import torch
 
 from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.multi_crop import MultiCropper, RandomCrops
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 
 def kind(count=1, size=16, scale=(0.2, 1.0), flip=0.0, appearance=None) -> RandomCrops:
@@ -62,16 +62,16 @@ def test_every_crop_differs_and_all_follow_the_seed_alone():
     assert not torch.equal(one.small[:, 0], one.small[:, 1])
 
 
-def test_each_kind_has_colours_of_its_own():
-    always = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter": 0, "blur": 0}
-    inverted = Appearance(**always, greyscale=0, blur_sigma=[1, 1], solarise=1)
-    grey = Appearance(**always, greyscale=1, blur_sigma=[1, 1], solarise=0)
+def test_each_kind_has_colors_of_its_own():
+    always = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter_prob": 0, "blur": 0}
+    inverted = Appearance(**always, grayscale=0, blur_sigma=[1, 1], solarize=1)
+    gray = Appearance(**always, grayscale=1, blur_sigma=[1, 1], solarize=0)
     views = torch.tensor([200, 40, 10], dtype=torch.uint8)[:, None, None].expand(2, 3, 30, 30)
-    crops = MultiCropper(kind(appearance=inverted), kind(appearance=grey), normalize=lambda x: x * 255)(
+    crops = MultiCropper(kind(appearance=inverted), kind(appearance=gray), normalize=lambda x: x * 255)(
         views, 0
     )
-    colour = crops.first[0, :, 5, 5]
-    torch.testing.assert_close(colour, torch.tensor([55.0, 40, 10]), atol=0.01, rtol=0)
+    color = crops.first[0, :, 5, 5]
+    torch.testing.assert_close(color, torch.tensor([55.0, 40, 10]), atol=0.01, rtol=0)
     assert (crops.second.std(dim=1) < 0.01).all()
     assert crops.small is None
 
@@ -87,5 +87,5 @@ def test_each_kind_has_colours_of_its_own():
     ],
 )
 def test_a_mistake_gets_one_line(make, told, nearest):
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}$"):
         make()

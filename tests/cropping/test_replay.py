@@ -51,37 +51,37 @@ def test_cropping_leaves_the_global_stream_where_it_stood(cropper, views):
 
 def test_everything_random_differs_between_exemplars(cropper):
     plan = plan_of(cropper(num_exemplars=10), 30)
-    boxes, looks = plan.boxes, plan.looks
+    boxes, colors = plan.boxes, plan.colors
     for values in (*boxes.center.unbind(dim=-1), *boxes.size.unbind(dim=-1), boxes.angle):
         assert values.unique().numel() > 290
-    for factor in (looks.brightness, looks.contrast, looks.saturation, looks.hue, looks.sigma):
+    for factor in (colors.brightness, colors.contrast, colors.saturation, colors.hue, colors.sigma):
         drawn = factor[factor != factor.mode().values]  # all but the neutral value
         assert drawn.unique().numel() > 0.95 * drawn.numel() > 100
-    assert len({tuple(order) for order in looks.order.tolist()}) == 24  # every order of four turns up
-    for choice in (plan.flipped, looks.greyscale, looks.solarise):
+    assert len({tuple(order) for order in colors.order.tolist()}) == 24  # every order of four turns up
+    for choice in (plan.flipped, colors.grayscale, colors.solarize):
         of_an_image = choice.reshape(30, 10)
         assert (of_an_image.any(dim=1) & ~of_an_image.all(dim=1)).sum() > 15
 
 
 def test_probabilities_are_those_of_the_settings(cropper):
     plan = plan_of(cropper(flip=0.3), 1000)
-    looks = plan.looks
+    colors = plan.colors
     happens = [
         plan.flipped,
-        looks.brightness != 1,
-        looks.hue != 0,
-        looks.greyscale,
-        looks.sigma > 0.01,
-        looks.solarise,
+        colors.brightness != 1,
+        colors.hue != 0,
+        colors.grayscale,
+        colors.sigma > 0.01,
+        colors.solarize,
     ]
     shares = torch.stack([chosen.float().mean() for chosen in happens])
     torch.testing.assert_close(shares, torch.tensor([0.3, 0.8, 0.8, 0.2, 0.5, 0.2]), atol=0.035, rtol=0)
     for drawn, low, high in (
-        (looks.brightness, 0.6, 1.4),
-        (looks.contrast, 0.6, 1.4),
-        (looks.saturation, 0.8, 1.2),
-        (looks.hue, -0.1, 0.1),
-        (looks.sigma[looks.sigma > 0.01], 0.1, 2.0),
+        (colors.brightness, 0.6, 1.4),
+        (colors.contrast, 0.6, 1.4),
+        (colors.saturation, 0.8, 1.2),
+        (colors.hue, -0.1, 0.1),
+        (colors.sigma[colors.sigma > 0.01], 0.1, 2.0),
     ):
         assert low <= drawn.min() < low + 0.02 * (high - low)
         assert high >= drawn.max() > high - 0.02 * (high - low)
@@ -143,11 +143,11 @@ def test_flip_switches_off_alone(cropper):
 
 
 def test_normalisation_switches_off_alone(cropper, views):
-    raw, normalised = cropper(normalize=None)(views, 7), cropper()(views, 7)
+    raw, normalized = cropper(normalize=None)(views, 7), cropper()(views, 7)
     assert 0 <= raw.exemplars.min() <= raw.exemplars.max() <= 1
-    torch.testing.assert_close((raw.exemplars - 0.45) / 0.22, normalised.exemplars)
-    torch.testing.assert_close((raw.context - 0.45) / 0.22, normalised.context)
-    assert torch.equal(raw.maps, normalised.maps)
+    torch.testing.assert_close((raw.exemplars - 0.45) / 0.22, normalized.exemplars)
+    torch.testing.assert_close((raw.context - 0.45) / 0.22, normalized.context)
+    assert torch.equal(raw.maps, normalized.maps)
 
 
 def test_normalisation_takes_each_channel_by_its_own_mean(cropper, views):
@@ -159,14 +159,14 @@ def test_normalisation_takes_each_channel_by_its_own_mean(cropper, views):
 
 
 def test_appearance_switches_off_alone_and_never_touches_the_context(cropper, views):
-    plain, coloured = cropper(appearance=None)(views, 7), cropper()(views, 7)
-    assert not torch.equal(plain.exemplars, coloured.exemplars)
-    assert torch.equal(plain.context, coloured.context)
-    assert torch.equal(plain.maps, coloured.maps)
+    plain, colored = cropper(appearance=None)(views, 7), cropper()(views, 7)
+    assert not torch.equal(plain.exemplars, colored.exemplars)
+    assert torch.equal(plain.context, colored.context)
+    assert torch.equal(plain.maps, colored.maps)
 
 
 def test_appearance_of_probability_0_is_none(cropper, views, paper_looks):
-    never = Appearance(**paper_looks | {"jitter": 0.0, "greyscale": 0.0, "blur": 0.0, "solarise": 0.0})
+    never = Appearance(**paper_looks | {"jitter_prob": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0})
     assert same(cropper(appearance=never)(views, 7), cropper(appearance=None)(views, 7))
 
 
@@ -175,10 +175,10 @@ SWITCHES = [
     ("contrast", ["contrast"], 1),
     ("saturation", ["saturation"], 1),
     ("hue", ["hue"], 0),
-    ("jitter", ["brightness", "contrast", "saturation"], 1),
-    ("greyscale", ["greyscale"], False),
+    ("jitter_prob", ["brightness", "contrast", "saturation"], 1),
+    ("grayscale", ["grayscale"], False),
     ("blur", ["sigma"], 1e-3),
-    ("solarise", ["solarise"], False),
+    ("solarize", ["solarize"], False),
 ]
 
 
@@ -186,13 +186,13 @@ SWITCHES = [
 def test_each_look_switches_off_alone_and_leaves_the_other_draws(
     cropper, paper_looks, setting, fields, neutral
 ):
-    base = plan_of(cropper()).looks
-    without = plan_of(cropper(appearance=Appearance(**paper_looks | {setting: 0.0}))).looks
+    base = plan_of(cropper()).colors
+    without = plan_of(cropper(appearance=Appearance(**paper_looks | {setting: 0.0}))).colors
     for field in fields:
         drawn = getattr(without, field)
         assert torch.equal(drawn, torch.full_like(drawn, neutral))
         assert not torch.equal(drawn, getattr(base, field))
-    if setting == "jitter":
+    if setting == "jitter_prob":
         assert not without.hue.any()
         fields = [*fields, "hue"]
     assert same(dataclasses.replace(without, **{field: getattr(base, field) for field in fields}), base)

@@ -12,9 +12,9 @@ from PIL import Image
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.sources import Splits, folder
-from cim_lightning.data.synthetic import SyntheticScenes
-from cim_lightning.data.views import Batch, WholeView
-from cim_lightning.errors import SettingError
+from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.views import Batch, CenterCrop
+from cim_lightning.errors import ConfigError
 
 CROPPING = ExemplarCropper(2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5)
 SETTINGS = {"batch_size": 8, "num_workers": 0, "view_size": 24, "seed": 3}
@@ -46,16 +46,16 @@ def complaint(caught) -> str:
 @pytest.mark.parametrize(
     ("changes", "start", "nearest"),
     [
-        ({"batch_size": 0}, "data.batch_size=0: ", "nearest: 1"),
-        ({"num_workers": -2}, "data.num_workers=-2: ", "nearest: 0"),
-        ({"view_size": 0}, "data.view_size=0: ", "nearest: 1"),
-        ({"roots": "x"}, "data.roots=x: ", "nearest: data.root"),
-        ({"bach_size": 4}, "data.bach_size=4: ", "nearest: data.batch_size"),
-        ({"zzz": 4}, "data.zzz=4: ", "nearest: data."),
+        ({"batch_size": 0}, "data.batch_size=0: ", "try 1"),
+        ({"num_workers": -2}, "data.num_workers=-2: ", "try 0"),
+        ({"view_size": 0}, "data.view_size=0: ", "try 1"),
+        ({"roots": "x"}, "data.roots=x: ", "try data.root"),
+        ({"bach_size": 4}, "data.bach_size=4: ", "try data.batch_size"),
+        ({"zzz": 4}, "data.zzz=4: ", "try data."),
     ],
 )
 def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, start, nearest):
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         data(partial(folder, val_fraction=0.1, seed=0), **{"root": "x"} | changes)
     message = complaint(caught)
     assert message.startswith(start)
@@ -63,21 +63,21 @@ def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, s
 
 
 def test_an_unknown_setting_of_a_source_that_asks_for_nothing_is_a_setting_error_too():
-    with pytest.raises(SettingError, match=r"data\.zzz=1: "):
+    with pytest.raises(ConfigError, match=r"data\.zzz=1: "):
         data(lambda: scenes(20, 11), zzz=1)
 
 
 def test_a_source_that_is_not_given_what_it_needs_is_a_setting_error_that_names_it():
-    with pytest.raises(SettingError, match=r"^data\.root: .*give data\.root=\.\.\.$"):
+    with pytest.raises(ConfigError, match=r"^data\.root: .*give data\.root=\.\.\.$"):
         data(partial(folder, val_fraction=0.1, seed=0))
 
 
 def test_a_batch_larger_than_the_training_set_is_refused_on_setup_and_one_as_large_is_not():
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         data(batch_size=21).setup()
     message = complaint(caught)
     assert message.startswith("data.batch_size=21: ")
-    assert message.endswith("20 images; nearest: 20")
+    assert message.endswith("20 images; try 20")
     data(batch_size=20).setup()
 
 
@@ -137,23 +137,23 @@ def test_a_few_validation_batches_of_sorted_folders_show_every_class(tmp_path):
 @pytest.mark.parametrize(("split", "limit", "count"), [("train", 7, 7), ("train", 99, 20), ("val", 99, 11)])
 def test_whole_views_are_at_most_limit_images_always_the_same(split, limit, count):
     images = data()
-    views, labels = read(images.whole_dataloader(split, limit))
+    views, labels = read(images.center_crop_dataloader(split, limit))
     assert views.shape == (count, 3, 24, 24)
-    again = read(data().whole_dataloader(split, limit))
+    again = read(data().center_crop_dataloader(split, limit))
     assert torch.equal(views, again[0])
     assert torch.equal(labels, again[1])
 
 
 def test_whole_views_are_a_random_subset_of_the_images_and_go_with_their_labels():
     images = data()
-    views, labels = read(images.whole_dataloader("train", 7))
+    views, labels = read(images.center_crop_dataloader("train", 7))
     train, rng = images.splits.train, np.random.default_rng(0)
-    whole = {np.asarray(WholeView(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
+    whole = {np.asarray(CenterCrop(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
     chosen = [whole[view.permute(1, 2, 0).numpy().tobytes()] for view in views]
     assert len(set(chosen)) == 7
     assert chosen != list(range(7))
     assert [train[i][1] for i in chosen] == labels.tolist()
-    assert not torch.equal(views, read(data(seed=4).whole_dataloader("train", 7))[0])
+    assert not torch.equal(views, read(data(seed=4).center_crop_dataloader("train", 7))[0])
 
 
 def test_a_batch_becomes_crops_after_the_transfer_the_same_for_the_same_batch():
@@ -171,7 +171,7 @@ def test_a_batch_becomes_crops_after_the_transfer_the_same_for_the_same_batch():
 
 def test_labels_are_minus_one_without_labels(photos: Path):
     images = data(partial(folder, val_fraction=0.5, seed=0), root=str(photos / "train" / "a"))
-    for loader in (images.val_dataloader(), images.whole_dataloader("train", 5)):
+    for loader in (images.val_dataloader(), images.center_crop_dataloader("train", 5)):
         assert set(read(loader)[1].tolist()) == {-1}
     batch = next(iter(images.train_dataloader()))
     assert isinstance(batch, Batch)
@@ -191,11 +191,11 @@ def test_images_without_a_label_are_left_out_of_training_on_labels() -> None:
 
     splits = Splits(Half(), Half())  # type: ignore[arg-type]
     data = ImageData(lambda: splits, lambda views, seed: views, 2, 0, 8, (1, 1), (1, 1), 0.0, 0)
-    images = data.labelled(None)
+    images = data.labeled_indices(None)
     assert sorted(images) == [1, 3, 4, 6]
-    assert data.labelled(2) == images[:2]
-    batches = iter(data.training_dataloader(images, WholeView(8), 2, 1, 0))
+    assert data.labeled_indices(2) == images[:2]
+    batches = iter(data.training_dataloader(images, CenterCrop(8), 2, 1, 0))
     seen = [int(view[0, 0, 0]) for _ in range(2) for view in next(batches).views]
     assert sorted(seen) == [1, 3, 4, 6]
-    later = iter(data.training_dataloader(images, WholeView(8), 2, 1, 1))
+    later = iter(data.training_dataloader(images, CenterCrop(8), 2, 1, 1))
     assert [int(view[0, 0, 0]) for view in next(later).views] == seen[2:]

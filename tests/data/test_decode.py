@@ -12,7 +12,7 @@ from PIL import Image
 from cim_lightning.data.decode import decode
 from cim_lightning.errors import BadImageError
 
-# 2 rows, 3 columns, no two pixels alike: no turn or flip of it looks like another
+# 2 rows, 3 columns, no two pixels alike: no turn or flip of it colors like another
 CORNERS = np.array(
     [[[255, 0, 0], [9, 9, 9], [0, 255, 0]], [[0, 0, 255], [99, 99, 99], [255, 255, 0]]], np.uint8
 )
@@ -30,7 +30,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
-def grey(values) -> np.ndarray:
+def gray(values) -> np.ndarray:
     return np.repeat(np.array(values, np.uint8)[..., None], 3, axis=-1)
 
 
@@ -38,25 +38,25 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, depth: int, colour: int, row: bytes) -> bytes:
+def png(width: int, depth: int, color: int, row: bytes) -> bytes:
     """One row."""
-    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
     return start + png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
 
 
 def tiff(bits: int, width: int, data: bytes) -> bytes:
-    """One uncompressed row of `bits`-bit grey."""
+    """One uncompressed row of `bits`-bit gray."""
     tags = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(data)}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     head = b"II*\0" + struct.pack("<I", 8 + len(data))
     return head + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
 
 
-def palette(*colours: int) -> Image.Image:
-    """One row: a pixel of each colour."""
-    image = Image.fromarray(np.arange(len(colours) // 3, dtype=np.uint8)[None])
-    image.putpalette(colours)
+def palette(*colors: int) -> Image.Image:
+    """One row: a pixel of each color."""
+    image = Image.fromarray(np.arange(len(colors) // 3, dtype=np.uint8)[None])
+    image.putpalette(colors)
     return image
 
 
@@ -64,16 +64,16 @@ ROW = palette(10, 20, 30, 40, 50, 60, 70, 80, 90)
 SEEN = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
 SEEN_THROUGH = [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
 BITS = Image.fromarray(np.array([[True, False, True]]))
-GREY = Image.fromarray(np.uint8([[30, 30, 0]]))
-ALPHA = Image.fromarray(np.uint8([[255, 0, 51]]))  # 51 / 255: a fifth of the colour, 0.8 * 255 = 204 of white
+GRAY = Image.fromarray(np.uint8([[30, 30, 0]]))
+ALPHA = Image.fromarray(np.uint8([[255, 0, 51]]))  # 51 / 255: a fifth of the color, 0.8 * 255 = 204 of white
 RGBA = Image.fromarray(np.uint8([[[100, 0, 200, 255], [9, 9, 9, 0], [0, 100, 255, 51]]]))
 OVER_WHITE = [[[100, 0, 200], [255, 255, 255], [204, 224, 255]]]
 EXACT = {
     **{kind: (encoded(Image.fromarray(CORNERS), kind), CORNERS) for kind in ("PNG", "BMP", "TIFF", "GIF")},
     "WebP": (encoded(Image.fromarray(CORNERS), "WEBP", lossless=True), CORNERS),
-    "grey": (encoded(GREY, "PNG"), grey([[30, 30, 0]])),
-    "1-bit PNG": (encoded(BITS, "PNG"), grey([[255, 0, 255]])),
-    "1-bit TIFF": (encoded(BITS, "TIFF"), grey([[255, 0, 255]])),
+    "gray": (encoded(GRAY, "PNG"), gray([[30, 30, 0]])),
+    "1-bit PNG": (encoded(BITS, "PNG"), gray([[255, 0, 255]])),
+    "1-bit TIFF": (encoded(BITS, "TIFF"), gray([[255, 0, 255]])),
     **{f"palette {kind}": (encoded(ROW, kind), SEEN) for kind in ("PNG", "GIF", "TIFF", "BMP")},
     **{f"one clear {kind}": (encoded(ROW, kind, transparency=1), SEEN_THROUGH) for kind in ("PNG", "GIF")},
     "palette alpha": (
@@ -81,9 +81,9 @@ EXACT = {
         [[[204, 204, 204], [40, 50, 60]]],
     ),
     **{f"RGBA {kind}": (encoded(RGBA, kind, lossless=True), OVER_WHITE) for kind in ("PNG", "WEBP", "TIFF")},
-    "LA": (encoded(Image.merge("LA", [GREY, ALPHA]), "PNG"), grey([[30, 255, 204]])),
-    "clear colour": (encoded(ROW.convert("RGB"), "PNG", transparency=(40, 50, 60)), SEEN_THROUGH),
-    "16-bit colour": (
+    "LA": (encoded(Image.merge("LA", [GRAY, ALPHA]), "PNG"), gray([[30, 255, 204]])),
+    "clear color": (encoded(ROW.convert("RGB"), "PNG", transparency=(40, 50, 60)), SEEN_THROUGH),
+    "16-bit color": (
         png(2, 16, 2, struct.pack(">6H", 0, 25700, 65535, 65535, 257, 0)),
         [[[0, 100, 255], [255, 1, 0]]],
     ),
@@ -124,21 +124,21 @@ def test_ycck_jpeg():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled(kind):
+def test_sixteen_bit_gray_is_scaled(kind):
     ramp = np.uint16([[0, 128, 129, 257, 25700, 32768, 65535]])
     data = encoded(Image.fromarray(ramp), kind)
-    np.testing.assert_array_equal(pixels(data), grey([[0, 0, 1, 1, 100, 128, 255]]))  # value / 257
+    np.testing.assert_array_equal(pixels(data), gray([[0, 0, 1, 1, 100, 128, 255]]))  # value / 257
 
 
-def test_dark_sixteen_bit_grey_is_not_stretched():
+def test_dark_sixteen_bit_gray_is_not_stretched():
     data = encoded(Image.fromarray(np.uint16([[0, 514]])), "PNG")
-    np.testing.assert_array_equal(pixels(data), grey([[0, 2]]))
+    np.testing.assert_array_equal(pixels(data), gray([[0, 2]]))
 
 
-def test_twelve_bit_grey():
+def test_twelve_bit_gray():
     # 0, 0x800 and 0xFFF, three hexadecimal digits each, padded to whole bytes: 2048 / 4095 * 255 = 127.5
     data = tiff(12, 3, bytes.fromhex("000800fff0"))
-    np.testing.assert_allclose(pixels(data).astype(int), grey([[0, 128, 255]]).astype(int), atol=1)
+    np.testing.assert_allclose(pixels(data).astype(int), gray([[0, 128, 255]]).astype(int), atol=1)
 
 
 WIDE = [
@@ -157,7 +157,7 @@ WIDE = [
 
 @pytest.mark.parametrize(("values", "expected"), WIDE)
 def test_wide_pixels_are_scaled_not_clipped(values, expected):
-    np.testing.assert_array_equal(pixels(encoded(Image.fromarray(values), "TIFF")), grey([expected]))
+    np.testing.assert_array_equal(pixels(encoded(Image.fromarray(values), "TIFF")), gray([expected]))
 
 
 ORIENTED = {
@@ -189,7 +189,7 @@ def test_unreadable_exif_is_no_reason_to_drop_an_image():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
 def test_an_animation_gives_its_first_frame(kind):
-    frames = [Image.new("RGB", (4, 4), colour) for colour in [(255, 0, 0), (0, 255, 0)]]
+    frames = [Image.new("RGB", (4, 4), color) for color in [(255, 0, 0), (0, 255, 0)]]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_allclose(pixels(data)[0, 0].astype(int), (255, 0, 0), atol=1)
 

@@ -1,4 +1,4 @@
-"""Trees of small files: what is found, how it is split and labelled, and what a wrong folder is told."""
+"""Trees of small files: what is found, how it is split and labeled, and what a wrong folder is told."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cim_lightning.data.files import Files
+from cim_lightning.data.files import ImageFiles
 from cim_lightning.data.sources import folder
-from cim_lightning.errors import BadImageError, SettingError
+from cim_lightning.errors import BadImageError, ConfigError
 
 
 def plant(root: Path, *names: str) -> Path:
@@ -22,7 +22,7 @@ def plant(root: Path, *names: str) -> Path:
 
 
 def found(source, root: Path) -> list[str]:
-    assert isinstance(source, Files)
+    assert isinstance(source, ImageFiles)
     return [os.path.relpath(source.path(i), root) for i in range(len(source))]
 
 
@@ -36,7 +36,7 @@ def everything(root: Path) -> list[str]:
 
 
 def refused(root: Path | str, *parts: str, val_fraction: float = 0.5) -> None:
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         folder(str(root), val_fraction, 0)
     message = str(caught.value)
     assert "\n" not in message

@@ -3,11 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from cim_lightning.data import synthetic
-from cim_lightning.data.synthetic import SyntheticScenes
-from cim_lightning.errors import SettingError
+from cim_lightning.data.synthetic import scenes as definitions
+from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.errors import ConfigError
 
-CUES = {"outline": synthetic.OUTLINES, "pattern": synthetic.PATTERNS, "palette": synthetic.PALETTES}
+CUES = {"outline": definitions.OUTLINES, "pattern": definitions.PATTERNS, "palette": definitions.PALETTES}
 
 
 def scenes(num_images: int = 40, image_size: int = 32, seed: int = 3) -> SyntheticScenes:
@@ -20,10 +20,10 @@ def pixels(data: SyntheticScenes) -> np.ndarray:
 
 def likelihoods(cue: int, values: list[str]) -> np.ndarray:
     """How likely each class is to have each value of a cue, from the definitions: "class value"."""
-    table = np.full((len(synthetic.CLASSES), len(values)), synthetic.STRAY / len(values))
-    for row, cues in zip(table, synthetic.CLASSES.values(), strict=True):
-        for share, value in zip(synthetic.PREFERENCE, cues[cue].split(), strict=True):
-            row[values.index(value)] += share * (1 - synthetic.STRAY)
+    table = np.full((len(definitions.CLASSES), len(values)), definitions.STRAY / len(values))
+    for row, cues in zip(table, definitions.CLASSES.values(), strict=True):
+        for share, value in zip(definitions.PREFERENCE, cues[cue].split(), strict=True):
+            row[values.index(value)] += share * (1 - definitions.STRAY)
     return table
 
 
@@ -60,8 +60,8 @@ def test_every_index_and_seed_gives_another_scene():
 
 
 def test_rendering_uses_no_randomness():
-    scene = synthetic.sample_scene(np.random.default_rng(5), label=2)
-    assert np.array_equal(synthetic.render(scene, 48), synthetic.render(scene, 48))
+    scene = definitions.sample_scene(np.random.default_rng(5), label=2)
+    assert np.array_equal(definitions.render(scene, 48), definitions.render(scene, 48))
 
 
 @pytest.mark.parametrize("size", [16, 31, 64])
@@ -77,8 +77,8 @@ def test_images_are_rgb_of_the_asked_size_and_use_the_range(size):
 
 
 def test_a_scene_looks_alike_at_every_size():
-    scene = synthetic.sample_scene(np.random.default_rng(1), label=0)
-    small, large = synthetic.render(scene, 32), synthetic.render(scene, 128)
+    scene = definitions.sample_scene(np.random.default_rng(1), label=0)
+    small, large = definitions.render(scene, 32), definitions.render(scene, 128)
     means = large.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     assert np.abs(means - small).mean() < 20
     assert np.abs(means[::-1] - small).mean() > 25  # the bound above can be missed
@@ -99,13 +99,13 @@ def test_iteration_ends_and_negative_indices_are_refused():
 
 @pytest.mark.parametrize(("cue", "values"), list(enumerate(CUES.values())), ids=list(CUES))
 def test_every_value_of_a_cue_is_shared(cue, values):
-    preferred = [value for cues in synthetic.CLASSES.values() for value in set(cues[cue].split())]
+    preferred = [value for cues in definitions.CLASSES.values() for value in set(cues[cue].split())]
     assert set(preferred) == set(values)
     assert all(preferred.count(value) >= 2 for value in values)
 
 
 def test_no_two_classes_have_the_same_distribution_of_any_cue():
-    for one, other in itertools.combinations(synthetic.CLASSES.values(), 2):
+    for one, other in itertools.combinations(definitions.CLASSES.values(), 2):
         assert all(mine != theirs for mine, theirs in zip(one, other, strict=True))
 
 
@@ -120,14 +120,14 @@ def test_the_sampler_draws_what_the_definitions_say():
     rng = np.random.default_rng(0)
     label, draws = 4, 2000
     objects = [
-        max(synthetic.sample_scene(rng, label).things, key=lambda thing: thing.cover) for _ in range(draws)
+        max(definitions.sample_scene(rng, label).things, key=lambda thing: thing.cover) for _ in range(draws)
     ]
     for cue, (name, values) in enumerate(list(CUES.items())[:2]):
         counts = np.array([sum(getattr(thing, name) == value for thing in objects) for value in values])
         assert np.abs(counts / draws - likelihoods(cue, list(values))[label]).max() < 0.05
 
 
-def test_the_mean_colour_does_not_give_the_class_away():
+def test_the_mean_color_does_not_give_the_class_away():
     train, test = scenes(num_images=1500, seed=0), scenes(num_images=500, seed=1)
     features = [pixels(data).mean(axis=(1, 2)) for data in (train, test)]
     labels = [np.arange(len(data)) % len(data.classes) for data in (train, test)]
@@ -139,7 +139,7 @@ def test_the_mean_colour_does_not_give_the_class_away():
     [("num_images", 0), ("image_size", 15), ("image_size", 1025), ("image_size", -64), ("seed", -1)],
 )
 def test_nonsense_settings_get_one_line(setting, value):
-    with pytest.raises(SettingError) as error:
+    with pytest.raises(ConfigError) as error:
         SyntheticScenes(**({"num_images": 10, "image_size": 32, "seed": 0} | {setting: value}))
     line = str(error.value)
     assert f"{setting}={value}" in line
@@ -149,5 +149,5 @@ def test_nonsense_settings_get_one_line(setting, value):
 @pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_val": 0}, {"image_size": 8}, {"seed": -1}])
 def test_a_mistake_names_the_setting_as_it_is_typed(wrong):
     ((name, value),) = wrong.items()
-    with pytest.raises(SettingError, match=rf"^data\.source\.{name}={value}: [^\n]*; try \d+$"):
-        synthetic.synthetic(**{"num_train": 4, "num_val": 4, "image_size": 16, "seed": 0} | wrong)
+    with pytest.raises(ConfigError, match=rf"^data\.source\.{name}={value}: [^\n]*; try \d+$"):
+        definitions.synthetic(**{"num_train": 4, "num_val": 4, "image_size": 16, "seed": 0} | wrong)

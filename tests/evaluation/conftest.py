@@ -1,4 +1,4 @@
-"""A subject whose images and features a test can say."""
+"""A context whose images and features a test can say."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
+from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import FeatureSet
-from cim_lightning.evaluation.subject import Subject
 from cim_lightning.models.backbone import Backbone
 
 
 @pytest.fixture
-def subject(tmp_path: Path) -> Callable[..., Subject]:
-    """Makes a subject of a tiny backbone; features of its splits, a method and data as they are given."""
+def context(tmp_path: Path) -> Callable[..., EvalContext]:
+    """Makes a context of a tiny backbone; features of its splits, a method and data as they are given."""
 
-    def made(method: Any = None, data: Any = None, **features: FeatureSet) -> Subject:
+    def made(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
         backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
-        one = Subject(
+        one = EvalContext(
             backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
         )
         one._features |= {(split, None, 1): of_split for split, of_split in features.items()}

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cim_lightning.cropping.constant import estimate_constant_map
 from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.cropping.metrics import estimate_mean_map_baseline
 from cim_lightning.data.views import Batch
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
 
 CROPPING = ExemplarCropper(4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5)
@@ -29,16 +29,18 @@ class Answers(torch.nn.Module):
 
 
 @pytest.fixture
-def answering(subject):
-    """Makes a subject whose decoder gives an answer, on grey images."""
+def answering(context):
+    """Makes a context whose decoder gives an answer, on gray images."""
 
     def made(answer, images: int = 64):
         views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
         data = SimpleNamespace(
             cropping=CROPPING,
-            whole_dataloader=lambda split, limit: [Batch(views[:limit], torch.zeros(limit).long(), seed=3)],
+            center_crop_dataloader=lambda split, limit: [
+                Batch(views[:limit], torch.zeros(limit).long(), seed=3)
+            ],
         )
-        return subject(method=Answers(answer), data=data)
+        return context(method=Answers(answer), data=data)
 
     return made
 
@@ -63,7 +65,7 @@ def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(answering):
     mean = boxes.cover(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
     answer = answering(lambda crops: mean.logit().expand_as(crops.maps), images=256)
     numbers = CorrelationGrid([0.1], [45], 256).measure(answer, CROPPING)
-    constant = estimate_constant_map(CROPPING)
+    constant = estimate_mean_map_baseline(CROPPING)
     assert numbers["skill"] == pytest.approx(0, abs=0.02)
     assert (
         numbers["iou"]
@@ -91,8 +93,8 @@ def test_cells_cut_what_they_say(answering):
     assert CROPPING.boxes.scale == (0.05, 0.48)  # left as it was
 
 
-def test_without_a_decoder_it_is_refused(subject):
-    with pytest.raises(SettingError, match=r"evaluation=correlation: .*nearest"):
-        grid()(subject())
-    with pytest.raises(SettingError, match=r"evaluation\.correlation\.num_images=0"):
+def test_without_a_decoder_it_is_refused(context):
+    with pytest.raises(ConfigError, match=r"evaluation=correlation: .*try"):
+        grid()(context())
+    with pytest.raises(ConfigError, match=r"evaluation\.correlation\.num_images=0"):
         grid(0)

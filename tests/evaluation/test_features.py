@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import effective_rank, extract, spread
 from cim_lightning.models.backbone import Backbone, Features
 
@@ -18,7 +18,7 @@ def test_rank_one_is_one():
 
 @pytest.mark.parametrize("d", [2, 5, 7])
 def test_orthogonal_columns_of_equal_length_have_rank_d(d):
-    table = torch.cat((torch.eye(d), -torch.eye(d)))  # centred as it stands
+    table = torch.cat((torch.eye(d), -torch.eye(d)))  # centered as it stands
     assert effective_rank(3 * table) == pytest.approx(d, rel=1e-5)
 
 
@@ -111,5 +111,5 @@ def test_features_of_a_training_that_diverged_are_refused(broken, value):
 
     backbone = small()
     backbone.register_forward_hook(break_one)
-    with pytest.raises(SettingError, match=r"^optim\.base_lr: .* diverged; nearest: a tenth"):
+    with pytest.raises(ConfigError, match=r"^optim\.base_lr: .* diverged; try a tenth"):
         extract(backbone, batches(2), lambda images: images, torch.device("cpu"))

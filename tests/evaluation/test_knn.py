@@ -35,7 +35,7 @@ def winner(k: int, temperature: float) -> int:
         (3, 0.12, 1),  # 0.687 + 0.372 = 1.06
         (3, 0.11, 1),  # 0.664 + 0.340 = 1.003
         (3, 0.10, 0),  # 0.637 + 0.305 = 0.94
-        (99, 10.0, 1),  # no more neighbours than there are
+        (99, 10.0, 1),  # no more neighbors than there are
     ],
 )
 def test_the_ranking_of_four_points(k, temperature, expected):

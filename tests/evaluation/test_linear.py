@@ -1,17 +1,17 @@
-"""The linear probe: what is learnable is learnt, the rest is chance, and the test set chooses nothing."""
+"""The linear probe: what is learnable is learned, the rest is chance, and the test set chooses nothing."""
 
 import pytest
 import torch
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet
-from cim_lightning.evaluation.linear import LinearProbe, accuracies, standardised
+from cim_lightning.evaluation.linear import LinearProbe, accuracies, standardized
 
 SETTINGS = {
     "epochs": 40,
     "batch_size": 32,
     "weight_decay": 0.0,
-    "held_out": 0.2,
+    "val_fraction": 0.2,
     "layers": 1,
     "num_train": None,
     "num_val": None,
@@ -20,15 +20,15 @@ CPU = torch.device("cpu")
 
 
 def probe(**changes) -> LinearProbe:
-    return LinearProbe(**{"rates": [0.01, 0.1]} | SETTINGS | changes)
+    return LinearProbe(**{"lrs": [0.01, 0.1]} | SETTINGS | changes)
 
 
 def clouds(n: int, seed: int, shuffled: bool = False) -> FeatureSet:
     """Three far classes in five dimensions, on scales that differ a thousandfold."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (n,), generator=generator)
-    centres = torch.eye(3, 5) * 10
-    x = (centres[labels] + torch.randn(n, 5, generator=generator)) * torch.tensor([1, 1000, 0.001, 1, 1])
+    centers = torch.eye(3, 5) * 10
+    x = (centers[labels] + torch.randn(n, 5, generator=generator)) * torch.tensor([1, 1000, 0.001, 1, 1])
     if shuffled:
         labels = labels[torch.randperm(n, generator=generator)]
     return FeatureSet(x, x, labels)
@@ -58,7 +58,7 @@ def test_the_rate_that_does_best_held_out_is_taken():
         )
         return FeatureSet(x, x, labels)
 
-    accuracy, rate, _ = probe(rates=[1e-9, 0.3, 1e-8]).probe(hidden(0), hidden(1), "mean", CPU, 0)
+    accuracy, rate, _ = probe(lrs=[1e-9, 0.3, 1e-8]).probe(hidden(0), hidden(1), "mean", CPU, 0)
     assert rate == 0.3
     assert accuracy > 0.95
 
@@ -72,7 +72,7 @@ def test_the_choice_does_not_look_at_the_validation_images():
 
 def test_classifiers_of_several_rates_are_those_trained_alone():
     train = clouds(50, 0)
-    x, _ = standardised(train.mean, train.mean)
+    x, _ = standardized(train.mean, train.mean)
     generators = [torch.Generator().manual_seed(4) for _ in range(3)]
     together = probe().fit(x, train.labels, 3, [0.01, 0.1], generators[0])
     for i, rate in enumerate((0.01, 0.1)):
@@ -92,7 +92,7 @@ def test_one_step_is_the_gradient_worked_by_hand():
 
 def test_training_follows_the_gradient_of_torchs_own_cross_entropy():
     train = clouds(32, 0)
-    x, _ = standardised(train.mean, train.mean)
+    x, _ = standardized(train.mean, train.mean)
     weights = probe(epochs=1, batch_size=32, weight_decay=0.1).fit(
         x, train.labels, 3, [0.7], torch.Generator()
     )
@@ -114,7 +114,7 @@ def test_accuracies_are_counted_by_hand():
 
 def test_standardising_uses_the_training_features_alone():
     train, other = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[5.0, 5.0]])
-    x, queries = standardised(train, other)
+    x, queries = standardized(train, other)
     assert x.tolist() == [[-1, 0], [1, 0]]
     assert queries.tolist() == [[3, 0]]
 
@@ -122,22 +122,22 @@ def test_standardising_uses_the_training_features_alone():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rates": []},
-        {"rates": [0.1, -1.0]},
-        {"held_out": 0.0},
-        {"held_out": 1.0},
+        {"lrs": []},
+        {"lrs": [0.1, -1.0]},
+        {"val_fraction": 0.0},
+        {"val_fraction": 1.0},
         {"epochs": 0},
         {"layers": 0},
     ],
 )
 def test_nonsense_settings_get_one_line(changes):
-    with pytest.raises(SettingError, match=r"^evaluation\.linear.*nearest") as caught:
+    with pytest.raises(ConfigError, match=r"^evaluation\.linear.*try") as caught:
         probe(**changes)
     assert "\n" not in str(caught.value)
 
 
-def test_the_mean_of_the_last_layers_stands_beside_the_last(subject):
-    one = subject(train=clouds(200, 0), val=clouds(100, 1))
+def test_the_mean_of_the_last_layers_stands_beside_the_last(context):
+    one = context(train=clouds(200, 0), val=clouds(100, 1))
     shuffled = {"train": clouds(200, 2, shuffled=True), "val": clouds(100, 3, shuffled=True)}
     one._features |= {(split, None, 4): features for split, features in shuffled.items()}
     numbers = probe(layers=4)(one)

@@ -1,9 +1,9 @@
-"""Few labels: how they are drawn, and what they are worth."""
+"""RelabeledData labels: how they are drawn, and what they are worth."""
 
 import pytest
 import torch
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet
 from cim_lightning.evaluation.lowshot import LowShot, drawn
 
@@ -25,13 +25,13 @@ def test_another_seed_draws_others():
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(subject):
+def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(context):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(300) % 3
     x = torch.eye(3, 6)[labels] * 2 + torch.randn(300, 6, generator=generator)
     train, val = FeatureSet(x[:200], x[:200], labels[:200]), FeatureSet(x[200:], x[200:], labels[200:])
     numbers = LowShot([0.1], [1, 20], draws=4, penalty=0.01, num_train=None, num_val=None)(
-        subject(train=train, val=val)
+        context(train=train, val=val)
     )
     names = ["0.1_of_all", "1_a_class", "20_a_class"]
     assert list(numbers) == [name + end for name in names for end in ("", "_deviation")]
@@ -45,5 +45,5 @@ def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(subject):
 def test_nonsense_settings_get_one_line(changes):
     settings = {"shares": [0.1], "shots": [1], "draws": 1, "penalty": 0.0, "num_train": None, "num_val": None}
     (name,) = changes
-    with pytest.raises(SettingError, match=rf"^evaluation\.lowshot\.{name}=.*nearest"):
+    with pytest.raises(ConfigError, match=rf"^evaluation\.lowshot\.{name}=.*try"):
         LowShot(**settings | changes)

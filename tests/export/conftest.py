@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cim_lightning.export.graph import Graph
-from cim_lightning.export.images import Images
+from cim_lightning.export.input_spec import Images
+from cim_lightning.export.onnx_graph import Graph
 from cim_lightning.models.backbone import Backbone
 
 FAMILIES = {

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.export.format import difference
-from cim_lightning.export.graph import Graph
-from cim_lightning.export.hub import Hub
-from cim_lightning.export.images import Images, normalised
-from cim_lightning.export.weights import Weights
+from cim_lightning.export.hf_folder import Hub
+from cim_lightning.export.input_spec import Images, normalized
+from cim_lightning.export.onnx_graph import Graph
+from cim_lightning.export.timm_weights import Weights
 
 
 def move_weight(path):
@@ -72,9 +72,7 @@ def test_what_reads_back_otherwise_is_an_error_of_one_line(
     rightly = type(form).write
     monkeypatch.setattr(type(form), "write", wrongly)
     (tmp_path / "export.json").write_text(json.dumps({form.file: "an older one", "other": "stays"}))
-    with pytest.raises(
-        SettingError, match=r"format.tolerance=\S+: .* differs by at most .*; nearest: "
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"format.tolerance=\S+: .* differs by at most .*; try ") as caught:
         form.export(vit, images, tmp_path, {})
     assert len(str(caught.value).splitlines()) == 1
     assert json.loads((tmp_path / "export.json").read_text()) == {"other": "stays"}
@@ -88,7 +86,7 @@ def test_the_record_says_the_difference(form, vit, images, tmp_path, caplog):
     assert record["checkpoint"] == "here"
     assert record["max_abs_difference"] == differences
     assert record["tolerance"] == form.tolerance
-    shown = normalised(images.fixed(), images.mean, images.std)
+    shown = normalized(images.fixed(), images.mean, images.std)
     pooled = {"forward", "pooled"} & differences.keys()
     with torch.no_grad():
         assert record["max_abs_value"][pooled.pop()] == vit(shown).pooled.abs().max().item()
@@ -99,7 +97,7 @@ def test_the_record_says_the_difference(form, vit, images, tmp_path, caplog):
 def test_a_backbone_that_says_nan_is_not_exported(vit, images, tmp_path):
     with torch.no_grad():
         vit.model.norm.bias[0] = torch.nan
-    with pytest.raises(SettingError, match="nan"):
+    with pytest.raises(ConfigError, match="nan"):
         Weights(0.5).export(vit, images, tmp_path, {})
 
 
@@ -110,7 +108,7 @@ def test_the_difference_is_the_largest_one():
 
 @pytest.mark.parametrize(("tolerance", "nearest"), [(-0.1, "=0$"), (1, "=0.1$"), (math.nan, "=0.1$")])
 def test_a_tolerance_is_a_share(tolerance, nearest):
-    with pytest.raises(SettingError, match=f"format.tolerance=.*{nearest}"):
+    with pytest.raises(ConfigError, match=f"format.tolerance=.*{nearest}"):
         Weights(tolerance)
 
 
@@ -120,7 +118,7 @@ def test_images_are_fixed_and_normalised_by_channel():
     assert (images._replace(normalize=None).mean, images._replace(normalize=None).std) == ([0, 0], [1, 1])
     assert torch.equal(images.fixed(), images.fixed())
     assert images.fixed().shape == (3, 2, 3, 3)
-    half = normalised(torch.full((1, 2, 1, 1), 0.7), images.mean, images.std)
+    half = normalized(torch.full((1, 2, 1, 1), 0.7), images.mean, images.std)
     torch.testing.assert_close(half.flatten(), torch.tensor([2.0, 1.0]))
-    with pytest.raises(SettingError, match=r"cropping.normalize=.*mean for each of the 2 channels"):
+    with pytest.raises(ConfigError, match=r"cropping.normalize=.*mean for each of the 2 channels"):
         images._replace(normalize={"_target_": "mine"}).mean  # noqa: B018

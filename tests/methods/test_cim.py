@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from cim_lightning.cropping.constant import ConstantMap, estimate_constant_map
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
-from cim_lightning.errors import SettingError
+from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_baseline
+from cim_lightning.errors import ConfigError
 from cim_lightning.methods.cim import CIM
 from cim_lightning.models.backbone import Backbone, Features
-from cim_lightning.models.contrast import ContrastiveHead
+from cim_lightning.models.contrastive_head import ContrastiveHead
 from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 from cim_lightning.optim import AdamWCosine
@@ -38,7 +38,7 @@ CROPPING = ExemplarCropper(
     flip=0.5,
 )
 CONTRAST = functools.partial(ContrastiveHead, hidden=8, out=4, temperature=0.2, weight=1.0)
-HALVES = ConstantMap(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
+HALVES = MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
 FROZEN = {
     "backbone.model.pos_embed",
     "backbone.model.patch_embed.proj.weight",
@@ -54,7 +54,7 @@ def cim(**changes) -> CIM:
         "target": TARGETS["ema"],
         "optim": AdamWCosine(base_lr=0.1, weight_decay=0.05, betas=[0.9, 0.95], warmup=0.0),
         "constant": HALVES,
-        "online_reads": "exemplars",
+        "online_input": "exemplars",
         "reduction": "sum",
         "contrast": None,
     }
@@ -85,11 +85,11 @@ def saying(logits: torch.Tensor, **changes) -> CIM:
 
 
 @pytest.mark.parametrize("contrast", [None, CONTRAST], ids=["alone", "contrast"])
-@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
+@pytest.mark.parametrize("online_input", ["exemplars", "context"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, online_reads, contrast):
-    method = cim(target=TARGETS[target], online_reads=online_reads, contrast=contrast)
-    method.measure(crops())["loss"].backward()
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, online_input, contrast):
+    method = cim(target=TARGETS[target], online_input=online_input, contrast=contrast)
+    method.compute_losses(crops())["loss"].backward()
     without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.any()}
     frozen = FROZEN | {
         f"target.network.{name.removeprefix('backbone.')}" for name in FROZEN if target == "separate"
@@ -101,9 +101,9 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, onl
 
 
 @pytest.mark.parametrize("decoder", [CorrelationDecoder, ConvolutionDecoder])
-@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
+@pytest.mark.parametrize("online_input", ["exemplars", "context"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(target, online_reads, decoder):
+def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(target, online_input, decoder):
     """None at all, instead of zero, and several devices would refuse to go on."""
     convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm")
     heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
@@ -111,28 +111,28 @@ def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(tar
     cropping = ExemplarCropper(
         2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5
     )
-    method = cim(backbone=convnext, target=TARGETS[target], online_reads=online_reads, decoder=made)
-    method.measure(crops(cropping=cropping))["loss"].backward()
+    method = cim(backbone=convnext, target=TARGETS[target], online_input=online_input, decoder=made)
+    method.compute_losses(crops(cropping=cropping))["loss"].backward()
     assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-@pytest.mark.parametrize("online_reads", ["exemplars", "context"])
-def test_each_network_reads_its_side(online_reads):
-    method, batch = cim(online_reads=online_reads), crops()
+@pytest.mark.parametrize("online_input", ["exemplars", "context"])
+def test_each_network_reads_its_side(online_input):
+    method, batch = cim(online_input=online_input), crops()
     with (
         mock.patch.object(method.backbone, "forward", wraps=method.backbone.forward) as online,
         mock.patch.object(method.target.network, "forward", wraps=method.target.network.forward) as target,
     ):
         method(batch)
     sides = {"exemplars": batch.exemplars.flatten(0, 1), "context": batch.context}
-    assert torch.equal(online.call_args.args[0], sides.pop(online_reads))
+    assert torch.equal(online.call_args.args[0], sides.pop(online_input))
     assert torch.equal(target.call_args.args[0], *sides.values())
     assert online.call_count == target.call_count == 1  # all exemplars in one batch
 
 
 def test_both_directions_agree_while_the_networks_are_equal():
     batch = crops()
-    torch.testing.assert_close(cim(online_reads="exemplars")(batch), cim(online_reads="context")(batch))
+    torch.testing.assert_close(cim(online_input="exemplars")(batch), cim(online_input="context")(batch))
 
 
 def test_logits_belong_to_their_own_image_and_exemplar():
@@ -156,7 +156,9 @@ def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
     batch = crops()
     logits = torch.randn(3, 2, 32, 32)
     pixel = -torch.where(batch.maps, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).log()
-    summed, mean = (saying(logits, reduction=reduction).measure(batch) for reduction in ("sum", "mean"))
+    summed, mean = (
+        saying(logits, reduction=reduction).compute_losses(batch) for reduction in ("sum", "mean")
+    )
     torch.testing.assert_close(summed["loss"], pixel[:, 0].mean() + pixel[:, 1].mean())
     torch.testing.assert_close(mean["loss"], pixel.mean())
     torch.testing.assert_close(summed["skill"], 1 - pixel.mean() / 0.5)
@@ -164,7 +166,7 @@ def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
 
 
 def test_the_constant_maps_values_stand_beside_the_methods():
-    measured = cim().measure(crops())
+    measured = cim().compute_losses(crops())
     assert measured["iou_constant"] == 0.25
     assert measured["pointing_constant"] == 0.125
     assert all(value.ndim == 0 for value in measured.values())
@@ -172,7 +174,7 @@ def test_the_constant_maps_values_stand_beside_the_methods():
 
 def test_the_constant_map_has_skill_0_and_the_true_one_1():
     maps = CROPPING.boxes.sample(1000, 2, (32, 32), torch.Generator().manual_seed(5)).cover(32, 32)
-    constant, batch = estimate_constant_map(CROPPING), crops(1000)
+    constant, batch = estimate_mean_map_baseline(CROPPING), crops(1000)
     batch = batch._replace(maps=maps)
     share = maps.float().mean(dim=(0, 1))
     logit = torch.logit(share, eps=1e-4).expand(1000, 2, 32, 32)
@@ -182,7 +184,7 @@ def test_the_constant_map_has_skill_0_and_the_true_one_1():
     def measured(logits):
         method = saying(logits, constant=constant)
         with mock.patch.object(method, "_encode", return_value=(unread, unread)):
-            return method.measure(batch)
+            return method.compute_losses(batch)
 
     assert measured(logit)["skill"].item() == pytest.approx(0, abs=0.02)
     assert measured(logit)["iou"].item() == pytest.approx(constant.iou, abs=0.02)
@@ -194,9 +196,9 @@ def test_the_constant_map_has_skill_0_and_the_true_one_1():
 
 def test_the_contrastive_term_is_added_with_its_weight():
     batch = crops()
-    without = cim().measure(batch)["loss"]
+    without = cim().compute_losses(batch)["loss"]
     method = cim(contrast=functools.partial(CONTRAST, weight=0.5))
-    measured = method.measure(batch)
+    measured = method.compute_losses(batch)
     torch.testing.assert_close(measured["loss"], without + measured["contrast"])
     online = method.backbone(batch.exemplars.flatten(0, 1)).pooled
     keys = method.contrast_target.network(method.target.network(batch.context).pooled)
@@ -212,7 +214,7 @@ def test_after_a_step_every_target_follows_its_own_network():
     method = cim(contrast=CONTRAST)
     method.log_dict, follow, of_head = mock.Mock(), mock.Mock(return_value={"momentum": 0.5}), mock.Mock()
     method.target.follow, method.contrast_target.follow = follow, of_head
-    method.after_step(0.25)
+    method.update_target(0.25)
     for called, network in ((follow, method.backbone), (of_head, method.contrast.projector)):
         (online, progress), _ = called.call_args
         assert online is network
@@ -231,7 +233,7 @@ class TinyCrops(L.LightningDataModule):
     def val_dataloader(self):
         return DataLoader([99], batch_size=None)
 
-    def blank(self, images):
+    def dummy_batch(self, images):
         return crops(images)
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
@@ -246,13 +248,13 @@ class Watch(L.Callback):
 
     def on_fit_start(self, trainer, method):
         self.start = copy.deepcopy(method.backbone.state_dict())
-        self.after_step = method.after_step
-        method.after_step = functools.partial(self.note, method)
+        self.update_target = method.update_target
+        method.update_target = functools.partial(self.note, method)
 
     def note(self, method, progress):
         self.progress.append(progress)
         self.online.append(copy.deepcopy(method.backbone.state_dict()))
-        self.after_step(progress)
+        self.update_target(progress)
 
     def on_train_batch_end(self, trainer, method, *_):
         self.target.append(copy.deepcopy(method.target.network.state_dict()))
@@ -287,7 +289,7 @@ def test_the_target_moves_once_an_optimizer_step_under_accumulation(tmp_path):
         torch.testing.assert_close(moved[batch], seen[step], atol=1e-6, rtol=1e-6)
         assert batch == 7 or torch.equal(moved[batch], moved[batch + 1])
     assert (seen[0] - watch.start[name]).abs().max() > 1e-5
-    assert method.images_a_step == 4  # 2 images x 2 batches x 1 device
+    assert method.global_batch_size == 4  # 2 images x 2 batches x 1 device
 
 
 def test_training_learns_the_maps_of_one_batch():
@@ -295,7 +297,7 @@ def test_training_learns_the_maps_of_one_batch():
     optimizer, _ = AdamWCosine(1e-2, 0.0, [0.9, 0.95], 0.0)(method, 256, 60)
     losses = []
     for _ in range(60):
-        loss = method.measure(batch)["loss"]
+        loss = method.compute_losses(batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -307,10 +309,10 @@ def test_training_learns_the_maps_of_one_batch():
 @pytest.mark.parametrize(
     ("mistake", "told", "nearest"),
     [
-        ({"online_reads": "views"}, "method.online_reads=views", "exemplars"),
+        ({"online_input": "views"}, "method.online_input=views", "exemplars"),
         ({"reduction": "max"}, "method.reduction=max", "sum"),
     ],
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}$"):
         cim(**mistake)

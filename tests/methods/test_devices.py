@@ -13,19 +13,19 @@ from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.dino import DINO
 from cim_lightning.methods.moco_v3 import MoCoV3
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrast import ContrastiveHead
-from cim_lightning.models.prototypes import PrototypeHead
+from cim_lightning.models.contrastive_head import ContrastiveHead
+from cim_lightning.models.dino_head import DINOHead
 from cim_lightning.models.target import EmaTarget
 
 SHAPE = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3}
 TARGET = functools.partial(EmaTarget, momentum=0.9, tied=[])
 CONTRAST = functools.partial(ContrastiveHead, hidden=12, out=8, temperature=0.2, weight=1.0)
-PROTOTYPES = functools.partial(PrototypeHead, hidden=12, bottleneck=8, out=10)
+PROTOTYPES = functools.partial(DINOHead, hidden=12, bottleneck=8, out=10)
 SCHEDULES = (0.1, [0.04, 0.07], 0.5, 0.9, 0.25, 0.4)
 
 
 def still(method: MoCoV3) -> MoCoV3:
-    """With batch normalisation by running statistics, which do not depend on who has which images."""
+    """With batch normalization by running statistics, which do not depend on who has which images."""
     for module in method.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.eval()
@@ -39,14 +39,14 @@ MAKE = {
 
 
 def measured(name: str, images: slice) -> dict[str, torch.Tensor]:
-    """Loss and its gradient on some of eight images, and DINO's centre after it."""
+    """Loss and its gradient on some of eight images, and DINO's center after it."""
     torch.manual_seed(0)
     method = MAKE[name](Backbone("vit_tiny_patch16_224", SHAPE, 3, "sincos", False, "xavier"))
     first, second = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    loss = method.measure(MultiCrops(first[images], second[images], None))["loss"]
+    loss = method.compute_losses(MultiCrops(first[images], second[images], None))["loss"]
     loss.backward()
     gradient = method.backbone.model.blocks[0].mlp.fc1.weight.grad
-    return {"loss": loss.detach(), "gradient": gradient, "centre": getattr(method, "centre", torch.zeros(1))}
+    return {"loss": loss.detach(), "gradient": gradient, "center": getattr(method, "center", torch.zeros(1))}
 
 
 def one_of_two(rank: int, name: str, folder: str) -> None:
@@ -59,12 +59,12 @@ def one_of_two(rank: int, name: str, folder: str) -> None:
 
 @pytest.mark.parametrize("name", MAKE)
 def test_two_devices_do_what_one_does(name, tmp_path: Path):
-    """Their mean loss and gradient, as DDP takes it, and either's centre are those of the whole batch."""
+    """Their mean loss and gradient, as DDP takes it, and either's center are those of the whole batch."""
     torch.multiprocessing.start_processes(one_of_two, (name, str(tmp_path)), nprocs=2, start_method="fork")
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     whole = measured(name, slice(0, 8))
     for key in ("loss", "gradient"):
         torch.testing.assert_close((halves[0][key] + halves[1][key]) / 2, whole[key], atol=1e-5, rtol=1e-4)
     for half in halves:
-        torch.testing.assert_close(half["centre"], whole["centre"])
+        torch.testing.assert_close(half["center"], whole["center"])
     assert not torch.allclose(halves[0]["loss"], halves[1]["loss"])

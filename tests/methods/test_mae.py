@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from cim_lightning.cropping.masked import MaskedCropper
-from cim_lightning.errors import SettingError
+from cim_lightning.cropping.masking import MaskedCropper
+from cim_lightning.errors import ConfigError
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.pixel_decoder import PixelDecoder
@@ -28,10 +28,10 @@ class Says(torch.nn.Module):
         return self.answer
 
 
-def mae(backbone: Backbone, normalise_patches: bool = True, **changes) -> MAE:
+def mae(backbone: Backbone, norm_pix_loss: bool = True, **changes) -> MAE:
     return MAE(
         **{"backbone": backbone, "decoder": DECODER, "optim": Mock} | changes,
-        normalise_patches=normalise_patches,
+        norm_pix_loss=norm_pix_loss,
     )
 
 
@@ -51,10 +51,10 @@ def patches_of(images: torch.Tensor, side: int) -> list[list[torch.Tensor]]:
     ]
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalise):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalize):
     crops = CROPPING(views, 0)
-    model = mae(vit(), normalise)
+    model = mae(vit(), normalize)
     images = torch.arange(3 * 16 * 16.0).view(1, 3, 16, 16)
     predicted = torch.randn(6, 16, 48)
     total, count = 0.0, 0
@@ -63,10 +63,10 @@ def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalise):
     place = [first.index(int(pixel)) for pixel in layout]
     for b, patches in enumerate(patches_of(crops.images, 4)):
         for n, patch in enumerate(patches):
-            if not crops.hidden[b].flatten()[n]:
+            if not crops.mask[b].flatten()[n]:
                 continue
             values = patch.flatten().tolist()
-            if normalise:
+            if normalize:
                 mean = sum(values) / 48
                 deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / 47 + 1e-6)
                 values = [(v - mean) / deviation for v in values]
@@ -74,7 +74,7 @@ def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalise):
             count += 1
     model.decoder = Says(predicted)
     assert count == 6 * 12
-    assert model.measure(crops)["loss"].item() == pytest.approx(total / count, rel=1e-4)
+    assert model.compute_losses(crops)["loss"].item() == pytest.approx(total / count, rel=1e-4)
 
 
 def test_a_perfect_prediction_costs_nothing_and_visible_patches_do_not_count(vit, views):
@@ -82,23 +82,27 @@ def test_a_perfect_prediction_costs_nothing_and_visible_patches_do_not_count(vit
     model = mae(vit())
     perfect = model.targets(crops.images)
     model.decoder = Says(perfect)
-    assert model.measure(crops)["loss"] == 0
-    model.decoder = Says(torch.where(crops.hidden.flatten(1)[..., None], perfect, perfect + 9))
-    assert model.measure(crops)["loss"] == 0
+    assert model.compute_losses(crops)["loss"] == 0
+    model.decoder = Says(torch.where(crops.mask.flatten(1)[..., None], perfect, perfect + 9))
+    assert model.compute_losses(crops)["loss"] == 0
     model.decoder = Says(torch.zeros_like(perfect))
-    assert model.measure(crops)["loss"].item() == pytest.approx(
+    assert model.compute_losses(crops)["loss"].item() == pytest.approx(
         47 / 48, abs=1e-3
-    )  # the variance of what is normalised
+    )  # the variance of what is normalized
 
 
 def test_hidden_patches_are_absent_from_the_encoder(vit, views):
     crops, model = CROPPING(views, 0), mae(vit())
     seen = []
     model.visible.register_forward_hook(lambda _, inputs, tokens: seen.append(tokens))
-    model.measure(crops)
-    under = crops.hidden.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
-    model.measure(crops._replace(images=torch.where(under, torch.randn_like(crops.images), crops.images)))
-    model.measure(crops._replace(images=torch.where(under, crops.images, torch.randn_like(crops.images))))
+    model.compute_losses(crops)
+    under = crops.mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    model.compute_losses(
+        crops._replace(images=torch.where(under, torch.randn_like(crops.images), crops.images))
+    )
+    model.compute_losses(
+        crops._replace(images=torch.where(under, crops.images, torch.randn_like(crops.images)))
+    )
     assert seen[0].shape == (6, 1 + 4, 24)  # a quarter of sixteen, and the class token
     assert torch.equal(seen[0], seen[1])
     assert not torch.allclose(seen[0], seen[2])
@@ -106,14 +110,14 @@ def test_hidden_patches_are_absent_from_the_encoder(vit, views):
 
 def test_cells_may_be_several_patches(vit, views):
     crops = MaskedCropper(16, 8, 0.5)(views, 0)
-    assert mae(vit()).measure(crops)["loss"].isfinite()
-    with pytest.raises(SettingError, match=r"^cropping\.unit: .*nearest"):
-        mae(vit()).measure(MaskedCropper(16, 2, 0.5)(views, 0))
+    assert mae(vit()).compute_losses(crops)["loss"].isfinite()
+    with pytest.raises(ConfigError, match=r"^cropping\.mask_patch_size: .*try"):
+        mae(vit()).compute_losses(MaskedCropper(16, 2, 0.5)(views, 0))
 
 
 def test_gradients_reach_every_trainable_parameter(vit, views):
     model = mae(vit())
-    model.measure(CROPPING(views, 0))["loss"].backward()
+    model.compute_losses(CROPPING(views, 0))["loss"].backward()
     assert [
         n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
     ] == []
@@ -124,7 +128,7 @@ def test_it_learns_one_batch(vit, views):
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     losses = []
     for _ in range(60):
-        loss = model.measure(crops)["loss"]
+        loss = model.compute_losses(crops)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,5 +137,5 @@ def test_it_learns_one_batch(vit, views):
 
 
 def test_another_family_is_refused_in_one_line():
-    with pytest.raises(SettingError, match=r"^method=mae: [^\n]*nearest: [^\n]*method=simmim$"):
+    with pytest.raises(ConfigError, match=r"^method=mae: [^\n]*try [^\n]*method=simmim$"):
         mae(Backbone("resnet18", {}, 3, "timm", False, "timm"))

@@ -9,7 +9,7 @@ import pytest
 # In a process of its own, without the checks of shapes, which break compiled graphs apart.
 COUNTED = """
 import torch
-from cim_lightning.cli import pretrain
+from cim_lightning.cli.main import pretrain
 
 shapes = []
 

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from cim_lightning.cropping.masked import MaskedCropper
+from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.methods.simmim import SimMIM
 from cim_lightning.models.backbone import Backbone
 
@@ -38,28 +38,28 @@ def test_the_loss_is_the_mean_distance_over_hidden_pixels(vit, views):
     for b in range(6):
         for y in range(16):
             for x in range(16):
-                if crops.hidden[b, y // 8, x // 8]:
+                if crops.mask[b, y // 8, x // 8]:
                     total += (said[b, :, y, x] - crops.images[b, :, y, x]).abs().sum().item()
                     count += 3
     assert count == 6 * 3 * 3 * 64  # three of four blocks
-    assert model.measure(crops)["loss"].item() == pytest.approx(total / count, rel=1e-5)
+    assert model.compute_losses(crops)["loss"].item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_visible_pixels_do_not_count(vit, views):
     model, crops = SimMIM(vit(), Mock), CROPPING(views, 0)
-    under = crops.hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    under = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     model.head = Says(torch.where(under, crops.images, 100.0), 4)
-    assert model.measure(crops)["loss"] == 0
+    assert model.compute_losses(crops)["loss"] == 0
     model.head = Says(torch.where(under, crops.images + 2, crops.images), 4)
-    assert model.measure(crops)["loss"].item() == pytest.approx(2)
+    assert model.compute_losses(crops)["loss"].item() == pytest.approx(2)
 
 
 def test_what_is_predicted_does_not_depend_on_hidden_pixels(vit, views):
     model, crops, seen = SimMIM(vit(), Mock), CROPPING(views, 0), []
     model.head.register_forward_hook(lambda _, inputs, said: seen.append(said))
-    under = crops.hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    under = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     for images in (crops.images, torch.where(under, torch.randn_like(crops.images), crops.images)):
-        model.measure(crops._replace(images=images))
+        model.compute_losses(crops._replace(images=images))
     assert torch.equal(*seen)
 
 
@@ -69,7 +69,7 @@ def test_every_trainable_parameter_gets_a_gradient(family, vit, views):
     side = 16 if family == "vit" else 32
     cropping = MaskedCropper(side, side // 4, 0.5)
     model = SimMIM(backbone, Mock)
-    loss = model.measure(cropping(views, 0))["loss"]
+    loss = model.compute_losses(cropping(views, 0))["loss"]
     loss.backward()
     assert loss.isfinite()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
 # family: (timm's name, small arguments, side of a grid cell, where an image's cell y x stands)
@@ -86,9 +86,7 @@ def test_a_head_that_widens_what_it_pools_is_passed_by():
 
 def test_tokens_without_a_grid_are_refused():
     backbone = Backbone("mixer_s32_224", {}, **PLAIN)
-    with pytest.raises(
-        SettingError, match=r"^backbone\.name=mixer_s32_224: [^\n]*nearest: vit_small_patch16_224$"
-    ):
+    with pytest.raises(ConfigError, match=r"^backbone\.name=mixer_s32_224: [^\n]*try vit_small_patch16_224$"):
         backbone(torch.randn(1, 3, 224, 224))
 
 
@@ -97,7 +95,7 @@ def test_arguments_that_timm_refuses_are_told_in_one_line(error):
     told = r"^backbone\.kwargs: resnet18 cannot be made with them \((AssertionError|unexpected)\); [^\n]*$"
     with (
         mock.patch.object(timm, "create_model", side_effect=error),
-        pytest.raises(SettingError, match=told),
+        pytest.raises(ConfigError, match=told),
     ):
         Backbone("resnet18", {}, **PLAIN)
 
@@ -164,8 +162,8 @@ def test_xavier_initialises_other_families_too(family):
 
 def test_the_recipe_rebuilds_the_architecture():
     backbone = vit(in_channels=4)
-    assert backbone.recipe == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
-    timm.create_model(**backbone.recipe, num_classes=0).load_state_dict(backbone.model.state_dict())
+    assert backbone.timm_kwargs == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
+    timm.create_model(**backbone.timm_kwargs, num_classes=0).load_state_dict(backbone.model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -184,12 +182,12 @@ def test_the_recipe_rebuilds_the_architecture():
     ],
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_nearest(name, changes, told, nearest):
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}: [^\n]*nearest: {nearest}[^\n]*$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}[^\n]*$"):
         Backbone(name, {}, **PLAIN | changes)
 
 
 def test_an_image_that_shrinks_to_nothing_gets_one_line_too():
     backbone = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, **PLAIN)
     assert backbone(torch.zeros(1, 3, 32, 32)).grid.shape == (1, 8, 1, 1)
-    with pytest.raises(SettingError, match=r"exemplar_size=24: convnext_atto [^\n]*nearest: 32$"):
+    with pytest.raises(ConfigError, match=r"exemplar_size=24: convnext_atto [^\n]*try 32$"):
         backbone(torch.zeros(1, 3, 40, 24))

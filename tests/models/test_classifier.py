@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.classifier import Classifier, top_accuracy, with_drop_path
 
@@ -69,15 +69,17 @@ def test_drop_path_of_pre_training_is_not_carried_on() -> None:
 
 
 def test_an_architecture_without_drop_path_is_refused() -> None:
-    told = r"^classifier\.drop_path=0\.1: dla46_c [^\n]*nearest: 0$"
-    with pytest.raises(SettingError, match=told):
+    told = r"^classifier\.drop_path=0\.1: dla46_c [^\n]*try 0$"
+    with pytest.raises(ConfigError, match=told):
         with_drop_path(Backbone("dla46_c", {}, **PLAIN), 0.1)
 
 
-@pytest.mark.parametrize("reads", ["mean", "pooled"])
-def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(reads: str) -> None:
+@pytest.mark.parametrize("global_pool", ["mean", "pooled"])
+def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(global_pool: str) -> None:
     given = Backbone("test_resnet", {}, **PLAIN)
-    model = Classifier(given, lambda x: 2 * x, 3, finetune=False, reads=reads, drop_path=0.5).train()
+    model = Classifier(
+        given, lambda x: 2 * x, 3, finetune=False, global_pool=global_pool, drop_path=0.5
+    ).train()
     before = copy.deepcopy(model.backbone.state_dict())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
     model(torch.rand(6, 3, 32, 32)).square().mean().backward()
@@ -90,25 +92,27 @@ def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(reads: str) ->
 def test_finetuning_reaches_every_parameter_and_not_the_given_backbone() -> None:
     given = vit()
     given.model.patch_embed.requires_grad_(False)
-    model = Classifier(given, lambda x: x, 3, finetune=True, reads="mean", drop_path=0.0).train()
+    model = Classifier(given, lambda x: x, 3, finetune=True, global_pool="mean", drop_path=0.0).train()
     model(torch.rand(6, 3, 32, 32)).square().mean().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     assert all(p.grad is None for p in given.parameters())
 
 
-def test_it_reads_what_it_says_through_the_normalisation() -> None:
+def test_it_reads_what_it_says_through_the_normalization() -> None:
     given = vit().eval()
     images = torch.rand(2, 3, 16, 24)
-    for reads in ("mean", "pooled"):
-        model = Classifier(given, lambda x: 2 * x, 3, finetune=True, reads=reads, drop_path=0.0).eval()
+    for global_pool in ("mean", "pooled"):
+        model = Classifier(
+            given, lambda x: 2 * x, 3, finetune=True, global_pool=global_pool, drop_path=0.0
+        ).eval()
         features = given(2 * images)
-        read = features.grid.mean(dim=(2, 3)) if reads == "mean" else features.pooled
+        read = features.grid.mean(dim=(2, 3)) if global_pool == "mean" else features.pooled
         linear = model.head[1]
         torch.testing.assert_close(model(images), read @ linear.weight.T + linear.bias)
 
 
 def test_gradients_reach_the_images_of_a_frozen_probe() -> None:
-    model = Classifier(vit(), lambda x: x, 3, finetune=False, reads="mean", drop_path=0.0).eval()
+    model = Classifier(vit(), lambda x: x, 3, finetune=False, global_pool="mean", drop_path=0.0).eval()
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
     model(images).sum().backward()
     assert images.grad is not None
@@ -121,7 +125,7 @@ def test_the_highest_logits_are_counted_by_hand() -> None:
     assert [top_accuracy(logits, labels, k) for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
 
 
-@pytest.mark.parametrize(("reads", "drop_path"), [("max", 0.0), ("mean", 1.0), ("mean", -0.1)])
-def test_a_mistake_gets_one_line(reads: str, drop_path: float) -> None:
-    with pytest.raises(SettingError, match=r"^classifier\.[^\n]*nearest: [^\n]*$"):
-        Classifier(vit(), lambda x: x, 3, finetune=True, reads=reads, drop_path=drop_path)
+@pytest.mark.parametrize(("global_pool", "drop_path"), [("max", 0.0), ("mean", 1.0), ("mean", -0.1)])
+def test_a_mistake_gets_one_line(global_pool: str, drop_path: float) -> None:
+    with pytest.raises(ConfigError, match=r"^classifier\.[^\n]*try [^\n]*$"):
+        Classifier(vit(), lambda x: x, 3, finetune=True, global_pool=global_pool, drop_path=drop_path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
 
@@ -41,8 +41,8 @@ def maps() -> torch.Tensor:
 
 
 def norm(tokens: torch.Tensor, layer) -> torch.Tensor:
-    centred = tokens - tokens.mean(dim=-1, keepdim=True)
-    scaled = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
+    centered = tokens - tokens.mean(dim=-1, keepdim=True)
+    scaled = centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
     return scaled * layer.weight + layer.bias
 
 
@@ -212,7 +212,7 @@ def test_an_images_logits_do_not_depend_on_the_others(name):
         assert (logits - whole).abs().amax(dim=(1, 2, 3)).gt(1e-3).sum() == B - 1
 
 
-def test_an_exemplars_logits_do_not_depend_on_its_neighbours():
+def test_an_exemplars_logits_do_not_depend_on_its_neighbors():
     decoder = cross_attention(2)
     context, exemplars = features(1, CONTEXT, 1), features(3, EXEMPLAR, 2)
     whole = decoder(context, exemplars, SIZE)
@@ -232,7 +232,7 @@ def test_an_exemplars_logits_do_not_depend_on_its_neighbours():
 )
 def test_a_mistake_gets_one_line_with_setting_value_and_a_nearest_that_works(changes, told, nearest):
     right = {"dim": DIM, "width": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 3.0}
-    with pytest.raises(SettingError, match=f"^{re.escape(told)}[^\n]*nearest: {nearest}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}[^\n]*try {nearest}$"):
         CorrelationDecoder(**right | changes)
     if "=" in nearest:
         CorrelationDecoder(
@@ -241,5 +241,5 @@ def test_a_mistake_gets_one_line_with_setting_value_and_a_nearest_that_works(cha
 
 
 def test_a_convolution_decoder_without_depth_is_refused():
-    with pytest.raises(SettingError, match=r"^decoder\.depth=0: [^\n]*nearest: 1$"):
+    with pytest.raises(ConfigError, match=r"^decoder\.depth=0: [^\n]*try 1$"):
         ConvolutionDecoder(DIM, WIDTH, 0, 3.0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
@@ -38,7 +38,7 @@ def test_two_layers_are_the_mean_of_their_normed_tokens() -> None:
 @pytest.mark.parametrize("shape", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}])
 def test_what_is_pooled_is_pooled_as_the_model_does(shape: dict) -> None:
     given = vit()
-    backbone = Backbone(given.recipe["model_name"], {**vit_shape(given), **shape}, **PLAIN).eval()
+    backbone = Backbone(given.timm_kwargs["model_name"], {**vit_shape(given), **shape}, **PLAIN).eval()
     for p in backbone.parameters():
         torch.nn.init.normal_(p, std=0.3)
     images = torch.rand(2, 3, 16, 24)
@@ -48,7 +48,9 @@ def test_what_is_pooled_is_pooled_as_the_model_does(shape: dict) -> None:
 
 
 def vit_shape(backbone: Backbone) -> dict:
-    return {key: value for key, value in backbone.recipe.items() if key not in ("model_name", "in_chans")}
+    return {
+        key: value for key, value in backbone.timm_kwargs.items() if key not in ("model_name", "in_chans")
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,6 @@ def vit_shape(backbone: Backbone) -> dict:
     [("resnet18", {}, 2, 1), ("vit_tiny_patch16_224", {"depth": 2}, 3, 2)],
 )
 def test_layers_that_are_not_there_or_of_other_widths_are_refused(name, kwargs, count, nearest) -> None:
-    told = rf"^evaluation\.linear\.layers={count}: [^\n]*; nearest: {nearest}$"
-    with pytest.raises(SettingError, match=told):
+    told = rf"^evaluation\.linear\.layers={count}: [^\n]*; try {nearest}$"
+    with pytest.raises(ConfigError, match=told):
         LastLayers(Backbone(name, kwargs, **PLAIN), count)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.layers import build_sincos2d_pos_embed
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.pixel_decoder import PixelDecoder
 
 
@@ -52,5 +52,5 @@ def test_the_published_sizes():
     ],
 )
 def test_a_mistake_gets_one_line(change, told):
-    with pytest.raises(SettingError, match=f"^[^\n]*{told}[^\n]*nearest[^\n]*$"):
+    with pytest.raises(ConfigError, match=f"^[^\n]*{told}[^\n]*try[^\n]*$"):
         decoder(**change)

@@ -1,4 +1,4 @@
-"""Levels and heads: whose features they read, shapes by hand, and what learns."""
+"""MultiScaleFeatures and heads: whose features they read, shapes by hand, and what learns."""
 
 import re
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.levels import Levels
+from cim_lightning.models.multi_scale import MultiScaleFeatures
 from cim_lightning.models.segmentation_heads import LinearHead, UperNet
 from cim_lightning.models.segmenter import Segmenter
 
@@ -31,7 +31,7 @@ def upernet(backbone: Backbone, classes: int = 5) -> UperNet:
 )
 def test_a_plain_backbone_is_read_after_each_quarter_of_its_blocks(depth: int, blocks: list[int]) -> None:
     backbone = vit(depth).eval()
-    levels = Levels(backbone)
+    levels = MultiScaleFeatures(backbone)
     assert (levels.indices, levels.widths, levels.strides) == (blocks, [12] * 4, [8] * 4)
     seen: dict[int, torch.Tensor] = {}
     for i, block in enumerate(backbone.model.blocks):
@@ -53,7 +53,7 @@ def test_a_hierarchical_backbone_is_read_at_its_own_strides(
     name: str, kwargs: dict, widths: list[int]
 ) -> None:
     backbone = Backbone(name, kwargs, **PLAIN).eval()
-    levels = Levels(backbone)
+    levels = MultiScaleFeatures(backbone)
     assert (levels.widths, levels.strides) == (widths, [4, 8, 16, 32])
     read = levels.read(backbone, torch.randn(1, 3, 64, 96))
     assert [tuple(level.shape[1:]) for level in read] == [
@@ -64,7 +64,7 @@ def test_a_hierarchical_backbone_is_read_at_its_own_strides(
 def test_without_intermediate_features_upernet_is_refused_in_one_line() -> None:
     backbone = Backbone("resnet18", {}, **PLAIN)
     backbone.model.feature_info = None
-    with pytest.raises(SettingError, match=r"^backbone\.name=resnet18: [^\n]*nearest: the linear head$"):
+    with pytest.raises(ConfigError, match=r"^backbone\.name=resnet18: [^\n]*try the linear head$"):
         upernet(backbone)
 
 
@@ -158,7 +158,7 @@ def test_fine_tuning_frees_what_pre_training_froze_and_leaves_the_original_alone
 def test_a_mistake_in_upernet_gets_one_line(setting: str, value: object) -> None:
     settings = {"width": 7, "bins": (1, 2), "dropout": 0.1} | {setting: value}
     told = re.escape(f"evaluation.segmentation.head.{setting}={0 if setting == 'bins' else value}: ")
-    with pytest.raises(SettingError, match=f"^{told}[^\n]*nearest: [^\n]*$"):
+    with pytest.raises(ConfigError, match=f"^{told}[^\n]*try [^\n]*$"):
         UperNet(vit(1), 3, **settings)
 
 

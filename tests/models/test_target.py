@@ -7,7 +7,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 
@@ -60,9 +60,9 @@ def test_momentum_rises_to_1_by_a_cosine(progress, momentum):
     torch.testing.assert_close(target.network.linear.weight, momentum * start + (1 - momentum) * then)
 
 
-@pytest.mark.parametrize(("momentum", "nearest"), [(1.5, "nearest: 1"), (-0.5, "nearest: 0")])
+@pytest.mark.parametrize(("momentum", "nearest"), [(1.5, "try 1"), (-0.5, "try 0")])
 def test_a_momentum_outside_0_to_1_is_refused(momentum, nearest):
-    with pytest.raises(SettingError, match=rf"target.momentum={momentum}: .*{nearest}"):
+    with pytest.raises(ConfigError, match=rf"target.momentum={momentum}: .*{nearest}"):
         EmaTarget(Net(), momentum, tied=[])
 
 
@@ -139,7 +139,7 @@ def test_batch_norm_uses_the_batch_before_it_and_keeps_its_own_statistics():
     assert torch.equal(own, target.network.norm.running_mean)  # nor exemplars the copy's
 
     target.eval()
-    one = target(online, contexts[:1])  # normalised by what it has seen, not by this batch of one
+    one = target(online, contexts[:1])  # normalized by what it has seen, not by this batch of one
     assert torch.equal(own, target.network.norm.running_mean)
     assert one.abs().max() > 0
 

@@ -16,7 +16,7 @@ from cim_lightning.report import failures
 def leave(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run of a method into a job's folder, with what it was asked and what it measured.
 
-    Also, if so asked: settings, the text of its metrics.csv, and panels after so many steps, each of a grey
+    Also, if so asked: settings, the text of its metrics.csv, and panels after so many steps, each of a gray
     of its own; and all as it lies there before the run is finished, with what was known when it began, or
     why it failed.
     """
@@ -58,8 +58,8 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
             (place / "metrics.csv").write_text(logged)
         for step in panels:
             (place / "panels").mkdir(exist_ok=True)
-            grey = Image.new("RGBA", (800, 600), (step % 256,) * 3)
-            grey.save(place / "panels" / f"step-{step:08d}.png")
+            gray = Image.new("RGBA", (800, 600), (step % 256,) * 3)
+            gray.save(place / "panels" / f"step-{step:08d}.png")
         if begun is not None:
             (place / "begun.json").write_text(json.dumps(begun))
         if failed is not None:

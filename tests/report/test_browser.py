@@ -65,7 +65,7 @@ def opened(chromium, sweep):
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_it_fits_and_has_the_colours_of_the_device(opened, width, scheme):
+def test_it_fits_and_has_the_colors_of_the_device(opened, width, scheme):
     tab = opened(width, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -125,7 +125,7 @@ def test_the_slider_changes_the_picture(opened):
     assert len(set(seen)) == 3
 
 
-def test_colours_follow_the_device_while_the_page_is_open(opened):
+def test_colors_follow_the_device_while_the_page_is_open(opened):
     tab = opened(1280, "light")
     tab.emulate_media(color_scheme="dark")
     tab.wait_for_function("document.getElementById('curves').layout.font.color === '#e4e6ea'")

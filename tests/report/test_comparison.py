@@ -79,7 +79,7 @@ def test_what_is_seen_while_training_stands_for_no_evaluation_beside_others(leav
     assert [column.title for column in alone] == ["online k-NN after, %"]
 
 
-def test_of_several_numbers_of_neighbours_it_is_the_one_next_to_20(leave, tmp_path):
+def test_of_several_numbers_of_neighbors_it_is_the_one_next_to_20(leave, tmp_path):
     leave("0", [], {"knn/mean_k5": 0.1, "knn/mean_k10": 0.2, "knn/pooled_k200": 0.3})
     leave("1", [], {"knn/mean_k10": 0.1, "knn/mean_k20": 0.4, "knn/mean_k200": 0.3})
     found = [{c.title: c.of(run) for c in comparison.COLUMNS} for run in read_runs(tmp_path)]

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cim_lightning.monitors.metrics_file import MetricsFile
+from cim_lightning.loggers.csv import ResumableCSVLogger
 from cim_lightning.report import failures
 from cim_lightning.report.curves import read_curves
 from cim_lightning.report.page import page
@@ -125,7 +125,7 @@ def test_nothing_of_the_page_lies_elsewhere(leave, tmp_path, without_library):
 
 
 def test_curves_are_the_numbers_that_loggers_were_given(tmp_path):
-    logger = MetricsFile(str(tmp_path / "metrics.csv"))
+    logger = ResumableCSVLogger(str(tmp_path / "metrics.csv"))
     given = [0.1 + 0.2, 1 / 3, 1e-17]
     for step, value in enumerate(given):
         logger.log_metrics({"train/loss": value}, step)

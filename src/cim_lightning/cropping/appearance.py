@@ -1,9 +1,9 @@
-"""Per-exemplar appearance: colour jitter, greyscale, blur, solarise, each with a strength of its own.
+"""Per-exemplar appearance: color jitter, grayscale, blur, solarize, each with a strength of its own.
 
-Brightness, contrast, saturation, hue and greyscale are affine in colour, so their composition, in an order
+Brightness, contrast, saturation, hue and grayscale are affine in color, so their composition, in an order
 drawn anew for each exemplar, is one 3 x 4 matrix and one pass over the pixels. Two things differ from the
-usual chain of operations: values are clipped once, after the whole jitter, and hue turns colours about the
-grey axis of YIQ, which keeps luma, where HSV does not.
+usual chain of operations: values are clipped once, after the whole jitter, and hue turns colors about the
+gray axis of YIQ, which keeps luma, where HSV does not.
 """
 
 import math
@@ -15,41 +15,41 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 FROM_YIQ = torch.linalg.inv(torch.tensor(TO_YIQ, dtype=torch.float64)).tolist()
-IDENTITY_SIGMA = 1e-3  # pixels: the Gaussian's neighbours underflow to exactly 0
-SOLARISE_THRESHOLD = 0.5
+IDENTITY_SIGMA = 1e-3  # pixels: the Gaussian's neighbors underflow to exactly 0
+SOLARIZE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Looks:
+class ColorParams:
     """What will be done to each of n exemplars; an exemplar left alone holds the neutral value."""
 
     brightness: Float[Tensor, " n"]  # factor, 1 is neutral
     contrast: Float[Tensor, " n"]  # factor about the exemplar's mean luma, 1 is neutral
-    saturation: Float[Tensor, " n"]  # factor, 1 is neutral, 0 is grey
+    saturation: Float[Tensor, " n"]  # factor, 1 is neutral, 0 is gray
     hue: Float[Tensor, " n"]  # turns, -0.5..0.5, 0 is neutral
     order: Int[Tensor, "n 4"]  # order of the four above
-    greyscale: Bool[Tensor, " n"]
+    grayscale: Bool[Tensor, " n"]
     sigma: Float[Tensor, " n"]  # pixels
-    solarise: Bool[Tensor, " n"]
+    solarize: Bool[Tensor, " n"]
 
 
 class Appearance:
-    """Draws and applies looks (paper, section 3.1; its values are those of conf/cropping/paper.yaml).
+    """Draws and applies colors (paper, section 3.1; its values are those of conf/cropping/paper.yaml).
 
     Args:
         brightness, contrast, saturation: largest change of the factor, in 0..1: drawn from 1 - x..1 + x.
         hue: largest turn, 0..0.5.
         jitter: probability of the four above together.
-        greyscale, blur, solarise: probabilities.
+        grayscale, blur, solarize: probabilities.
         blur_sigma: smallest and largest standard deviation of the Gaussian, in exemplar pixels.
 
     Raises:
-        SettingError: a probability or strength is outside its limits.
+        ConfigError: a probability or strength is outside its limits.
     """
 
     def __init__(
@@ -58,32 +58,30 @@ class Appearance:
         contrast: float,
         saturation: float,
         hue: float,
-        jitter: float,
-        greyscale: float,
+        jitter_prob: float,
+        grayscale: float,
         blur: float,
         blur_sigma: Sequence[float],
-        solarise: float,
+        solarize: float,
     ):
         shares = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-        shares |= {"jitter": jitter, "greyscale": greyscale, "blur": blur, "solarise": solarise}
+        shares |= {"jitter_prob": jitter_prob, "grayscale": grayscale, "blur": blur, "solarize": solarize}
         for name, value in shares.items():
             limit = 0.5 if name == "hue" else 1
             if not 0 <= value <= limit:
                 nearest = min(max(value, 0), limit)
-                raise SettingError(
-                    f"cropping.appearance.{name}={value}: must be in 0..{limit}; nearest: {nearest}"
-                )
+                raise ConfigError(f"cropping.appearance.{name}={value}: must be in 0..{limit}; try {nearest}")
         if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise SettingError(
+            raise ConfigError(
                 f"cropping.appearance.blur_sigma={list(blur_sigma)}: two numbers with 0 < low <= high; "
-                "nearest: [0.1, 2.0]"
+                "try [0.1, 2.0]"
             )
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.jitter, self.greyscale, self.blur, self.solarise = jitter, greyscale, blur, solarise
+        self.jitter_prob, self.grayscale, self.blur, self.solarize = jitter_prob, grayscale, blur, solarize
         self.blur_sigma = blur_sigma
 
-    def sample(self, n: int, generator: torch.Generator) -> Looks:
-        """Draws the looks of n exemplars, on the generator's device."""
+    def sample(self, n: int, generator: torch.Generator) -> ColorParams:
+        """Draws the colors of n exemplars, on the generator's device."""
 
         def uniform(low: float, high: float, otherwise: float, where: Tensor) -> Tensor:
             value = low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
@@ -92,63 +90,63 @@ class Appearance:
         def happens(probability: float) -> Tensor:
             return torch.rand(n, generator=generator, device=generator.device) < probability
 
-        jitter = happens(self.jitter)
-        return Looks(
+        jitter = happens(self.jitter_prob)
+        return ColorParams(
             brightness=uniform(1 - self.brightness, 1 + self.brightness, 1, jitter),
             contrast=uniform(1 - self.contrast, 1 + self.contrast, 1, jitter),
             saturation=uniform(1 - self.saturation, 1 + self.saturation, 1, jitter),
             hue=uniform(-self.hue, self.hue, 0, jitter),
             order=torch.rand(n, 4, generator=generator, device=generator.device).argsort(dim=-1),
-            greyscale=happens(self.greyscale),
+            grayscale=happens(self.grayscale),
             sigma=uniform(self.blur_sigma[0], self.blur_sigma[1], IDENTITY_SIGMA, happens(self.blur)),
-            solarise=happens(self.solarise),
+            solarize=happens(self.solarize),
         )
 
-    def apply(self, exemplars: Float[Tensor, "n c e e"], looks: Looks) -> Float[Tensor, "n c e e"]:
-        """Exemplars of 0..1 with their looks; colour operations need three channels and skip others."""
-        if exemplars.shape[1] == 3 and self.jitter + self.greyscale > 0:
-            exemplars = _recolour(exemplars, colour_matrix(exemplars.mean(dim=(-2, -1)), looks))
+    def apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
+        """Exemplars of 0..1 with their colors; color operations need three channels and skip others."""
+        if exemplars.shape[1] == 3 and self.jitter_prob + self.grayscale > 0:
+            exemplars = _recolor(exemplars, color_matrix(exemplars.mean(dim=(-2, -1)), colors))
         if self.blur > 0:
             reach = math.ceil(3 * self.blur_sigma[1])
             reach = min(reach, exemplars.shape[-1] - 1)  # reflection needs more pixels than it reflects
-            sigma = looks.sigma[:, None].expand(-1, 2)
+            sigma = colors.sigma[:, None].expand(-1, 2)
             exemplars = kornia.filters.gaussian_blur2d(exemplars, 2 * reach + 1, sigma, "reflect")
-        if self.solarise > 0:
-            bright = (exemplars >= SOLARISE_THRESHOLD) & looks.solarise[:, None, None, None]
+        if self.solarize > 0:
+            bright = (exemplars >= SOLARIZE_THRESHOLD) & colors.solarize[:, None, None, None]
             exemplars = torch.where(bright, 1 - exemplars, exemplars)
         return exemplars
 
 
-def colour_matrix(mean: Float[Tensor, "n 3"], looks: Looks) -> Float[Tensor, "n 3 4"]:
-    """Jitter in each exemplar's own order, then greyscale, as new = matrix @ (r, g, b, 1).
+def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tensor, "n 3 4"]:
+    """Jitter in each exemplar's own order, then grayscale, as new = matrix @ (r, g, b, 1).
 
     Args:
-        mean: mean colour of each exemplar before the jitter: contrast turns about its luma *at its place in
+        mean: mean color of each exemplar before the jitter: contrast turns about its luma *at its place in
             the order*, which follows from this mean, since all that comes before it is affine.
     """
     luma = mean.new_tensor(LUMA)
-    grey = luma.expand(3, 3)  # every channel becomes luma
+    gray = luma.expand(3, 3)  # every channel becomes luma
     eye = torch.eye(3, device=mean.device)
     n = len(mean)
     linear = torch.stack(
         (
-            looks.brightness[:, None, None] * eye,
-            looks.contrast[:, None, None] * eye,
-            looks.saturation[:, None, None] * eye + (1 - looks.saturation)[:, None, None] * grey,
-            _hue_matrix(looks.hue),
+            colors.brightness[:, None, None] * eye,
+            colors.contrast[:, None, None] * eye,
+            colors.saturation[:, None, None] * eye + (1 - colors.saturation)[:, None, None] * gray,
+            _hue_matrix(colors.hue),
         ),
         dim=1,
     )
     pull = torch.zeros(n, 4, device=mean.device)  # how much of the mean luma each step adds
-    pull[:, 1] = 1 - looks.contrast
+    pull[:, 1] = 1 - colors.contrast
     matrix, bias = eye.expand(n, 3, 3), mean.new_zeros(n, 3)
-    for step in looks.order.unbind(dim=-1):
+    for step in colors.order.unbind(dim=-1):
         now = linear[torch.arange(n, device=mean.device), step]
         at = (torch.einsum("nij,nj->ni", matrix, mean) + bias) @ luma
         added = pull.gather(1, step[:, None]) * at[:, None]
         matrix, bias = now @ matrix, torch.einsum("nij,nj->ni", now, bias) + added
     whole = torch.cat((matrix, bias[..., None]), dim=-1)
-    return torch.where(looks.greyscale[:, None, None], grey @ whole, whole)
+    return torch.where(colors.grayscale[:, None, None], gray @ whole, whole)
 
 
 def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
@@ -159,8 +157,6 @@ def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     return turns.new_tensor(FROM_YIQ) @ turn @ to_yiq
 
 
-def _recolour(
-    exemplars: Float[Tensor, "n 3 e e"], matrix: Float[Tensor, "n 3 4"]
-) -> Float[Tensor, "n 3 e e"]:
+def _recolor(exemplars: Float[Tensor, "n 3 e e"], matrix: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 e e"]:
     flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
     return flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])

@@ -1,6 +1,6 @@
 """Rotated boxes: where in a view an exemplar is cut.
 
-Coordinates are those of the view in pixels, x to the right and y down, with pixel centres at
+Coordinates are those of the view in pixels, x to the right and y down, with pixel centers at
 half-integers, so a view of height h and width w covers [0, w] x [0, h]. A positive angle turns the
 box's own x axis towards the view's y axis (clockwise on screen).
 """
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 # A random-resized crop redraws area and ratio until the box fits; ten draws miss about once in 10^5
 # boxes at the paper's settings, and a miss is cut to the view.
@@ -53,7 +53,7 @@ class Boxes:
         return self.size.prod(dim=-1) / (height * width)
 
     def cover(self, height: int, width: int) -> Bool[Tensor, "b k {height} {width}"]:
-        """Which pixels of a raster laid over the view have their centre inside each box, edges included."""
+        """Which pixels of a raster laid over the view have their center inside each box, edges included."""
         device = self.center.device
         y = (torch.arange(height, device=device) + 0.5) * (self.view[0] / height) - self.center[..., 1, None]
         x = (torch.arange(width, device=device) + 0.5) * (self.view[1] / width) - self.center[..., 0, None]
@@ -69,8 +69,8 @@ class BoxSampler:
 
     An upright box gets a share of the view's area, a log-uniform aspect ratio and a uniform place. Turned
     by a uniform angle, it grows to the rectangle of that angle which encloses it. Where that sticks out of
-    the view, its centre moves half-way to the nearest place where it would not, then it shrinks about
-    its centre until it is inside: half-way is what keeps the covered area of the published sampler.
+    the view, its center moves half-way to the nearest place where it would not, then it shrinks about
+    its center until it is inside: half-way is what keeps the covered area of the published sampler.
 
     Args:
         scale: smallest and largest share of the view's area before turning, 0 < low <= high <= 1.
@@ -78,7 +78,7 @@ class BoxSampler:
         rotation: largest angle in degrees, 0..180; angles are uniform in -rotation..rotation.
 
     Raises:
-        SettingError: a range is empty or outside its limits.
+        ConfigError: a range is empty or outside its limits.
     """
 
     def __init__(self, scale: Sequence[float], ratio: Sequence[float], rotation: float):
@@ -86,8 +86,8 @@ class BoxSampler:
         self.ratio = _checked("cropping.ratio", ratio, 100.0)
         if not 0 <= rotation <= 180:
             nearest = min(max(rotation, 0), 180)
-            raise SettingError(
-                f"cropping.rotation={rotation}: the largest angle is 0..180 degrees; nearest: {nearest}"
+            raise ConfigError(
+                f"cropping.rotation={rotation}: the largest angle is 0..180 degrees; try {nearest}"
             )
         self.rotation = math.radians(rotation)
 
@@ -128,7 +128,7 @@ def _inside(
     angle: Float[Tensor, "b k"],
     limits: Float[Tensor, "2"],
 ) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k 2"]]:
-    """Moves boxes half-way to where they would fit, then shrinks them about their centres until they do."""
+    """Moves boxes half-way to where they would fit, then shrinks them about their centers until they do."""
     extent = _turned(size, angle)
     reach = torch.minimum(extent, limits) / 2
     center = (center + torch.minimum(torch.maximum(center, reach), limits - reach)) / 2
@@ -141,8 +141,8 @@ def _checked(setting: str, value: Sequence[float], largest: float) -> tuple[floa
     low, high = value if len(value) == 2 else (math.nan, math.nan)
     if not 0 < low <= high <= largest:
         inside = sorted(min(max(v, 0.01), largest) for v in value)[:: max(len(value) - 1, 1)] or [0.1]
-        raise SettingError(
+        raise ConfigError(
             f"{setting}={list(value)}: two numbers with 0 < low <= high <= {largest:g}; "
-            f"nearest: [{inside[0]}, {inside[-1]}]"
+            f"try [{inside[0]}, {inside[-1]}]"
         )
     return float(low), float(high)

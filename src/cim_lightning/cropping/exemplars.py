@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from cim_lightning.cropping.appearance import Appearance, Looks
+from cim_lightning.cropping.appearance import Appearance, ColorParams
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
-from cim_lightning.cropping.whole import resized
-from cim_lightning.errors import SettingError
+from cim_lightning.cropping.resize import resized
+from cim_lightning.errors import ConfigError
 
 # Between these many view pixels an exemplar pixel, sampling widens from one point to the pixel's whole
 # footprint: wider than needed blurs, narrower aliases (tests hold it against Pillow's antialiased bicubic).
@@ -22,7 +22,7 @@ SAMPLE_REACH = 1.75  # view pixels that one bilinear sample covers without alias
 
 
 class Crops(NamedTuple):
-    """What correlational modelling sees of b views."""
+    """What correlational modeling sees of b views."""
 
     context: Float[Tensor, "b c s s"]
     exemplars: Float[Tensor, "b k c e e"]
@@ -31,12 +31,12 @@ class Crops(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CropPlan:
+class CropParams:
     """Everything random about the crops of a batch: draw it once, replay it as often as you like."""
 
     boxes: Boxes
     flipped: Bool[Tensor, "b k"]
-    looks: Looks
+    colors: ColorParams
 
 
 class ExemplarCropper:
@@ -48,11 +48,11 @@ class ExemplarCropper:
         context_size: side of the context and of the correlation maps in pixels (s).
         exemplar_size: side of the exemplars in pixels (e).
         flip: probability that an exemplar is mirrored left to right.
-        appearance: what happens to the exemplars' colours; None leaves them.
+        appearance: what happens to the exemplars' colors; None leaves them.
         normalize: maps images of 0..1 to what the backbone reads; None leaves them.
 
     Raises:
-        SettingError: a setting is outside its limits, or, once views are seen, an exemplar exceeds them.
+        ConfigError: a setting is outside its limits, or, once views are seen, an exemplar exceeds them.
     """
 
     def __init__(
@@ -73,11 +73,9 @@ class ExemplarCropper:
             "exemplar_size": exemplar_size,
         }.items():
             if value < 1:
-                raise SettingError(f"cropping.{name}={value}: must be at least 1; nearest: 1")
+                raise ConfigError(f"cropping.{name}={value}: must be at least 1; try 1")
         if not 0 <= flip <= 1:
-            raise SettingError(
-                f"cropping.flip={flip}: a probability is in 0..1; nearest: {min(max(flip, 0), 1)}"
-            )
+            raise ConfigError(f"cropping.flip={flip}: a probability is in 0..1; try {min(max(flip, 0), 1)}")
         self.num_exemplars, self.context_size, self.exemplar_size = num_exemplars, context_size, exemplar_size
         self.boxes = BoxSampler(scale, ratio, rotation)
         self.flip, self.appearance = flip, appearance
@@ -88,25 +86,25 @@ class ExemplarCropper:
         generator = torch.Generator(views.device).manual_seed(seed)
         return self.apply(views, self.sample(len(views), (views.shape[-2], views.shape[-1]), generator))
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropPlan:
+    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
         """Draws the crops of b views of (height, width) pixels, on the generator's device."""
         if self.exemplar_size > min(view):
-            raise SettingError(
+            raise ConfigError(
                 f"cropping.exemplar_size={self.exemplar_size}: an exemplar is no larger than the view of "
-                f"{view[0]}x{view[1]} it is cut from; nearest: {min(view)}"
+                f"{view[0]}x{view[1]} it is cut from; try {min(view)}"
             )
         boxes = self.boxes.sample(b, self.num_exemplars, view, generator)
         flipped = torch.rand(boxes.angle.shape, generator=generator, device=generator.device) < self.flip
-        looks = (self.appearance or NEUTRAL).sample(flipped.numel(), generator)
-        return CropPlan(boxes, flipped, looks)
+        colors = (self.appearance or NEUTRAL).sample(flipped.numel(), generator)
+        return CropParams(boxes, flipped, colors)
 
-    def apply(self, views: UInt8[Tensor, "b c h w"], plan: CropPlan) -> Crops:
+    def apply(self, views: UInt8[Tensor, "b c h w"], plan: CropParams) -> Crops:
         """Cuts what the plan says; geometry runs in fp32 whatever the autocast, which would round it."""
         with torch.autocast(views.device.type, enabled=False):
             images = views.float() / 255
-            exemplars = cut(images, plan.boxes, plan.flipped, self.exemplar_size)
+            exemplars = crop_and_resize(images, plan.boxes, plan.flipped, self.exemplar_size)
             if self.appearance is not None:
-                flat = self.appearance.apply(exemplars.flatten(0, 1), plan.looks)
+                flat = self.appearance.apply(exemplars.flatten(0, 1), plan.colors)
                 exemplars = flat.unflatten(0, exemplars.shape[:2])
             context = resized(images, self.context_size)
             return Crops(
@@ -117,10 +115,10 @@ class ExemplarCropper:
             )
 
 
-NEUTRAL = Appearance(0, 0, 0, 0, jitter=0, greyscale=0, blur=0, blur_sigma=(1, 1), solarise=0)
+NEUTRAL = Appearance(0, 0, 0, 0, jitter_prob=0, grayscale=0, blur=0, blur_sigma=(1, 1), solarize=0)
 
 
-def cut(
+def crop_and_resize(
     images: Float[Tensor, "b c h w"], boxes: Boxes, flipped: Bool[Tensor, "b k"], side: int
 ) -> Float[Tensor, "b k c e e"]:
     """Resamples every box to side x side pixels, antialiased, in one grid_sample without copying images.

@@ -10,25 +10,25 @@ import numpy as np
 from PIL import Image
 from timm.data.auto_augment import RandAugment, rand_augment_transform
 
-from cim_lightning.data.views import RandomView
-from cim_lightning.errors import SettingError
-from cim_lightning.seeded import seeded
+from cim_lightning.data.views import RandomResizedCropFlip
+from cim_lightning.errors import ConfigError
+from cim_lightning.rng import fork_rng
 
 WORDS = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]))*")
-MEAN_COLOUR = (124, 116, 104)  # ImageNet's, where a turned or shifted image leaves nothing
+MEAN_COLOR = (124, 116, 104)  # ImageNet's, where a turned or shifted image leaves nothing
 
 
-class AugmentedView:
+class RandAugmentCrop:
     """A random view, then RandAugment.
 
     Args:
         size: of the views; None: it is still to be given, by `sized`.
-        scale, ratio, flip: see RandomView.
+        scale, ratio, flip: see RandomResizedCropFlip.
         randaugment: timm's words for RandAugment (Cubuk et al., NeurIPS 2020), such as
             "rand-m9-mstd0.5-inc1": magnitude 9 of 10 with deviation 0.5; None leaves views as they are.
 
     Raises:
-        SettingError: a setting is outside its limits, or timm cannot read the words.
+        ConfigError: a setting is outside its limits, or timm cannot read the words.
     """
 
     def __init__(
@@ -41,27 +41,25 @@ class AugmentedView:
     ):
         self.size, self.randaugment = size, randaugment
         self.scale, self.ratio, self.flip = scale, ratio, flip
-        self._view = RandomView(size or 1, scale, ratio, flip)
+        self._view = RandomResizedCropFlip(size or 1, scale, ratio, flip)
         self._change = None if randaugment is None else _rand_augment(randaugment, size or 1)
 
-    def sized(self, size: int) -> "AugmentedView":
+    def sized(self, size: int) -> "RandAugmentCrop":
         """The same of that size, where it has none of its own."""
-        return AugmentedView(self.size or size, self.scale, self.ratio, self.flip, self.randaugment)
+        return RandAugmentCrop(self.size or size, self.scale, self.ratio, self.flip, self.randaugment)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         view = self._view(image, rng)
         if self._change is None:
             return view
-        with seeded(int(rng.integers(2**62))):  # timm draws from the global streams
+        with fork_rng(int(rng.integers(2**62))):  # timm draws from the global streams
             return self._change(view)
 
 
 def _rand_augment(words: str, size: int) -> RandAugment:
     if not WORDS.fullmatch(words):  # timm passes over what it does not know
-        raise SettingError(
-            f"randaugment={words}: timm cannot read it; nearest: rand-m9-mstd0.5-inc1, or null"
-        )
-    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": MEAN_COLOUR}
+        raise ConfigError(f"randaugment={words}: timm cannot read it; try rand-m9-mstd0.5-inc1, or null")
+    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": MEAN_COLOR}
     change = rand_augment_transform(words, hparams)
     for one in change.ops:
         if one.name.startswith("Posterize"):

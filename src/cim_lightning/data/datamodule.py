@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from cim_lightning.data.order import EpochOrder
+from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.sources import Some, Splits
-from cim_lightning.data.views import Batch, RandomView, View, Views, WholeView, collate
-from cim_lightning.errors import SettingError
+from cim_lightning.data.views import Batch, CenterCrop, RandomResizedCropFlip, View, Views, collate
+from cim_lightning.errors import ConfigError
 
 
 class ImageData(L.LightningDataModule):
@@ -29,16 +29,16 @@ class ImageData(L.LightningDataModule):
     the samples that were still to come.
 
     Args:
-        source: makes the training and validation images, called with `where`.
+        source: makes the training and validation images, called with `source_kwargs`.
         cropping: maps (uint8 views "b c h w", seed) to what the method reads.
         batch_size: images in one device's batch.
         num_workers: processes that decode; 0 decodes in the training process.
-        view_size, view_scale, view_ratio, view_flip: see RandomView.
+        view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
         seed: of order, views and crops.
-        where: what the source asks for, such as `root`, the folder of its images, or `download`.
+        source_kwargs: what the source asks for, such as `root`, the folder of its images, or `download`.
 
     Raises:
-        SettingError: a setting is outside its limits; on setup, the source refuses, or its training set is
+        ConfigError: a setting is outside its limits; on setup, the source refuses, or its training set is
             smaller than a batch.
     """
 
@@ -53,45 +53,45 @@ class ImageData(L.LightningDataModule):
         view_ratio: Sequence[float],
         view_flip: float,
         seed: int,
-        **where: Any,
+        **source_kwargs: Any,
     ):
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
-                raise SettingError(f"data.{name}={value}: at least {least}; nearest: {least}")
+                raise ConfigError(f"data.{name}={value}: at least {least}; try {least}")
         signature = inspect.signature(source).parameters
         asked = list(signature)
-        for name in where.keys() - set(asked):
+        for name in source_kwargs.keys() - set(asked):
             known = [*asked, "batch_size", "num_workers", "view_size"]
             near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
-            raise SettingError(
-                f"data.{name}={where[name]}: this data set has no such setting; nearest: data.{near}"
+            raise ConfigError(
+                f"data.{name}={source_kwargs[name]}: this data set has no such setting; try data.{near}"
             )
         for name in asked:
-            if name not in where and signature[name].default is inspect.Parameter.empty:
-                raise SettingError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
-        self.source, self.where, self.cropping = source, where, cropping
+            if name not in source_kwargs and signature[name].default is inspect.Parameter.empty:
+                raise ConfigError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
+        self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.view = RandomView(view_size, view_scale, view_ratio, view_flip)
+        self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip)
         self.seed = seed
         self._batches_before = 0  # the interruption that this process goes on from
 
     @functools.cached_property
     def splits(self) -> Splits:
         """Training and validation images; opened on first use, unless they were given."""
-        return self.source(**self.where)
+        return self.source(**self.source_kwargs)
 
     def setup(self, stage: str | None = None) -> None:
         images = len(self.splits.train)
         whole = self.batch_size * self._world_size
         if images < whole:
-            raise SettingError(
+            raise ConfigError(
                 f"data.batch_size={self.batch_size}: {self._world_size} device(s) of it exceed the training "
-                f"set of {images} images; nearest: {max(images // self._world_size, 1)}"
+                f"set of {images} images; try {max(images // self._world_size, 1)}"
             )
-        self.blank(1)  # a cropping that refuses views of this size does so now, not at the first batch
+        self.dummy_batch(1)  # a cropping that refuses views of this size does so now, not at the first batch
 
-    def blank(self, images: int) -> Any:
+    def dummy_batch(self, images: int) -> Any:
         """Crops of black views, as batches of so many images have them."""
         views = torch.zeros(images, 3, self.view.size, self.view.size, dtype=torch.uint8)
         return self.cropping(views, self.seed)
@@ -100,8 +100,8 @@ class ImageData(L.LightningDataModule):
         views = Views(self.splits.train, self.view, self.seed)
         trainer = self.trainer
         rank = trainer.global_rank if trainer else 0
-        order = EpochOrder(
-            len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size, repeats=1
+        order = ResumableBatchSampler(
+            len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size, aug_repeats=1
         )
         return DataLoader(views, batch_sampler=order, **self._loading)
 
@@ -113,18 +113,18 @@ class ImageData(L.LightningDataModule):
         views = Views(self.splits.val, self.view, self.seed)
         return DataLoader(views, self.batch_size, sampler=self._drawn(views, len(views)), **self._loading)
 
-    def whole_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
-        """Whole views, for evaluation: of all images of a split, or `limit` random ones, always the same."""
-        views = Views(getattr(self.splits, split), WholeView(self.view.size), self.seed)
+    def center_crop_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
+        """Whole views of all images of a split, or of `limit` random ones, always the same."""
+        views = Views(getattr(self.splits, split), CenterCrop(self.view.size), self.seed)
         return DataLoader(views, self.batch_size, sampler=self._drawn(views, limit), **self._loading)
 
-    def random_dataloader(self, split: str, limit: int | None, epoch: int) -> DataLoader[Any]:
+    def random_crop_dataloader(self, split: str, limit: int | None, epoch: int) -> DataLoader[Any]:
         """One random view each of the same images; another one in another epoch."""
         views = Views(getattr(self.splits, split), self.view, self.seed)
         keys = [(epoch, index) for _, index in self._drawn(views, limit)]
         return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
 
-    def labelled(self, limit: int | None) -> list[int]:
+    def labeled_indices(self, limit: int | None) -> list[int]:
         """Numbers of the training images that have a label, or of `limit` random ones.
 
         A source that does not say so by its `labels` has one for each.
@@ -135,18 +135,18 @@ class ImageData(L.LightningDataModule):
         return list(itertools.islice(known, limit))
 
     def training_dataloader(
-        self, images: Sequence[int], view: View, batch_size: int, repeats: int, done: int
+        self, images: Sequence[int], view: View, batch_size: int, aug_repeats: int, done: int
     ) -> DataLoader[Any]:
         """Views of some training images, epoch after epoch without end.
 
         Args:
             images: their numbers.
             view: makes a view of an image with a random generator.
-            batch_size, repeats: see EpochOrder.
+            batch_size, aug_repeats: see ResumableBatchSampler.
             done: batches to pass over, which were seen before.
         """
         source = Some(self.splits.train, images)
-        order = EpochOrder(len(images), batch_size, self.seed, lambda: done, 0, 1, repeats)
+        order = ResumableBatchSampler(len(images), batch_size, self.seed, lambda: done, 0, 1, aug_repeats)
         return DataLoader(Views(source, view, self.seed), batch_sampler=order, **self._loading)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:

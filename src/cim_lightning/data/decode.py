@@ -30,9 +30,9 @@ def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     * EXIF orientation is applied; of an animation or a stack of pages it is the first frame.
     * Transparency is laid over white, the page on which most such drawings are meant to be seen: the
-      colour stored below transparent pixels is arbitrary, and over black dark line art would vanish.
-      A single transparent colour in a PNG of 2, 4 or 16 bits is shown as that colour.
-    * 16-bit grey is scaled (`value / 257`), not clipped; `_eight_bits` has the rule for wider pixels.
+      color stored below transparent pixels is arbitrary, and over black dark line art would vanish.
+      A single transparent color in a PNG of 2, 4 or 16 bits is shown as that color.
+    * 16-bit gray is scaled (`value / 257`), not clipped; `_eight_bits` has the rule for wider pixels.
     * ICC profiles are ignored: applying them costs more than decoding, and training sets were
       seldom made so. CMYK is converted by Pillow's plain formula, Adobe's inversion undone.
 
@@ -86,7 +86,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than eight bits -> "L", by the depth of the file or, failing that, by its values.
+    """Gray of more than eight bits -> "L", by the depth of the file or, failing that, by its values.
 
     Unsigned 16-bit (12-bit) pixels: 0..65535 (0..4095) -> 0..255. 32-bit integers: the same while their
     values lie in 0..65535, since some writers and some versions of Pillow store 16-bit images so. Floats:
@@ -101,10 +101,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         if low >= 0 and high <= top:
             low, high = 0.0, top
             break
-    grey = np.zeros(pixels.shape, np.uint8)
+    gray = np.zeros(pixels.shape, np.uint8)
     if high > low:
-        grey[known] = np.rint((values - low) * (255 / (high - low)))
-    return Image.fromarray(grey)
+        gray[known] = np.rint((values - low) * (255 / (high - low)))
+    return Image.fromarray(gray)
 
 
 def _usual_tops(image: Image.Image) -> tuple[float, ...]:

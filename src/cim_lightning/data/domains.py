@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.files import labelled
+from cim_lightning.data.files import labeled
 from cim_lightning.data.sources import Splits, folder
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 SETTING = "evaluation.domain_shift.domains.root"
 VARIANTS = "evaluation.variants.folders"
@@ -21,7 +21,7 @@ def domains(
 ) -> dict[str, ImageData]:
     """Images by domain, of `root/<domain>/<class>/...`, as PACS is laid out.
 
-    Raises SettingError where there is no such folder, fewer than two in it, or a domain that has other
+    Raises ConfigError where there is no such folder, fewer than two in it, or a domain that has other
     classes than the first.
     """
     where = Path(root).expanduser()
@@ -29,9 +29,9 @@ def domains(
         sorted(p.name for p in where.iterdir() if p.is_dir() and p.name[0] != ".") if where.is_dir() else []
     )
     if len(names) < 2:
-        raise SettingError(
+        raise ConfigError(
             f"{SETTING}={root}: holds {len(names)} domain folders, not two or more; "
-            "nearest: a folder laid out as <domain>/<class>/<image>"
+            "try a folder laid out as <domain>/<class>/<image>"
         )
     found = {
         name: _images(
@@ -44,9 +44,8 @@ def domains(
         classes = images.splits.train.classes or []
         for one in set(first) ^ set(classes):
             nearest = (difflib.get_close_matches(one, first, 1, cutoff=0) or ["none"])[0]
-            raise SettingError(
-                f"{SETTING}={root}: {names[0]} and {name} do not both have the class {one!r}; "
-                f"nearest: {nearest!r}"
+            raise ConfigError(
+                f"{SETTING}={root}: {names[0]} and {name} do not both have the class {one!r}; try {nearest!r}"
             )
     return found
 
@@ -56,11 +55,11 @@ def named(
 ) -> dict[str, ImageData]:
     """All images of each folder, as "val" of the name that it is given.
 
-    Raises SettingError where there is no folder, or one of them has no class folders.
+    Raises ConfigError where there is no folder, or one of them has no class folders.
     """
     if not roots:
-        raise SettingError(
-            f"{VARIANTS}.roots={{}}: no folder; nearest: {VARIANTS}.roots={{imagenet_a: /my/imagenet-a}}"
+        raise ConfigError(
+            f"{VARIANTS}.roots={{}}: no folder; try {VARIANTS}.roots={{imagenet_a: /my/imagenet-a}}"
         )
     return {
         name: _images(
@@ -78,14 +77,14 @@ def corrupted(
 ) -> dict[tuple[str, int], ImageData]:
     """Images by corruption and severity, of `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C's.
 
-    They are listed when they are first looked at: there are millions. Raises SettingError where a folder of
+    They are listed when they are first looked at: there are millions. Raises ConfigError where a folder of
     them is not there.
     """
     folders = {(name, s): Path(root).expanduser() / name / str(s) for name in corruptions for s in SEVERITIES}
     for (name, severity), path in folders.items():
         if not path.is_dir():
-            raise SettingError(
-                f"{CORRUPTED}.root={root}: has no folder {name}/{severity}; nearest: a folder laid out as "
+            raise ConfigError(
+                f"{CORRUPTED}.root={root}: has no folder {name}/{severity}; try a folder laid out as "
                 "<corruption>/<severity>/<class>/<image>, or evaluation.imagenet_c.corruptions=[those there]"
             )
     return {
@@ -97,7 +96,7 @@ def corrupted(
 
 
 def _whole_folder(root: str, setting: str) -> Splits:
-    files = labelled(root, setting)
+    files = labeled(root, setting)
     return Splits(files, files)
 
 

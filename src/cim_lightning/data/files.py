@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from cim_lightning.data.decode import decode
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_LABEL = -1
 
 
-class Files:
+class ImageFiles:
     """A source of image files: paths relative to `root`, and an int array of their labels."""
 
     def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray, classes: list[str] | None):
@@ -93,12 +93,12 @@ def labels_of(paths: list[str], classes: list[str] | None) -> np.ndarray:
     return np.array([number[top(path)] for path in paths], np.int32)
 
 
-def labelled(root: str, setting: str) -> Files:
-    """All the images of `root/<class>/...`. Raises SettingError, which names the setting that gave root."""
+def labeled(root: str, setting: str) -> ImageFiles:
+    """All the images of `root/<class>/...`. Raises ConfigError, which names the setting that gave root."""
     where = os.path.abspath(os.path.expanduser(root))
     images = scan(where)[0] if os.path.isdir(where) else []
     classes = class_folders(images) if images else None
     if classes is None:
         fault = "does not exist" if not os.path.isdir(where) else "holds no two class folders of images"
-        raise SettingError(f"{setting}={root}: {fault}; nearest: a folder laid out as <class>/<image>")
-    return Files(where, images, labels_of(images, classes), classes)
+        raise ConfigError(f"{setting}={root}: {fault}; try a folder laid out as <class>/<image>")
+    return ImageFiles(where, images, labels_of(images, classes), classes)

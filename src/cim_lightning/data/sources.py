@@ -9,10 +9,10 @@ from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from cim_lightning.data.files import SUFFIXES, Files, class_folders, labels_of, scan, top
-from cim_lightning.errors import SettingError
+from cim_lightning.data.files import SUFFIXES, ImageFiles, class_folders, labels_of, scan, top
+from cim_lightning.errors import ConfigError
 
-HELD_OUT = ("val", "valid", "validation", "test")
+VAL_FOLDERS = ("val", "valid", "validation", "test")
 
 
 @runtime_checkable
@@ -62,18 +62,18 @@ def folder(root: str, val_fraction: float, seed: int) -> Splits:
     both splits. There are none with fewer than two such folders or with an image outside of them.
 
     Links to folders are followed, except one that leads to a folder it lies in. `~` is expanded.
-    Raises SettingError: no such folder, no image, too few to split, a class in val that train lacks.
+    Raises ConfigError: no such folder, no image, too few to split, a class in val that train lacks.
     """
     where = _existing(root)
     try:
         images, others = scan(where)
     except OSError as error:
         reason = f"{str(error.filename)!r} cannot be read ({error.strerror})"
-        raise SettingError(f"data.root={root!r}: {reason}; choose a folder that is readable") from error
+        raise ConfigError(f"data.root={root!r}: {reason}; choose a folder that is readable") from error
     if not images:
         _refuse_empty(root, others)
     tops = {top(path) for path in images}
-    held_out = next((name for name in HELD_OUT if name in tops), None)
+    held_out = next((name for name in VAL_FOLDERS if name in tops), None)
     if "train" in tops and held_out:
         return _given_splits(root, where, images, held_out)
     if tops == {"train"}:
@@ -88,30 +88,30 @@ def _given_splits(root: str, where: str, images: list[str], held_out: str) -> Sp
     unknown = sorted({top(path) for path in val}.difference(val_classes)) if val_classes else []
     if val_classes and unknown:
         nearest = difflib.get_close_matches(unknown[0], val_classes, n=1, cutoff=0)[0]
-        raise SettingError(
+        raise ConfigError(
             f"data.root={root!r}: {held_out}/ has the class {unknown[0]!r}, which train/ lacks; "
             f"the nearest class of train/ is {nearest!r}"
         )
     return Splits(
-        Files(os.path.join(where, "train"), train, labels_of(train, classes), classes),
-        Files(os.path.join(where, held_out), val, labels_of(val, val_classes), val_classes),
+        ImageFiles(os.path.join(where, "train"), train, labels_of(train, classes), classes),
+        ImageFiles(os.path.join(where, held_out), val, labels_of(val, val_classes), val_classes),
     )
 
 
 def _drawn_splits(root: str, where: str, images: list[str], val_fraction: float, seed: int) -> Splits:
     if not 0 < val_fraction < 1:
         value, nearest = f"data.source.val_fraction={val_fraction}", 0.01 if val_fraction <= 0 else 0.99
-        raise SettingError(f"{value}: it must lie between 0 and 1; try {nearest}")
+        raise ConfigError(f"{value}: it must lie between 0 and 1; try {nearest}")
     if seed < 0:
-        raise SettingError(f"data.source.seed={seed}: must be 0 or more; nearest: 0")
+        raise ConfigError(f"data.source.seed={seed}: must be 0 or more; try 0")
     if len(images) < 2:
-        raise SettingError(f"data.root={root!r} holds one image: it takes two for a train and a val split")
+        raise ConfigError(f"data.root={root!r} holds one image: it takes two for a train and a val split")
     classes = class_folders(images)
     labels = labels_of(images, classes)
     count = min(max(round(val_fraction * len(images)), 1), len(images) - 1)
     order = np.random.default_rng(seed).permutation(len(images))
     chosen = (np.sort(order[count:]), np.sort(order[:count]))
-    return Splits(*(Files(where, [images[i] for i in part], labels[part], classes) for part in chosen))
+    return Splits(*(ImageFiles(where, [images[i] for i in part], labels[part], classes) for part in chosen))
 
 
 def _below(images: list[str], name: str) -> list[str]:
@@ -131,9 +131,9 @@ def _existing(root: str) -> str:
         parent = os.path.dirname(parent)
     nearest = os.path.join(parent, *close)
     fault = "is a file" if os.path.exists(path) else "does not exist"
-    raise SettingError(f"data.root={root!r} {fault}: it must be a folder; the nearest is {nearest!r}")
+    raise ConfigError(f"data.root={root!r} {fault}: it must be a folder; the nearest is {nearest!r}")
 
 
 def _refuse_empty(root: str, others: Counter[str]) -> NoReturn:
     found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-    raise SettingError(f"data.root={root!r} holds no image ({', '.join(SUFFIXES)}); found: {found}")
+    raise ConfigError(f"data.root={root!r} holds no image ({', '.join(SUFFIXES)}); found: {found}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cim_lightning.data.sources import Source
-from cim_lightning.errors import BadImageError, SettingError
+from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
 DRAWS = 10  # of area and ratio until a view fits into its image, as every random-resized crop does
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     seed: int  # of all that is random on the device about this batch
 
 
-class RandomView:
+class RandomResizedCropFlip:
     """Random-resized crop with a horizontal flip, bicubic and antialiased (paper: conf/data/_images.yaml).
 
     Args:
@@ -41,15 +41,13 @@ class RandomView:
 
     def __init__(self, size: int, scale: Sequence[float], ratio: Sequence[float], flip: float):
         if size < 1:
-            raise SettingError(f"data.view_size={size}: at least 1 pixel; nearest: 1")
+            raise ConfigError(f"data.view_size={size}: at least 1 pixel; try 1")
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise SettingError(f"data.view_scale={list(scale)}: 0 < low <= high <= 1; nearest: [0.5, 1.0]")
+            raise ConfigError(f"data.view_scale={list(scale)}: 0 < low <= high <= 1; try [0.5, 1.0]")
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-            raise SettingError(f"data.view_ratio={list(ratio)}: 0 < low <= high; nearest: [0.75, 1.3333]")
+            raise ConfigError(f"data.view_ratio={list(ratio)}: 0 < low <= high; try [0.75, 1.3333]")
         if not 0 <= flip <= 1:
-            raise SettingError(
-                f"data.view_flip={flip}: a probability is in 0..1; nearest: {min(max(flip, 0), 1)}"
-            )
+            raise ConfigError(f"data.view_flip={flip}: a probability is in 0..1; try {min(max(flip, 0), 1)}")
         self.size, self.scale, self.ratio, self.flip = size, scale, ratio, flip
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -74,8 +72,8 @@ class RandomView:
         return left, top, min(left + wide, width), min(top + high, height)
 
 
-class WholeView:
-    """The largest centred square of an image, as evaluation sees it.
+class CenterCrop:
+    """The largest centered square of an image, as evaluation sees it.
 
     Args:
         size: side of the view in pixels.
@@ -122,7 +120,7 @@ class Views(Dataset[tuple[Tensor, int, int]]):
                 if there not in self.reported:
                     self.reported.add(there)
                     log.warning("skipped an image: %s", error)
-        raise SettingError(
+        raise ConfigError(
             f"data: {MOST_BAD} images in a row cannot be decoded; see the warnings above for their paths"
         )
 

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
-from cim_lightning.cropping.agreement import agreement
 from cim_lightning.cropping.boxes import BoxSampler
-from cim_lightning.cropping.constant import estimate_constant_map
-from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.subject import Subject
+from cim_lightning.cropping.metrics import estimate_mean_map_baseline, iou_and_pointing
+from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.context import EvalContext
 
 MEASURES = {
     "skill": "correlation skill",
@@ -39,44 +38,44 @@ class CorrelationGrid:
 
     def __init__(self, scales: list[float], rotations: list[float], num_images: int):
         if num_images < 1:
-            raise SettingError(f"evaluation.correlation.num_images={num_images}: at least 1; nearest: 1")
+            raise ConfigError(f"evaluation.correlation.num_images={num_images}: at least 1; try 1")
         self.scales, self.rotations, self.num_images = scales, rotations, num_images
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, context: EvalContext) -> dict[str, float]:
         """The measures by name; those of each cell go into `correlation.csv` and `correlation.png`."""
-        if not hasattr(subject.method, "decoder"):
-            raise SettingError(
+        if not hasattr(context.method, "decoder"):
+            raise ConfigError(
                 "evaluation=correlation: there is no correlation decoder without a checkpoint of CIM; "
-                "nearest: checkpoint=<its run's folder>, or ~evaluation.correlation"
+                "try checkpoint=<its run's folder>, or ~evaluation.correlation"
             )
-        cropping = subject.data.cropping
-        numbers = self.measure(subject, cropping)
+        cropping = context.data.cropping
+        numbers = self.measure(context, cropping)
         cells = {(scale, rotation): {} for scale in self.scales for rotation in self.rotations}
         for (scale, rotation), cell in tqdm(cells.items(), desc="correlation", leave=False, disable=None):
             fixed = copy.copy(cropping)
             fixed.boxes = BoxSampler([scale, scale], cropping.boxes.ratio, rotation)
-            cell |= {"scale": scale, "rotation": rotation} | self.measure(subject, fixed)
-        with (subject.folder / "correlation.csv").open("w", newline="") as file:
+            cell |= {"scale": scale, "rotation": rotation} | self.measure(context, fixed)
+        with (context.folder / "correlation.csv").open("w", newline="") as file:
             rows = csv.DictWriter(file, next(iter(cells.values()), {}))
             rows.writeheader()
             rows.writerows(cells.values())
-        draw(cells, self.scales, self.rotations).savefig(subject.folder / "correlation.png", dpi=110)
+        draw(cells, self.scales, self.rotations).savefig(context.folder / "correlation.png", dpi=110)
         return numbers
 
     @torch.no_grad()
-    def measure(self, subject: Subject, cropping: Any) -> dict[str, float]:
+    def measure(self, context: EvalContext, cropping: Any) -> dict[str, float]:
         """Under one cropping: each measure of the method, and as "<measure>_constant" of the constant map."""
-        method = subject.method.to(subject.device).eval()
-        constant = estimate_constant_map(cropping)
+        method = context.method.to(context.device).eval()
+        constant = estimate_mean_map_baseline(cropping)
         logits, maps = [], []
-        for batch in subject.data.whole_dataloader("val", self.num_images):
-            crops = cropping(batch.views.to(subject.device), batch.seed)
+        for batch in context.data.center_crop_dataloader("val", self.num_images):
+            crops = cropping(batch.views.to(context.device), batch.seed)
             logits.append(method(crops).float().cpu())
             maps.append(crops.maps.cpu())
         said, true = torch.cat(logits), torch.cat(maps)
         loss = F.binary_cross_entropy_with_logits(said, true.float())
         mean = true.float().mean(dim=(0, 1)).expand_as(said)
-        numbers = {"skill": constant.skill(loss)} | agreement(said, true)
+        numbers = {"skill": constant.skill(loss)} | iou_and_pointing(said, true)
         numbers |= {"auc": _area(said.sigmoid(), true), "auc_constant": _area(mean, true)}
         found = {name: float(value) for name, value in numbers.items()}
         return found | {"iou_constant": constant.iou, "pointing_constant": constant.pointing}
@@ -94,9 +93,9 @@ def draw(cells: dict[Any, dict[str, float]], scales: list[float], rotations: lis
         for (scale, rotation), cell in cells.items():
             constant = f"\n({cell[f'{name}_constant']:.2f})" if f"{name}_constant" in cell else ""
             place = rotations.index(rotation), scales.index(scale)
-            colour = "black" if cell[name] > 0.6 else "white"
+            color = "black" if cell[name] > 0.6 else "white"
             axes.text(
-                *place, f"{cell[name]:.2f}{constant}", ha="center", va="center", color=colour, fontsize=8
+                *place, f"{cell[name]:.2f}{constant}", ha="center", va="center", color=color, fontsize=8
             )
     figure.axes[0].set_ylabel("exemplar scale (share of the view)")
     figure.suptitle("in brackets: the constant map", fontsize=9)

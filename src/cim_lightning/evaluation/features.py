@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
@@ -27,12 +27,12 @@ def extract(
     prepare: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> FeatureSet:
-    """Features of batches of (uint8 views, labels, ...); `prepare` normalises images of 0..1.
+    """Features of batches of (uint8 views, labels, ...); `prepare` normalizes images of 0..1.
 
     The backbone runs in evaluation mode and is left in the mode it came in, part by part.
 
     Raises:
-        SettingError: some are no finite numbers, of which k-NN would make an accuracy all the same.
+        ConfigError: some are no finite numbers, of which k-NN would make an accuracy all the same.
     """
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
@@ -46,9 +46,9 @@ def extract(
         module.training = training
     found = FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
     if not (found.pooled.isfinite().all() and found.mean.isfinite().all()):
-        raise SettingError(
+        raise ConfigError(
             "optim.base_lr: the backbone's features are not finite, so its training has diverged; "
-            "nearest: a tenth of that rate"
+            "try a tenth of that rate"
         )
     return found
 
@@ -59,7 +59,7 @@ def spread(features: Float[Tensor, "n d"]) -> float:
 
 
 def effective_rank(features: Float[Tensor, "n d"]) -> float:
-    """Exponential of the entropy of the normalised singular values of centred features, 1..d.
+    """Exponential of the entropy of the normalized singular values of centered features, 1..d.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """

@@ -7,19 +7,19 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from cim_lightning.errors import SettingError
-from cim_lightning.evaluation.linear import accuracies, standardised
+from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.linear import accuracies, standardized
 from cim_lightning.evaluation.logistic import regression
-from cim_lightning.evaluation.subject import Subject
 
 STEPS = 100  # of L-BFGS, which few labels never need
 
 
 class LowShot:
-    """Accuracy of logistic regression on few labelled training images, over several draws of them.
+    """Accuracy of logistic regression on few labeled training images, over several draws of them.
 
     Nothing is chosen on the way: few labels leave none to choose by. The features, the mean over the grid,
-    are standardised on all training images, which takes no label.
+    are standardized on all training images, which takes no label.
 
     Args:
         shares: shares of the training images, above 0 and at most 1, drawn class by class.
@@ -39,31 +39,32 @@ class LowShot:
         num_val: int | None,
     ):
         if not all(0 < share <= 1 for share in shares):
-            raise SettingError(
-                f"evaluation.lowshot.shares={shares}: each above 0, at most 1; nearest: [0.01]"
-            )
+            raise ConfigError(f"evaluation.lowshot.shares={shares}: each above 0, at most 1; try [0.01]")
         if not all(shot >= 1 for shot in shots):
-            raise SettingError(f"evaluation.lowshot.shots={shots}: each at least 1; nearest: [1]")
+            raise ConfigError(f"evaluation.lowshot.shots={shots}: each at least 1; try [1]")
         if draws < 1:
-            raise SettingError(f"evaluation.lowshot.draws={draws}: at least 1; nearest: 1")
+            raise ConfigError(f"evaluation.lowshot.draws={draws}: at least 1; try 1")
         if penalty < 0:
-            raise SettingError(f"evaluation.lowshot.penalty={penalty}: must be 0 or more; nearest: 0")
+            raise ConfigError(f"evaluation.lowshot.penalty={penalty}: must be 0 or more; try 0")
         self.shares, self.shots, self.draws, self.penalty = shares, shots, draws, penalty
         self.num_train, self.num_val = num_train, num_val
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, context: EvalContext) -> dict[str, float]:
         """Mean accuracy over draws, 0..1, and its deviation, as "0.01_of_all" and "5_a_class" and so on."""
-        train, val = subject.labelled("train", self.num_train), subject.labelled("val", self.num_val)
-        x, queries = (part.to(subject.device) for part in standardised(train.mean, val.mean))
-        y, answers = train.labels.to(subject.device), val.labels.to(subject.device)
+        train, val = (
+            context.labeled_features("train", self.num_train),
+            context.labeled_features("val", self.num_val),
+        )
+        x, queries = (part.to(context.device) for part in standardized(train.mean, val.mean))
+        y, answers = train.labels.to(context.device), val.labels.to(context.device)
         sizes: dict[str, float | int] = {f"{share:g}_of_all": float(share) for share in self.shares}
         sizes |= {f"{shot}_a_class": shot for shot in self.shots}
         numbers = {}
         for name, size in tqdm(sizes.items(), desc="low shot", leave=False, disable=None):
             reached = []
             for draw in range(self.draws):
-                generator = torch.Generator().manual_seed(subject.seed + draw)
-                few = drawn(train.labels, size, generator).to(subject.device)
+                generator = torch.Generator().manual_seed(context.seed + draw)
+                few = drawn(train.labels, size, generator).to(context.device)
                 weights = regression(
                     x[few], y[few], int(max(y.max(), answers.max())) + 1, self.penalty, STEPS
                 )

@@ -1,4 +1,4 @@
-"""What features are like, without a label: rank, spread, alignment, uniformity, and where a ViT looks."""
+"""What features are like, without a label: rank, spread, alignment, uniformity, and where a ViT colors."""
 
 import copy
 from typing import Any
@@ -9,9 +9,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import effective_rank, extract, spread
-from cim_lightning.evaluation.subject import Subject
 
 HEADS = 6  # shown of the last block
 
@@ -26,30 +26,28 @@ class Representation:
 
     def __init__(self, num_images: int, num_pictures: int):
         if num_images < 2:
-            raise SettingError(f"evaluation.representation.num_images={num_images}: at least 2; nearest: 2")
+            raise ConfigError(f"evaluation.representation.num_images={num_images}: at least 2; try 2")
         if num_pictures < 0:
-            raise SettingError(
-                f"evaluation.representation.num_pictures={num_pictures}: 0 or more; nearest: 0"
-            )
+            raise ConfigError(f"evaluation.representation.num_pictures={num_pictures}: 0 or more; try 0")
         self.num_images, self.num_pictures = num_images, num_pictures
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, context: EvalContext) -> dict[str, float]:
         """Effective rank (1..d), spread, alignment (0..4) and uniformity (-8..0); the last two best low."""
-        whole = subject.features("val", self.num_images).mean
+        whole = context.features("val", self.num_images).mean
         one, other = (
             extract(
-                subject.backbone,
-                subject.data.random_dataloader("val", self.num_images, epoch),
-                subject.normalize,
-                subject.device,
+                context.backbone,
+                context.data.random_crop_dataloader("val", self.num_images, epoch),
+                context.normalize,
+                context.device,
             ).mean
             for epoch in range(2)
         )
-        if self.num_pictures and hasattr(subject.backbone.model, "blocks"):
-            batch = next(iter(subject.data.whole_dataloader("val", self.num_pictures)))
-            images = batch.views[: self.num_pictures].to(subject.device).float() / 255
-            maps = attention(subject.backbone.model, subject.normalize(images))
-            draw(images.cpu(), maps.cpu()).savefig(subject.folder / "attention.png", dpi=110)
+        if self.num_pictures and hasattr(context.backbone.model, "blocks"):
+            batch = next(iter(context.data.center_crop_dataloader("val", self.num_pictures)))
+            images = batch.views[: self.num_pictures].to(context.device).float() / 255
+            maps = attention(context.backbone.model, context.normalize(images))
+            draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
         return {
             "effective_rank": effective_rank(whole),
             "spread": spread(whole),

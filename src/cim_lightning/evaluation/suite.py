@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cim_lightning import atomic
-from cim_lightning.evaluation.subject import Part, Subject
-from cim_lightning.seeded import seeded
+from cim_lightning.atomic import atomic_write
+from cim_lightning.evaluation.context import EvalContext, Evaluator
+from cim_lightning.rng import fork_rng
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(
-    parts: Mapping[str, Part], subject: Subject, asked: Mapping[str, Any], about: Mapping[str, Any]
+    parts: Mapping[str, Evaluator], context: EvalContext, asked: Mapping[str, Any], about: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Runs every part and writes `metrics.json` and `table.md` into the subject's folder after each.
+    """Runs every part and writes `metrics.json` and `table.md` into the context's folder after each.
 
     Args:
         parts: by name.
@@ -28,19 +28,19 @@ def evaluate(
     """
     done: dict[str, float] = {}
     for name, part in parts.items():
-        kept = subject.folder / "parts" / f"{name}.json"
+        kept = context.folder / "parts" / f"{name}.json"
         numbers = _kept(kept, asked[name])
         if numbers is None:
             log.info("%s ...", name)
-            with seeded(subject.seed):  # whatever part came before
-                numbers = part(subject)
+            with fork_rng(context.seed):  # whatever part came before
+                numbers = part(context)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2) + "\n")
+            atomic_write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2) + "\n")
         else:
             log.info("%s: done before", name)
         done |= {f"{name}/{key}": value for key, value in numbers.items()}
-        atomic.write(subject.folder / "metrics.json", json.dumps({**about, **done}, indent=2) + "\n")
-        atomic.write(subject.folder / "table.md", table(done) + "\n")
+        atomic_write(context.folder / "metrics.json", json.dumps({**about, **done}, indent=2) + "\n")
+        atomic_write(context.folder / "table.md", table(done) + "\n")
     return done
 
 

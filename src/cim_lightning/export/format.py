@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cim_lightning.errors import SettingError
-from cim_lightning.export.images import Images, normalised
+from cim_lightning.errors import ConfigError
+from cim_lightning.export.input_spec import Images, normalized
 from cim_lightning.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Format(ABC):
         tolerance: largest difference that is let pass, as a share of the output's largest absolute value.
 
     Raises:
-        SettingError: the tolerance is no such share.
+        ConfigError: the tolerance is no such share.
     """
 
     file: str  # the one that holds the weights
@@ -35,8 +35,8 @@ class Format(ABC):
     def __init__(self, tolerance: float):
         if not 0 <= tolerance < 1:
             near = 0 if tolerance < 0 else 0.1
-            raise SettingError(
-                f"format.tolerance={tolerance}: must be 0 or more, below 1; nearest: format.tolerance={near}"
+            raise ConfigError(
+                f"format.tolerance={tolerance}: must be 0 or more, below 1; try format.tolerance={near}"
             )
         self.tolerance = tolerance
 
@@ -48,12 +48,12 @@ class Format(ABC):
     def read(self, folder: Path) -> Callable[[Tensor], Outputs]:
         """Loads what was written as others will, from the folder alone.
 
-        It maps images of 0..1, "b c h w", to outputs by name, normalising as the folder says.
+        It maps images of 0..1, "b c h w", to outputs by name, normalizing as the folder says.
         """
 
     @abstractmethod
     def expected(self, backbone: Backbone, images: Tensor) -> Outputs:
-        """The same outputs of the backbone itself, for normalised images "b c h w"."""
+        """The same outputs of the backbone itself, for normalized images "b c h w"."""
 
     def export(
         self, backbone: Backbone, images: Images, folder: Path, about: Mapping[str, Any]
@@ -67,7 +67,7 @@ class Format(ABC):
         Returns the largest absolute difference of each output.
 
         Raises:
-            SettingError: an output differs by more than the tolerance; the record then lacks this file.
+            ConfigError: an output differs by more than the tolerance; the record then lacks this file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         record = {file: said for file, said in _record(folder).items() if file != self.file}
@@ -75,7 +75,7 @@ class Format(ABC):
         self.write(backbone, images, folder)
         fixed = images.fixed()
         with torch.no_grad():
-            wanted = self.expected(backbone, normalised(fixed, images.mean, images.std))
+            wanted = self.expected(backbone, normalized(fixed, images.mean, images.std))
             found = self.read(folder)(fixed)
         largest = {name: value.abs().max().item() for name, value in wanted.items()}
         differences = {name: difference(wanted[name], found[name]) for name in wanted}
@@ -84,8 +84,8 @@ class Format(ABC):
             most = largest[name]
             said = f"{name} differs by at most {apart:.3g} after loading back, where it reaches {most:.3g}"
             if not apart <= self.tolerance * most:  # nor if it is no number
-                raise SettingError(
-                    f"format.tolerance={self.tolerance:g}: {path}: {said}; nearest: "
+                raise ConfigError(
+                    f"format.tolerance={self.tolerance:g}: {path}: {said}; try "
                     f"format.tolerance={apart / most if most else 0:.2g}, if that will do"
                 )
             log.info("%s: %s (tolerance: %g of that)", path, said, self.tolerance)

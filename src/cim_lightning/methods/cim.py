@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.cropping.agreement import agreement
-from cim_lightning.cropping.constant import ConstantMap
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.errors import SettingError
+from cim_lightning.cropping.metrics import MeanMapBaseline, iou_and_pointing
+from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrast import ContrastiveHead
+from cim_lightning.models.contrastive_head import ContrastiveHead
 
 YARDSTICKS = ("iou", "best_iou", "pointing")  # of the constant map, shown beside what they measure
 
@@ -31,13 +30,13 @@ class CIM(Method):
         target: builds the other encoder around the online one (see models/target.py).
         optim: see Method.
         constant: the constant map under the same cropping, to which skill refers.
-        online_reads: "exemplars" (exemplar -> context, the paper's choice) or "context", the other bootstrap
+        online_input: "exemplars" (exemplar -> context, the paper's choice) or "context", the other bootstrap
             direction: the target reads what the online encoder does not.
         reduction: over an image's exemplars, "sum" (the paper's) or "mean"; pixels and images are averaged.
         contrast: builds the global contrastive head from the backbone's width; None trains without it.
     """
 
-    reads = Crops
+    batch_type = Crops
 
     def __init__(
         self,
@@ -45,14 +44,14 @@ class CIM(Method):
         decoder: Callable[[int], torch.nn.Module],
         target: Callable[[torch.nn.Module], Any],
         optim: Callable[..., Any],
-        constant: ConstantMap,
-        online_reads: str,
+        constant: MeanMapBaseline,
+        online_input: str,
         reduction: str,
         contrast: Callable[[int], ContrastiveHead] | None,
     ):
         super().__init__(backbone, optim)
         self.constant = constant
-        self.online_reads = _one_of("method.online_reads", online_reads, ("exemplars", "context"))
+        self.online_input = _one_of("method.online_input", online_input, ("exemplars", "context"))
         self.reduction = _one_of("method.reduction", reduction, ("sum", "mean"))
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)
@@ -63,12 +62,12 @@ class CIM(Method):
         """Correlation logits: above 0 where the exemplar is taken to lie."""
         return self._decode(crops, *self._encode(crops))
 
-    def measure(self, crops: Crops) -> dict[str, Tensor]:
+    def compute_losses(self, crops: Crops) -> dict[str, Tensor]:
         online, target = self._encode(crops)
         logits = self._decode(crops, online, target).float()
         correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
-        metrics = {"skill": self.constant.skill(correlation)} | agreement(logits, crops.maps)
+        metrics = {"skill": self.constant.skill(correlation)} | iou_and_pointing(logits, crops.maps)
         metrics |= {
             f"{name}_constant": logits.new_full((), getattr(self.constant, name)) for name in YARDSTICKS
         }
@@ -79,7 +78,7 @@ class CIM(Method):
         # Several devices wait for a gradient of every parameter, and not all decoders read what is pooled.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
-    def after_step(self, progress: float) -> None:
+    def update_target(self, progress: float) -> None:
         moved = self.target.follow(self.backbone, progress)
         if self.contrast is not None and self.contrast_target is not None:
             self.contrast_target.follow(self.contrast.projector, progress)
@@ -88,16 +87,16 @@ class CIM(Method):
     def _encode(self, crops: Crops) -> tuple[Any, Any]:
         exemplars = crops.exemplars.flatten(0, 1)  # one batch of b k exemplars, image by image
         reads, shown = (
-            (exemplars, crops.context) if self.online_reads == "exemplars" else (crops.context, exemplars)
+            (exemplars, crops.context) if self.online_input == "exemplars" else (crops.context, exemplars)
         )
         return self.backbone(reads), self.target(self.backbone, shown)
 
     def _decode(self, crops: Crops, online: Any, target: Any) -> Float[Tensor, "b k s s"]:
-        exemplars, context = (online, target) if self.online_reads == "exemplars" else (target, online)
+        exemplars, context = (online, target) if self.online_input == "exemplars" else (target, online)
         return self.decoder(context, exemplars, crops.maps.shape[-2:])
 
 
 def _one_of(setting: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise SettingError(f"{setting}={value}: one of {', '.join(choices)}; nearest: {choices[0]}")
+        raise ConfigError(f"{setting}={value}: one of {', '.join(choices)}; try {choices[0]}")
     return value

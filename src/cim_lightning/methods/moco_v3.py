@@ -12,7 +12,7 @@ from torch import Tensor
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrast import ContrastiveHead
+from cim_lightning.models.contrastive_head import ContrastiveHead
 
 
 class MoCoV3(Method):
@@ -25,7 +25,7 @@ class MoCoV3(Method):
         optim: see Method.
     """
 
-    reads = MultiCrops
+    batch_type = MultiCrops
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class MoCoV3(Method):
         self.target = target(backbone)
         self.head_target = target(self.head.projector)
 
-    def measure(self, crops: MultiCrops) -> dict[str, Tensor]:
+    def compute_losses(self, crops: MultiCrops) -> dict[str, Tensor]:
         views = (crops.first, crops.second)
         with torch.no_grad():
             seen = [self.target(self.backbone, view).pooled for view in views]
@@ -47,7 +47,7 @@ class MoCoV3(Method):
         queries = [self.backbone(view).pooled for view in views]
         return {"loss": self.head(queries[0], keys[1]) + self.head(queries[1], keys[0])}
 
-    def after_step(self, progress: float) -> None:
+    def update_target(self, progress: float) -> None:
         moved = self.target.follow(self.backbone, progress)
         self.head_target.follow(self.head.projector, progress)
         self.log_dict({f"train/{name}": value for name, value in moved.items()})

@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor
 
-from cim_lightning.cropping.whole import Whole
+from cim_lightning.cropping.resize import ImageBatch
 from cim_lightning.methods.method import Method
 
 
 class Random(Method):
-    """Takes no step: what comes out is the random initialisation."""
+    """Takes no step: what comes out is the random initialization."""
 
-    reads = Whole
+    batch_type = ImageBatch
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.trainer.fit_loop.epoch_loop.max_steps = 0
 
-    def measure(self, crops: Whole) -> dict[str, Tensor]:
+    def compute_losses(self, crops: ImageBatch) -> dict[str, Tensor]:
         return {"loss": torch.zeros((), device=crops.images.device)}

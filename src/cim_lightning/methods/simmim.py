@@ -9,11 +9,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cim_lightning.cropping.masked import Masked
+from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.mask_token import MaskToken
-from cim_lightning.models.visible import on_patches
+from cim_lightning.models.mask_token import MaskTokenHook
+from cim_lightning.models.masked_vit import on_patches
 
 
 class SimMIM(Method):
@@ -25,20 +25,20 @@ class SimMIM(Method):
         optim: see Method.
     """
 
-    reads = Masked
+    batch_type = MaskedImages
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__(backbone, optim)
-        self.masking = MaskToken(backbone)
+        self.masking = MaskTokenHook(backbone)
         self.stride = int(backbone.model.feature_info[-1]["reduction"])
-        self.head = nn.Conv2d(backbone.dim, self.stride**2 * backbone.recipe["in_chans"], kernel_size=1)
+        self.head = nn.Conv2d(backbone.dim, self.stride**2 * backbone.timm_kwargs["in_chans"], kernel_size=1)
 
-    def measure(self, crops: Masked) -> dict[str, Tensor]:
-        features = self.masking(self.backbone, crops.images, crops.hidden)
+    def compute_losses(self, crops: MaskedImages) -> dict[str, Tensor]:
+        features = self.masking(self.backbone, crops.images, crops.mask)
         predicted = F.pixel_shuffle(self.head(features.grid), self.stride).float()
         size = (crops.images.shape[-2], crops.images.shape[-1])
-        hidden = on_patches(crops.hidden, size, "cropping.unit")[:, None].expand_as(crops.images)
+        mask = on_patches(crops.mask, size, "cropping.mask_patch_size")[:, None].expand_as(crops.images)
         error = (predicted - crops.images.float()).abs()
-        loss = (error * hidden).sum() / hidden.sum()
+        loss = (error * mask).sum() / mask.sum()
         # Several devices wait for a gradient of every parameter, of those too that only pooling reads.
         return {"loss": loss + 0 * features.pooled.sum()}

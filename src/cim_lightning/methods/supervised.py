@@ -6,8 +6,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cim_lightning.cropping.whole import Whole
-from cim_lightning.errors import SettingError
+from cim_lightning.cropping.resize import ImageBatch
+from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 
@@ -25,7 +25,7 @@ class Supervised(Method):
         optim: see Method.
     """
 
-    reads = Whole
+    batch_type = ImageBatch
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__(backbone, optim)
@@ -35,14 +35,14 @@ class Supervised(Method):
         super().setup(stage)
         classes = self.trainer.datamodule.splits.train.classes  # pyright: ignore
         if classes is None:
-            raise SettingError("method=supervised: the images have no labels; nearest: class folders")
+            raise ConfigError("method=supervised: the images have no labels; try class folders")
         self._widen(len(classes))
 
-    def measure_batch(self, batch: tuple[Whole, Tensor]) -> dict[str, Tensor]:
-        """The one method that looks at labels."""
-        return self.measure(batch[0], batch[1])
+    def compute_batch_losses(self, batch: tuple[ImageBatch, Tensor]) -> dict[str, Tensor]:
+        """The one method that colors at labels."""
+        return self.compute_losses(batch[0], batch[1])
 
-    def measure(self, crops: Whole, labels: Tensor) -> dict[str, Tensor]:
+    def compute_losses(self, crops: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
         assert self.classifier is not None  # since setup
         scores = self.classifier(self.backbone(crops.images).pooled).float()
         known = labels != UNKNOWN

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 SIZES = "cropping.size, context_size, exemplar_size"  # whichever of them the images came from
 
@@ -30,12 +30,12 @@ class Backbone(nn.Module):
         kwargs: arguments of timm.create_model that shape the architecture; exported with the weights.
         in_channels: channels of the images.
         positions: "timm" for its own, or "sincos", fixed two-dimensional sine-cosine tables.
-        freeze_patch_embed: keep the patch embedding at its random initialisation.
+        freeze_patch_embed: keep the patch embedding at its random initialization.
         init: "timm" for timm's own, "xavier" for Xavier-uniform linears and patch embedding, zero biases
             and class tokens drawn from N(0, 0.02), as the paper's released recipe does.
 
     Raises:
-        SettingError: timm has no such model, or the model has not the part that a setting speaks of.
+        ConfigError: timm has no such model, or the model has not the part that a setting speaks of.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(name):
             (near,) = difflib.get_close_matches(name, timm.list_models(), 1, cutoff=0)
-            raise SettingError(f"backbone.name={name}: timm has no such model; nearest: {near}")
-        self.recipe: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
+            raise ConfigError(f"backbone.name={name}: timm has no such model; try {near}")
+        self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
         self.model: Any = self._create()
         self.dim = int(self.model.num_features)
         self._choose("init", init, {"timm": lambda: None, "xavier": lambda: self.model.apply(_xavier)})
@@ -64,16 +64,14 @@ class Backbone(nn.Module):
             self._part("patch_embed", "backbone.freeze_patch_embed=true").requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
-        """Features of normalised images of any size that the architecture takes."""
+        """Features of normalized images of any size that the architecture takes."""
         channels, size, wanted = (
             images.shape[1],
             (images.shape[-2], images.shape[-1]),
-            self.recipe["in_chans"],
+            self.timm_kwargs["in_chans"],
         )
         if channels != wanted:
-            raise SettingError(
-                f"backbone.in_channels={wanted}: the images have {channels}; nearest: {channels}"
-            )
+            raise ConfigError(f"backbone.in_channels={wanted}: the images have {channels}; try {channels}")
         self.check(size, SIZES)
         try:
             tokens = self.model.forward_features(images)
@@ -81,9 +79,9 @@ class Backbone(nn.Module):
             least = self.model.feature_info[-1]["reduction"]
             if min(size) >= least:
                 raise
-            name = self.recipe["model_name"]
-            raise SettingError(
-                f"{SIZES}={min(size)}: {name} leaves nothing of so small an image; nearest: {least}"
+            name = self.timm_kwargs["model_name"]
+            raise ConfigError(
+                f"{SIZES}={min(size)}: {name} leaves nothing of so small an image; try {least}"
             ) from error
         grid = self._grid(tokens, size)
         pooled = self.model.forward_head(tokens, pre_logits=True)
@@ -92,35 +90,36 @@ class Backbone(nn.Module):
         return Features(pooled, grid)
 
     def check(self, size: tuple[int, int], setting: str) -> None:
-        """Raises SettingError if images of (height, width) pixels, set by `setting`, leave a broken patch."""
+        """Raises ConfigError if images of (height, width) pixels, set by `setting`, leave a broken patch."""
         embed = getattr(self.model, "patch_embed", None)
         if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
             return
         for side, patch in zip(size, embed.patch_size, strict=True):
             if side % patch:
-                raise SettingError(
-                    f"{setting}={side}: {self.recipe['model_name']} reads whole patches of {patch} pixels; "
-                    f"nearest: {max(round(side / patch), 1) * patch}"
+                raise ConfigError(
+                    f"{setting}={side}: {self.timm_kwargs['model_name']} needs whole patches of {patch} pixels; "
+                    f"try {max(round(side / patch), 1) * patch}"
                 )
 
     def _create(self) -> Any:
         try:
-            return timm.create_model(**self.recipe, num_classes=0)
+            return timm.create_model(**self.timm_kwargs, num_classes=0)
         except (TypeError, AssertionError, RuntimeError) as error:
-            name, reason = self.recipe["model_name"], (str(error) or type(error).__name__).splitlines()[0]
-            raise SettingError(
+            name, reason = (
+                self.timm_kwargs["model_name"],
+                (str(error) or type(error).__name__).splitlines()[0],
+            )
+            raise ConfigError(
                 f"backbone.kwargs: {name} cannot be made with them ({reason}); "
-                f"nearest: a backbone group of its family with backbone.name={name}"
+                f"try a backbone group of its family with backbone.name={name}"
             ) from None
 
     def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
         """timm returns NLC, NHWC or NCHW by family."""
         if tokens.ndim == 3:
             if not hasattr(getattr(self.model, "patch_embed", None), "dynamic_feat_size"):
-                name = self.recipe["model_name"]
-                raise SettingError(
-                    f"backbone.name={name}: its tokens have no grid; nearest: vit_small_patch16_224"
-                )
+                name = self.timm_kwargs["model_name"]
+                raise ConfigError(f"backbone.name={name}: its tokens have no grid; try vit_small_patch16_224")
             h, w = self.model.patch_embed.dynamic_feat_size(size)
             return tokens[:, self.model.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
@@ -137,15 +136,15 @@ class Backbone(nn.Module):
     def _part(self, part: str, setting: str) -> Any:
         found = getattr(self.model, part, None)
         if found is None:
-            name = self.recipe["model_name"]
+            name = self.timm_kwargs["model_name"]
             nearest = "timm" if part == "pos_embed" else "false"
-            raise SettingError(f"{setting}: {name} has no {part}; nearest: {setting.split('=')[0]}={nearest}")
+            raise ConfigError(f"{setting}: {name} has no {part}; try {setting.split('=')[0]}={nearest}")
         return found
 
     def _choose(self, setting: str, value: str, choices: dict[str, Any]) -> None:
         if value not in choices:
-            raise SettingError(
-                f"backbone.{setting}={value}: one of {', '.join(choices)}; nearest: {next(iter(choices))}"
+            raise ConfigError(
+                f"backbone.{setting}={value}: one of {', '.join(choices)}; try {next(iter(choices))}"
             )
         choices[value]()
 

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
-READS = ("mean", "pooled")
+GLOBAL_POOLS = ("mean", "pooled")
 
 
 class Classifier(nn.Module):
@@ -22,12 +22,12 @@ class Classifier(nn.Module):
         normalize: maps images of 0..1 to what the backbone reads.
         num_classes: logits an image.
         finetune: whether the backbone learns too; else it stays in evaluation mode, without gradients, and
-            the head sees its features standardised by batch normalisation without parameters.
-        reads: "mean", over the grid, or "pooled", what the architecture pools (a ViT's class token).
+            the head sees its features standardized by batch normalization without parameters.
+        global_pool: "mean", over the grid, or "pooled", what the architecture pools (a ViT's class token).
         drop_path: largest probability that a residual branch is left out; rises from 0 with depth.
 
     Raises:
-        SettingError: a setting is outside its limits, or the architecture knows no drop path.
+        ConfigError: a setting is outside its limits, or the architecture knows no drop path.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Classifier(nn.Module):
         normalize: Callable[[Tensor], Tensor],
         num_classes: int,
         finetune: bool,
-        reads: str,
+        global_pool: str,
         drop_path: float,
     ):
         super().__init__()
-        check(reads, drop_path)
+        check(global_pool, drop_path)
         self.backbone = with_drop_path(backbone, drop_path if finetune else 0.0).requires_grad_(finetune)
-        self.normalize, self.finetune, self.reads = normalize, finetune, reads
+        self.normalize, self.finetune, self.global_pool = normalize, finetune, global_pool
         self.head = nn.Sequential(
             nn.Identity() if finetune else nn.BatchNorm1d(backbone.dim, affine=False),
             nn.Linear(backbone.dim, num_classes),
@@ -59,42 +59,44 @@ class Classifier(nn.Module):
         """Class logits of images of 0..1."""
         return self.logits(self.normalize(images))
 
-    def logits(self, normalised: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Class logits of images that are normalised already, and perhaps mixed or erased since.
+    def logits(self, normalized: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Class logits of images that are normalized already, and perhaps mixed or erased since.
 
         Gradients reach the images even where the backbone does not learn: attacks want them.
         """
-        features = self.backbone(normalised)
-        read = features.grid.mean(dim=(2, 3)) if self.reads == "mean" else features.pooled
+        features = self.backbone(normalized)
+        read = features.grid.mean(dim=(2, 3)) if self.global_pool == "mean" else features.pooled
         return self.head(read).float()
 
 
-def check(reads: str, drop_path: float) -> None:
-    """Raises SettingError where a setting is outside its limits."""
-    if reads not in READS:
-        raise SettingError(f"classifier.reads={reads}: one of {', '.join(READS)}; nearest: {READS[0]}")
+def check(global_pool: str, drop_path: float) -> None:
+    """Raises ConfigError where a setting is outside its limits."""
+    if global_pool not in GLOBAL_POOLS:
+        raise ConfigError(
+            f"classifier.global_pool={global_pool}: one of {', '.join(GLOBAL_POOLS)}; try {GLOBAL_POOLS[0]}"
+        )
     if not 0 <= drop_path < 1:
         nearest = 0.0 if drop_path < 0 else 0.9
-        raise SettingError(f"classifier.drop_path={drop_path}: from 0 to below 1; nearest: {nearest}")
+        raise ConfigError(f"classifier.drop_path={drop_path}: from 0 to below 1; try {nearest}")
 
 
 def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
     """A copy of a backbone, of the same weights, which leaves out residual branches while it trains.
 
-    Raises SettingError where timm's architecture has no such thing.
+    Raises ConfigError where timm's architecture has no such thing.
     """
-    if rate == backbone.recipe.get("drop_path_rate", 0):
+    if rate == backbone.timm_kwargs.get("drop_path_rate", 0):
         return copy.deepcopy(backbone)
-    name, channels, *_ = (backbone.recipe[key] for key in ("model_name", "in_chans"))
-    kwargs = {key: value for key, value in backbone.recipe.items() if key not in ("model_name", "in_chans")}
+    name, channels, *_ = (backbone.timm_kwargs[key] for key in ("model_name", "in_chans"))
+    kwargs = {
+        key: value for key, value in backbone.timm_kwargs.items() if key not in ("model_name", "in_chans")
+    }
     try:
         made = Backbone(name, {**kwargs, "drop_path_rate": rate}, channels, "timm", False, "timm")
-    except SettingError:
+    except ConfigError:
         made = None
     if made is None or (rate and not any(isinstance(part, DropPath) for part in made.modules())):
-        raise SettingError(
-            f"classifier.drop_path={rate}: {name} has no residual branch to leave out; nearest: 0"
-        )
+        raise ConfigError(f"classifier.drop_path={rate}: {name} has no residual branch to leave out; try 0")
     made.model.load_state_dict(backbone.model.state_dict())
     return made.to(next(backbone.parameters()).device)
 

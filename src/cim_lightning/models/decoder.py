@@ -11,7 +11,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Features
 
 
@@ -26,7 +26,7 @@ class CorrelationDecoder(nn.Module):
         mlp_ratio: hidden width of the blocks' MLPs in units of width.
 
     Raises:
-        SettingError: width, depth and num_heads do not fit together.
+        ConfigError: width, depth and num_heads do not fit together.
     """
 
     def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
@@ -35,9 +35,9 @@ class CorrelationDecoder(nn.Module):
             near = max(width // 4 * 4, 4)
             fitting = [n for n in range(1, near + 1) if near % n == 0]
             nearest = min(fitting, key=lambda n: abs(n - num_heads))
-            raise SettingError(
+            raise ConfigError(
                 f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
-                f"nearest: num_heads={nearest}, width={near}"
+                f"try num_heads={nearest}, width={near}"
             )
         _check(width, depth, mlp_ratio)
         self.width = width
@@ -146,13 +146,11 @@ def _upsample(
 
 def _check(width: int, depth: int, mlp_ratio: float) -> None:
     if depth < 1:
-        raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+        raise ConfigError(f"decoder.depth={depth}: at least one block; try 1")
     if width < 1:
-        raise SettingError(f"decoder.width={width}: at least 1; nearest: 1")
+        raise ConfigError(f"decoder.width={width}: at least 1; try 1")
     if width * mlp_ratio < 1:
-        raise SettingError(
-            f"decoder.mlp_ratio={mlp_ratio}: its MLPs need a hidden unit; nearest: {1 / width:.2g}"
-        )
+        raise ConfigError(f"decoder.mlp_ratio={mlp_ratio}: its MLPs need a hidden unit; try {1 / width:.2g}")
 
 
 def _init(module: nn.Module) -> None:

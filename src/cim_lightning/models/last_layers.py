@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone, Features
 
 
@@ -18,7 +18,7 @@ class LastLayers(nn.Module):
         count: blocks, 1 or more; of architectures in stages, stages.
 
     Raises:
-        SettingError: the architecture has fewer of them, their widths differ, or timm cannot say what lies
+        ConfigError: the architecture has fewer of them, their widths differ, or timm cannot say what lies
             between them.
     """
 
@@ -31,10 +31,10 @@ class LastLayers(nn.Module):
             alike = [
                 len({int(level["num_chs"]) for level in info[-n:]}) == 1 for n in range(1, len(info) + 1)
             ]
-            name = backbone.recipe["model_name"]
-            raise SettingError(
+            name = backbone.timm_kwargs["model_name"]
+            raise ConfigError(
                 f"evaluation.linear.layers={count}: {name} must have so many last layers, "
-                f"of one width; nearest: {min(max(count, 1), max(sum(alike), 1))}"
+                f"of one width; try {min(max(count, 1), max(sum(alike), 1))}"
             )
         # Of token models, what a layer says is pooled as the last layer's is; of others, over the grid.
         reads = inspect.signature(backbone.model.forward_intermediates).parameters

@@ -9,7 +9,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 
 class PixelDecoder(nn.Module):
@@ -24,18 +24,18 @@ class PixelDecoder(nn.Module):
         mlp_ratio: hidden width of the blocks' MLPs in units of width.
 
     Raises:
-        SettingError: width, depth and num_heads do not fit together.
+        ConfigError: width, depth and num_heads do not fit together.
     """
 
     def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
         if num_heads < 1 or width < 4 or width % num_heads or width % 4:
-            raise SettingError(
+            raise ConfigError(
                 f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
-                "nearest: width=512, num_heads=16"
+                "try width=512, num_heads=16"
             )
         if depth < 1:
-            raise SettingError(f"decoder.depth={depth}: at least one block; nearest: 1")
+            raise ConfigError(f"decoder.depth={depth}: at least one block; try 1")
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.levels import Levels
+from cim_lightning.models.multi_scale import MultiScaleFeatures
 
 PLAIN_STRIDES = (1 / 4, 1 / 2, 1, 2)  # of a plain backbone's four levels after rescaling, in its patches
 
@@ -41,7 +41,7 @@ class LinearHead(nn.Module):
 class UperNet(nn.Module):
     """Pyramid pooling on the deepest of four levels, a feature pyramid to the shallowest, all four fused.
 
-    Levels of a plain backbone are first brought to 1/4, 1/2, 1 and 2 times its stride by learnt
+    MultiScaleFeatures of a plain backbone are first brought to 1/4, 1/2, 1 and 2 times its stride by learned
     up-convolutions and a maximum.
 
     Source: Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018; the rescaling: Bao
@@ -59,10 +59,10 @@ class UperNet(nn.Module):
         super().__init__()
         for name, value in (("width", width), *(("bins", side) for side in bins)):
             if value < 1:
-                raise SettingError(f"evaluation.segmentation.head.{name}={value}: at least 1; nearest: 1")
+                raise ConfigError(f"evaluation.segmentation.head.{name}={value}: at least 1; try 1")
         if not 0 <= dropout < 1:
-            raise SettingError(f"evaluation.segmentation.head.dropout={dropout}: 0..1; nearest: 0.1")
-        self._levels = Levels(backbone)
+            raise ConfigError(f"evaluation.segmentation.head.dropout={dropout}: 0..1; try 0.1")
+        self._levels = MultiScaleFeatures(backbone)
         widths = self._levels.widths
         self.rescale = nn.ModuleList(
             _rescale(channels, stride)
@@ -84,7 +84,7 @@ class UperNet(nn.Module):
         return self._levels.read(backbone, images)
 
     def pyramid(self, levels: list[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Levels of falling resolution, each of `width` channels."""
+        """MultiScaleFeatures of falling resolution, each of `width` channels."""
         levels = [rescale(level) for rescale, level in zip(self.rescale, levels, strict=True)]
         deepest = levels[-1]
         pooled = [_resize(pool(deepest), deepest) for pool in self.bins]

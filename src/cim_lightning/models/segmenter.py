@@ -34,7 +34,7 @@ class Segmenter(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n h w"]:
-        """Class logits of normalised images, brought to their size bilinearly."""
+        """Class logits of normalized images, brought to their size bilinearly."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             levels = self.head.read(self.backbone, images)
         return F.interpolate(

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from cim_lightning.errors import SettingError
+from cim_lightning.errors import ConfigError
 
 
 class EmaTarget(nn.Module):
     """Slow copy without gradient: after each optimizer step, copy = m copy + (1 - m) online.
 
-    Batch normalisation: the copy's affine parameters follow by EMA like all others, but it normalises with
+    Batch normalization: the copy's affine parameters follow by EMA like all others, but it normalizes with
     the statistics of the batch before it, contexts, never with the online network's, which describe
     exemplars; its running statistics are its own. Dropout and stochastic depth are off in the copy.
 
@@ -31,9 +31,7 @@ class EmaTarget(nn.Module):
     def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
         super().__init__()
         if not 0 <= momentum <= 1:
-            raise SettingError(
-                f"target.momentum={momentum}: must be in 0..1; nearest: {min(max(momentum, 0), 1)}"
-            )
+            raise ConfigError(f"target.momentum={momentum}: must be in 0..1; try {min(max(momentum, 0), 1)}")
         self.momentum = momentum
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}

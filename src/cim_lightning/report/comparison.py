@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cim_lightning import atomic
+from cim_lightning.atomic import atomic_write
 from cim_lightning.report import failures
 from cim_lightning.report.runs import Run, grouped, read_runs
 
@@ -41,7 +41,7 @@ def _share(name: str) -> Callable[[dict[str, Any]], float | None]:
 
 
 def _knn(kind: str) -> Callable[[dict[str, Any]], float | None]:
-    """With 20 neighbours, or as many as come next to that of those that were asked for."""
+    """With 20 neighbors, or as many as come next to that of those that were asked for."""
     prefix = f"evaluation/knn/{kind}_k"
 
     def value(numbers: dict[str, Any]) -> float | None:
@@ -155,7 +155,7 @@ def write(folder: Path) -> str:
     if runs:
         write_rows(runs, folder / "table.csv")
     text = _told(runs, failures.read(folder))
-    atomic.write(folder / "table.md", text + "\n")
+    atomic_write(folder / "table.md", text + "\n")
     return text
 
 

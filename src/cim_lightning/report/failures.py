@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cim_lightning import atomic
+from cim_lightning.atomic import atomic_write
 from cim_lightning.report.runs import Run, by_key, differing, read_all, told
 
 
@@ -23,8 +23,8 @@ class Failure:
 def write(folder: Path, overrides: Sequence[str], swept: Sequence[str], reason: str, trace: str) -> None:
     """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
     said = {"reason": reason, "traceback": "failure.txt", "overrides": [*overrides], "swept": [*swept]}
-    atomic.write(folder / "failure.txt", trace)
-    atomic.write(folder / "failure.json", json.dumps(said, indent=2) + "\n")
+    atomic_write(folder / "failure.txt", trace)
+    atomic_write(folder / "failure.json", json.dumps(said, indent=2) + "\n")
 
 
 def forget(folder: Path) -> None:

@@ -4,7 +4,7 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
 const lowest = (layout) => axesOf(layout).filter((key) => key[0] === "x").pop();
 
-// Text and grid in the page's colours, which change when the device turns dark.
+// Text and grid in the page's colors, which change when the device turns dark.
 function themed(layout) {
   const changes = { "font.color": css("--text") };
   for (const axis of axesOf(layout)) {

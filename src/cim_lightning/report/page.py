@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from cim_lightning.report import failures, gallery, plots, provenance, tables
+from cim_lightning.report import failures, panel_gallery, plots, provenance, tables
 from cim_lightning.report.curves import AXES, step_costs
 from cim_lightning.report.failures import Failure
+from cim_lightning.report.markdown import unfinished
 from cim_lightning.report.runs import Run, differing, grouped, matters, names
-from cim_lightning.report.summary import unfinished
 
 HERE = Path(__file__).parent
 MOST_COMMANDS = 6  # at the top; every run has its own at the end
@@ -28,7 +28,7 @@ def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str
         _section("Failed", _failed(runs, failed)),
         _section("Curves", _curves(runs, figures)),
         _section("Parallel coordinates", _coordinates(runs, figures)),
-        _section("Correlation panels", gallery.cards(runs)),
+        _section("Correlation panels", panel_gallery.cards(runs)),
         _section("Settings that differ", tables.settings(runs) if len(runs) > 1 else None),
         _section("Runs", _runs(runs, failed)),
     ]
@@ -140,7 +140,7 @@ def _coordinates(runs: Sequence[Run], figures: dict[str, str]) -> str | None:
     if figure is None:
         return None
     figures["coordinates"] = figure
-    note = "A line a run, coloured by the first measure. Drag along an axis to choose runs."
+    note = "A line a run, colored by the first measure. Drag along an axis to choose runs."
     plot = '<div class="plot" id="coordinates"></div>'
     return f'<div class="scroll" tabindex="0">{plot}</div><p class="note">{note}</p>'
 

@@ -1,4 +1,4 @@
-"""Figures of plotly's, as JSON; the page colours their text and lines, as it is light or dark.
+"""Figures of plotly's, as JSON; the page colors their text and lines, as it is light or dark.
 
 plotly takes a while to import, so that it is where a figure is drawn.
 """
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cim_lightning.report.comparison import compare, goals
+from cim_lightning.report.config_diff import ABSENT
 from cim_lightning.report.curves import Curve, read_curves, step_costs, thinned
-from cim_lightning.report.differences import ABSENT
 from cim_lightning.report.runs import Run, differing, grouped
 
 MEASURES = {  # as logged, and as told
@@ -19,8 +19,8 @@ MEASURES = {  # as logged, and as told
     "knn_pooled": "k-NN accuracy, pooled",
     "effective_rank": "effective rank",
 }
-COLOURS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
-COLOURS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
+COLORS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
+COLORS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
 EARLY = 0.2  # of a run
 ROW = 230  # pixels a measure
 AXIS = 105  # pixels between two parallel coordinates
@@ -47,7 +47,7 @@ def curves(runs: Sequence[Run]) -> str | None:
                 for part in ("val", "train"):  # the first stands in the legend
                     curve = logged[run.folder].get(f"{part}/{measure}")
                     if curve is not None:
-                        line = _line(run, name, part, thinned(curve), COLOURS[i % len(COLOURS)])
+                        line = _line(run, name, part, thinned(curve), COLORS[i % len(COLORS)])
                         figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
                         in_legend = False
     for row, measure in enumerate(measures, 1):
@@ -88,10 +88,10 @@ def coordinates(runs: Sequence[Run]) -> str | None:
         {"label": html.escape(column.title), "values": values, "tickformat": f".{column.digits}f"}
         for column, values in outcomes
     ]
-    scale = [[0, COLOURS[0]], [0.5, COLOURS[5]], [1, COLOURS[1]]]
-    colour = {"color": outcomes[0][1], "colorscale": scale}
+    scale = [[0, COLORS[0]], [0.5, COLORS[5]], [1, COLORS[1]]]
+    color = {"color": outcomes[0][1], "colorscale": scale}
     ends = {"size": 1, "color": "rgba(0,0,0,0)"}  # they would lie over the labels
-    figure = Figure(Parcoords(dimensions=dimensions, line=colour, labelangle=-14, rangefont=ends))
+    figure = Figure(Parcoords(dimensions=dimensions, line=color, labelangle=-14, rangefont=ends))
     figure.update_layout(
         template="none",
         height=380,
@@ -118,7 +118,7 @@ def _window(some: list[Curve]) -> list[float] | None:
     return [low - 0.08 * (high - low), high + 0.08 * (high - low)]
 
 
-def _line(run: Run, name: str, part: str, curve: Curve, colour: str) -> dict[str, Any]:
+def _line(run: Run, name: str, part: str, curve: Curve, color: str) -> dict[str, Any]:
     training = part == "train"
     seed = "" if run.finished else ", unfinished"
     about = f"{html.escape(name)}, seed {run.seed}{seed}"
@@ -126,7 +126,7 @@ def _line(run: Run, name: str, part: str, curve: Curve, colour: str) -> dict[str
         "x": curve.steps,
         "y": curve.values,
         "mode": "lines" if training else "lines+markers",
-        "line": {"color": colour, "width": 1 if training else 2, "dash": "solid" if run.finished else "dot"},
+        "line": {"color": color, "width": 1 if training else 2, "dash": "solid" if run.finished else "dot"},
         "opacity": 0.45 if training else 1,
         "marker": {"size": 5},
         "name": html.escape(name),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from cim_lightning.report import comparison, significance
-from cim_lightning.report.differences import configurations
+from cim_lightning.report.config_diff import configurations
 from cim_lightning.report.runs import Run, grouped
 
 BEST = '<strong class="best">{}</strong>'

@@ -1,4 +1,4 @@
-"""Blurs: four of the common corruptions (see catalogue.py), and what they are made of.
+"""Blurs: four of the common corruptions (see catalog.py), and what they are made of.
 
 Lengths are pixels of an image whose shorter side is 224 and are scaled to the image. Since that makes them
 fractions of a pixel in small images, kernels are drawn from points that fall between pixels, and are shared
@@ -100,7 +100,7 @@ def streak(
 
 
 def splat(points: Float[Tensor, "b n 2"], weights: Float[Tensor, " n"]) -> Float[Tensor, "b k k"]:
-    """Kernels, odd in size, of weighted points (x, y) in pixels from the centre; each sums to 1."""
+    """Kernels, odd in size, of weighted points (x, y) in pixels from the center; each sums to 1."""
     reach = math.ceil(float(points.abs().amax()))
     cells = torch.arange(-reach, reach + 1, device=points.device)
     hats = (1 - (points[..., None] - cells).abs()).clamp(min=0)  # "b n 2 k"
@@ -121,7 +121,7 @@ def convolve(images: Float[Tensor, "b c h w"], kernels: Float[Tensor, "n k k"]) 
 
 
 def warp(images: Float[Tensor, "b c h w"], jumps: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b c h w"]:
-    """Every pixel looks elsewhere, by (x, y) pixels; borders are reflected."""
+    """Every pixel colors elsewhere, by (x, y) pixels; borders are reflected."""
     h, w = images.shape[-2:]
     grid = F.affine_grid(torch.eye(2, 3, device=images.device)[None], [1, 1, h, w], align_corners=False)
     shares = jumps * 2 / jumps.new_tensor((w, h))
@@ -129,7 +129,7 @@ def warp(images: Float[Tensor, "b c h w"], jumps: Float[Tensor, "b h w 2"]) -> F
 
 
 def enlarge(images: Float[Tensor, "b c h w"], factor: float) -> Float[Tensor, "b c h w"]:
-    """Enlarged about the centre and cut to the same size."""
+    """Enlarged about the center and cut to the same size."""
     zoom = torch.eye(2, 3, device=images.device)[None] / factor
     grid = F.affine_grid(zoom, [1, 1, *images.shape[-2:]], align_corners=False)
     return F.grid_sample(

@@ -1,4 +1,4 @@
-"""What processing does to images: four of the common corruptions (see catalogue.py)."""
+"""What processing does to images: four of the common corruptions (see catalog.py)."""
 
 import io
 
@@ -81,7 +81,7 @@ def _boxes(side: int, cells: int) -> Float[Tensor, "cells side"]:
 
 
 def _affine(corners: Float[Tensor, "b 3 2"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w 2"]:
-    """Jumps, affine in the position, that are `corners` at three points a third of a side off the centre."""
+    """Jumps, affine in the position, that are `corners` at three points a third of a side off the center."""
     h, w = images.shape[-2:]
     third = min(h, w) / 3
     at = images.new_tensor([[third, third, 1], [third, -third, 1], [-third, -third, 1]])

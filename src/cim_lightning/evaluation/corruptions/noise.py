@@ -1,4 +1,4 @@
-"""Noise, each pixel and channel for itself: three of the common corruptions (see catalogue.py)."""
+"""Noise, each pixel and channel for itself: three of the common corruptions (see catalog.py)."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Weather: four of the common corruptions (see catalogue.py)."""
+"""Weather: four of the common corruptions (see catalog.py)."""
 
 import math
 
@@ -36,8 +36,8 @@ def snow(
     angle = math.pi * (turn / 2 - 0.75)  # within 45 degrees of straight down
     fall = flakes(mean + deviation * noise, zoom, threshold, length, sigma, angle)
     layer = fitted(fall + fall.rot90(2, dims=(2, 3)), images)
-    grey = torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
-    white = torch.maximum(images, 1.5 * grey + 0.5)
+    gray = torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
+    white = torch.maximum(images, 1.5 * gray + 0.5)
     return (weight * images + (1 - weight) * white + layer).clamp(0, 1)
 
 

@@ -1,0 +1,72 @@
+"""Range checks of parameters. Each raises ConfigError, with the nearest valid value as the suggestion."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from cim_lightning.errors import ConfigError
+
+
+def at_least(name: str, value: float | None, low: float) -> None:
+    """Require value >= low; None passes."""
+    if value is not None and not value >= low:
+        raise ConfigError(name, value, f"must be at least {low:g}", suggest=low)
+
+
+def above(name: str, value: float | None, low: float, suggest: float) -> None:
+    """Require value > low; None passes."""
+    if value is not None and not value > low:
+        raise ConfigError(name, value, f"must be above {low:g}", suggest=suggest)
+
+
+def within(name: str, value: float | None, low: float, high: float) -> None:
+    """Require low <= value <= high; None passes."""
+    if value is not None and not low <= value <= high:
+        raise ConfigError(
+            name, value, f"must be in {low:g}..{high:g}", suggest=low if not value > high else high
+        )
+
+
+def share(name: str, value: float | None, *, zero: bool = True, one: bool = True) -> None:
+    """Require a share or probability in 0..1, with or without its ends; None passes."""
+    if value is None or (0 < value < 1) or (zero and value == 0) or (one and value == 1):
+        return
+    ends = {
+        (True, True): "must be in 0..1",
+        (True, False): "must be at least 0 and below 1",
+        (False, True): "must be above 0 and at most 1",
+        (False, False): "must be above 0 and below 1",
+    }[zero, one]
+    low, high = 0.0 if zero else 0.1, 1.0 if one else 0.9
+    raise ConfigError(name, value, ends, suggest=high if value >= 1 else low)
+
+
+def one_of(name: str, value: str, choices: Iterable[str]) -> None:
+    """Require one of some names."""
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(
+            name, value, f"must be one of {', '.join(choices)}", hint=did_you_mean(value, choices)
+        )
+
+
+def ordered(
+    name: str, value: Sequence[float], low: float = 0, high: float = float("inf"), *, suggest: Sequence[float]
+) -> tuple[float, float]:
+    """Require two numbers with low < first <= second <= high, and return them."""
+    if len(value) != 2 or not low < value[0] <= value[1] <= high:
+        end = "" if high == float("inf") else f" <= {high:g}"
+        raise ConfigError(
+            name, value, f"must be two numbers with {low:g} < low <= high{end}", suggest=suggest
+        )
+    return float(value[0]), float(value[1])
+
+
+def did_you_mean(given: str, choices: Iterable[str]) -> str:
+    """A hint with the closest name, or with all names if none is close."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
+    return (
+        f"did you mean {close[0]}?"
+        if close
+        else f"choose from {', '.join(choices) or 'nothing: there is none'}"
+    )

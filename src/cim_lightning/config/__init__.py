@@ -1,0 +1,1 @@
+"""Hydra configuration: composition, validation, error messages, resume and run names."""

@@ -1,1 +1,0 @@
-"""Images with their masks: cropped, predicted, scored and coloured."""

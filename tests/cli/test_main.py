@@ -1,0 +1,286 @@
+"""The doors: what they leave, and the one line that a mistake gets."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+PRETRAIN = Path(sys.executable).with_name("cim-pretrain")
+
+# What is typed, and what its line must name: the setting with its value, and the nearest valid choice.
+MISTAKES = {
+    "group value": (["data=foldr"], ["data=foldr", "try data=folder"]),
+    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "try logger=wandb"]),
+    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "try experiment=cifar10_cpu"]),
+    "experiment in a folder that is mistyped": (
+        ["experiment=ablaton/rotation"],
+        ["experiment=ablaton/rotation", "try experiment=ablation/rotation"],
+    ),
+    "several values": (["seed=0,1"], ["seed=0,1: several values", "try cim-pretrain -m seed=0,1"]),
+    "key of Hydra's": (["hydra.launcher.n_job=2"], ["hydra.launcher.n_job=2", "cim-pretrain --cfg=hydra"]),
+    "group": (["dataa=folder"], ["dataa=folder", "try data"]),
+    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "try data.batch_size"]),
+    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "try data.root"]),
+    "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
+    "new top-level key": (["++modle.x=1"], ["++modle.x=1", "try method"]),
+    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "try data.root"]),
+    "new key of a class": (["+target.momentun=1"], ["+target.momentun=1", "try target.momentum"]),
+    "forced key of a class": (["++method.foo=1"], ["++method.foo=1", "choices:", "reduction"]),
+    "new key that is there": (["+data.batch_size=3"], ["+data.batch_size=3", "try data.batch_size=3"]),
+    "new group that is there": (["+experiment=demo"], ["+experiment=demo", "try experiment=demo"]),
+    "new architecture setting": (["backbone.kwargs.foo=1"], ["foo=1", "add it: +backbone.kwargs.foo="]),
+    "word for a whole number": (
+        ["data.batch_size=abc"],
+        ["data.batch_size=abc", "int", "data.batch_size=256"],
+    ),
+    "word for a count of epochs": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "int", "=300"]),
+    "number for a range": (["cropping.scale=3"], ["cropping.scale=3", "list[float]", "[0.05, 0.48]"]),
+    "word for a rate": (["optim.base_lr=fast"], ["optim.base_lr=fast", "float", "optim.base_lr=0.00015"]),
+    "word for a seed": (["seed=abc"], ["seed=abc", "int", "try seed=0"]),
+    "word for a switch": (["compile=maybe"], ["compile=maybe", "bool", "try compile=False"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
+    "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
+    "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
+    "no root": (["~data.root"], ["data.root", "cannot do without it"]),
+    "a setting left out": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
+    "switch for a whole number": (["data.batch_size=true"], ["data.batch_size=True", "int", "=256"]),
+    "seed beyond NumPy's": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
+    "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "try [0.9, 0.95]"]),
+    "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "try [0.9, 0.95]"]),
+    "never due": (["callbacks.knn.every_n_epochs=0"], ["every_n_epochs=0", "~callbacks.knn"]),
+    "no neighbors": (["callbacks.knn.num_val=0"], ["knn.num_val=0", "~callbacks.knn"]),
+    "broken patch": (["cropping.exemplar_size=15"], ["exemplar_size=15", "patches of 4", "try 16"]),
+    "broken patch of a view": (["data.view_size=34"], ["data.view_size=34", "patches of 4", "try 32"]),
+    "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "try bf16-mixed"]),
+    "no accumulation": (
+        ["trainer.accumulate_grad_batches=0"],
+        ["accumulate_grad_batches=0", "try 1"],
+    ),
+    "no validation": (["trainer.check_val_every_n_epoch=0"], ["every_n_epoch=0", "try 1"]),
+    "no hidden unit": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try 0.062"]),
+    "channels": (["backbone.in_channels=1"], ["backbone.in_channels=1", "try 3"]),
+    "output in a file": (
+        ["output_dir={photos}/val/a/0.png/run"],
+        ["output_dir={photos}/val/a/0.png/run", "written", "try"],
+    ),
+    "no checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "no checkpoint", "try resume=auto"]),
+    "rotation": (["cropping.rotation=400"], ["cropping.rotation=400", "try 180"]),
+    "exemplar larger than view": (
+        ["cropping.exemplar_size=64"],
+        ["cropping.exemplar_size=64", "try 32"],
+    ),
+    "batch larger than data": (
+        ["data.batch_size=4000"],
+        ["data.batch_size=4000", "43 images", "try 43"],
+    ),
+    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try 1.5e-4"]),
+    "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
+    "share": (["target.momentum=2"], ["target.momentum=2", "try 1"]),
+    "architecture": (["backbone.name=resnet5O"], ["backbone.name=resnet5O", "try resnet5"]),
+    "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "try [0.5, 1.0]"]),
+    "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "try 0"]),
+    "accelerator": (["trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
+    "class": (["+callbacks.mine._target_=nowhere.Mine"], ["callbacks.mine._target_=nowhere.Mine", "nowhere"]),
+    "checkpoint": (["resume=lost.ckpt"], ["resume=lost.ckpt", "try resume=auto"]),
+    "folder": (["data.root={photos}x"], ["{photos}x", "does not exist", "nearest is '{photos}'"]),
+    "null for a group": (["callbacks=null"], ["callbacks=null", "[] for none", "callbacks=default"]),
+    "number for a group": (["data=10"], ["data=10", "try data="]),
+    "target temperature": (
+        [
+            "method=dino",
+            "cropping=multi_crop",
+            "cropping.small.size=16",
+            "decoder=cross_attention",
+            "method.target_temperature=[0.04]",
+        ],
+        ["method.target_temperature=[0.04]", "try [0.04, 0.07]"],
+    ),
+    "scale of one kind of crops": (
+        [
+            "method=moco_v3",
+            "cropping=two_views",
+            "decoder=cross_attention",
+            "cropping.second.scale=[0.5,0.1]",
+        ],
+        ["scale=[0.5, 0.1]", "try"],
+    ),
+    "cropping of another method": (
+        ["method=mae"],
+        ["cropping: MAE reads MaskedImages", "not Crops", "try"],
+    ),
+    "cells of no whole patches": (
+        ["method=mae", "cropping=masked", "cropping.mask_patch_size=2"],
+        ["cropping.mask_patch_size", "16 cells", "8 a side", "try"],
+    ),
+    "decoder of another method": (
+        ["method=dino", "cropping=multi_crop"],
+        ["decoder.num_heads=2", "no such setting"],
+    ),
+    "setting of another method": (["method.norm_pix_loss=true"], ["try method=mae, which has it"]),
+    "budget without a size": (["budget=images"], ["budget.images", "budget.images=..."]),
+    "budget below a step": (["budget=images", "budget.images=7"], ["pays for 7 images", "data.batch_size=7"]),
+    "file": (
+        ["data.root={photos}/val/a/0.png"],
+        ["{photos}/val/a/0.png", "file", "nearest is '{photos}/val/a'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_gets_one_line(case, door, tiny, photos, capfd):
+    arguments, parts = MISTAKES[case]
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, "output_dir=run", *(argument.format(photos=photos) for argument in arguments))
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: ")
+    for part in parts:
+        assert part.format(photos=photos) in line
+    assert not Path("run/checkpoints").exists()
+
+
+def test_the_script_tells_a_mistake_too(tiny, tmp_path):
+    done = subprocess.run(
+        [PRETRAIN, *tiny, "data.root=nowhere"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "data.root='nowhere' does not exist" in line
+
+
+def test_an_error_with_workers_under_way_ends_the_process_too(tiny, tmp_path):
+    command = [PRETRAIN, *tiny, "data.num_workers=1", "callbacks.best.monitor=val/los", "output_dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "monitor='val/los'" in done.stderr.splitlines()[-1]
+
+
+def test_root_with_the_data_set_that_has_none_is_sent_to_folder(door, tiny, photos, capfd):
+    arguments = [argument for argument in tiny if argument != "data=folder"]
+    with pytest.raises(SystemExit):
+        door(*arguments)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"data.root={photos}" in line
+    assert "try data=folder, which has it" in line
+
+
+def test_a_data_set_without_its_root_asks_for_it(door, tiny, capfd):
+    with pytest.raises(SystemExit) as ended:
+        door(*(argument for argument in tiny if not argument.startswith("data.root")))
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "data.root: has no default here" in line
+
+
+def test_an_empty_folder_is_told_by_what_it_holds(door, tiny, tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, f"data.root={tmp_path}/empty")
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "holds no image" in line
+    assert "1 .txt" in line
+
+
+def test_home_is_expanded(door, tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        door(*tiny, "data.root=~/images")
+    assert f"{tmp_path}/images" in capfd.readouterr().err
+
+
+def test_our_own_errors_keep_their_traceback(door, tiny, monkeypatch):
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("cim_lightning.callbacks.step_seed.StepSeed.on_train_batch_start", broken)
+    with pytest.raises(ZeroDivisionError):
+        door(*tiny)
+
+
+def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
+    arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
+    door(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
+    run = tmp_path / "run"
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {name for name in left if not name.startswith((".hydra/", ".lock"))} == {
+        "launch.json",
+        "begun.json",
+        "config.yaml",
+        "metrics.csv",
+        "metrics.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "backbone.safetensors",
+        "backbone.json",
+        "panels/step-00000000.png",
+        "panels/step-00000002.png",
+        "cim-pretrain.log",
+    }
+    assert "correlation skill" in capfd.readouterr().out
+    config = (run / "config.yaml").read_text()
+    assert "${" not in config
+    assert "batch_size: 8" in config
+    with Image.open(run / "panels" / "step-00000002.png") as panel:
+        assert panel.convert("L").getextrema() != (255, 255)
+    recipe = json.loads((run / "backbone.json").read_text())
+    model = timm.create_model(**recipe["create_model"])
+    model.load_state_dict(load_file(run / "backbone.safetensors"), strict=True)
+    assert recipe["width"] == model.num_features == 32
+    weights = torch.load(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert torch.equal(model.state_dict()["norm.weight"], weights["backbone.model.norm.weight"])
+
+
+def test_the_record_is_flat_and_says_where_it_comes_from(door, tiny, tmp_path):
+    door(*tiny, "trainer.max_steps=2", "output_dir=run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
+    names = ("loss", "skill", "iou", "pointing", "knn", "knn_pooled", "feature_std", "effective_rank")
+    for name in names:
+        assert {f"initial/{name}", f"val/{name}"} <= metrics.keys()
+    assert {"train/loss", "train/lr", "train/momentum", "train/grad_norm"} <= metrics.keys()
+    assert (metrics["steps"], metrics["images_seen"], metrics["devices"]) == (2, 16, 1)
+    assert metrics["initial/loss"] != metrics["val/loss"]
+    assert metrics["seconds"] > 0
+    assert metrics["images_per_s"] == pytest.approx(16 / metrics["seconds"])
+    assert metrics["peak_memory_bytes"] > 10_000_000
+    assert "CPU" in metrics["device"]
+    assert metrics["git_commit"] is None or re.fullmatch("[0-9a-f]{40}(-dirty)?", metrics["git_commit"])
+    assert metrics["torch"] == torch.__version__.split("+")[0]
+    assert metrics["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_multirun_makes_a_folder_a_job(door, tiny, tmp_path):
+    door("-m", *tiny, "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
+    for job, decay in (("0", "0.05"), ("1", "0.1")):
+        folder = tmp_path / "sweep" / job
+        assert f"weight_decay: {decay}\n" in (folder / "config.yaml").read_text()
+        assert {"metrics.json", "metrics.csv", "backbone.safetensors"} <= {p.name for p in folder.iterdir()}
+
+
+def test_wandb_writes_offline_and_asks_nothing_where_nobody_is_logged_in(tiny, tmp_path):
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "NETRC"))}
+    arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
+    done = subprocess.run(
+        [PRETRAIN, *arguments, "logger=[csv,wandb]", "trainer.max_steps=2", "output_dir=run"],
+        cwd=tmp_path,
+        env=env | {"HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    assert list(record.glob("*.wandb"))
+    assert list(record.glob("files/media/images/panels*.png"))
+    assert (tmp_path / "run" / "metrics.json").exists()

@@ -1,0 +1,140 @@
+"""Sweeps that several processes a run would spoil are refused before any job starts, and no others."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from cim_lightning.cli import preflight
+from cim_lightning.cli.preflight import RAY, SLURM, refuse_launcher, refuse_several
+from cim_lightning.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["hydra/sweeper=optuna", "trainer=ddp"], ["trainer.strategy=ddp: ", "optuna", "trainer.devices=1"]),
+        (["hydra/sweeper=optuna", "trainer=cpu", "trainer.devices=2"], ["trainer.devices=2: ", "optuna"]),
+        (
+            ["hydra/launcher=joblib", "trainer=ddp"],
+            ["trainer.strategy=ddp: ", "joblib", "hydra/launcher=basic"],
+        ),
+        (["hydra/launcher=submitit_local", "trainer=ddp"], ["submitit_local", "hydra/launcher=basic"]),
+        (["hydra/launcher=gpus", "trainer=ddp"], ["trainer.strategy=ddp: ", "ray", "hydra/launcher=basic"]),
+    ],
+)
+def test_one_line_says_what_to_use_instead(arguments, parts, door, tiny, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        door("-m", *[one for one in tiny if one != "trainer=cpu"], *arguments, "seed=0,1", "output_dir=sweep")
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: ")
+    for part in parts:
+        assert part in line
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.filterwarnings("ignore:The ``declarative_base")  # of optuna 2.10
+def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(door, tiny, tmp_path, capsys):
+    """What is swept is not known before."""
+    with pytest.raises(SystemExit) as ended:
+        door(
+            "-m",
+            *tiny,
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.n_trials=2",
+            "hydra.sweeper.n_jobs=1",
+            "hydra.sweeper.max_failure_rate=1.0",
+            "trainer.devices=choice(2,3)",
+            "output_dir=sweep",
+        )
+    assert ended.value.code == 2
+    assert "no trial came to its end" in capsys.readouterr().err.splitlines()[-1]
+    for job in ("0", "1"):
+        reason = json.loads((tmp_path / "sweep" / job / "failure.json").read_text())["reason"]
+        assert reason.startswith("trainer.devices=")
+        assert "optuna" in reason
+        assert not (tmp_path / "sweep" / job / "config.yaml").exists()
+
+
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "launcher", "trainer", "refused"),
+    [
+        (OPTUNA, BASIC, {"strategy": "ddp", "devices": 8}, True),
+        (OPTUNA, BASIC, {"strategy": "fsdp", "devices": "auto"}, True),
+        (OPTUNA, BASIC, {"strategy": "ddp_find_unused_parameters_true", "devices": [0, 1]}, True),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": 2}, True),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": [0, 1]}, True),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": "auto", "num_nodes": 2}, True),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": "auto", "accelerator": "cpu"}, False),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": 1}, False),
+        (OPTUNA, BASIC, {"strategy": "ddp", "devices": 1}, False),
+        (OPTUNA, BASIC, {"strategy": "auto", "devices": [3]}, False),
+        (OPTUNA, BASIC, {"strategy": "ddp_spawn", "devices": 2}, False),
+        (BASIC, BASIC, {"strategy": "ddp", "devices": 8}, False),
+        (BASIC, SLURM, {"strategy": "ddp", "devices": 8}, False),
+    ],
+)
+def test_only_several_processes_are_refused_and_only_where_they_do_harm(sweeper, launcher, trainer, refused):
+    chosen = OmegaConf.create({"sweeper": {"_target_": sweeper}, "launcher": {"_target_": launcher}})
+    if refused:
+        with pytest.raises(ConfigError, match=r"trainer\.devices=1"):
+            refuse_several(chosen, OmegaConf.create(trainer))
+    else:
+        refuse_several(chosen, OmegaConf.create(trainer))
+
+
+@pytest.mark.parametrize(
+    ("ray", "accelerator", "gpus", "told"),
+    [
+        ({"remote": {}}, "auto", 2, "hydra/launcher=ray: .*; try hydra/launcher=gpus"),
+        ({"remote": None}, "gpu", 1, "hydra/launcher=ray: .*; try hydra/launcher=gpus"),
+        (
+            {"remote": {"num_gpus": 1}},
+            "auto",
+            0,
+            r"hydra\.launcher\.ray\.remote\.num_gpus=1: this machine has 0; ",
+        ),
+        ({"remote": {"num_gpus": 0.5}}, "auto", 2, None),  # two jobs a GPU, on purpose
+        ({"remote": {"num_gpus": 0}}, "auto", 0, None),
+        ({"remote": {"num_gpus": 1}, "init": {"num_gpus": 4}}, "auto", 0, None),
+        ({"remote": {"num_gpus": 8}, "init": {"address": "auto"}}, "auto", 0, None),  # a cluster's
+        ({"remote": {}}, "cpu", 2, None),
+        ({"remote": {}}, "auto", 0, None),
+    ],
+)
+def test_ray_is_held_against_the_gpus_that_there_are(ray, accelerator, gpus, told, monkeypatch):
+    monkeypatch.setattr(preflight, "_gpus", lambda: gpus)
+    trainer = OmegaConf.create({"accelerator": accelerator})
+    chosen = OmegaConf.create({"launcher": {"_target_": RAY, "ray": ray}})
+    if told:
+        with pytest.raises(ConfigError, match=f"^{told}"):
+            refuse_launcher(chosen, trainer)
+    else:
+        refuse_launcher(chosen, trainer)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_slurm_is_refused_where_there_is_none(there, monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: "/usr/bin/srun" if there else None)
+    chosen = OmegaConf.create({"launcher": {"_target_": SLURM}})
+    if there:
+        refuse_launcher(chosen, None)
+    else:
+        with pytest.raises(ConfigError, match=r"^hydra/launcher=slurm: there is no srun"):
+            refuse_launcher(chosen, None)
+    refuse_launcher(OmegaConf.create({"launcher": {"_target_": BASIC}}), None)
+
+
+def test_a_recipe_that_is_a_sweep_is_no_single_run(door, tiny, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        door(*tiny, "experiment=ablation/rotation", "output_dir=run")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "cim-pretrain: experiment=ablation/rotation: is a sweep over cropping.rotation, seed; "
+        "try cim-pretrain -m experiment=ablation/rotation\n"
+    )

@@ -1,0 +1,142 @@
+"""The recipes under conf/experiment/ablation: every question of the paper's is asked, and each runs."""
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning.config import validate
+from cim_lightning.config.compose import CONF, register_resolvers
+
+# "What the paper varies", row by row, and the loss's reduction: the recipe that asks, and its settings.
+ASKED = {
+    "exemplar scale": ("scale", {"cropping.scale"}),
+    "shape (aspect ratio)": ("shape", {"cropping.ratio"}),
+    "rotation": ("rotation", {"cropping.rotation"}),
+    "appearance transforms": (
+        "appearance",
+        {"cropping.appearance.jitter_prob", "cropping.appearance.blur", "cropping.appearance.solarize"},
+    ),
+    "number of exemplars": ("exemplars", {"cropping.num_exemplars"}),
+    "context size": ("context_size", {"cropping.context_size"}),
+    "exemplar size": ("exemplar_size", {"cropping.exemplar_size"}),
+    "encoders: shared / separate / EMA": ("encoders", {"target"}),
+    "bootstrap direction": ("direction", {"method.online_input"}),
+    "decoder: cross-attention or convolution": ("decoder", {"decoder"}),
+    "decoder depth": ("decoder_depth", {"decoder.depth"}),
+    "decoder width": ("decoder_width", {"decoder.width"}),
+    "backbones": ("backbone", {"backbone"}),
+    "pre-training length": ("length", {"trainer.max_epochs"}),
+    "loss reduction": ("reduction", {"method.reduction"}),
+}
+CHOICES = {  # what a question cannot do without, beside any values of ours
+    "target": {"ema", "shared", "separate"},
+    "method.online_input": {"exemplars", "context"},
+    "decoder": {"cross_attention", "convolution"},
+    "backbone": {"vit_small_patch16", "vit_base_patch16", "resnet50"},
+    "method.reduction": {"sum", "mean"},
+}
+RECIPES = sorted(file.stem for file in (CONF / "experiment" / "ablation").glob("*.yaml"))
+SMALL = [
+    "backbone.kwargs.depth=1",
+    "backbone.kwargs.embed_dim=32",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "trainer=cpu",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+    "trainer.log_every_n_steps=1",
+    "callbacks.panels=null",
+    "callbacks.knn=null",
+    "evaluation.linear.epochs=1",
+]
+
+
+def composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    given = ["data=folder", "data.root=/images", "paths.run=run", "output_dir=here", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("pretrain", given, return_hydra_config=True)
+
+
+def swept(recipe: str) -> dict[str, list[str]]:
+    """The values of every setting that a recipe sweeps, as they would be typed."""
+    params: Any = OmegaConf.load(CONF / "experiment" / "ablation" / f"{recipe}.yaml").hydra.sweeper.params
+    return {str(key): values_of(str(value)) for key, value in params.items()}
+
+
+def values_of(choices: str) -> list[str]:
+    """`0,15` and `[0.1,0.2],[0.3,0.4]` at the commas outside of brackets."""
+    values, depth = [""], 0
+    for letter in choices:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += letter
+    return values
+
+
+def test_every_row_that_the_paper_varies_is_a_recipe_and_each_recipe_a_row():
+    assert sorted(recipe for recipe, _ in ASKED.values()) == RECIPES
+    for row, (recipe, keys) in ASKED.items():
+        assert swept(recipe).keys() - {"seed"} == keys, row
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_asks_its_question_of_several_values_the_papers_among_them_and_three_seeds(recipe):
+    for key, values in swept(recipe).items():
+        assert len(set(values)) == len(values) >= (3 if key == "seed" else 2)
+        assert CHOICES.get(key, set()) <= set(values)
+        if key != "seed":
+            plain: Any = composed()
+            chosen = plain.hydra.runtime.choices.get(key)
+            shipped = chosen if chosen is not None else OmegaConf.select(plain, key)
+            assert str(shipped).replace(" ", "") in values, key
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_composes_with_all_its_values(recipe):
+    assert {"knn", "linear"} <= composed(f"experiment=ablation/{recipe}").evaluation.keys()
+    for key, values in swept(recipe).items():
+        for value in values if key != "seed" else ():
+            cfg = composed(f"experiment=ablation/{recipe}", f"{key}={value}")
+            validate.check(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), "pretrain")
+
+
+def test_a_recipe_leaves_all_else_as_the_one_below_it_has_it():
+    mine, below = composed("experiment=[cifar10_cpu,ablation/rotation]"), composed("experiment=cifar10_cpu")
+    for group in ("backbone", "cropping", "decoder", "data", "optim", "trainer", "callbacks", "method"):
+        assert mine[group] == below[group], group
+
+
+def minutes(recipe: str) -> list[str]:
+    """The command for minutes that a recipe names at its top, without its data."""
+    lines = (CONF / "experiment" / "ablation" / f"{recipe}.yaml").read_text().splitlines()
+    comments = " ".join(line.lstrip("#").strip().rstrip("\\") for line in lines if line.startswith("#"))
+    program, *arguments = shlex.split(comments.partition("In minutes:")[2])
+    assert (program, arguments[-1]) == ("cim-pretrain", "data.root=FOLDER")
+    return arguments[:-1]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
+    recipe, door, photos, tmp_path
+):
+    flag, experiment, *typed = minutes(recipe)
+    below = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # whose length is its budget
+    assert (flag, experiment) == ("-m", f"experiment=[{below},ablation/{recipe}]")
+    chosen = {key: values[-1] for key, values in swept(recipe).items()}
+    chosen |= {key: values_of(value)[-1] for key, _, value in (one.partition("=") for one in typed)}
+    small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
+    one_job = [f"{key}={value}" for key, value in chosen.items() if key != "trainer.max_epochs"]
+    short = "trainer.max_epochs=1" if recipe == "length" else "budget.images=16"
+    door(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")
+    metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
+    assert metrics["steps"] == 2
+    judged = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())
+    assert {name.partition("/")[0] for name in judged} >= {"knn", "linear"}
+    assert not (tmp_path / "sweep" / "1").exists()

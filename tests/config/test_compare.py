@@ -1,0 +1,86 @@
+"""The comparisons under conf/experiment/compare: who is in them, that all get the same, and their table."""
+
+import csv
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning.config import validate
+from cim_lightning.config.compose import CONF, register_resolvers
+
+RECIPES = sorted(file.stem for file in (CONF / "experiment" / "compare").glob("*.yaml"))
+METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+ENTRANTS = [(recipe, method) for recipe in RECIPES for method in METHODS]
+
+
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    register_resolvers()
+    given = ["data=folder", "data.root=/images", "paths.run=run", "output_dir=here", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("pretrain", given, return_hydra_config=hydra)
+
+
+@pytest.mark.parametrize(("recipe", "method"), ENTRANTS)
+def test_every_method_enters_with_settings_that_its_classes_accept(recipe, method):
+    cfg = composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}")
+    validate.check(cfg, "pretrain")
+    plain = composed(f"method={method}")
+    assert cfg.method._target_ == plain.method._target_
+    written: Any = OmegaConf.to_container(OmegaConf.load(CONF / "compare" / recipe / f"{method}.yaml"))
+    for group in ("data", "optim", "cropping", "method", "decoder", "target"):
+        for key, value in (written.get(group) or {}).items():
+            if not isinstance(value, dict) and not str(value).startswith("$"):
+                assert cfg[group][key] == value, key
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sweeps_over_every_method_and_several_seeds(recipe):
+    swept = composed(f"experiment=compare/{recipe}", hydra=True).hydra.sweeper.params
+    assert sorted(swept.compare.split(",")) == [f"{recipe}/{method}" for method in METHODS]
+    assert len(str(swept.seed).split(",")) >= 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_all_get_the_same_budget_backbone_data_and_evaluation(recipe):
+    every = [composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}") for method in METHODS]
+    for cfg in every:
+        for group in ("budget", "evaluation", "callbacks", "trainer"):
+            assert cfg[group] == every[0][group]
+        cfg.backbone.freeze_patch_embed = None  # a method's own: MoCo v3 and CIM do not train it
+        assert cfg.backbone == every[0].backbone
+        assert cfg.data.view_size == every[0].data.view_size
+        assert cfg.optim.keys() == every[0].optim.keys()
+
+
+def test_a_sweep_ends_in_one_table_of_all_methods(door, photos, tmp_path, capfd):
+    door(
+        "-m",
+        "experiment=compare/cifar10_cpu",
+        "seed=0",
+        f"data.root={photos}",
+        "data.num_workers=0",
+        "data.batch_size=8",
+        "backbone.kwargs.depth=1",
+        "backbone.kwargs.embed_dim=32",
+        "budget.petaflop=2.0e-6",
+        "trainer.log_every_n_steps=1",
+        "callbacks.panels=null",
+        "evaluation.linear.epochs=2",
+        f"output_dir={tmp_path / 'sweep'}",
+    )
+    printed = capfd.readouterr().out
+    assert (tmp_path / "sweep" / "table.md").read_text().strip() in printed
+    rows = list(csv.DictReader((tmp_path / "sweep" / "table.csv").read_text().splitlines()))
+    assert sorted(row["setting"] for row in rows) == METHODS
+    for row in rows:
+        trained = row["setting"] != "random"
+        assert 0 <= float(row["k-NN, %"]) <= 100
+        assert 0 <= float(row["probe, %"]) <= 100
+        assert (row["skill"] != "") == (row["setting"] == "cim")
+        assert (float(row["GFLOP an image"]) > 0) == trained
+        steps = float(row["TFLOP in all"]) / float(row["GFLOP an image"]) * 1000 / 8 if trained else 0
+        assert float(row["TFLOP in all"]) <= 2e-3
+        assert not trained or float(row["TFLOP in all"]) > 2e-3 * (1 - 1 / steps) - 1e-9
+    assert len({row["online k-NN before, %"] for row in rows}) == 1  # one seed, one initialization

@@ -1,0 +1,162 @@
+"""Every shipped file composes into a configuration that its classes accept."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning.config import validate
+from cim_lightning.config.compose import CONF, register_resolvers
+
+GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
+OTHER_DOORS = (
+    "classifier",
+    "evaluation",
+    "format",
+)  # groups of the other doors, whose own tests compose them
+FILES = [
+    f"{folder.name}={file.stem}"
+    for folder in GROUPS
+    if folder.name not in ("compare", "experiment", "hydra", *OTHER_DOORS)
+    for file in sorted(folder.glob("[!_]*.yaml"))
+]
+NESTED = [
+    f"{file.parent.relative_to(CONF)}={file.stem}"
+    for folder in GROUPS
+    if folder.name not in ("compare", "experiment", "hydra")
+    for file in sorted(folder.glob("*/[!_]*.yaml"))
+]
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+EVALUATIONS = sorted(f"evaluate/{file.stem}" for file in (CONF / "experiment/evaluate").glob("*.yaml"))
+CLASSIFIERS = sorted(file.stem for file in (CONF / "classifier").glob("*.yaml"))
+
+
+def composed(*overrides: str, folder: Path = CONF) -> DictConfig:
+    """Composes as the door does, but for a folder that Hydra would name."""
+    register_resolvers()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose("pretrain", ["paths.run=run", *overrides])
+
+
+@pytest.mark.parametrize("choice", [*FILES, *NESTED])
+def test_every_file_of_every_group_is_accepted(choice):
+    cfg = composed(choice)
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, 1 if key.startswith("budget") else "/images")
+    validate.check(cfg, "pretrain")
+
+
+def accepted_by_evaluate(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
+        cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
+    for key in OmegaConf.missing_keys(cfg):  # folders of their own
+        OmegaConf.update(cfg, key, {"a": "/images"} if key.endswith("roots") else "/images")
+    cfg.data.cropping = composed().cropping
+    validate.check(cfg, "evaluate")
+    return cfg
+
+
+@pytest.mark.parametrize("part", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
+def test_every_part_of_the_evaluation_is_accepted(part):
+    accepted_by_evaluate(f"evaluation={part}")
+
+
+@pytest.mark.parametrize("choice", CLASSIFIERS)
+@pytest.mark.parametrize("part", ["finetune", "robustness", "domain_shift", "imagenet_c", "variants"])
+def test_every_classifier_is_accepted_by_every_part_that_has_one(part, choice):
+    cfg = accepted_by_evaluate(f"evaluation={part}", f"classifier@evaluation.{part}.classifier={choice}")
+    written = OmegaConf.load(CONF / "classifier" / f"{choice}.yaml")
+    for path, value in leaves(written):
+        if not path.startswith("defaults"):
+            assert OmegaConf.select(cfg.evaluation[part].classifier, path) == value
+
+
+@pytest.mark.parametrize("experiment", EVALUATIONS)
+def test_every_recipe_of_an_evaluation_is_accepted(experiment):
+    cfg = accepted_by_evaluate(f"experiment={experiment}")
+    written = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
+    for path, value in leaves(written):
+        if not path.startswith("defaults"):
+            assert OmegaConf.select(cfg, path) == value, path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_accepted(experiment):
+    cfg = composed(f"experiment={experiment}")
+    if OmegaConf.is_missing(cfg.data, "root"):
+        cfg = composed(f"experiment={experiment}", "data.root=/images")
+    validate.check(cfg, "pretrain")
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_wins_over_groups_and_door(experiment):
+    cfg = composed(f"experiment={experiment}")
+    written = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
+    values = [(path, value) for path, value in leaves(written) if not path.startswith("defaults")]
+    assert values
+    for path, value in values:
+        assert OmegaConf.select(cfg, path) == value, path
+
+
+def test_an_experiment_wins_over_a_setting_of_the_door_itself(tmp_path):
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF, folder)
+    (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert composed("experiment=mine", folder=folder).seed == 7
+    assert composed("experiment=mine", "seed=8", folder=folder).seed == 8
+
+
+def leaves(node: DictConfig, path: str = "") -> list[tuple[str, object]]:
+    found = []
+    for key in node:
+        whole = f"{path}.{key}" if path else str(key)
+        if isinstance(node[key], DictConfig):
+            found += leaves(node[key], whole)
+        else:
+            found.append((whole, node[key]))
+    return found
+
+
+def test_the_paper_is_the_default():
+    cfg = composed()
+    assert (cfg.cropping.num_exemplars, cfg.cropping.context_size, cfg.cropping.exemplar_size) == (6, 160, 64)
+    assert (cfg.decoder.width, cfg.decoder.depth, cfg.decoder.num_heads) == (512, 1, 16)
+    assert (cfg.target.momentum, cfg.trainer.max_epochs, cfg.backbone.name) == (
+        0.99,
+        300,
+        "vit_base_patch16_224",
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "unit"),
+    [
+        (["method=mae"], 16),
+        (["method=mae", "backbone=vit_small_patch8"], 8),
+        (["method=mae", "backbone=vit_small_patch16", "backbone.name=vit_small_patch32_224"], 32),
+        (["method=simmim"], 32),
+        (["method=simmim", "backbone=vit_micro_patch4"], 8),
+        (["method=simmim", "backbone=swin_tiny"], 32),
+        (["method=simmim", "backbone=resnet50"], 32),
+        (["method=mae", "cropping.mask_patch_size=24"], 24),
+    ],
+)
+def test_what_is_hidden_is_measured_in_the_backbones_patches(choices, unit):
+    assert composed(*choices).cropping.mask_patch_size == unit
+
+
+def test_the_data_read_the_one_cropping_and_seed():
+    cfg = composed("cropping.num_exemplars=3", "seed=5")
+    assert cfg.data.cropping.num_exemplars == cfg.method.constant.cropping.num_exemplars == 3
+    assert cfg.data.seed == 5
+
+
+def test_the_configuration_ships_in_the_wheel():
+    assert (CONF / "pretrain.yaml").is_file()
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert '"conf" = "cim_lightning/conf"' in project.read_text()

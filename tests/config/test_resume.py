@@ -1,0 +1,412 @@
+"""Interrupted and straight runs end in the same bits, wherever the interruption strikes."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cim_lightning import CIM
+from cim_lightning.config.resume import rerouted
+
+EPOCHS = 3
+BATCHES = 5  # an epoch: 43 images, 8 a batch
+CLOCK = ("train/images_per_s", "train/data_wait", "seconds", "images_per_s", "peak_memory_bytes")
+
+
+class Stop(Exception):
+    """Thrown in a run's way."""
+
+
+class Interrupt(L.Callback):
+    """Raises in the nth call of a hook."""
+
+    def __init__(self, hook: str, call: int, ctrl_c: bool):
+        self.left, self.error = call, KeyboardInterrupt if ctrl_c else Stop
+        setattr(self, hook, self._strike)
+
+    def _strike(self, *args: Any, **kwargs: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+def interrupt(hook: str, call: int, ctrl_c: bool = False) -> str:
+    settings = f"_target_:{__name__}.Interrupt,hook:{hook},call:{call},ctrl_c:{str(ctrl_c).lower()}"
+    return f"+callbacks.stop={{{settings}}}"
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{i}")
+    else:
+        assert one == other, path
+
+
+def assert_same_run(folder: Path, straight: Path) -> None:
+    """Weights, optimizer and schedule to the bit, and every logged value but those of the clock."""
+    mine, theirs = checkpoint(folder), checkpoint(straight)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+        assert_same(mine[part], theirs[part], part)
+    assert rows(folder) == rows(straight)
+    assert record(folder) == record(straight)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
+
+
+def record(folder: Path) -> dict[str, Any]:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {key: value for key, value in metrics.items() if key not in CLOCK}
+
+
+@pytest.fixture
+def command(tiny: list[str]) -> Callable[..., list[str]]:
+    return lambda accumulate=1: [
+        *tiny,
+        f"trainer.max_epochs={EPOCHS}",
+        f"trainer.accumulate_grad_batches={accumulate}",
+    ]
+
+
+@pytest.fixture
+def straight(door, command, tmp_path_factory, request) -> Callable[[int], Path]:
+    """The folder of a run that nothing interrupted; made once."""
+
+    def made(accumulate: int) -> Path:
+        folder = request.config.stash.setdefault(RUNS, {}).get(accumulate)
+        if folder is None:
+            folder = tmp_path_factory.mktemp("straight") / "run"
+            door(*command(accumulate), f"output_dir={folder}")
+            request.config.stash[RUNS][accumulate] = folder
+        return folder
+
+    return made
+
+
+RUNS = pytest.StashKey[dict[int, Path]]()
+
+
+@pytest.mark.parametrize(
+    ("hook", "call", "ctrl_c", "accumulate", "workers"),
+    [
+        ("on_train_batch_start", 8, False, 1, 0),  # between two batches
+        ("on_train_batch_end", 8, True, 1, 2),
+        ("on_train_batch_start", 7, False, 2, 2),  # before the second of two accumulated batches
+        ("on_train_batch_end", 6, True, 2, 0),  # after the first of two
+        ("on_before_optimizer_step", 8, True, 1, 0),  # inside a batch
+        ("on_train_batch_end", 10, False, 1, 0),  # after an epoch's last batch, before its validation
+        ("on_validation_batch_end", 3, True, 1, 0),  # inside a validation
+        ("on_train_epoch_end", 2, False, 1, 0),
+        ("on_train_epoch_start", 2, False, 2, 0),
+    ],
+)
+def test_an_interrupted_run_ends_like_a_straight_one(
+    hook, call, ctrl_c, accumulate, workers, door, command, straight, tmp_path
+):
+    expected = straight(accumulate)
+    arguments = [*command(accumulate), f"data.num_workers={workers}", "output_dir=run"]
+    with pytest.raises(SystemExit if ctrl_c else Stop):
+        door(*arguments, interrupt(hook, call, ctrl_c))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    door(*arguments)
+    assert_same_run(tmp_path / "run", expected)
+    best = (torch.load(folder / "checkpoints" / "best.ckpt") for folder in (tmp_path / "run", expected))
+    assert_same(*(one["state_dict"] for one in best))
+
+
+@pytest.mark.parametrize("method", ["mae", "moco_v3", "dino", "supervised"])
+def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(method, own, door, tiny, tmp_path):
+    of_cim = ("cropping=", "decoder.")
+    plain = [a for a in tiny if not a.startswith(of_cim)]
+    arguments = [f"method={method}", *plain, *own[method], f"trainer.max_epochs={EPOCHS}"]
+    door(*arguments, "output_dir=straight")
+    with pytest.raises(Stop):
+        door(*arguments, "output_dir=run", interrupt("on_train_batch_end", 8))
+    door(*arguments, "output_dir=run")
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, door, command, straight, tmp_path):
+    expected = straight(accumulate)
+    arguments = [*command(accumulate), "output_dir=run", "callbacks.last.every_minutes=0"]
+    for call in (4, 3, 1):  # each time it dies inside a batch, where nothing is saved
+        with pytest.raises(Stop):
+            door(*arguments, interrupt("on_after_backward", call))
+    assert checkpoint(tmp_path / "run")["global_step"] >= 2
+    door(*arguments)
+    assert_same_run(tmp_path / "run", expected)
+
+
+def test_batch_statistics_of_an_interrupted_step_are_not_kept(door, command, tmp_path):
+    arguments = [a for a in command() if not a.startswith(("backbone", "+backbone"))]
+    arguments += ["backbone=resnet18", "backbone.name=test_resnet"]
+    door(*arguments, "output_dir=straight")
+    with pytest.raises(Stop):
+        door(*arguments, "output_dir=run", interrupt("on_after_backward", 8))
+    door(*arguments, "output_dir=run")
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_epoch_start"])
+def test_a_run_counted_in_steps_resumes_too(hook, door, command, tmp_path):
+    arguments = [*command(), "trainer.max_steps=12"]
+    door(*arguments, "output_dir=straight")
+    with pytest.raises(Stop):
+        door(*arguments, "output_dir=run", interrupt(hook, 2 if "epoch" in hook else 9))
+    door(*arguments, "output_dir=run")
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert record(tmp_path / "run")["steps"] == 12
+
+
+def test_the_same_command_finds_the_unfinished_run(door, command, straight, tmp_path, monkeypatch, capsys):
+    expected = straight(1)
+    left = iter(range(7))
+    update_target = CIM.update_target
+
+    def dies_between_step_and_average(self, progress):
+        if next(left, None) is None:
+            raise Stop
+        update_target(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CIM, "update_target", dies_between_step_and_average)
+        with pytest.raises(Stop):
+            door(*command())
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    door(*command())
+    assert f"going on with {folder.relative_to(tmp_path)}" in capsys.readouterr().err
+    assert [folder] == list((tmp_path / "outputs").glob("*/*"))
+    assert_same_run(folder, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (["seed=1"], True),
+        (["--config-dir", "mine", "seed=1"], True),
+        (["--config-dir=mine", "seed=1"], True),
+        (["seed=1", "resume=never"], False),
+        (["seed=1", "output_dir=other"], False),
+        (["-m", "seed=1"], False),
+        (["seed=2"], False),
+    ],
+)
+def test_only_the_same_command_is_sent_to_the_unfinished_run(arguments, goes_on, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part, text in (("launch.json", '{"overrides": ["seed=1"]}'), ("checkpoints/last.ckpt", "")):
+        path = Path("outputs/day/time") / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    later = Path("outputs/day/zz")  # of which a full disk left half a file
+    (later / "checkpoints").mkdir(parents=True)
+    (later / "checkpoints" / "last.ckpt").touch()
+    (later / "launch.json").write_text('{"over')
+    expected = [*arguments, "output_dir=outputs/day/time"] if goes_on else arguments
+    assert rerouted(arguments) == expected
+
+
+class Signal(L.Callback):
+    """Sends this process a signal when the nth batch begins."""
+
+    def __init__(self, batch: int):
+        self.left = batch
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 6, 9, 15])
+def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(batch, door, command, straight, tmp_path):
+    expected = straight(2)
+    with pytest.raises(SystemExit) as ended:
+        door(*command(2), "output_dir=run", f"+callbacks.stop={{_target_:{__name__}.Signal,batch:{batch}}}")
+    assert ended.value.code == 128 + signal.SIGTERM
+    door(*command(2), "output_dir=run")
+    assert_same_run(tmp_path / "run", expected)
+
+
+def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, straight, tmp_path):
+    expected = straight(2)
+    (tmp_path / "slow.py").write_text(
+        "import time, lightning\n"
+        "class Slow(lightning.Callback):\n"
+        "    def on_train_batch_start(self, *args):\n"
+        "        time.sleep(0.5)\n"
+    )
+    run = tmp_path / "run"
+    script = Path(sys.executable).with_name("cim-pretrain")
+    process = subprocess.Popen(
+        [script, *command(2), "output_dir=run", "data.num_workers=2", "+callbacks.slow._target_=slow.Slow"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or len(rows(run)) < 6:  # in the second epoch
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)  # the workers too, as `timeout` and schedulers do
+    out, errors = process.communicate(timeout=60)
+    assert "the same command goes on from there" in out
+    assert "Traceback" not in errors
+    assert process.returncode == 128 + signal.SIGTERM
+    stopped = checkpoint(run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+    assert stopped in (2, 4, 5)  # batches into an epoch: saved between steps of two
+    door(*command(2), "output_dir=run")
+    assert_same_run(run, expected)
+
+
+DEVICES = """
+import lightning, torch
+from cim_lightning.callbacks import checkpoints
+
+checkpoints.ASK_DEVICES_EVERY = 1
+
+
+class Watch(lightning.Callback):
+    def __init__(self, batch):
+        self.left = batch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("struck")
+        views = batch[0].context.flatten(1)
+        assert len(torch.cat(tuple(trainer.strategy.all_gather(views))).unique(dim=0)) == 2 * len(views)
+
+    def on_train_end(self, trainer, module):
+        for name, tensor in module.state_dict().items():
+            assert trainer.strategy.all_gather(tensor).eq(tensor).all(), name
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["cross_attention", "convolution"])
+def test_on_two_devices_a_run_resumes_too_and_weights_stay_equal(decoder, command, tmp_path):
+    (tmp_path / "devices.py").write_text(DEVICES)
+    arguments = [a for a in command() if decoder == "cross_attention" or not a.startswith("decoder.")]
+    arguments += [
+        f"decoder={decoder}",
+        "decoder.width=16",
+        "data.batch_size=4",
+        "callbacks.last.every_minutes=0",
+    ]
+    arguments += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "target=separate"]
+
+    def run(folder: str, batch: int) -> subprocess.CompletedProcess[str]:
+        watch = f"+callbacks.watch={{_target_:devices.Watch,batch:{batch}}}"
+        return subprocess.run(
+            [Path(sys.executable).with_name("cim-pretrain"), *arguments, f"output_dir={folder}", watch],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    for folder, batch in (("straight", 0), ("run", 8), ("run", 0)):
+        done = run(folder, batch)
+        assert (done.returncode == 0) == (batch == 0), done.stderr
+        assert ("struck" in done.stderr) == (batch > 0), done.stderr
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert record(tmp_path / "run")["devices"] == 2
+
+
+def test_what_was_lost_after_the_last_step_is_made_again(door, command, straight, tmp_path):
+    shutil.copytree(straight(1), "run")
+    for name in ("metrics.json", "backbone.json", "backbone.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    door(*command(), "output_dir=run")
+    assert_same_run(tmp_path / "run", straight(1))
+    one, other = (load_file(folder / "backbone.safetensors") for folder in (tmp_path / "run", straight(1)))
+    assert_same(one, other)
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(door, command, straight, capsys):
+    folder = straight(1)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if ".hydra" not in path.parts}
+    door(*command(), f"output_dir={folder}", "data.num_workers=1")
+    assert f"{folder} holds this run, finished" in capsys.readouterr().out
+    assert before == {
+        path: path.stat().st_mtime_ns for path in before if path.suffix != ".log" or path.exists()
+    }
+
+
+def test_more_epochs_continue_a_finished_run(door, command, straight, tmp_path):
+    shutil.copytree(straight(1), "run")
+    door(*command(), "output_dir=run", f"trainer.max_epochs={EPOCHS + 1}")
+    assert record(tmp_path / "run")["steps"] == (EPOCHS + 1) * BATCHES
+    assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range((EPOCHS + 1) * BATCHES)]
+
+
+@pytest.mark.parametrize("override", ["trainer.max_epochs=1", "trainer.accelerator=gpuu"])
+def test_a_mistake_costs_a_finished_run_nothing(override, door, command, straight, tmp_path, capsys):
+    shutil.copytree(straight(1), "run")
+    with pytest.raises(SystemExit) as ended:
+        door(*command(), "output_dir=run", "trainer.max_epochs=9", override)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cim-pretrain: trainer: ")
+    assert record(tmp_path / "run") == record(straight(1))
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("resume=never", ["resume=never", "holds a run already", "another output_dir"]),
+        ("optim.base_lr=0.2", [": optim.base_lr=0.2", "begun with 0.1", "try optim.base_lr=0.1"]),
+        ("seed=3", [": seed=3", "begun with 0"]),
+        ("cropping.rotation=1", [": cropping.rotation=1", "try cropping.rotation=45"]),
+        ("trainer.accumulate_grad_batches=2", ["trainer.accumulate_grad_batches=2", "begun with 1"]),
+        ("resume=lost.ckpt", ["resume=lost.ckpt", "no such checkpoint", "try resume=auto"]),
+    ],
+)
+def test_a_run_is_not_continued_as_another(override, parts, door, command, straight, capsys):
+    with pytest.raises(SystemExit) as ended:
+        door(*command(), f"output_dir={straight(1)}", override)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for part in parts:
+        assert part in line
+
+
+def test_a_checkpoint_by_its_path_is_gone_on_from(door, command, straight, tmp_path):
+    with pytest.raises(Stop):
+        door(*command(), "output_dir=begun", interrupt("on_train_batch_start", 8))
+    door(*command(), "output_dir=run", "resume=begun/checkpoints/last.ckpt")
+    mine, theirs = checkpoint(tmp_path / "run"), checkpoint(straight(1))
+    assert_same(mine["state_dict"], theirs["state_dict"])
+    assert_same(mine["optimizer_states"], theirs["optimizer_states"])
+    assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range(7, EPOCHS * BATCHES)]

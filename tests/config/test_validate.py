@@ -1,0 +1,48 @@
+"""Every setting is held against the signature of what it configures."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from cim_lightning.config import validate
+from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.errors import ConfigError
+
+
+def composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("pretrain", ["paths.run=run", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("+callbacks.last.minutes=3", ["callbacks.last.minutes", "LastCheckpoint", "every_minutes"]),
+        ("trainer.devices=[a]", ["trainer.devices=['a']", "list[int]", "trainer.devices=auto"]),
+        ("++nothing=3", ["nothing", "nothing reads it"]),
+        ("target.momentum=null", ["target.momentum=None", "float", "target.momentum=0.99"]),
+        ("callbacks.panels.num_images=1.5", ["callbacks.panels.num_images=1.5", "int", "=4"]),
+        ("cropping.appearance.jitter_prob=[1]", ["cropping.appearance.jitter_prob=[1]", "float", "=0.8"]),
+        ("cropping.scale=[a,b]", ["cropping.scale=['a', 'b']", "list[float]"]),
+    ],
+)
+def test_a_setting_is_held_against_the_signature(override, parts):
+    with pytest.raises(ConfigError) as caught:
+        validate.check(composed(override), "pretrain")
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["target.momentum=1", "cropping.rotation=10.5", "cropping.appearance=null"]
+)
+def test_whole_numbers_are_numbers_and_null_is_a_choice(override):
+    validate.check(composed(override), "pretrain")
+
+
+def test_a_class_that_is_broken_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_class.py").write_text("import not_installed_anywhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError):
+        validate.check(composed("+callbacks.mine._target_=broken_class.Mine"), "pretrain")

@@ -1,0 +1,93 @@
+"""Which images come when: permutations, shared out among devices, and taken up where they stood."""
+
+from itertools import islice
+
+import pytest
+
+from cim_lightning.data.sampler import ResumableBatchSampler
+
+
+def order(num_images=23, batch_size=3, seed=0, position=0, rank=0, world_size=1) -> ResumableBatchSampler:
+    return ResumableBatchSampler(num_images, batch_size, seed, lambda: position, rank, world_size, 1)
+
+
+def epochs(count: int, **settings) -> list[list[int]]:
+    """The images of the first epochs."""
+    batches = order(**settings)
+    every = islice(batches, count * len(batches))
+    seen: list[list[int]] = [[] for _ in range(count)]
+    for batch in every:
+        for epoch, index in batch:
+            seen[epoch].append(index)
+    return seen
+
+
+def test_each_epoch_is_a_permutation_of_its_own():
+    first, second = epochs(2, num_images=24)
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_the_images_left_over_differ_from_epoch_to_epoch():
+    seen = epochs(6, num_images=23)
+    assert all(len(set(epoch)) == 21 for epoch in seen)
+    assert len({frozenset(epoch) for epoch in seen}) > 1
+
+
+def test_the_order_is_the_seeds():
+    assert epochs(2, seed=4) == epochs(2, seed=4)
+    assert epochs(1, seed=4) != epochs(1, seed=5)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_devices_see_disjoint_images_and_together_all(world_size):
+    shares = [epochs(3, num_images=24, world_size=world_size, rank=rank) for rank in range(world_size)]
+    for epoch in range(3):
+        together = [index for share in shares for index in share[epoch]]
+        assert sorted(together) == list(range(24))
+        assert {len(share[epoch]) for share in shares} == {24 // world_size}
+
+
+def test_devices_stay_disjoint_and_in_step_when_images_are_left_over():
+    shares = [epochs(2, num_images=29, world_size=2, rank=rank) for rank in range(2)]
+    for epoch in range(2):
+        one, other = (share[epoch] for share in shares)
+        assert len(one) == len(other) == 12
+        assert not set(one) & set(other)
+
+
+@pytest.mark.parametrize("position", [0, 1, 6, 7, 8, 15, 700])
+def test_from_a_position_it_goes_on_exactly_as_if_it_had_never_stopped(position):
+    straight = list(islice(order(), position + 20))
+    assert list(islice(order(position=position), 20)) == straight[position:]
+
+
+def test_the_position_is_asked_for_anew_at_each_iteration():
+    trained = [0]
+    batches = ResumableBatchSampler(23, 3, 0, lambda: trained[0], 0, 1, 1)
+    straight = list(islice(batches, 12))
+    trained[0] = 9
+    assert list(islice(batches, 3)) == straight[9:]
+
+
+def test_batches_are_full_and_never_straddle_epochs():
+    for number, batch in enumerate(islice(order(), 30)):
+        assert len(batch) == 3
+        assert {epoch for epoch, _ in batch} == {number // 7}
+
+
+@pytest.mark.parametrize(("settings", "length"), [({}, 7), ({"world_size": 2}, 3), ({"batch_size": 23}, 1)])
+def test_its_length_is_the_batches_of_an_epoch(settings, length):
+    assert len(order(**settings)) == length
+
+
+def test_repeats_stand_in_a_row_each_in_an_epoch_of_its_own():
+    order = ResumableBatchSampler(7, 2, 0, lambda: 0, 0, 1, 3)
+    assert len(order) == 3
+    batches = iter(order)
+    first = [key for _ in range(3) for key in next(batches)]
+    (a, b) = {index: None for _, index in first}  # two images, in the order in which they come
+    assert first == [(0, a), (1, a), (2, a), (0, b), (1, b), (2, b)]
+    second = [key for _ in range(3) for key in next(batches)]
+    assert [epoch for epoch, _ in second] == [3, 4, 5, 3, 4, 5]

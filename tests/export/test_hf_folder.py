@@ -1,0 +1,69 @@
+"""A Hugging Face folder: timm loads it by itself, and it says nothing that is not so."""
+
+import json
+
+import pytest
+import timm
+import torch
+
+from cim_lightning.export.hf_folder import Hub
+from cim_lightning.export.input_spec import Images
+from cim_lightning.models.backbone import Backbone
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("socket.socket.connect", None)
+
+
+def test_timm_loads_the_folder_to_identical_features(backbone, images, tmp_path):
+    differences = Hub(1e-6).export(backbone, images, tmp_path, {})
+    assert differences == {"forward_features": 0, "forward": 0}
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    shown = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(loaded(shown), backbone(shown).pooled)
+        assert loaded(shown).std() > 0.01
+
+
+def test_a_classifier_of_any_size_can_be_put_on_it(backbone, images, tmp_path):
+    Hub(1e-6).export(backbone, images, tmp_path, {})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=7).eval()
+    shown = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert loaded(shown).shape == (2, 7)
+        assert torch.equal(loaded.forward_features(shown), backbone.model.forward_features(shown))
+
+
+def test_it_speaks_of_our_images_and_of_nobody_elses_weights(backbone, images, tmp_path):
+    Hub(1e-6).export(backbone, images, tmp_path, {})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
+    cfg = loaded.pretrained_cfg
+    assert (tuple(cfg["mean"]), tuple(cfg["std"])) == ((0.2, 0.4, 0.7), (0.1, 0.3, 0.5))
+    assert (tuple(cfg["input_size"]), cfg["crop_pct"], cfg["num_classes"]) == ((3, 48, 48), 1.0, 0)
+    assert timm.data.resolve_model_data_config(loaded)["input_size"] == (3, 48, 48)
+    written = json.loads((tmp_path / "config.json").read_text())
+    foreign = {
+        "tag",
+        "license",
+        "url",
+        "hf_hub_id",
+        "origin_url",
+        "paper_ids",
+        "paper_name",
+        "notes",
+        "description",
+    }
+    assert not foreign & {*written, *written["pretrained_cfg"]}
+    assert all(cfg.get(key) is None for key in foreign)
+
+
+def test_other_channel_counts_keep_their_first_layer(tmp_path):
+    kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
+    backbone = Backbone("vit_tiny_patch16_224", kwargs, 5, "sincos", True, "xavier").eval()
+    Hub(1e-6).export(backbone, Images(5, 32, None), tmp_path, {})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    shown = torch.randn(2, 5, 32, 32)
+    assert torch.equal(loaded(shown), backbone(shown).pooled)
+    assert tuple(loaded.pretrained_cfg["mean"]) == (0, 0, 0, 0, 0)

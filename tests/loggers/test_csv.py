@@ -1,0 +1,110 @@
+"""`metrics.csv`: a row a step, whatever stops the run in between."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from cim_lightning.loggers.csv import ResumableCSVLogger
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.csv"
+
+
+def write(file: ResumableCSVLogger, *steps: tuple[int, dict[str, float]]) -> None:
+    for step, metrics in steps:
+        file.log_metrics(metrics, step)
+        file.save()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_a_step(path):
+    write(ResumableCSVLogger(str(path)), (0, {"loss": 2.5}), (1, {"loss": 0.5}))
+    assert path.read_text().splitlines() == ["step,loss", "0,2.5", "1,0.5"]
+
+
+def test_what_is_logged_of_a_step_in_parts_is_one_row(path):
+    file = ResumableCSVLogger(str(path))
+    file.log_metrics({"loss": 1.0}, 3)
+    file.log_metrics({"lr": 0.1}, 3)
+    file.save()
+    write(file, (3, {"val": 9.0}))
+    assert rows(path) == [{"step": "3", "loss": "1.0", "lr": "0.1", "val": "9.0"}]
+
+
+def test_new_columns_leave_earlier_rows_empty_there(path):
+    write(ResumableCSVLogger(str(path)), (0, {"a": 1.0}), (1, {"b": 2.0}), (2, {"a": 3.0}))
+    assert rows(path) == [
+        {"step": "0", "a": "1.0", "b": ""},
+        {"step": "1", "a": "", "b": "2.0"},
+        {"step": "2", "a": "3.0", "b": ""},
+    ]
+
+
+def test_a_resumed_run_continues_and_replaces_what_it_repeats(path):
+    write(ResumableCSVLogger(str(path)), (0, {"loss": 5.0}), (1, {"loss": 4.0}), (2, {"loss": 3.0}))
+    write(ResumableCSVLogger(str(path)), (2, {"loss": 3.5}), (3, {"loss": 2.0, "lr": 1.0}))
+    assert [(row["step"], row["loss"]) for row in rows(path)] == [
+        ("0", "5.0"),
+        ("1", "4.0"),
+        ("2", "3.5"),
+        ("3", "2.0"),
+    ]
+    assert rows(path)[3]["lr"] == "1.0"
+
+
+def test_steps_stand_in_order_whenever_they_come(path):
+    write(ResumableCSVLogger(str(path)), (4, {"a": 4.0}), (2, {"a": 2.0}), (6, {"a": 6.0}))
+    assert [row["step"] for row in rows(path)] == ["2", "4", "6"]
+
+
+def test_plain_rows_are_appended_not_rewritten(path):
+    file = ResumableCSVLogger(str(path))
+    write(file, (0, {"a": 0.0}))
+    place = path.stat().st_ino
+    write(file, (1, {"a": 1.0}), (2, {"a": 2.0}))
+    assert path.stat().st_ino == place
+    write(file, (2, {"a": 3.0}))
+    assert path.stat().st_ino != place
+
+
+def test_a_rewrite_that_fails_leaves_the_old_file(path, monkeypatch):
+    file = ResumableCSVLogger(str(path))
+    write(file, (0, {"a": 0.0}))
+    before = path.read_bytes()
+
+    def fails(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", fails)
+    with pytest.raises(OSError, match="no space"):
+        write(file, (1, {"b": 1.0}))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_last_line_that_was_cut_off_is_dropped(path, cut):
+    write(ResumableCSVLogger(str(path)), (0, {"a": 1.25}), (1, {"a": 2.25}))
+    path.write_bytes(path.read_bytes()[:-cut])
+    write(ResumableCSVLogger(str(path)), (2, {"a": 3.0}))
+    assert rows(path) == [{"step": "0", "a": "1.25"}, {"step": "2", "a": "3.0"}]
+
+
+def test_an_empty_file_is_begun_anew(path):
+    path.touch()
+    write(ResumableCSVLogger(str(path)), (0, {"a": 1.0}))
+    assert rows(path) == [{"step": "0", "a": "1.0"}]
+
+
+def test_the_end_of_a_run_writes_what_is_pending(path):
+    file = ResumableCSVLogger(str(path))
+    file.log_metrics({"a": 1.0}, 0)
+    assert not path.exists()
+    file.finalize("success")
+    assert rows(path) == [{"step": "0", "a": "1.0"}]

@@ -1,0 +1,74 @@
+"""The contrastive head against closed forms and a slow transcription."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cim_lightning.models.contrastive_head import ContrastiveHead
+
+
+def head(temperature: float = 0.2) -> ContrastiveHead:
+    torch.manual_seed(0)
+    return ContrastiveHead(7, hidden=11, out=5, temperature=temperature, weight=1.0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (12, 4), (4, 12)])
+def test_identical_keys_leave_a_guess_among_them(n, m):
+    loss = head(0.3)(torch.randn(n, 7), torch.randn(5).expand(m, -1))
+    assert loss.item() == pytest.approx(2 * 0.3 * math.log(m), rel=1e-5)
+
+
+def slow_loss(
+    queries: torch.Tensor, keys: torch.Tensor, pairs: list[tuple[int, int]], temperature: float
+) -> float:
+    """Mean over (query, its key) of -log softmax of cosines / temperature, times twice the temperature."""
+    total = 0.0
+    for i, own in pairs:
+        cosines = [torch.cosine_similarity(queries[i], key, dim=0).item() / temperature for key in keys]
+        total += math.log(sum(math.exp(c) for c in cosines)) - cosines[own]
+    return 2 * temperature * total / len(pairs)
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (12, 4), (4, 12)])
+def test_each_vector_is_told_from_the_other_images(n, m):
+    model = head().eval()
+    online, keys = torch.randn(n, 7), torch.randn(m, 5)
+    queries = model.predictor(model.projector(online))
+    k = max(n, m) // min(n, m)  # exemplars an image; its rows stand together
+    pairs = [(i, i // k) if n > m else (i // k, i) for i in range(max(n, m))]
+    assert model(online, keys).item() == pytest.approx(slow_loss(queries, keys, pairs, 0.2), rel=1e-4)
+
+
+def test_lengths_do_not_matter_but_directions_do():
+    model = head().eval()
+    online, keys = torch.randn(4, 7), torch.randn(4, 5)
+    loss = model(online, keys)
+    torch.testing.assert_close(model(online, keys * torch.tensor([[2.0], [0.1], [30], [5]])), loss)
+    assert not torch.isclose(model(online, keys.flip(0)), loss)
+
+
+def test_perfect_keys_cost_next_to_nothing_at_a_low_temperature():
+    model = head(0.01)
+    online = torch.randn(6, 7)
+    keys = F.normalize(model.predictor(model.projector(online)), dim=-1).detach()
+    assert model(online, keys) < 1e-3
+
+
+def test_the_mlps_are_moco_v3s():
+    model = head()
+    widths = [
+        [layer.out_features for layer in mlp if isinstance(layer, torch.nn.Linear)]
+        for mlp in (model.projector, model.predictor)
+    ]
+    assert widths == [[11, 11, 5], [11, 5]]
+    assert all(layer.bias is None for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    last = model.projector[-1], model.predictor[-1]
+    assert all(isinstance(layer, torch.nn.BatchNorm1d) and not layer.affine for layer in last)
+
+
+def test_gradients_reach_every_parameter():
+    model = head()
+    model(torch.randn(6, 7), torch.randn(6, 5)).backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())

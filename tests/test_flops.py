@@ -1,0 +1,86 @@
+"""Operations counted by torch, beside what they are by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cim_lightning.flops import IMAGES, flops_per_image
+
+
+class Layers(torch.nn.Module):
+    """Two linear layers, of which the first may be frozen, and a batch normalization to be left alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(5)
+        self.first, self.second = torch.nn.Linear(5, 7), torch.nn.Linear(7, 3)
+
+    def compute_batch_losses(self, batch):
+        return {"loss": self.second(self.first(self.norm(batch[0]))).sum()}
+
+
+DATA = SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 5))
+
+
+def test_a_multiply_and_an_add_are_two_and_backward_is_twice_forward():
+    cost = flops_per_image(Layers(), DATA)
+    assert cost.forward == 2 * (5 * 7 + 7 * 3)
+    assert cost.backward == 2 * cost.forward  # of weights and of inputs, for the normalization before them
+
+
+def test_what_is_frozen_costs_no_gradient():
+    layers = Layers()
+    layers.first.requires_grad_(False)
+    layers.norm.requires_grad_(False)
+    assert flops_per_image(layers, DATA).backward == 2 * 7 * 3  # of the second's weights
+
+
+def test_attention_is_counted_in_full():
+    class Attention(torch.nn.Module):
+        def compute_batch_losses(self, batch):
+            q = batch[0].view(-1, 2, 10, 8).requires_grad_()
+            return {"loss": torch.nn.functional.scaled_dot_product_attention(q, q, q).sum()}
+
+    cost = flops_per_image(Attention(), SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 160)))
+    assert cost.forward == 2 * 2 * (2 * 10 * 10 * 8)  # scores and mixture, of two heads
+
+
+def test_counting_leaves_no_trace():
+    layers = Layers()
+    before = {name: value.clone() for name, value in layers.state_dict().items()}
+    stream = torch.get_rng_state()
+    flops_per_image(layers, DATA)
+    assert all(torch.equal(before[name], value) for name, value in layers.state_dict().items())
+    assert all(parameter.grad is None for parameter in layers.parameters())
+    assert torch.equal(stream, torch.get_rng_state())
+    assert IMAGES > 1
+
+
+def test_a_method_that_learns_nothing_costs_nothing():
+    idle = torch.nn.Identity()
+    idle.compute_batch_losses = lambda batch: {"loss": torch.zeros(())}
+    assert flops_per_image(idle, DATA) == (0, 0)
+
+
+def test_ours_is_twice_the_weights_for_a_plain_network():
+    """Of a ViT's linear layers, every weight meets every token once: what attention adds is small."""
+    from cim_lightning.cropping.resize import ResizeCropper
+    from cim_lightning.methods.supervised import Supervised
+    from cim_lightning.models.backbone import Backbone
+
+    shape = {"patch_size": 4, "img_size": 16, "embed_dim": 96, "depth": 2, "num_heads": 3}
+    method = Supervised(Backbone("vit_tiny_patch16_224", shape, 3, "timm", False, "timm"), lambda *_: None)
+    method._widen(10)
+    cropping = ResizeCropper(16)
+    data = SimpleNamespace(dummy_batch=lambda n: cropping(torch.zeros(n, 3, 16, 16, dtype=torch.uint8), 0))
+    tokens, blocks = 17, method.backbone.model.blocks
+    by_hand = (
+        2
+        * tokens
+        * sum(p.numel() for n, p in blocks.named_parameters() if n.endswith("weight") and p.ndim == 2)
+    )
+    by_hand += 2 * 16 * 3 * 16 * 96  # patches
+    by_hand += 2 * 96 * 10  # classes
+    by_hand += 2 * 2 * 2 * tokens**2 * 96  # attention
+    assert flops_per_image(method, data).forward == pytest.approx(by_hand, rel=1e-6)
