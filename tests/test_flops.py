@@ -70,7 +70,7 @@ def test_ours_is_twice_the_weights_for_a_plain_network():
     from cim_lightning.models.backbone import Backbone
 
     shape = {"patch_size": 4, "img_size": 16, "embed_dim": 96, "depth": 2, "num_heads": 3}
-    method = Supervised(Backbone("vit_tiny_patch16_224", shape, 3, "timm", False, "timm"), lambda *_: None)
+    method = Supervised(Backbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), lambda *_: None)
     method._widen(10)
     cropping = ResizeCropper(16)
     data = SimpleNamespace(dummy_batch=lambda n: cropping(torch.zeros(n, 3, 16, 16, dtype=torch.uint8), 0))

@@ -34,7 +34,7 @@ def decay_of(module: nn.Module, **changes) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_biases_norms_and_position_tables_do_not_decay_and_the_rest_does(name):
-    backbone = Backbone(name, SMALL[name], 3, "timm", False, "timm")
+    backbone = Backbone(name, SMALL[name], "timm", False, "timm")
     norms = [
         f"{path}.{leaf}"
         for path, module in backbone.named_modules()
@@ -54,7 +54,7 @@ def test_families_have_the_tables_that_are_spared():
         ("vit_tiny_patch16_224", "pos_embed"),
         ("swin_tiny_patch4_window7_224", "bias_table"),
     ):
-        backbone = Backbone(name, SMALL[name], 3, "timm", False, "timm")
+        backbone = Backbone(name, SMALL[name], "timm", False, "timm")
         decay = decay_of(nn.ModuleDict({"backbone": backbone}))  # at any depth of names
         tables = [value for parameter, value in decay.items() if parameter.endswith(table)]
         assert tables
@@ -62,7 +62,7 @@ def test_families_have_the_tables_that_are_spared():
 
 
 def test_only_trainable_parameters_are_optimized():
-    backbone = Backbone("vit_tiny_patch16_224", SMALL["vit_tiny_patch16_224"], 3, "sincos", True, "xavier")
+    backbone = Backbone("vit_tiny_patch16_224", SMALL["vit_tiny_patch16_224"], "sincos", True, "xavier")
     frozen = {"model.pos_embed", "model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
     assert decay_of(backbone).keys() == dict(backbone.named_parameters()).keys() - frozen
 

@@ -52,8 +52,8 @@ def exported(found: Trained) -> Backbone:
     """The backbone whose weights lie beside the file that says what they are."""
     assert found.recipe is not None
     shape = dict(found.recipe["create_model"])
-    name, channels, _ = (shape.pop(key) for key in ("model_name", "in_chans", "num_classes"))
-    made = Backbone(name, shape, channels, positions="timm", freeze_patch_embed=False, init="timm")
+    name, _ = (shape.pop(key) for key in ("model_name", "num_classes"))
+    made = Backbone(name, shape, positions="timm", freeze_patch_embed=False, init="timm")
     made.model.load_state_dict(found.state)
     return made
 

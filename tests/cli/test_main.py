@@ -66,7 +66,7 @@ MISTAKES = {
     ),
     "no validation": (["trainer.check_val_every_n_epoch=0"], ["every_n_epoch=0", "try 1"]),
     "no hidden unit": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try 0.062"]),
-    "channels": (["backbone.in_channels=1"], ["backbone.in_channels=1", "try 3"]),
+    "channels": (["+backbone.kwargs.in_chans=1"], ["in_chans=1", "try 3"]),
     "output in a file": (
         ["output_dir={photos}/val/a/0.png/run"],
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],

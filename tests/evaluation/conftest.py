@@ -18,7 +18,7 @@ def context(tmp_path: Path) -> Callable[..., EvalContext]:
     """Makes a context of a tiny backbone; features of its splits, a method and data as they are given."""
 
     def made(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
-        backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
+        backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
         one = EvalContext(
             backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
         )

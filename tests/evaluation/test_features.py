@@ -53,7 +53,7 @@ def test_spread_of_two_opposite_features():
 
 def small(name: str = "test_resnet", **kwargs: object) -> Backbone:
     torch.manual_seed(0)
-    return Backbone(name, kwargs, 3, "timm", False, "timm")
+    return Backbone(name, kwargs, "timm", False, "timm")
 
 
 def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

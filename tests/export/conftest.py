@@ -34,7 +34,7 @@ MEAN, STD = [0.2, 0.4, 0.7], [0.1, 0.3, 0.5]
 def made(family: str, channels: int = 3) -> Backbone:
     name, kwargs = FAMILIES[family]
     torch.manual_seed(3)
-    backbone = Backbone(name, kwargs, channels, "timm", False, "timm")
+    backbone = Backbone(name, {"in_chans": channels, **kwargs}, "timm", False, "timm")
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

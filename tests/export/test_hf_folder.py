@@ -61,7 +61,7 @@ def test_it_speaks_of_our_images_and_of_nobody_elses_weights(backbone, images, t
 
 def test_other_channel_counts_keep_their_first_layer(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = Backbone("vit_tiny_patch16_224", kwargs, 5, "sincos", True, "xavier").eval()
+    backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, "sincos", True, "xavier").eval()
     Hub(1e-6).export(backbone, Images(5, 32, None), tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     shown = torch.randn(2, 5, 32, 32)

@@ -95,7 +95,7 @@ def test_arguments_that_are_lists_survive_the_way_through_yaml_and_json(tmp_path
 
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = Backbone("vit_tiny_patch16_224", kwargs, 4, "sincos", True, "xavier").eval()
+    backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, "sincos", True, "xavier").eval()
     export_timm(backbone, tmp_path, None, 32)
     fingerprint = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")

@@ -17,7 +17,7 @@ def vit() -> Callable[..., Backbone]:
 
     def make(freeze: bool = False) -> Backbone:
         torch.manual_seed(0)
-        return Backbone("vit_tiny_patch16_224", VIT, 3, "sincos", freeze, "xavier")
+        return Backbone("vit_tiny_patch16_224", VIT, "sincos", freeze, "xavier")
 
     return make
 

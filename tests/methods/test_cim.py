@@ -49,7 +49,7 @@ FROZEN = {
 def cim(**changes) -> CIM:
     torch.manual_seed(0)
     settings = {
-        "backbone": Backbone("vit_tiny_patch16_224", VIT, 3, "sincos", True, "xavier"),
+        "backbone": Backbone("vit_tiny_patch16_224", VIT, "sincos", True, "xavier"),
         "decoder": functools.partial(CorrelationDecoder, width=8, depth=1, num_heads=2, mlp_ratio=2.0),
         "target": TARGETS["ema"],
         "optim": AdamWCosine(base_lr=0.1, weight_decay=0.05, betas=[0.9, 0.95], warmup=0.0),
@@ -105,7 +105,7 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, onl
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(target, online_input, decoder):
     """None at all, instead of zero, and several devices would refuse to go on."""
-    convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm")
+    convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, "timm", False, "timm")
     heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
     made = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
     cropping = ExemplarCropper(

@@ -41,7 +41,7 @@ MAKE = {
 def measured(name: str, images: slice) -> dict[str, torch.Tensor]:
     """Loss and its gradient on some of eight images, and DINO's center after it."""
     torch.manual_seed(0)
-    method = MAKE[name](Backbone("vit_tiny_patch16_224", SHAPE, 3, "sincos", False, "xavier"))
+    method = MAKE[name](Backbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier"))
     first, second = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     loss = method.compute_losses(MultiCrops(first[images], second[images], None))["loss"]
     loss.backward()

@@ -138,4 +138,4 @@ def test_it_learns_one_batch(vit, views):
 
 def test_another_family_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"^method=mae: [^\n]*try [^\n]*method=simmim$"):
-        mae(Backbone("resnet18", {}, 3, "timm", False, "timm"))
+        mae(Backbone("resnet18", {}, "timm", False, "timm"))

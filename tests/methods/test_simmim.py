@@ -11,10 +11,10 @@ from cim_lightning.models.backbone import Backbone
 
 SWIN = {"img_size": 32, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
 OTHERS = {
-    "swin": lambda: Backbone("swin_tiny_patch4_window7_224", SWIN, 3, "timm", False, "timm"),
-    "resnet": lambda: Backbone("resnet18", {}, 3, "timm", False, "timm"),
+    "swin": lambda: Backbone("swin_tiny_patch4_window7_224", SWIN, "timm", False, "timm"),
+    "resnet": lambda: Backbone("resnet18", {}, "timm", False, "timm"),
     "convnext": lambda: Backbone(
-        "convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, 3, "timm", False, "timm"
+        "convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, "timm", False, "timm"
     ),
 }
 CROPPING = MaskedCropper(16, 8, 0.6)

@@ -22,7 +22,7 @@ FAMILIES = {
         32,
     ),
 }
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 VIT = {
     "dynamic_img_size": True,
     "depth": 1,
@@ -34,7 +34,7 @@ VIT = {
 
 
 def vit(**changes) -> Backbone:
-    return Backbone("vit_tiny_patch16_224", VIT, **PLAIN | changes)
+    return Backbone("vit_tiny_patch16_224", **{"kwargs": VIT} | PLAIN | changes)
 
 
 def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch.Tensor:
@@ -49,7 +49,7 @@ def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_are_timms_at_any_size_and_channel_count(family, size, channels):
     name, kwargs, stride = FAMILIES[family]
-    backbone = Backbone(name, kwargs, **PLAIN | {"in_channels": channels}).eval()
+    backbone = Backbone(name, {"in_chans": channels, **kwargs}, **PLAIN).eval()
     twin = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
     twin.load_state_dict(backbone.model.state_dict())
     images = torch.randn(2, channels, *size)
@@ -161,7 +161,7 @@ def test_xavier_initialises_other_families_too(family):
 
 
 def test_the_recipe_rebuilds_the_architecture():
-    backbone = vit(in_channels=4)
+    backbone = vit(kwargs=VIT | {"in_chans": 4})
     assert backbone.timm_kwargs == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
     timm.create_model(**backbone.timm_kwargs, num_classes=0).load_state_dict(backbone.model.state_dict())
 

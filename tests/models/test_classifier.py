@@ -10,7 +10,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.classifier import Classifier, top_accuracy, with_drop_path
 
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
 
 def vit() -> Backbone:

@@ -7,7 +7,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
 
 def vit() -> Backbone:

@@ -21,7 +21,7 @@ FAMILIES = {
 def backbone(family: str) -> Backbone:
     torch.manual_seed(0)
     name, kwargs = FAMILIES[family]
-    return Backbone(name, kwargs, 3, "timm", False, "timm").eval()
+    return Backbone(name, kwargs, "timm", False, "timm").eval()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

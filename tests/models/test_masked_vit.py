@@ -12,7 +12,7 @@ SHAPE = {"patch_size": 4, "img_size": 20, "embed_dim": 24, "depth": 2, "num_head
 
 def vit(**changes) -> Backbone:
     torch.manual_seed(0)
-    return Backbone("vit_tiny_patch16_224", SHAPE | changes, 3, "timm", False, "timm").eval()
+    return Backbone("vit_tiny_patch16_224", SHAPE | changes, "timm", False, "timm").eval()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ def test_cells_cover_their_patches():
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
 def test_another_family_is_told_so_in_one_line(name):
-    backbone = Backbone(name, {}, 3, "timm", False, "timm")
+    backbone = Backbone(name, {}, "timm", False, "timm")
     with pytest.raises(ConfigError, match=f"^method=mae: [^\n]*backbone.name={name}[^\n]*try [^\n]*$"):
         check_vit(backbone, "mae")

@@ -12,7 +12,7 @@ from cim_lightning.models.multi_scale import MultiScaleFeatures
 from cim_lightning.models.segmentation_heads import LinearHead, UperNet
 from cim_lightning.models.segmenter import Segmenter
 
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
 SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2), "strict_img_size": False}
 

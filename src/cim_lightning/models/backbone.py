@@ -28,7 +28,6 @@ class Backbone(nn.Module):
     Args:
         name: timm's architecture name.
         kwargs: arguments of timm.create_model that shape the architecture; exported with the weights.
-        in_channels: channels of the images.
         positions: "timm" for its own, or "sincos", fixed two-dimensional sine-cosine tables.
         freeze_patch_embed: keep the patch embedding at its random initialization.
         init: "timm" for timm's own, "xavier" for Xavier-uniform linears and patch embedding, zero biases
@@ -42,7 +41,6 @@ class Backbone(nn.Module):
         self,
         name: str,
         kwargs: Mapping[str, Any],
-        in_channels: int,
         positions: str,
         freeze_patch_embed: bool,
         init: str,
@@ -51,7 +49,7 @@ class Backbone(nn.Module):
         if not timm.is_model(name):
             (near,) = difflib.get_close_matches(name, timm.list_models(), 1, cutoff=0)
             raise ConfigError(f"backbone.name={name}: timm has no such model; try {near}")
-        self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
+        self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": 3, **kwargs}
         self.model: Any = self._create()
         self.dim = int(self.model.num_features)
         self._choose("init", init, {"timm": lambda: None, "xavier": lambda: self.model.apply(_xavier)})
@@ -71,7 +69,9 @@ class Backbone(nn.Module):
             self.timm_kwargs["in_chans"],
         )
         if channels != wanted:
-            raise ConfigError(f"backbone.in_channels={wanted}: the images have {channels}; try {channels}")
+            raise ConfigError(
+                f"backbone.kwargs.in_chans={wanted}: the images have {channels}; try {channels}"
+            )
         self.check(size, SIZES)
         try:
             tokens = self.model.forward_features(images)
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
         for side, patch in zip(size, embed.patch_size, strict=True):
             if side % patch:
                 raise ConfigError(
-                    f"{setting}={side}: {self.timm_kwargs['model_name']} needs whole patches of {patch} pixels; "
+                    f"{setting}={side}: {self.timm_kwargs['model_name']} wants {patch}-pixel patches; "
                     f"try {max(round(side / patch), 1) * patch}"
                 )
 

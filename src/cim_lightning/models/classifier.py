@@ -87,12 +87,10 @@ def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
     """
     if rate == backbone.timm_kwargs.get("drop_path_rate", 0):
         return copy.deepcopy(backbone)
-    name, channels, *_ = (backbone.timm_kwargs[key] for key in ("model_name", "in_chans"))
-    kwargs = {
-        key: value for key, value in backbone.timm_kwargs.items() if key not in ("model_name", "in_chans")
-    }
+    kwargs = dict(backbone.timm_kwargs)
+    name = kwargs.pop("model_name")
     try:
-        made = Backbone(name, {**kwargs, "drop_path_rate": rate}, channels, "timm", False, "timm")
+        made = Backbone(name, {**kwargs, "drop_path_rate": rate}, "timm", False, "timm")
     except ConfigError:
         made = None
     if made is None or (rate and not any(isinstance(part, DropPath) for part in made.modules())):

@@ -55,7 +55,7 @@ def data(holes: bool = False, known: bool = True, workers: int = 0) -> ImageData
 
 def context(folder: Path, images: ImageData, seed: int = 0) -> EvalContext:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
+    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
     return EvalContext(
         backbone, None, lambda x: 2 * x - 1, images, torch.device("cpu"), folder, seed, {"seed": seed}
     )
@@ -221,7 +221,7 @@ def made_by_configuration(name: str) -> Any:
 def test_the_recipes_hold_the_published_values(name: str) -> None:
     made = made_by_configuration(name).classifier
     head = nn.Linear(2, 2)
-    built, _ = made.optim(Backbone("test_resnet", {}, 3, "timm", False, "timm"), head, 1024, 10)
+    built, _ = made.optim(Backbone("test_resnet", {}, "timm", False, "timm"), head, 1024, 10)
     loss = made.loss()
     found = {"optimizer": type(built).__name__, "loss": type(loss).__name__}
     found |= {"rate": pytest.approx(max(group["initial_lr"] for group in built.param_groups))}
@@ -243,7 +243,7 @@ def test_the_probes_rate_adapts_to_each_layer_as_lars_says() -> None:
     head = nn.Linear(2, 1, bias=False)
     head.weight.data = torch.tensor([[3.0, 4.0]])
     optimizer, _ = optim(
-        Backbone("test_resnet", {}, 3, "timm", False, "timm").requires_grad_(False), head, 256, 10
+        Backbone("test_resnet", {}, "timm", False, "timm").requires_grad_(False), head, 256, 10
     )
     head.weight.grad = torch.tensor([[0.0, 2.0]])
     optimizer.step()

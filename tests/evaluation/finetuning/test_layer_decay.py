@@ -22,7 +22,7 @@ DEFAULT = {
     "schedule": "poly",
     "power": 1.0,
 }
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
 
 def layerwise(**changes) -> LayerDecayOptim:

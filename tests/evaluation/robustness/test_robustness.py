@@ -49,7 +49,7 @@ class Walls:
 
 def context(folder: Path, data: Walls) -> EvalContext:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
+    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
     return EvalContext(backbone, None, nn.Identity(), data, torch.device("cpu"), folder, 0, {})
 
 

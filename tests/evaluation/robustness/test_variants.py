@@ -53,7 +53,7 @@ def context(tmp_path: Path) -> EvalContext:
         "val": tree(tmp_path / "val", {"n0": [0, 5], "n1": [80, 85], "n2": [160, 230], "n3": [240, 250]})
     }
     data = SHOWN(roots)["val"]
-    backbone = Backbone("test_resnet", {}, 3, "timm", False, "timm").eval()
+    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
     return EvalContext(backbone, None, nn.Identity(), data, torch.device("cpu"), tmp_path / "out", 0, {})
 
 

@@ -25,7 +25,7 @@ from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation_heads import LinearHead, UperNet
 
-PLAIN = {"in_channels": 3, "positions": "timm", "freeze_patch_embed": False, "init": "timm"}
+PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 SIDE = 48
 COLORS = np.array([[200, 40, 30], [40, 60, 220]])
 

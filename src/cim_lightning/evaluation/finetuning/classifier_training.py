@@ -29,7 +29,7 @@ class SizedTransform(Protocol):
 class ClassifierTraining:
     """Trains a classifier on a context's labeled training images; the last step's weights are taken.
 
-    Cached in the context's folder under `classifiers/`, by what was asked: another part of the evaluation that
+    Cached in the folder of the context under `classifiers/`, by what was asked: another part that
     asks for the same gets the same, without training, and an interrupted training goes on.
 
     Args:
