@@ -1,0 +1,47 @@
+"""The table of settings that can change a result."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cim_lightning.config.result_settings import changes_result, may_change_on_resume, result_settings
+
+
+@pytest.mark.parametrize(
+    ("key", "result", "resume"),
+    [
+        ("seed", True, False),
+        ("data.batch_size", True, False),
+        ("data.num_workers", False, True),
+        ("method", True, False),
+        ("budget.images", True, False),
+        ("trainer.max_epochs", True, True),
+        ("trainer.precision", True, True),
+        ("trainer.devices", True, False),
+        ("trainer.accumulate_grad_batches", True, False),
+        ("compile", False, True),
+        ("output_dir", False, True),
+        ("hydra/launcher", False, True),
+        ("hydra.launcher.n_jobs", False, True),
+        ("callbacks.panels", False, True),
+        ("evaluation", False, True),
+        ("evaluation.knn.ks", False, True),
+    ],
+)
+def test_settings_that_change_a_result_and_settings_that_may_change_on_resume(
+    key: str, result: bool, resume: bool
+) -> None:
+    assert (changes_result(key), may_change_on_resume(key)) == (result, resume)
+
+
+def test_nested_settings_lose_those_without_effect_only() -> None:
+    settings = {"root": "x", "num_workers": 3, "views": [{"num_workers": 1, "size": 8}], "limit": None}
+    assert result_settings(settings) == {"root": "x", "views": [{"size": 8}], "limit": None}
+
+
+def test_the_table_needs_no_hydra() -> None:
+    code = (
+        "import sys, cim_lightning.config.result_settings; assert not {'hydra', 'omegaconf'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
