@@ -64,8 +64,8 @@ def main() -> None:
     curves = {}
     for method in OWN:
         with tempfile.TemporaryDirectory() as place:
-            door = str(Path(sys.executable).parent / "cim-pretrain")
-            subprocess.run([door, *arguments(method, Path(place))], check=True)
+            command = str(Path(sys.executable).parent / "cim-pretrain")
+            subprocess.run([command, *arguments(method, Path(place))], check=True)
             curves[method] = losses(Path(place))
     GOLDEN.write_text(json.dumps(curves, indent=1) + "\n")
 

@@ -56,9 +56,9 @@ def test_a_mistake_gets_one_line(given, told, nearest):
         started(Budget(**given))
 
 
-def test_a_run_ends_where_its_budget_does_and_its_rate_at_zero(door, tiny, tmp_path):
+def test_a_run_ends_where_its_budget_does_and_its_rate_at_zero(run_pretrain, tiny, tmp_path):
     """56 images are 7 steps of 8: a whole epoch of 5, and 2 of the next."""
-    door(*tiny, "budget=images", "budget.images=56", f"output_dir={tmp_path / 'run'}")
+    run_pretrain(*tiny, "budget=images", "budget.images=56", f"output_dir={tmp_path / 'run'}")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["steps"], metrics["images_seen"]) == (7, 56)
     assert metrics["train/momentum"] == 1

@@ -25,14 +25,14 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_sweep_and_its_evaluations_look_for_images_once_and_another_run_does_anew(
-    door, tiny, photos, scans, tmp_path
+    run_pretrain, tiny, photos, scans, tmp_path
 ):
     small = [*tiny, "trainer.max_steps=1", "callbacks.knn=null", "evaluation=[knn]"]
-    door("-m", *small, "cropping.rotation=0,45", "output_dir=sweep")
+    run_pretrain("-m", *small, "cropping.rotation=0,45", "output_dir=sweep")
     assert scans == [str(photos)]
     with (tmp_path / "sweep" / "table.csv").open() as table:
         assert [bool(row["k-NN, %"]) for row in csv.DictReader(table)] == [True, True]
-    door(*small, "output_dir=run")
+    run_pretrain(*small, "output_dir=run")
     assert scans == [str(photos)] * 2
 
 

@@ -27,8 +27,8 @@ OTHER = [
 
 
 @pytest.fixture
-def run(door, tiny, tmp_path) -> Path:
-    door(*tiny, "trainer.max_steps=2", "output_dir=run")
+def run(run_pretrain, tiny, tmp_path) -> Path:
+    run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     return tmp_path / "run"
 
 

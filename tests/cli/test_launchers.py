@@ -54,9 +54,9 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize("launcher", ["gpus", "ray"])
-def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, door, tiny, capsys):
+def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, run_pretrain, tiny, capsys):
     with pytest.raises(SystemExit) as ended:
-        door("-m", *tiny, f"hydra/launcher={launcher}", "seed=0,1")
+        run_pretrain("-m", *tiny, f"hydra/launcher={launcher}", "seed=0,1")
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (

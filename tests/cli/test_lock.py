@@ -65,10 +65,12 @@ def test_processes_of_other_devices_share_the_folder_of_the_first(rank, tmp_path
 
 @pytest.mark.usefixtures("other")
 @pytest.mark.parametrize("several", [["-m", "seed=0,1"], []])
-def test_the_door_tells_it_in_one_line_and_leaves_the_folder_as_it_is(several, door, tiny, tmp_path, capsys):
+def test_the_door_tells_it_in_one_line_and_leaves_the_folder_as_it_is(
+    several, run_pretrain, tiny, tmp_path, capsys
+):
     (tmp_path / "table.md").write_text("of the other")
     with pytest.raises(SystemExit) as ended:
-        door(*several, *tiny, f"output_dir={tmp_path}")
+        run_pretrain(*several, *tiny, f"output_dir={tmp_path}")
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"cim-pretrain: output_dir={tmp_path}: another process is at work there")

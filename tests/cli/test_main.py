@@ -135,10 +135,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_gets_one_line(case, door, tiny, photos, capfd):
+def test_a_mistake_gets_one_line(case, run_pretrain, tiny, photos, capfd):
     arguments, parts = MISTAKES[case]
     with pytest.raises(SystemExit) as ended:
-        door(*tiny, "output_dir=run", *(argument.format(photos=photos) for argument in arguments))
+        run_pretrain(*tiny, "output_dir=run", *(argument.format(photos=photos) for argument in arguments))
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: ")
@@ -163,53 +163,53 @@ def test_an_error_with_workers_under_way_ends_the_process_too(tiny, tmp_path):
     assert "monitor='val/los'" in done.stderr.splitlines()[-1]
 
 
-def test_root_with_the_data_set_that_has_none_is_sent_to_folder(door, tiny, photos, capfd):
+def test_root_with_the_data_set_that_has_none_is_sent_to_folder(run_pretrain, tiny, photos, capfd):
     arguments = [argument for argument in tiny if argument != "data=folder"]
     with pytest.raises(SystemExit):
-        door(*arguments)
+        run_pretrain(*arguments)
     (line,) = capfd.readouterr().err.splitlines()
     assert f"data.root={photos}" in line
     assert "try data=folder, which has it" in line
 
 
-def test_a_data_set_without_its_root_asks_for_it(door, tiny, capfd):
+def test_a_data_set_without_its_root_asks_for_it(run_pretrain, tiny, capfd):
     with pytest.raises(SystemExit) as ended:
-        door(*(argument for argument in tiny if not argument.startswith("data.root")))
+        run_pretrain(*(argument for argument in tiny if not argument.startswith("data.root")))
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "data.root: has no default here" in line
 
 
-def test_an_empty_folder_is_told_by_what_it_holds(door, tiny, tmp_path, capfd):
+def test_an_empty_folder_is_told_by_what_it_holds(run_pretrain, tiny, tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
     with pytest.raises(SystemExit) as ended:
-        door(*tiny, f"data.root={tmp_path}/empty")
+        run_pretrain(*tiny, f"data.root={tmp_path}/empty")
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "holds no image" in line
     assert "1 .txt" in line
 
 
-def test_home_is_expanded(door, tiny, tmp_path, monkeypatch, capfd):
+def test_home_is_expanded(run_pretrain, tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SystemExit):
-        door(*tiny, "data.root=~/images")
+        run_pretrain(*tiny, "data.root=~/images")
     assert f"{tmp_path}/images" in capfd.readouterr().err
 
 
-def test_our_own_errors_keep_their_traceback(door, tiny, monkeypatch):
+def test_our_own_errors_keep_their_traceback(run_pretrain, tiny, monkeypatch):
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("cim_lightning.callbacks.step_seed.StepSeed.on_train_batch_start", broken)
     with pytest.raises(ZeroDivisionError):
-        door(*tiny)
+        run_pretrain(*tiny)
 
 
-def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
+def test_a_run_leaves_what_the_readme_lists(run_pretrain, tiny, tmp_path, capfd):
     arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
-    door(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
+    run_pretrain(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
     run = tmp_path / "run"
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {name for name in left if not name.startswith((".hydra/", ".lock"))} == {
@@ -240,8 +240,8 @@ def test_a_run_leaves_what_the_readme_lists(door, tiny, tmp_path, capfd):
     assert torch.equal(model.state_dict()["norm.weight"], weights["backbone.model.norm.weight"])
 
 
-def test_the_record_is_flat_and_says_where_it_comes_from(door, tiny, tmp_path):
-    door(*tiny, "trainer.max_steps=2", "output_dir=run")
+def test_the_record_is_flat_and_says_where_it_comes_from(run_pretrain, tiny, tmp_path):
+    run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
     names = ("loss", "skill", "iou", "pointing", "knn", "knn_pooled", "feature_std", "effective_rank")
@@ -259,8 +259,8 @@ def test_the_record_is_flat_and_says_where_it_comes_from(door, tiny, tmp_path):
     assert metrics["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_a_multirun_makes_a_folder_a_job(door, tiny, tmp_path):
-    door("-m", *tiny, "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
+def test_a_multirun_makes_a_folder_a_job(run_pretrain, tiny, tmp_path):
+    run_pretrain("-m", *tiny, "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
     for job, decay in (("0", "0.05"), ("1", "0.1")):
         folder = tmp_path / "sweep" / job
         assert f"weight_decay: {decay}\n" in (folder / "config.yaml").read_text()

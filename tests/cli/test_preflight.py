@@ -23,9 +23,11 @@ from cim_lightning.errors import ConfigError
         (["hydra/launcher=gpus", "trainer=ddp"], ["trainer.strategy=ddp: ", "ray", "hydra/launcher=basic"]),
     ],
 )
-def test_one_line_says_what_to_use_instead(arguments, parts, door, tiny, tmp_path, capsys):
+def test_one_line_says_what_to_use_instead(arguments, parts, run_pretrain, tiny, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        door("-m", *[one for one in tiny if one != "trainer=cpu"], *arguments, "seed=0,1", "output_dir=sweep")
+        run_pretrain(
+            "-m", *[one for one in tiny if one != "trainer=cpu"], *arguments, "seed=0,1", "output_dir=sweep"
+        )
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: ")
@@ -35,10 +37,10 @@ def test_one_line_says_what_to_use_instead(arguments, parts, door, tiny, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:The ``declarative_base")  # of optuna 2.10
-def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(door, tiny, tmp_path, capsys):
+def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(run_pretrain, tiny, tmp_path, capsys):
     """What is swept is not known before."""
     with pytest.raises(SystemExit) as ended:
-        door(
+        run_pretrain(
             "-m",
             *tiny,
             "hydra/sweeper=optuna",
@@ -130,9 +132,9 @@ def test_slurm_is_refused_where_there_is_none(there, monkeypatch):
     refuse_launcher(OmegaConf.create({"launcher": {"_target_": BASIC}}), None)
 
 
-def test_a_recipe_that_is_a_sweep_is_no_single_run(door, tiny, capsys, tmp_path):
+def test_a_recipe_that_is_a_sweep_is_no_single_run(run_pretrain, tiny, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
-        door(*tiny, "experiment=ablation/rotation", "output_dir=run")
+        run_pretrain(*tiny, "experiment=ablation/rotation", "output_dir=run")
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "cim-pretrain: experiment=ablation/rotation: is a sweep over cropping.rotation, seed; "

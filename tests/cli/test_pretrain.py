@@ -24,9 +24,11 @@ SMALL = [  # of every method, images of 32 pixels
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_any_method_is_trained_kept_and_judged_by_the_same_doors(method, own, door, photos, tmp_path, capfd):
+def test_any_method_is_trained_kept_and_judged_by_the_same_doors(
+    method, own, run_pretrain, photos, tmp_path, capfd
+):
     arguments = [f"method={method}", *SMALL, *own[method], f"data.root={photos}", "output_dir=run"]
-    door(*arguments, "evaluation=[knn]")
+    run_pretrain(*arguments, "evaluation=[knn]")
     run = tmp_path / "run"
     metrics = json.loads((run / "metrics.json").read_text())
     seen = 0 if method == "random" else 2 * 5 * 8
@@ -38,7 +40,7 @@ def test_any_method_is_trained_kept_and_judged_by_the_same_doors(method, own, do
     assert 0 <= first["knn/mean_k1"] <= 1
 
     capfd.readouterr()
-    door(*arguments, "evaluation=[knn,representation]", "evaluation.representation.num_images=8")
+    run_pretrain(*arguments, "evaluation=[knn,representation]", "evaluation.representation.num_images=8")
     said = capfd.readouterr().out
     assert "holds this run, finished" in said
     assert "knn: done before" in said
@@ -59,9 +61,9 @@ SCENES = [
 
 
 @pytest.mark.parametrize("method", ["moco_v3", "cim"])
-def test_features_do_not_collapse_in_a_short_run(method, own, door, tmp_path):
+def test_features_do_not_collapse_in_a_short_run(method, own, run_pretrain, tmp_path):
     """Collapsed, all features are alike: a rank near 1 and no spread; but the loss is to fall."""
-    door(f"method={method}", *SMALL, *own[method], *SCENES, "output_dir=run")
+    run_pretrain(f"method={method}", *SMALL, *own[method], *SCENES, "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["val/effective_rank"] > 4
     assert metrics["val/feature_std"] > 0.2 * metrics["initial/feature_std"] > 0
@@ -69,10 +71,12 @@ def test_features_do_not_collapse_in_a_short_run(method, own, door, tmp_path):
 
 
 @pytest.mark.parametrize("centered", [True, False])
-def test_dino_keeps_its_prototypes_apart_by_centering_and_collapses_without(centered, own, door, tmp_path):
+def test_dino_keeps_its_prototypes_apart_by_centering_and_collapses_without(
+    centered, own, run_pretrain, tmp_path
+):
     """A sharp target alone gives every image one prototype; a center that never moves is no center."""
     sharp = ["method.target_temperature=[0.01,0.01]", f"method.center_momentum={0.9 if centered else 1.0}"]
-    door("method=dino", *SMALL, *own["dino"], *SCENES, *sharp, "output_dir=run")
+    run_pretrain("method=dino", *SMALL, *own["dino"], *SCENES, *sharp, "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     if centered:
         assert metrics["val/target_perplexity"] > 16  # of 64, over all images
@@ -82,8 +86,8 @@ def test_dino_keeps_its_prototypes_apart_by_centering_and_collapses_without(cent
         assert metrics["val/target_entropy"] < 0.1
 
 
-def test_a_recipes_evaluation_is_left_out_by_an_empty_list(door, photos, tmp_path):
-    door(
+def test_a_recipes_evaluation_is_left_out_by_an_empty_list(run_pretrain, photos, tmp_path):
+    run_pretrain(
         "experiment=compare/cifar10_cpu",
         "compare=cifar10_cpu/random",
         f"data.root={photos}",
@@ -98,10 +102,10 @@ def test_a_recipes_evaluation_is_left_out_by_an_empty_list(door, photos, tmp_pat
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny", "convnext_tiny"])
-def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, door, photos, capfd):
+def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, run_pretrain, photos, capfd):
     small = [a for a in SMALL if not a.startswith("backbone")]
     with pytest.raises(SystemExit) as ended:
-        door("method=mae", f"backbone={backbone}", *small, f"data.root={photos}", "output_dir=run")
+        run_pretrain("method=mae", f"backbone={backbone}", *small, f"data.root={photos}", "output_dir=run")
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: method=mae: leaves patches out, which a ViT can and backbone.name=")
@@ -110,7 +114,9 @@ def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, door, photos, capfd):
 
 @pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny"])
 @pytest.mark.parametrize("method", ["simmim", "moco_v3", "dino"])
-def test_other_families_take_a_step_of_every_other_method(method, backbone, own, door, photos, tmp_path):
+def test_other_families_take_a_step_of_every_other_method(
+    method, backbone, own, run_pretrain, photos, tmp_path
+):
     small = [a for a in SMALL if not a.startswith(("backbone", "data.view_size"))]
     kept = [a for a in own[method] if not a.startswith("cropping")]
     sizes = {
@@ -118,7 +124,7 @@ def test_other_families_take_a_step_of_every_other_method(method, backbone, own,
         "dino": ["cropping.small.size=32", "cropping.small.count=1"],
     }
     more = ["data.view_size=64", "trainer.max_steps=1", "callbacks.knn=null", "output_dir=run"]
-    door(
+    run_pretrain(
         f"method={method}",
         f"backbone={backbone}",
         *small,

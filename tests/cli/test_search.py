@@ -29,9 +29,9 @@ SMALL = [
 ]
 
 
-def test_three_trials_find_the_best_of_three_and_go_on_where_they_were(door, photos, tmp_path, capfd):
+def test_three_trials_find_the_best_of_three_and_go_on_where_they_were(run_pretrain, photos, tmp_path, capfd):
     command = ["-m", NAME, *SMALL, f"data.root={photos}"]
-    door(*command)
+    run_pretrain(*command)
     (search,) = (tmp_path / "outputs").glob("*/*")
     found = yaml.safe_load((search / "optimization_results.yaml").read_text())
     measured = [
@@ -54,16 +54,16 @@ def test_three_trials_find_the_best_of_three_and_go_on_where_they_were(door, pho
         (search / "1" / name).unlink()
     kept = [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     capfd.readouterr()
-    door(*command)
+    run_pretrain(*command)
     assert capfd.readouterr().out.count("holds this run, finished") == 2
     assert kept == [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     assert yaml.safe_load((search / "optimization_results.yaml").read_text()) == found
     assert rows[1]["k-NN, %"] in (search / "table.csv").read_text()
 
 
-def test_a_trial_that_fails_ends_no_search(door, photos, tmp_path, capfd):
+def test_a_trial_that_fails_ends_no_search(run_pretrain, photos, tmp_path, capfd):
     with pytest.raises(SystemExit) as ended:
-        door(
+        run_pretrain(
             "-m",
             NAME,
             *SMALL,

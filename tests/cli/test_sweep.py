@@ -67,12 +67,12 @@ def breaks(angle: int, error: str = "RuntimeError") -> str:
 
 
 def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_missing(
-    door, small, tmp_path, capfd
+    run_pretrain, small, tmp_path, capfd
 ):
     """0 breaks, 400 is a user's mistake, 45 is well; the next time 0 is well too."""
     command = ["-m", *small, "cropping.rotation=0,400,45", breaks(0)]
     with pytest.raises(SystemExit) as ended:
-        door(*command)
+        run_pretrain(*command)
     assert ended.value.code == 1
     (sweep,) = (tmp_path / "outputs").glob("*/*")
     broken = json.loads((sweep / "0" / "failure.json").read_text())
@@ -93,7 +93,7 @@ def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_mi
     (tmp_path / "mended").touch()
     before = (sweep / "2" / "metrics.json").stat().st_mtime_ns
     with pytest.raises(SystemExit) as ended:
-        door(*command)
+        run_pretrain(*command)
     assert ended.value.code == 1
     assert [sweep] == list((tmp_path / "outputs").glob("*/*"))
     assert not (sweep / "0" / "failure.json").exists()
@@ -104,24 +104,26 @@ def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_mi
     assert skipped.startswith(str(sweep / "2"))
 
 
-def test_wandb_gets_a_run_a_job_after_one_that_failed_too(door, small, tmp_path):
+def test_wandb_gets_a_run_a_job_after_one_that_failed_too(run_pretrain, small, tmp_path):
     wandb = ["logger=[wandb]", "logger.wandb.mode=offline"]
     jobs = ["cropping.rotation=0,45", breaks(0), "output_dir=sweep"]
     with pytest.raises(SystemExit):
-        door("-m", *[one for one in small if not one.startswith("logger")], *wandb, *jobs)
+        run_pretrain("-m", *[one for one in small if not one.startswith("logger")], *wandb, *jobs)
     for job in ("0", "1"):
         assert len(list((tmp_path / "sweep" / job / "wandb").glob("offline-run-*"))) == 1
 
 
-def test_a_lone_run_fails_as_ever(door, small, tmp_path):
+def test_a_lone_run_fails_as_ever(run_pretrain, small, tmp_path):
     with pytest.raises(RuntimeError, match="struck"):
-        door(*small, breaks(45), "output_dir=run")
+        run_pretrain(*small, breaks(45), "output_dir=run")
     assert not (tmp_path / "run" / "failure.json").exists()
 
 
-def test_ctrl_c_ends_the_whole_sweep(door, small, tmp_path):
+def test_ctrl_c_ends_the_whole_sweep(run_pretrain, small, tmp_path):
     with pytest.raises(SystemExit) as ended:
-        door("-m", *small, "cropping.rotation=0,45", breaks(0, "KeyboardInterrupt"), "output_dir=sweep")
+        run_pretrain(
+            "-m", *small, "cropping.rotation=0,45", breaks(0, "KeyboardInterrupt"), "output_dir=sweep"
+        )
     assert ended.value.code not in (0, None)
     assert [path.name for path in sorted((tmp_path / "sweep").glob("?"))] == ["0"]
     assert not list((tmp_path / "sweep").rglob("failure.json"))
@@ -141,7 +143,9 @@ class Waits(L.Callback):
             time.sleep(600)
 
 
-def test_a_sweep_killed_half_way_and_rerun_ends_with_the_table_of_an_unbroken_one(door, small, tmp_path):
+def test_a_sweep_killed_half_way_and_rerun_ends_with_the_table_of_an_unbroken_one(
+    run_pretrain, small, tmp_path
+):
     kept = [one for one in small if not one.startswith(("trainer.max_steps", "callbacks.knn"))]
     command = [
         "-m",
@@ -271,19 +275,19 @@ def test_a_job_that_is_killed_is_told_and_the_same_command_does_what_is_missing(
     assert not list(sweep.rglob("failure.json"))
 
 
-def test_a_job_that_another_process_is_at_is_left_to_it(door, small, tmp_path, capfd):
+def test_a_job_that_another_process_is_at_is_left_to_it(run_pretrain, small, tmp_path, capfd):
     held = FileLock(tmp_path / "sweep" / "0" / ".lock")
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     command = ["-m", *small, "cropping.rotation=45,90", "output_dir=sweep"]
     with held, pytest.raises(SystemExit) as ended:
-        door(*command)
+        run_pretrain(*command)
     assert ended.value.code == 1
     said = capfd.readouterr()
     assert "another process is at work there" in said.out + said.err
     assert "unfinished: 0; the same command does them" in said.err
     assert not (tmp_path / "sweep" / "0" / "failure.json").exists()
     assert not (tmp_path / "sweep" / "table.md").exists()
-    door(*command)
+    run_pretrain(*command)
     assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "1"]
 
 

@@ -124,7 +124,7 @@ def minutes(recipe: str) -> list[str]:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
-    recipe, door, photos, tmp_path
+    recipe, run_pretrain, photos, tmp_path
 ):
     flag, experiment, *typed = minutes(recipe)
     below = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # whose length is its budget
@@ -134,7 +134,7 @@ def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
     small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
     one_job = [f"{key}={value}" for key, value in chosen.items() if key != "trainer.max_epochs"]
     short = "trainer.max_epochs=1" if recipe == "length" else "budget.images=16"
-    door(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")
+    run_pretrain(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")
     metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     assert metrics["steps"] == 2
     judged = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())

@@ -54,8 +54,8 @@ def test_all_get_the_same_budget_backbone_data_and_evaluation(recipe):
         assert cfg.optim.keys() == every[0].optim.keys()
 
 
-def test_a_sweep_ends_in_one_table_of_all_methods(door, photos, tmp_path, capfd):
-    door(
+def test_a_sweep_ends_in_one_table_of_all_methods(run_pretrain, photos, tmp_path, capfd):
+    run_pretrain(
         "-m",
         "experiment=compare/cifar10_cpu",
         "seed=0",

@@ -75,9 +75,9 @@ def test_as_released_differs_in_precision_clipping_and_class_token_alone() -> No
 
 
 def test_one_step_of_the_published_recipe_at_batch_2(
-    door: Callable[..., None], photos: Path, tmp_path: Path
+    run_pretrain: Callable[..., None], photos: Path, tmp_path: Path
 ) -> None:
-    door(
+    run_pretrain(
         "experiment=cim_vitb16_in1k_300ep",
         f"data.root={photos}",
         "data.batch_size=2",

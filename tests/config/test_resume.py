@@ -95,14 +95,14 @@ def command(tiny: list[str]) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def straight(door, command, tmp_path_factory, request) -> Callable[[int], Path]:
+def straight(run_pretrain, command, tmp_path_factory, request) -> Callable[[int], Path]:
     """The folder of a run that nothing interrupted; made once."""
 
     def made(accumulate: int) -> Path:
         folder = request.config.stash.setdefault(RUNS, {}).get(accumulate)
         if folder is None:
             folder = tmp_path_factory.mktemp("straight") / "run"
-            door(*command(accumulate), f"output_dir={folder}")
+            run_pretrain(*command(accumulate), f"output_dir={folder}")
             request.config.stash[RUNS][accumulate] = folder
         return folder
 
@@ -127,65 +127,69 @@ RUNS = pytest.StashKey[dict[int, Path]]()
     ],
 )
 def test_an_interrupted_run_ends_like_a_straight_one(
-    hook, call, ctrl_c, accumulate, workers, door, command, straight, tmp_path
+    hook, call, ctrl_c, accumulate, workers, run_pretrain, command, straight, tmp_path
 ):
     expected = straight(accumulate)
     arguments = [*command(accumulate), f"data.num_workers={workers}", "output_dir=run"]
     with pytest.raises(SystemExit if ctrl_c else Stop):
-        door(*arguments, interrupt(hook, call, ctrl_c))
+        run_pretrain(*arguments, interrupt(hook, call, ctrl_c))
     assert not (tmp_path / "run" / "metrics.json").exists()
-    door(*arguments)
+    run_pretrain(*arguments)
     assert_same_run(tmp_path / "run", expected)
     best = (torch.load(folder / "checkpoints" / "best.ckpt") for folder in (tmp_path / "run", expected))
     assert_same(*(one["state_dict"] for one in best))
 
 
 @pytest.mark.parametrize("method", ["mae", "moco_v3", "dino", "supervised"])
-def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(method, own, door, tiny, tmp_path):
+def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(
+    method, own, run_pretrain, tiny, tmp_path
+):
     of_cim = ("cropping=", "decoder.")
     plain = [a for a in tiny if not a.startswith(of_cim)]
     arguments = [f"method={method}", *plain, *own[method], f"trainer.max_epochs={EPOCHS}"]
-    door(*arguments, "output_dir=straight")
+    run_pretrain(*arguments, "output_dir=straight")
     with pytest.raises(Stop):
-        door(*arguments, "output_dir=run", interrupt("on_train_batch_end", 8))
-    door(*arguments, "output_dir=run")
+        run_pretrain(*arguments, "output_dir=run", interrupt("on_train_batch_end", 8))
+    run_pretrain(*arguments, "output_dir=run")
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, door, command, straight, tmp_path):
+def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, run_pretrain, command, straight, tmp_path):
     expected = straight(accumulate)
     arguments = [*command(accumulate), "output_dir=run", "callbacks.last.every_minutes=0"]
     for call in (4, 3, 1):  # each time it dies inside a batch, where nothing is saved
         with pytest.raises(Stop):
-            door(*arguments, interrupt("on_after_backward", call))
+            run_pretrain(*arguments, interrupt("on_after_backward", call))
     assert checkpoint(tmp_path / "run")["global_step"] >= 2
-    door(*arguments)
+    run_pretrain(*arguments)
     assert_same_run(tmp_path / "run", expected)
 
 
-def test_batch_statistics_of_an_interrupted_step_are_not_kept(door, command, tmp_path):
+def test_batch_statistics_of_an_interrupted_step_are_not_kept(run_pretrain, command, tmp_path):
     arguments = [a for a in command() if not a.startswith(("backbone", "+backbone"))]
     arguments += ["backbone=resnet18", "backbone.name=test_resnet"]
-    door(*arguments, "output_dir=straight")
+    run_pretrain(*arguments, "output_dir=straight")
     with pytest.raises(Stop):
-        door(*arguments, "output_dir=run", interrupt("on_after_backward", 8))
-    door(*arguments, "output_dir=run")
+        run_pretrain(*arguments, "output_dir=run", interrupt("on_after_backward", 8))
+    run_pretrain(*arguments, "output_dir=run")
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_epoch_start"])
-def test_a_run_counted_in_steps_resumes_too(hook, door, command, tmp_path):
+def test_a_run_counted_in_steps_resumes_too(hook, run_pretrain, command, tmp_path):
     arguments = [*command(), "trainer.max_steps=12"]
-    door(*arguments, "output_dir=straight")
+    run_pretrain(*arguments, "output_dir=straight")
     with pytest.raises(Stop):
-        door(*arguments, "output_dir=run", interrupt(hook, 2 if "epoch" in hook else 9))
-    door(*arguments, "output_dir=run")
+        run_pretrain(*arguments, "output_dir=run", interrupt(hook, 2 if "epoch" in hook else 9))
+    run_pretrain(*arguments, "output_dir=run")
     assert_same_run(tmp_path / "run", tmp_path / "straight")
     assert record(tmp_path / "run")["steps"] == 12
 
 
-def test_the_same_command_finds_the_unfinished_run(door, command, straight, tmp_path, monkeypatch, capsys):
+def test_the_same_command_finds_the_unfinished_run(
+    run_pretrain, command, straight, tmp_path, monkeypatch, capsys
+):
     expected = straight(1)
     left = iter(range(7))
     update_target = CIM.update_target
@@ -198,9 +202,9 @@ def test_the_same_command_finds_the_unfinished_run(door, command, straight, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(CIM, "update_target", dies_between_step_and_average)
         with pytest.raises(Stop):
-            door(*command())
+            run_pretrain(*command())
     (folder,) = (tmp_path / "outputs").glob("*/*")
-    door(*command())
+    run_pretrain(*command())
     assert f"going on with {folder.relative_to(tmp_path)}" in capsys.readouterr().err
     assert [folder] == list((tmp_path / "outputs").glob("*/*"))
     assert_same_run(folder, expected)
@@ -245,16 +249,20 @@ class Signal(L.Callback):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 6, 9, 15])
-def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(batch, door, command, straight, tmp_path):
+def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(
+    batch, run_pretrain, command, straight, tmp_path
+):
     expected = straight(2)
     with pytest.raises(SystemExit) as ended:
-        door(*command(2), "output_dir=run", f"+callbacks.stop={{_target_:{__name__}.Signal,batch:{batch}}}")
+        run_pretrain(
+            *command(2), "output_dir=run", f"+callbacks.stop={{_target_:{__name__}.Signal,batch:{batch}}}"
+        )
     assert ended.value.code == 128 + signal.SIGTERM
-    door(*command(2), "output_dir=run")
+    run_pretrain(*command(2), "output_dir=run")
     assert_same_run(tmp_path / "run", expected)
 
 
-def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, straight, tmp_path):
+def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(run_pretrain, command, straight, tmp_path):
     expected = straight(2)
     (tmp_path / "slow.py").write_text(
         "import time, lightning\n"
@@ -284,7 +292,7 @@ def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(door, command, stra
     assert process.returncode == 128 + signal.SIGTERM
     stopped = checkpoint(run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
     assert stopped in (2, 4, 5)  # batches into an epoch: saved between steps of two
-    door(*command(2), "output_dir=run")
+    run_pretrain(*command(2), "output_dir=run")
     assert_same_run(run, expected)
 
 
@@ -344,38 +352,38 @@ def test_on_two_devices_a_run_resumes_too_and_weights_stay_equal(decoder, comman
     assert record(tmp_path / "run")["devices"] == 2
 
 
-def test_what_was_lost_after_the_last_step_is_made_again(door, command, straight, tmp_path):
+def test_what_was_lost_after_the_last_step_is_made_again(run_pretrain, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
     for name in ("metrics.json", "backbone.json", "backbone.safetensors"):
         (tmp_path / "run" / name).unlink()
-    door(*command(), "output_dir=run")
+    run_pretrain(*command(), "output_dir=run")
     assert_same_run(tmp_path / "run", straight(1))
     one, other = (load_file(folder / "backbone.safetensors") for folder in (tmp_path / "run", straight(1)))
     assert_same(one, other)
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(door, command, straight, capsys):
+def test_a_finished_run_says_so_and_stays_as_it_is(run_pretrain, command, straight, capsys):
     folder = straight(1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if ".hydra" not in path.parts}
-    door(*command(), f"output_dir={folder}", "data.num_workers=1")
+    run_pretrain(*command(), f"output_dir={folder}", "data.num_workers=1")
     assert f"{folder} holds this run, finished" in capsys.readouterr().out
     assert before == {
         path: path.stat().st_mtime_ns for path in before if path.suffix != ".log" or path.exists()
     }
 
 
-def test_more_epochs_continue_a_finished_run(door, command, straight, tmp_path):
+def test_more_epochs_continue_a_finished_run(run_pretrain, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
-    door(*command(), "output_dir=run", f"trainer.max_epochs={EPOCHS + 1}")
+    run_pretrain(*command(), "output_dir=run", f"trainer.max_epochs={EPOCHS + 1}")
     assert record(tmp_path / "run")["steps"] == (EPOCHS + 1) * BATCHES
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range((EPOCHS + 1) * BATCHES)]
 
 
 @pytest.mark.parametrize("override", ["trainer.max_epochs=1", "trainer.accelerator=gpuu"])
-def test_a_mistake_costs_a_finished_run_nothing(override, door, command, straight, tmp_path, capsys):
+def test_a_mistake_costs_a_finished_run_nothing(override, run_pretrain, command, straight, tmp_path, capsys):
     shutil.copytree(straight(1), "run")
     with pytest.raises(SystemExit) as ended:
-        door(*command(), "output_dir=run", "trainer.max_epochs=9", override)
+        run_pretrain(*command(), "output_dir=run", "trainer.max_epochs=9", override)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: trainer: ")
@@ -393,19 +401,19 @@ def test_a_mistake_costs_a_finished_run_nothing(override, door, command, straigh
         ("resume=lost.ckpt", ["resume=lost.ckpt", "no such checkpoint", "try resume=auto"]),
     ],
 )
-def test_a_run_is_not_continued_as_another(override, parts, door, command, straight, capsys):
+def test_a_run_is_not_continued_as_another(override, parts, run_pretrain, command, straight, capsys):
     with pytest.raises(SystemExit) as ended:
-        door(*command(), f"output_dir={straight(1)}", override)
+        run_pretrain(*command(), f"output_dir={straight(1)}", override)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     for part in parts:
         assert part in line
 
 
-def test_a_checkpoint_by_its_path_is_gone_on_from(door, command, straight, tmp_path):
+def test_a_checkpoint_by_its_path_is_gone_on_from(run_pretrain, command, straight, tmp_path):
     with pytest.raises(Stop):
-        door(*command(), "output_dir=begun", interrupt("on_train_batch_start", 8))
-    door(*command(), "output_dir=run", "resume=begun/checkpoints/last.ckpt")
+        run_pretrain(*command(), "output_dir=begun", interrupt("on_train_batch_start", 8))
+    run_pretrain(*command(), "output_dir=run", "resume=begun/checkpoints/last.ckpt")
     mine, theirs = checkpoint(tmp_path / "run"), checkpoint(straight(1))
     assert_same(mine["state_dict"], theirs["state_dict"])
     assert_same(mine["optimizer_states"], theirs["optimizer_states"])

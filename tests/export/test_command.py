@@ -43,9 +43,9 @@ def original(run: Path) -> torch.nn.Module:
 
 
 def test_a_run_is_exported_to_every_format_and_each_is_loaded(
-    door, export, tiny, tmp_path, monkeypatch, capfd
+    run_pretrain, export, tiny, tmp_path, monkeypatch, capfd
 ):
-    door(*tiny, "trainer.max_steps=2", "output_dir=run")
+    run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     capfd.readouterr()
     shown = torch.randn(2, 3, 32, 32)
     with torch.no_grad():

@@ -82,7 +82,7 @@ class Stop(L.Callback):
 
 @pytest.fixture
 def online(
-    tiny: list[str], door: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], run_pretrain: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
     """The small run, told to wandb's files."""
     for name in [name for name in os.environ if name.startswith("WANDB")]:
@@ -91,7 +91,7 @@ def online(
     monkeypatch.setenv("WANDB_SILENT", "true")
     rest = [one for one in tiny if not one.startswith(("logger=", "callbacks.panels="))]
     rest += ["logger=[csv,wandb]", "callbacks.panels.num_images=1"]
-    return lambda *arguments: door(*sorted([*rest, *arguments], key=lambda one: one != "-m"))
+    return lambda *arguments: run_pretrain(*sorted([*rest, *arguments], key=lambda one: one != "-m"))
 
 
 def test_online_and_local_show_the_same_numbers_and_everything_that_a_run_is(online, tmp_path):

@@ -17,8 +17,8 @@ def test_no_method_is_left_out():
 
 
 @pytest.mark.parametrize("method", GOLDEN)
-def test_the_first_ten_losses_are_what_they_were(method, door, tmp_path):
-    door(*SCRIPT["arguments"](method, tmp_path / "run"))
+def test_the_first_ten_losses_are_what_they_were(method, run_pretrain, tmp_path):
+    run_pretrain(*SCRIPT["arguments"](method, tmp_path / "run"))
     losses = SCRIPT["losses"](tmp_path / "run")
     assert len(losses) == 10
     assert losses == pytest.approx(GOLDEN[method], rel=2e-3)

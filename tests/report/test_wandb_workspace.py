@@ -13,7 +13,7 @@ ASKED = ["--sweep", "turning", "--tag", "ablation/rotation"]
 
 
 @pytest.fixture
-def door(monkeypatch, tmp_path):
+def run_workspace(monkeypatch, tmp_path):
     """`cim-workspace`, called with its arguments by somebody who is not logged in."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -37,8 +37,8 @@ def values(node: Any, key: str) -> list[Any]:
     return own + [one for child in node.values() for one in values(child, key)]
 
 
-def test_a_workspace_is_sections_of_panels_and_a_table_of_runs(door, capsys):
-    door("--spec", "--entity", "me", "--project", "theirs", *ASKED)
+def test_a_workspace_is_sections_of_panels_and_a_table_of_runs(run_workspace, capsys):
+    run_workspace("--spec", "--entity", "me", "--project", "theirs", *ASKED)
     sent = json.loads(capsys.readouterr().out)
     assert (sent["entity"], sent["project"]) == ("me", "theirs")
     view = sent["spec"]["section"]
@@ -57,10 +57,10 @@ def test_a_workspace_is_sections_of_panels_and_a_table_of_runs(door, capsys):
     assert runs["runFeed"]["columnOrder"][:2] == ["run:displayName", "summary:val/knn"]
 
 
-def test_a_report_has_the_same_panels_over_the_same_runs(door, capsys):
-    door("--spec", "--report", *ASKED)
+def test_a_report_has_the_same_panels_over_the_same_runs(run_workspace, capsys):
+    run_workspace("--spec", "--report", *ASKED)
     report = json.loads(capsys.readouterr().out)["spec"]
-    door("--spec", *ASKED)
+    run_workspace("--spec", *ASKED)
     space = json.loads(capsys.readouterr().out)["spec"]
     assert values(report, "metrics") == values(space, "metrics") != []
     assert values(report, "mediaKeys") == values(space, "mediaKeys")
@@ -76,20 +76,20 @@ def test_a_report_has_the_same_panels_over_the_same_runs(door, capsys):
         assert len(set(places)) == len(places)
 
 
-def test_without_a_login_it_is_told_in_one_line(door, capsys):
+def test_without_a_login_it_is_told_in_one_line(run_workspace, capsys):
     with pytest.raises(SystemExit) as end:
-        door()
+        run_workspace()
     assert end.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "cim-workspace: wandb: nobody is logged in; try wandb login, or --spec, which needs no login"
     )
 
 
-def test_without_the_library_it_is_told_in_one_line(door, capsys, monkeypatch):
+def test_without_the_library_it_is_told_in_one_line(run_workspace, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(SystemExit) as end:
-        door("--spec")
+        run_workspace("--spec")
     assert end.value.code == 2
     assert "pip install 'cim-lightning[dashboards]'" in capsys.readouterr().err

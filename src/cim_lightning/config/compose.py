@@ -25,7 +25,7 @@ def defaults(door: str) -> DictConfig:
 def register_resolvers() -> None:
     """cim.workers, cim.precision and cim.wandb_mode, which the machine decides; cim.beside and cim.patch.
 
-    And what a run is called: cim.run_id, cim.group, cim.door, cim.name, cim.tags and cim.project.
+    And what a run is called: cim.run_id, cim.group, cim.command, cim.name, cim.tags and cim.project.
     """
     OmegaConf.register_new_resolver("cim.beside", _beside, replace=True)
     OmegaConf.register_new_resolver("cim.patch", _patch, replace=True)
@@ -35,7 +35,7 @@ def register_resolvers() -> None:
     called = (
         run_names.run_id,
         run_names.group,
-        run_names.door,
+        run_names.command,
         run_names.name,
         run_names.tags,
         run_names.project,

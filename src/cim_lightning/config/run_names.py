@@ -46,7 +46,7 @@ def group() -> str | None:
     return _named(Path(hydra.sweep.dir)) if hydra and hydra.mode is RunMode.MULTIRUN else None
 
 
-def door() -> str | None:
+def command() -> str | None:
     """The command that a run is made by."""
     hydra = _hydra()
     return hydra.job.name if hydra else None
