@@ -28,8 +28,8 @@ check: setup ## format, lint, types
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 
-test: check ## check, then every test but the slow ones, and the notebooks
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow' --nbmake tests notebooks
+test: check ## check, then every test except the slow ones
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow'
 
 test-slow: setup ## the slow tests alone
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
