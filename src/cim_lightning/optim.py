@@ -49,8 +49,19 @@ class AdamWCosine:
 
     def share(self, step: int, total_steps: int) -> float:
         """Share of the full rate at a step, 0..1."""
-        warm = self.warmup * total_steps
-        if step < warm:
-            return step / warm
-        done = (step - warm) / max(total_steps - warm, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1)))
+        return lr_factor(step, total_steps, self.warmup)
+
+
+def lr_factor(step: int, total_steps: int, warmup: float, schedule: str = "cosine") -> float:
+    """Return the factor of the learning rate at a step: a linear warm-up, then a decay to 0.
+
+    Args:
+        step, total_steps: optimizer steps, from 0.
+        warmup: share of the steps, 0..1, that the warm-up takes.
+        schedule: "cosine" or "linear" decay.
+    """
+    warmup_steps = warmup * total_steps
+    if step < warmup_steps:
+        return step / warmup_steps
+    done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1)
+    return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
