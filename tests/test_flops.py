@@ -71,7 +71,7 @@ def test_ours_is_twice_the_weights_for_a_plain_network():
 
     shape = {"patch_size": 4, "img_size": 16, "embed_dim": 96, "depth": 2, "num_heads": 3}
     method = Supervised(Backbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), lambda *_: None)
-    method._widen(10)
+    method._build_classifier(10)
     cropping = ResizeCropper(16)
     data = SimpleNamespace(dummy_batch=lambda n: cropping(torch.zeros(n, 3, 16, 16, dtype=torch.uint8), 0))
     tokens, blocks = 17, method.backbone.model.blocks

@@ -27,13 +27,14 @@ ALLOWED = {
     "report": {"config.result_settings"},
     # Layer 3
     "flops": set(),
+    "budget": set(),
     "methods": {"models", "cropping", "optim"},
     "export": {"models"},
     "evaluation": {"models", "optim", "cropping"},
     "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops"},
     "loggers": set(),
     # Layer 4
-    "cli": {"config", "checkpoint", "evaluation", "export", "report", "flops"},
+    "cli": {"config", "checkpoint", "evaluation", "export", "report", "flops", "budget"},
 }
 
 

@@ -212,7 +212,8 @@ def test_the_contrastive_term_is_added_with_its_weight():
 
 def test_after_a_step_every_target_follows_its_own_network():
     method = cim(contrast=CONTRAST)
-    method.log_dict, follow, of_head = mock.Mock(), mock.Mock(return_value={"momentum": 0.5}), mock.Mock()
+    method.log_dict = mock.Mock()
+    follow, of_head = (mock.Mock(return_value={"momentum": 0.5}) for _ in range(2))
     method.target.follow, method.contrast_target.follow = follow, of_head
     method.update_target(0.25)
     for called, network in ((follow, method.backbone), (of_head, method.contrast.projector)):

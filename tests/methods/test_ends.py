@@ -1,4 +1,4 @@
-"""The two ends of the scale: with labels, and without training."""
+"""The two ends of every comparison: training with labels, and no training."""
 
 import math
 from unittest.mock import Mock
@@ -7,64 +7,74 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.cropping.resize import ResizeCropper
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.random import Random
 from cim_lightning.methods.supervised import Supervised
 
 
-def trainer(classes: list[str] | None, crops) -> Mock:
-    made = Mock(accumulate_grad_batches=1, check_val_every_n_epoch=1, precision="32-true")
-    made.datamodule.splits.train.classes = classes
-    made.datamodule.dummy_batch.return_value = crops
-    return made
+@pytest.fixture
+def supervised(vit, views):
+    """A supervised method for some number of classes, and its batch."""
+
+    def build(num_classes: int | None) -> tuple:
+        model, crops = Supervised(vit(), Mock), ResizeCropper(16)(views, 0)
+        model.prepare(crops, num_classes)
+        return model, crops
+
+    return build
 
 
-def test_labels_are_learned_by_cross_entropy_and_unknown_ones_passed_over(vit, views):
-    model, crops = Supervised(vit(), Mock), ResizeCropper(16)(views, 0)
-    model._trainer = trainer(["a", "b", "c"], crops)
-    model.setup("fit")
+def test_the_loss_is_cross_entropy_over_labeled_images(supervised):
+    model, crops = supervised(3)
     labels = torch.tensor([0, 2, -1, 1, -1, 2])
-    known = labels >= 0
-    scores = model.classifier(model.backbone(crops.images).pooled)
-    measured = model.compute_batch_losses((crops, labels))
-    torch.testing.assert_close(measured["loss"], F.cross_entropy(scores[known], labels[known]))
-    assert measured["accuracy"] == (scores.argmax(dim=1) == labels)[known].float().mean()
-    none = model.compute_batch_losses((crops, torch.full((6,), -1)))
-    assert none["loss"] == 0
-    none["loss"].backward()
+    labeled = labels >= 0
+    logits = model.classifier(model.backbone(crops.images).pooled)
+    metrics = model.compute_batch_losses((crops, labels))
+    torch.testing.assert_close(metrics["loss"], F.cross_entropy(logits[labeled], labels[labeled]))
+    assert metrics["accuracy"] == (logits.argmax(dim=1) == labels)[labeled].float().mean()
+    unlabeled = model.compute_batch_losses((crops, torch.full((6,), -1)))
+    assert unlabeled["loss"] == 0
+    unlabeled["loss"].backward()
     assert model.classifier.weight.grad is not None
 
 
-def test_a_uniform_classifier_costs_log_of_the_classes(vit, views):
-    model, crops = Supervised(vit(), Mock), ResizeCropper(16)(views, 0)
-    model._trainer = trainer(list("abcde"), crops)
-    model.setup("fit")
+def test_the_loss_of_a_uniform_classifier_is_the_log_of_the_number_of_classes(supervised):
+    model, crops = supervised(5)
     torch.nn.init.zeros_(model.classifier.weight)
     torch.nn.init.zeros_(model.classifier.bias)
     loss = model.compute_batch_losses((crops, torch.arange(6) % 5))["loss"]
     assert loss.item() == pytest.approx(math.log(5))
 
 
-def test_no_labels_are_told_in_one_line(vit, views):
-    model = Supervised(vit(), Mock)
-    model._trainer = trainer(None, ResizeCropper(16)(views, 0))
-    with pytest.raises(ConfigError, match=r"^method=supervised: [^\n]*try class folders$"):
-        model.setup("fit")
+def test_missing_labels_are_reported_in_one_line(supervised):
+    with pytest.raises(ConfigError, match=r"^the images have no labels, [^\n]*; put them into class folders$"):
+        supervised(None)
 
 
-def test_a_checkpoint_says_how_wide_the_classifier_is(vit, views):
-    model = Supervised(vit(), Mock)
-    model._trainer = trainer(list("abc"), ResizeCropper(16)(views, 0))
-    model.setup("fit")
-    other = Supervised(vit(), Mock)
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.classifier.weight, model.classifier.weight)
+def test_a_checkpoint_restores_the_width_of_the_classifier(supervised, vit):
+    model, _ = supervised(3)
+    restored = Supervised(vit(), Mock)
+    restored.load_state_dict(model.state_dict())
+    assert torch.equal(restored.classifier.weight, model.classifier.weight)
 
 
-def test_random_takes_no_step(vit, views):
+def test_prepare_keeps_a_restored_classifier(supervised, views):
+    model, crops = supervised(3)
+    weight = model.classifier.weight
+    model.prepare(crops, 3)
+    assert model.classifier.weight is weight
+
+
+def test_random_does_not_train(vit, views):
     model, crops = Random(vit(), Mock), ResizeCropper(16)(views, 0)
-    model._trainer = trainer(None, crops)
-    model.setup("fit")
-    assert model.trainer.fit_loop.epoch_loop.max_steps == 0
+    model.prepare(crops, None)
+    assert not model.trains
+    assert Supervised.trains
     assert model.compute_losses(crops)["loss"] == 0
+
+
+def test_the_cropping_of_another_method_is_reported_in_one_line(vit, views):
+    with pytest.raises(ConfigError, match=r"^Random needs [^\n]* ImageBatch, not MaskedImages; leave [^\n]*$"):
+        Random(vit(), Mock).prepare(MaskedCropper(16, 4, 0.5)(views, 0), None)

@@ -84,6 +84,7 @@ def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
     import lightning as L  # these take seconds to import: a mistake is told before
 
     from cim_lightning.export.timm_weights import export_timm
+    from cim_lightning.flops import flops_per_image
 
     for room in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(room).handlers.clear()  # its own handler would say everything twice
@@ -98,11 +99,15 @@ def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
     )  # a folder that is missing or empty is told before anything large is built
     method = make(cfg.method)
     method.save_hyperparameters(settings)
+    method.prepare(data.dummy_batch(1), len(train.classes) if train.classes else None)
     callbacks = _made(cfg, "callbacks")
     loggers += _made(cfg, "logger")
-    if cfg.get("budget") is not None:
-        callbacks.append(make(cfg.budget))
     trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    if cfg.get("budget") is not None or not method.trains:
+        images = data.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+        cost = sum(flops_per_image(method, data))
+        steps = make(cfg.budget).max_steps(cost, images) if method.trains else 0
+        trainer.fit_loop.epoch_loop.max_steps, trainer.fit_loop.max_epochs = steps, -1
     if cfg.compile:
         method.compile_networks()
     _hand_on_sweep()

@@ -78,11 +78,11 @@ class CIM(Method):
         # Several devices wait for a gradient of every parameter, and not all decoders read what is pooled.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
-    def update_target(self, progress: float) -> None:
-        moved = self.target.follow(self.backbone, progress)
-        if self.contrast is not None and self.contrast_target is not None:
-            self.contrast_target.follow(self.contrast.projector, progress)
-        self.log_dict({f"train/{name}": value for name, value in moved.items()})
+    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+        pairs = [(self.target, self.backbone)]
+        if self.contrast is not None:
+            pairs.append((self.contrast_target, self.contrast.projector))
+        return pairs
 
     def _encode(self, crops: Crops) -> tuple[Any, Any]:
         exemplars = crops.exemplars.flatten(0, 1)  # one batch of b k exemplars, image by image

@@ -111,19 +111,20 @@ class DINO(Method):
         first, last = self.target_temperature
         return first + (last - first) * (self.progress / max(self.temperature_warmup, 1e-12)).clamp(max=1)
 
+    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+        return [(self.target, self.backbone), (self.head_target, self.head)]
+
     def update_target(self, progress: float) -> None:
-        moved = self.target.follow(self.backbone, progress)
-        self.head_target.follow(self.head, progress)
+        super().update_target(progress)
         self.progress.fill_(progress)
-        self._decay(progress)
-        self.log_dict({f"train/{name}": value for name, value in moved.items()})
+        self._update_weight_decay(progress)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
         if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.freeze_last_layer:
             self.head.prototypes.grad = None  # and so no decay, and no step that Adam would count
 
-    def _decay(self, progress: float) -> None:
+    def _update_weight_decay(self, progress: float) -> None:
         """Moves weight decay, where there is some, along half a cosine."""
         for group in self.trainer.optimizers[0].param_groups:
             if self.weight_decay_end is not None and group["weight_decay"] > 0:

@@ -1,8 +1,8 @@
-"""What every method shares: a backbone to be trained, and the loop's duties around its loss."""
+"""The base class of all methods: a backbone, an optimizer, and the training loop around a loss."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
@@ -14,78 +14,86 @@ from cim_lightning.models.backbone import Backbone
 
 
 class Method(L.LightningModule, ABC):
-    """A pre-training method around a backbone; its checkpoint holds all of it.
+    """A pre-training method. Its checkpoint holds the backbone and everything trained beside it.
 
-    A batch is (crops, labels) as the data module makes it. A method says which crops it reads, what it
-    measures of them, the entry "loss" among it, and what follows an optimizer step. Labels are kept from it,
-    unless it takes them on purpose (compute_batch_losses).
+    A batch of the data loader is (crops, labels). A subclass declares the type of the crops, computes its
+    losses from them, and lists the targets that follow an online network.
 
     Args:
-        backbone: the network that pre-training is for.
-        optim: maps (module, images a step, total steps) to an optimizer and its schedule.
+        backbone: the network to pre-train.
+        optim: maps (module, global batch size, total steps) to an optimizer and its schedule.
     """
 
-    batch_type: ClassVar[type]  # what its cropping must make of views
+    batch_type: ClassVar[type]  # what the cropping must return
+    trains: ClassVar[bool] = True  # False: the method has no parameters to optimize
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__()
         self.backbone = backbone
         self.optim = optim
 
+    def prepare(self, batch: Any, num_classes: int | None) -> None:
+        """Check that the data fit the method, and build what depends on them. Called once, before training.
+
+        Args:
+            batch: crops of any number of images, as the cropping returns them.
+            num_classes: classes of the training images; None if they have no labels.
+
+        Raises:
+            ConfigError: the method needs another cropping, or labels.
+        """
+        if not isinstance(batch, self.batch_type):
+            raise ConfigError(
+                f"{type(self).__name__} needs a cropping that returns {self.batch_type.__name__}, "
+                f"not {type(batch).__name__}; leave the cropping out to get the method's own"
+            )
+
     @property
     def eval_backbone(self) -> Backbone:
-        """The backbone that comes of it: what is watched, judged and exported."""
+        """The backbone to monitor, evaluate and export."""
         return self.backbone
-
-    def setup(self, stage: str) -> None:
-        made = type(self.trainer.datamodule.dummy_batch(1))  # pyright: ignore
-        if made is not self.batch_type:
-            raise ConfigError(
-                f"cropping: {type(self).__name__} reads {self.batch_type.__name__}, not {made.__name__}; "
-                "try no cropping=, since method= brings its own"
-            )
-        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
-            value = getattr(self.trainer, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"trainer.{name}={value}: at least 1; try 1")
-        precision = str(self.trainer.precision)
-        if precision.endswith("-true") and precision != "32-true":
-            nearest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
-            raise ConfigError(
-                f"trainer.precision={precision}: crops are cut and weights kept in fp32; try {nearest}"
-            )
 
     @abstractmethod
     def compute_losses(self, crops: Any) -> dict[str, Tensor]:
-        """Scalars of a batch by name: "loss", to be minimized, and whatever else is worth watching."""
+        """Return scalars by name: "loss", which is minimized, and metrics to log beside it."""
 
     def compute_batch_losses(self, batch: tuple[Any, Tensor]) -> dict[str, Tensor]:
-        """The same of a batch, of whose labels most methods know nothing."""
+        """Return compute_losses of (crops, labels). Only a supervised method reads the labels."""
         return self.compute_losses(batch[0])
 
+    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+        """Return every target (see models/target.py) with the online network that it follows."""
+        return []
+
     def update_target(self, progress: float) -> None:
-        """Called once per optimizer step; progress runs from above 0 to 1 over training."""
+        """Update all targets after an optimizer step.
+
+        Args:
+            progress: share of training done, above 0 and up to 1.
+        """
+        metrics = {}
+        for target, online in self.target_pairs():
+            metrics |= target.follow(online, progress)
+        self._log("train", metrics)
 
     def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:
         metrics = self.compute_batch_losses(batch)
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=len(batch[1]))
+        self._log("train", metrics, batch_size=len(batch[1]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return metrics["loss"]
 
     def validation_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
-        metrics = self.compute_batch_losses(batch)
-        self.log_dict(
-            {f"val/{name}": value for name, value in metrics.items()},
-            batch_size=len(batch[1]),
-            sync_dist=True,
-        )
+        self._log("val", self.compute_batch_losses(batch), batch_size=len(batch[1]), sync_dist=True)
+
+    def _log(self, split: str, metrics: Mapping[str, Any], **options: Any) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, **options)
 
     def configure_optimizers(self) -> Any:
-        if math.isinf(self.trainer.estimated_stepping_batches):
-            raise ConfigError("trainer.max_epochs=-1: a schedule needs an end; try 300, or trainer.max_steps")
-        optimizer, schedule = self.optim(
-            self, self.global_batch_size, int(self.trainer.estimated_stepping_batches)
-        )
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            hint = "try max_epochs=300, or set max_steps"
+            raise ConfigError("max_epochs", self.trainer.max_epochs, "the schedule needs an end", hint=hint)
+        optimizer, schedule = self.optim(self, self.global_batch_size, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -97,12 +105,12 @@ class Method(L.LightningModule, ABC):
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def compile_networks(self) -> None:
-        """Compiles every part in place when it is first trained, so that no key of a checkpoint changes."""
+        """Compile every submodule in place, which leaves the keys of a checkpoint as they are."""
         for part in self.children():
             getattr(part, "network", part).compile(dynamic=False)
 
     def on_validation_start(self) -> None:
-        """Panels, neighbors, last batches have shapes of their own: minutes to compile, seconds to run."""
+        # Panels, k-NN and last batches have other shapes. To compile them takes minutes, to run them seconds.
         torch.compiler.set_stance("force_eager")
 
     def on_validation_end(self) -> None:
@@ -110,6 +118,6 @@ class Method(L.LightningModule, ABC):
 
     @property
     def global_batch_size(self) -> int:
-        """Images that one optimizer step sees, over devices and accumulated batches."""
+        """Images per optimizer step, over all devices and accumulated batches."""
         trainer = self.trainer
         return trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # pyright: ignore

@@ -47,7 +47,5 @@ class MoCoV3(Method):
         queries = [self.backbone(view).pooled for view in views]
         return {"loss": self.head(queries[0], keys[1]) + self.head(queries[1], keys[0])}
 
-    def update_target(self, progress: float) -> None:
-        moved = self.target.follow(self.backbone, progress)
-        self.head_target.follow(self.head.projector, progress)
-        self.log_dict({f"train/{name}": value for name, value in moved.items()})
+    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+        return [(self.target, self.backbone), (self.head_target, self.head.projector)]

@@ -1,4 +1,4 @@
-"""An untrained backbone through the same doors: the lower end of the scale."""
+"""An untrained backbone: the lower end of every comparison."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,10 @@ from cim_lightning.methods.method import Method
 
 
 class Random(Method):
-    """Takes no step: what comes out is the random initialization."""
+    """The random initialization, which takes no training step."""
 
     batch_type = ImageBatch
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        self.trainer.fit_loop.epoch_loop.max_steps = 0
+    trains = False
 
     def compute_losses(self, crops: ImageBatch) -> dict[str, Tensor]:
         return {"loss": torch.zeros((), device=crops.images.device)}

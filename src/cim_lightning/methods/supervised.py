@@ -1,4 +1,4 @@
-"""Training on labels, with the same budget: the upper end of the scale. Ours; no recipe of any paper."""
+"""Supervised training with the same optimization: the upper end of every comparison. Not from a paper."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 
-UNKNOWN = -1
+UNLABELED = -1
 
 
 class Supervised(Method):
-    """Learns the labels, by cross-entropy of a linear classifier on the pooled features.
+    """Cross-entropy of a linear classifier on the pooled features.
 
-    The classifier is made as wide as the data have classes, once they are known. Images without a label
-    count for nothing.
+    `prepare` builds the classifier, since only the data know the number of classes. Unlabeled images (-1)
+    do not enter the loss.
 
     Args:
-        backbone: the network to be trained.
+        backbone: the network to train.
         optim: see Method.
     """
 
@@ -31,29 +31,28 @@ class Supervised(Method):
         super().__init__(backbone, optim)
         self.classifier: nn.Linear | None = None
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        classes = self.trainer.datamodule.splits.train.classes  # pyright: ignore
-        if classes is None:
-            raise ConfigError("method=supervised: the images have no labels; try class folders")
-        self._widen(len(classes))
+    def prepare(self, batch: Any, num_classes: int | None) -> None:
+        super().prepare(batch, num_classes)
+        if num_classes is None:
+            raise ConfigError("the images have no labels, which Supervised needs; put them into class folders")
+        self._build_classifier(num_classes)
 
     def compute_batch_losses(self, batch: tuple[ImageBatch, Tensor]) -> dict[str, Tensor]:
-        """The one method that colors at labels."""
-        return self.compute_losses(batch[0], batch[1])
+        return self.compute_losses(*batch)
 
     def compute_losses(self, crops: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
-        assert self.classifier is not None  # since setup
-        scores = self.classifier(self.backbone(crops.images).pooled).float()
-        known = labels != UNKNOWN
-        costs = F.cross_entropy(scores, labels, ignore_index=UNKNOWN, reduction="sum")
-        right = ((scores.argmax(dim=-1) == labels) & known).sum()
-        return {"loss": costs / known.sum().clamp(min=1), "accuracy": right / known.sum().clamp(min=1)}
+        assert self.classifier is not None, "prepare() builds the classifier"
+        logits = self.classifier(self.backbone(crops.images).pooled).float()
+        labeled = labels != UNLABELED
+        count = labeled.sum().clamp(min=1)
+        loss = F.cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="sum")
+        correct = ((logits.argmax(dim=-1) == labels) & labeled).sum()
+        return {"loss": loss / count, "accuracy": correct / count}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self._widen(len(state_dict["classifier.weight"]))
+        self._build_classifier(len(state_dict["classifier.weight"]))
         return super().load_state_dict(state_dict, *args, **kwargs)
 
-    def _widen(self, classes: int) -> None:
+    def _build_classifier(self, num_classes: int) -> None:
         if self.classifier is None:
-            self.classifier = nn.Linear(self.backbone.dim, classes)
+            self.classifier = nn.Linear(self.backbone.dim, num_classes)
