@@ -1,1 +1,1 @@
-"""The fifteen common corruptions, drawn on the device."""
+"""The fifteen common corruptions, computed on the device."""

@@ -1,29 +1,28 @@
 """The fifteen common corruptions of ImageNet-C in five severities, for images of any size.
 
 Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and
-perturbations", ICLR 2019, section 3 and appendix A, with the parameters that its authors published. Those are
-for images of 224 pixels: lengths are scaled with the shorter side. What else differs, and so makes numbers
-comparable between backbones here rather than with those on the published files: frost is procedural
-(textures.py), glass blur moves all pixels at once (blur.py), images are not stored as JPEG files of quality
-85 in the end, and five severities are others: elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5
-(weather.py), because as published they break the order of distances from the clean image.
+perturbations", ICLR 2019, section 3 and appendix A, with the parameters that the authors published for images
+of 224 pixels. Lengths are scaled with the shorter side. Numbers compare backbones with each other, but not
+with numbers on the published files, for these differences:
+
+* frost is procedural (textures.py);
+* glass blur moves all pixels at once (blur.py);
+* images are not stored as JPEG files of quality 85;
+* elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5 (weather.py) have other parameters. With the
+  published ones, the distance from the clean image does not grow with the severity.
 """
 
-import difflib
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import one_of, within
 from cim_lightning.evaluation.corruptions import blur, digital, noise, weather
-
-Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
+from cim_lightning.evaluation.corruptions.image_ops import Images
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-CORRUPTIONS: dict[str, Corruption] = {
+CORRUPTIONS: dict[str, Callable[[Images, int, torch.Generator], Images]] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,
     "impulse_noise": noise.impulse_noise,
@@ -32,7 +31,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "motion_blur": blur.motion_blur,
     "zoom_blur": blur.zoom_blur,
     "snow": weather.snow,
-    "frost": weather.frosted,
+    "frost": weather.frost,
     "fog": weather.fog,
     "brightness": weather.brightness,
     "contrast": digital.contrast,
@@ -43,17 +42,18 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 @torch.no_grad()
-def corrupt(
-    images: Float[Tensor, "b 3 h w"], corruption: str, severity: int, generator: torch.Generator
-) -> Float[Tensor, "b 3 h w"]:
-    """RGB images of 0..1, corrupted; severity 0 is the identity, 5 the worst.
+def corrupt(images: Images, corruption: str, severity: int, generator: torch.Generator) -> Images:
+    """Return corrupted RGB images of 0..1.
 
-    The random numbers are drawn from the generator first and, shot noise aside, do not depend on severity.
-    Raises ConfigError where there is no such corruption or severity.
+    Random numbers are drawn first and do not depend on the severity, except in shot noise.
+
+    Args:
+        corruption: a key of CORRUPTIONS.
+        severity: 0 (identity) to 5.
+
+    Raises:
+        ConfigError: there is no such corruption or severity.
     """
-    if corruption not in CORRUPTIONS:
-        (near,) = difflib.get_close_matches(corruption, CORRUPTIONS, 1, cutoff=0)
-        raise ConfigError(f"corruption={corruption}: there is no such corruption; try {near}")
-    if severity not in (0, *SEVERITIES):
-        raise ConfigError(f"severity={severity}: in 0..5; try {min(max(severity, 0), 5)}")
+    one_of("corruption", corruption, CORRUPTIONS)
+    within("severity", severity, 0, 5)
     return CORRUPTIONS[corruption](images, severity, generator) if severity else images

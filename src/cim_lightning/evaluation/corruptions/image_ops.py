@@ -1,0 +1,101 @@
+"""Image operations that several corruptions share.
+
+Published lengths are pixels of an image whose shorter side is 224; corruptions scale them to the image. They
+become fractions of a pixel in small images, so kernels are built from points between pixels, and each point
+is distributed bilinearly over the four pixels around it.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+REFERENCE_SIDE = 224  # shorter side, in pixels, for which the lengths were published
+
+Images = Float[Tensor, "b c h w"]  # values 0..1
+
+
+def uniform(size: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform numbers in 0..1, on the generator's device."""
+    return torch.rand(size, generator=generator, device=generator.device)
+
+
+def length_scale(images: Images) -> float:
+    """Pixels of these images per pixel of the reference size."""
+    return min(images.shape[-2:]) / REFERENCE_SIDE
+
+
+def texture_size(images: Images) -> tuple[int, int]:
+    """Height and width of a texture for these images: their aspect ratio, the shorter side REFERENCE_SIDE."""
+    h, w = images.shape[-2:]
+    return round(REFERENCE_SIDE * h / min(h, w)), round(REFERENCE_SIDE * w / min(h, w))
+
+
+def resize_like(
+    texture: Float[Tensor, "b d y x"], images: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b d h w"]:
+    """The texture in the size of the images and on their device."""
+    size = (images.shape[-2], images.shape[-1])
+    return F.interpolate(texture.to(images), size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def gaussian(images: Images, sigma: float) -> Images:
+    """Gaussian blur; sigma in pixels."""
+    size = 2 * max(math.ceil(4 * sigma), 1) + 1
+    return gaussian_blur2d(images, (size, size), (sigma, sigma))
+
+
+def line_blur(images: Images, angle: Float[Tensor, " b"], length: float, sigma: float) -> Images:
+    """One-sided motion blur along a line, with half a Gaussian of `sigma` pixels cut off at `length` pixels.
+
+    kornia's motion_blur has a uniform or linear profile and an odd number of pixels.
+
+    Args:
+        angle: radians, counterclockwise from the right.
+    """
+    along = torch.linspace(0, length, 2 * math.ceil(length) + 21, device=images.device)
+    points = torch.stack((angle.cos(), -angle.sin()), dim=-1)[:, None] * along[None, :, None]
+    return convolve(images, kernels_from_points(points, torch.exp(-((along / sigma) ** 2) / 2)))
+
+
+def kernels_from_points(
+    points: Float[Tensor, "b n 2"], weights: Float[Tensor, " n"]
+) -> Float[Tensor, "b k k"]:
+    """Kernels of odd size from weighted points (x, y), in pixels from the center. Each kernel sums to 1."""
+    radius = math.ceil(float(points.abs().amax()))
+    cells = torch.arange(-radius, radius + 1, device=points.device)
+    hats = (1 - (points[..., None] - cells).abs()).clamp(min=0)  # "b n 2 k"
+    return torch.einsum("n,bni,bnj->bij", weights / weights.sum(), hats[:, :, 1], hats[:, :, 0])
+
+
+def convolve(images: Float[Tensor, "b c h w"], kernels: Float[Tensor, "n k k"]) -> Float[Tensor, "b c h w"]:
+    """Convolve each image with its own kernel (n = b), or all with one (n = 1); reflect at the borders.
+
+    It uses Fourier transforms, since kernels are up to a fifth of the image in size.
+    """
+    radius = kernels.shape[-1] // 2
+    padded = F.pad(images, (radius,) * 4, mode="reflect")
+    size = padded.shape[-2:]
+    spectra = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, s=size)[:, None]
+    return torch.fft.irfft2(spectra, s=size)[..., 2 * radius :, 2 * radius :]
+
+
+def warp(images: Float[Tensor, "b c h w"], offsets: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b c h w"]:
+    """Sample each pixel at an offset (x, y) in pixels; reflect at the borders."""
+    h, w = images.shape[-2:]
+    grid = F.affine_grid(torch.eye(2, 3, device=images.device)[None], [1, 1, h, w], align_corners=False)
+    grid = grid + offsets * 2 / offsets.new_tensor((w, h))
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def center_zoom(images: Images, factor: float) -> Images:
+    """Enlarge about the center and crop to the same size."""
+    theta = torch.eye(2, 3, device=images.device)[None] / factor
+    grid = F.affine_grid(theta, [1, 1, *images.shape[-2:]], align_corners=False).expand(
+        len(images), -1, -1, -1
+    )
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
