@@ -1,0 +1,30 @@
+"""Restriction of training to a few images, as a test of a method and its settings."""
+
+from typing import Any
+
+import lightning as L
+from torch.utils.data import Subset
+
+from cim_lightning.bounds import at_least
+from cim_lightning.data.sources import Splits
+
+
+class OverfitBatches(L.Callback):
+    """Train on a few images, evenly spaced in the training set, and validate on the same images.
+
+    Crops and colors stay random, so the loss falls but need not reach 0.
+
+    Args:
+        num_batches: batches of these images per epoch, 1 or more.
+    """
+
+    def __init__(self, num_batches: int):
+        at_least("num_batches", num_batches, 1)
+        self.num_batches = num_batches
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        data: Any = trainer.datamodule  # pyright: ignore
+        source, limit = data.splits.train, self.num_batches * data.batch_size * trainer.world_size
+        # Evenly spaced, because folders are sorted by class.
+        images: Any = Subset(source, range(0, len(source), max(len(source) // limit, 1))[:limit])
+        data.splits = Splits(train=images, val=images)
