@@ -4,17 +4,8 @@ import math
 
 import torch
 
-from cim_lightning.evaluation.corruptions.image_ops import (
-    Images,
-    center_zoom,
-    convolve,
-    gaussian,
-    kernels_from_points,
-    length_scale,
-    line_blur,
-    uniform,
-    warp,
-)
+from cim_lightning.evaluation.corruptions import image_ops as ops
+from cim_lightning.evaluation.corruptions.image_ops import Images
 
 DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # disk radius, sigma that softens the disk
 GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, largest offset, rounds
@@ -26,12 +17,12 @@ DISK_POINTS = 61  # across a disk
 
 def defocus_blur(images: Images, severity: int, generator: torch.Generator) -> Images:
     """Out-of-focus lens: every point becomes a disk."""
-    radius, sigma = (length * length_scale(images) for length in DEFOCUS[severity - 1])
+    radius, sigma = (length * ops.length_scale(images) for length in DEFOCUS[severity - 1])
     across = torch.linspace(-radius, radius, DISK_POINTS, device=images.device)
     points = torch.cartesian_prod(across, across)
     points = points[points.norm(dim=1) <= radius]
-    kernel = kernels_from_points(points[None], torch.ones_like(points[:, 0]))
-    return gaussian(convolve(images, kernel), sigma).clamp(0, 1)
+    kernel = ops.kernels_from_points(points[None], torch.ones_like(points[:, 0]))
+    return ops.gaussian(ops.convolve(images, kernel), sigma).clamp(0, 1)
 
 
 def glass_blur(images: Images, severity: int, generator: torch.Generator) -> Images:
@@ -40,27 +31,27 @@ def glass_blur(images: Images, severity: int, generator: torch.Generator) -> Ima
     The published code swaps pixels one after another, by whole pixels. Here all pixels sample elsewhere at
     once and by any distance, which runs on the device and means the same for images of any size.
     """
-    draws = uniform((MAX_ROUNDS, len(images), *images.shape[2:], 2), generator)
+    draws = ops.uniform((MAX_ROUNDS, len(images), *images.shape[2:], 2), generator)
     sigma, max_offset, rounds = GLASS[severity - 1]
-    max_offset = max_offset * length_scale(images)
-    images = gaussian(images, sigma * length_scale(images))
+    max_offset = max_offset * ops.length_scale(images)
+    images = ops.gaussian(images, sigma * ops.length_scale(images))
     for draw in draws[:rounds].to(images):
-        images = warp(images, max_offset * (2 * draw - 1))
-    return gaussian(images, sigma * length_scale(images)).clamp(0, 1)
+        images = ops.resample(images, offsets=max_offset * (2 * draw - 1))
+    return ops.gaussian(images, sigma * ops.length_scale(images)).clamp(0, 1)
 
 
 def motion_blur(images: Images, severity: int, generator: torch.Generator) -> Images:
     """Moving camera, within 45 degrees of the horizontal."""
-    draws = uniform((len(images),), generator).to(images)
-    length, sigma = (value * length_scale(images) for value in MOTION[severity - 1])
-    return line_blur(images, (2 * draws - 1) * math.pi / 4, length, sigma).clamp(0, 1)
+    draws = ops.uniform((len(images),), generator).to(images)
+    length, sigma = (value * ops.length_scale(images) for value in MOTION[severity - 1])
+    return ops.line_blur(images, (2 * draws - 1) * math.pi / 4, length, sigma).clamp(0, 1)
 
 
 def zoom_blur(images: Images, severity: int, generator: torch.Generator) -> Images:
     """Approaching camera: the mean of the image under growing zoom factors."""
     largest, step = ZOOM[severity - 1]
-    count = round((largest - 1) / step * max(length_scale(images), 1)) + 1  # finer steps in large images
+    count = round((largest - 1) / step * max(ops.length_scale(images), 1)) + 1  # finer steps in large images
     total = images.clone()
     for factor in torch.linspace(1, largest, count).tolist():
-        total += center_zoom(images, factor)
+        total += ops.resample(images, factor)
     return (total / (count + 1)).clamp(0, 1)

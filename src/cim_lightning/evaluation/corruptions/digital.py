@@ -9,16 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from cim_lightning.evaluation.corruptions.image_ops import (
-    REFERENCE_SIDE,
-    Images,
-    gaussian,
-    length_scale,
-    resize_like,
-    texture_size,
-    uniform,
-    warp,
-)
+from cim_lightning.evaluation.corruptions import image_ops as ops
+from cim_lightning.evaluation.corruptions.image_ops import Images
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # factor about the mean
 # Size of the offsets before their blur, its sigma, largest offset of the corners; in units of the shorter
@@ -43,12 +35,12 @@ def contrast(images: Images, severity: int, generator: torch.Generator) -> Image
 
 def elastic_transform(images: Images, severity: int, generator: torch.Generator) -> Images:
     """Random affine map, then smooth random offsets (Simard et al., ICDAR 2003)."""
-    draws = uniform((len(images), 2, *texture_size(images)), generator)
-    corners = uniform((len(images), 3, 2), generator).to(images)
-    alpha, sigma, shift = (share * REFERENCE_SIDE for share in ELASTIC[severity - 1])
-    offsets = resize_like(alpha * gaussian(2 * draws - 1, sigma), images).movedim(1, -1)
-    offsets = length_scale(images) * (offsets + shift * _affine_offsets(2 * corners - 1, images))
-    return warp(images, offsets).clamp(0, 1)
+    draws = ops.uniform((len(images), 2, *ops.texture_size(images)), generator)
+    corners = ops.uniform((len(images), 3, 2), generator).to(images)
+    alpha, sigma, shift = (share * ops.REFERENCE_SIDE for share in ELASTIC[severity - 1])
+    offsets = ops.resize_like(alpha * ops.gaussian(2 * draws - 1, sigma), images).movedim(1, -1)
+    offsets = ops.length_scale(images) * (offsets + shift * _affine_offsets(2 * corners - 1, images))
+    return ops.resample(images, offsets=offsets).clamp(0, 1)
 
 
 def pixelate(images: Images, severity: int, generator: torch.Generator) -> Images:

@@ -35,9 +35,7 @@ def texture_size(images: Images) -> tuple[int, int]:
     return round(REFERENCE_SIDE * h / min(h, w)), round(REFERENCE_SIDE * w / min(h, w))
 
 
-def resize_like(
-    texture: Float[Tensor, "b d y x"], images: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "b d h w"]:
+def resize_like(texture: Float[Tensor, "b d y x"], images: Images) -> Float[Tensor, "b d h w"]:
     """The texture in the size of the images and on their device."""
     size = (images.shape[-2], images.shape[-1])
     return F.interpolate(texture.to(images), size, mode="bilinear", antialias=True, align_corners=False)
@@ -84,18 +82,12 @@ def convolve(images: Float[Tensor, "b c h w"], kernels: Float[Tensor, "n k k"]) 
     return torch.fft.irfft2(spectra, s=size)[..., 2 * radius :, 2 * radius :]
 
 
-def warp(images: Float[Tensor, "b c h w"], offsets: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b c h w"]:
-    """Sample each pixel at an offset (x, y) in pixels; reflect at the borders."""
+def resample(
+    images: Float[Tensor, "b c h w"], zoom: float = 1.0, offsets: Float[Tensor, "b h w 2"] | float = 0.0
+) -> Float[Tensor, "b c h w"]:
+    """Enlarge about the center and shift each pixel's source by (x, y) pixels; reflect at the borders."""
     h, w = images.shape[-2:]
-    grid = F.affine_grid(torch.eye(2, 3, device=images.device)[None], [1, 1, h, w], align_corners=False)
-    grid = grid + offsets * 2 / offsets.new_tensor((w, h))
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def center_zoom(images: Images, factor: float) -> Images:
-    """Enlarge about the center and crop to the same size."""
-    theta = torch.eye(2, 3, device=images.device)[None] / factor
-    grid = F.affine_grid(theta, [1, 1, *images.shape[-2:]], align_corners=False).expand(
-        len(images), -1, -1, -1
-    )
+    theta = torch.eye(2, 3, device=images.device)[None] / zoom
+    grid = F.affine_grid(theta, [1, 1, h, w], align_corners=False) + offsets * 2 / images.new_tensor((w, h))
+    grid = grid.expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)

@@ -1,1 +1,1 @@
-"""What a classifier is put through, and how what it loses is reckoned."""
+"""Accuracy of a classifier under attacks, corruptions, occlusion and distribution shift."""

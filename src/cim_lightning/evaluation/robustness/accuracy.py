@@ -1,54 +1,103 @@
-"""Accuracy of a classifier under many changes of the same images, in one pass over them."""
+"""Accuracy of a classifier under many perturbations, and on images of some of its classes only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from cim_lightning.bounds import did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.robustness.attacks import Classifier
 
-# Images of 0..1, their labels and a generator -> images of 0..1 of the same shape.
-Change = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+# Images in 0..1, their labels and a generator -> images in 0..1 of the same shape.
+Perturbation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 def accuracies(
-    classifier: Classifier, changes: Mapping[str, Change], context: EvalContext, split: str, limit: int | None
+    classifier: Classifier,
+    perturbations: Mapping[str, Perturbation],
+    context: EvalContext,
+    limit: int | None,
+    *,
+    splits: tuple[str, ...] = ("val",),
+    relabel: Callable[[Tensor], Tensor] = lambda labels: labels,
 ) -> dict[str, float]:
-    """Share (0..1) of at most `limit` images of a split that are right under each change, by its name.
+    """Return the accuracy (0..1) under each perturbation, by name, in one pass over the images.
 
-    Every change of a batch starts from the same random numbers, a function of seed and batch. Images
-    without a label are passed over. Raises ConfigError where no image has a label.
+    Images with a negative label are skipped. All perturbations of a batch start from the same random numbers,
+    which depend on the seed and the batch's index only.
+
+    Args:
+        limit: maximum number of images per split; None: all.
+        relabel: maps the data's labels to the classifier's.
+
+    Raises:
+        ConfigError: no image has a label.
     """
-    batches = context.data.center_crop_dataloader(split, limit)
-    correct, total = dict.fromkeys(changes, 0), 0
-    with tqdm(total=len(batches) * len(changes), desc=f"trials of {split}", leave=False, disable=None) as bar:
-        for number, batch in enumerate(batches):
-            labeled = batch[1] >= 0
-            if not labeled.any():
-                bar.update(len(changes))
-                continue
+    loaders = [context.data.center_crop_dataloader(split, limit) for split in splits]
+    correct, total = dict.fromkeys(perturbations, 0), 0
+    count = sum(map(len, loaders)) * len(perturbations)
+    with tqdm(total=count, desc="robustness", leave=False, disable=None) as bar:
+        for index, batch in enumerate(chain(*loaders)):
+            labels = relabel(batch[1])
+            labeled = labels >= 0
             images = batch[0][labeled].to(context.device).float() / 255
-            labels = batch[1][labeled].to(context.device)
+            labels = labels[labeled].to(context.device)
             total += len(labels)
-            for name, change in changes.items():
-                generator = torch.Generator(context.device).manual_seed(context.seed + number)
-                correct[name] += right(classifier, change(images, labels, generator), labels)
+            for name, perturb in perturbations.items():
+                if len(labels):
+                    generator = torch.Generator(context.device).manual_seed(context.seed + index)
+                    perturbed = perturb(images, labels, generator)
+                    with torch.no_grad():
+                        correct[name] += int((classifier(perturbed).argmax(dim=1) == labels).sum())
                 bar.update()
     if not total:
-        raise ConfigError(f"data: no image of {split} has a label; try data.root=<a folder of class folders>")
-    return {name: count / total for name, count in correct.items()}
+        raise ConfigError("the images have no labels, which accuracy needs; use class folders")
+    return {name: value / total for name, value in correct.items()}
 
 
-def unchanged(images: Tensor, labels: Tensor, generator: object) -> Tensor:
-    """The images as they are."""
+def accuracy(classifier: Classifier, context: EvalContext, limit: int | None, **kwargs: Any) -> float:
+    """Return the accuracy on unperturbed images, with the arguments of `accuracies`."""
+    return accuracies(classifier, {"clean": identity}, context, limit, **kwargs)["clean"]
+
+
+def identity(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the images unchanged."""
     return images
 
 
-@torch.no_grad()
-def right(classifier: Classifier, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> int:
-    """How many images are given their label."""
-    return int((classifier(images).argmax(dim=1) == labels).sum())
+class ClassSubset:
+    """Some classes of a classifier, in the order of another data set's labels.
+
+    Args:
+        classes: class names of the other data set.
+        all_classes: class names of the classifier.
+        data: name of the other data set, for the message.
+
+    Raises:
+        ConfigError: the classifier lacks a class.
+    """
+
+    def __init__(self, classes: Sequence[str], all_classes: Sequence[str], data: str):
+        for name in classes:
+            if name not in all_classes:
+                raise ConfigError(
+                    f"{data}: its class {name} is not a class of the training images; "
+                    f"{did_you_mean(name, all_classes)}"
+                )
+        self.indices = torch.tensor([list(all_classes).index(name) for name in classes])
+        self.labels = torch.full((len(all_classes),), -1)
+        self.labels[self.indices] = torch.arange(len(classes))
+
+    def restrict(self, classifier: Classifier) -> Classifier:
+        """Return a classifier whose logits are those of these classes only."""
+        return lambda images: classifier(images)[:, self.indices.to(images.device)]
+
+    def relabel(self, labels: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
+        """Map the classifier's labels to the labels of these classes, -1 for all other classes."""
+        return torch.where(labels < 0, labels, self.labels[labels.clamp(min=0)])

@@ -1,28 +1,35 @@
-"""Mean corruption error: how much a classifier suffers, beside how much a baseline does.
+"""Accuracies by corruption and severity, and errors relative to those of a baseline (mCE).
 
 Source: Hendrycks and Dietterich, ICLR 2019, section 4.1.
 """
 
-import json
+import csv
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from cim_lightning.errors import ConfigError
+from matplotlib.figure import Figure  # not pyplot, which has global state and may open a window
 
-SETTING = "baseline"  # of robustness or imagenet_c
+from cim_lightning.atomic import read_json
+from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.corruptions.catalog import SEVERITIES
+
+log = logging.getLogger(__name__)
+
+Errors = Mapping[str, Sequence[float]]  # 0..1, one per severity, by corruption
 
 
 @dataclass(frozen=True)
 class CorruptionBaseline:
-    """A classifier to compare with.
+    """Errors of the classifier to compare with.
 
     Args:
-        name: of the classifier and what it was measured on.
-        clean: its error, 0..1, on images as they are.
-        errors: its mean error over all severities, above 0 to 1, by corruption.
-        classes: that it tells apart; None where that does not matter.
+        name: of the classifier and its data.
+        clean: error (0..1) on clean images.
+        errors: mean error (0..1) over all severities, by corruption.
+        classes: number of classes of the data; None: any number.
     """
 
     name: str
@@ -30,109 +37,139 @@ class CorruptionBaseline:
     errors: Mapping[str, float]
     classes: int | None = None
 
+    def check(self, corruptions: Iterable[str]) -> None:
+        """Raise ConfigError if an error, which becomes a denominator, is missing or 0."""
+        for name in corruptions:
+            if not 0 < self.errors.get(name, 0) <= 1:
+                rule = f"needs an error under {name}, above 0 and at most 1 (here: {self.errors.get(name)})"
+                raise ConfigError("baseline", self.name, rule, hint=f"leave {name} out of the corruptions")
 
-# For ImageNet-C only. The paper's table 1 has the clean error (43.5 %) and says 100 of everything else, which
-# these unnormalized errors make so: those that its authors published beside the data set.
-ALEXNET = CorruptionBaseline(
-    "AlexNet on ImageNet-C",
-    0.435,
-    {
-        "gaussian_noise": 0.886428,
-        "shot_noise": 0.894468,
-        "impulse_noise": 0.922640,
-        "defocus_blur": 0.819880,
-        "glass_blur": 0.826268,
-        "motion_blur": 0.785948,
-        "zoom_blur": 0.798360,
-        "snow": 0.866816,
-        "frost": 0.826572,
-        "fog": 0.819324,
-        "brightness": 0.564592,
-        "contrast": 0.853204,
-        "elastic_transform": 0.646056,
-        "pixelate": 0.717840,
-        "jpeg_compression": 0.606500,
-    },
-    classes=1000,
-)
+    def corruption_errors(self, errors: Errors) -> dict[str, float]:
+        """Return the corruption errors in percent of the baseline's.
+
+        Severities are averaged before the division, as in the paper, so they must be the baseline's.
+        """
+        self.check(errors)
+        return {name: 100 * fmean(values) / self.errors[name] for name, values in errors.items()}
+
+    def mce(self, errors: Errors) -> float:
+        """Return the mean corruption error (mCE) in percent."""
+        return fmean(self.corruption_errors(errors).values())
+
+    def relative_mce(self, errors: Errors, clean: float) -> float | None:
+        """Return the relative mCE in percent: the mean ratio of the errors that corruptions add.
+
+        It does not exist (None) if a corruption adds no error to the baseline.
+
+        Args:
+            clean: error (0..1) of the classifier on clean images.
+        """
+        self.check(errors)
+        added = {name: self.errors[name] - self.clean for name in errors}
+        if min(added.values()) <= 0:
+            return None
+        return fmean(100 * (fmean(values) - clean) / added[name] for name, values in errors.items())
+
+
+@dataclass
+class CorruptionTable:
+    """Accuracies (0..1) on clean images, and at severities 1 to 5 by corruption."""
+
+    clean: float
+    corrupted: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def collect(cls, accuracies: Mapping[str, float], corruptions: Iterable[str]) -> "CorruptionTable":
+        """Make a table from the accuracies "clean" and "<corruption>/<severity>"."""
+        corrupted = {name: [accuracies[f"{name}/{s}"] for s in SEVERITIES] for name in corruptions}
+        return cls(accuracies["clean"], corrupted)
+
+    def metrics(self, baseline: CorruptionBaseline | None) -> dict[str, float]:
+        """Return errors (0..1) by corruption, accuracies (0..1) by severity, and mCE (percent)."""
+        if not self.corrupted:
+            return {}
+        errors = {name: [1 - value for value in values] for name, values in self.corrupted.items()}
+        metrics = {f"error_{name}": fmean(values) for name, values in errors.items()}
+        for s, *values in zip(SEVERITIES, *self.corrupted.values(), strict=True):
+            metrics[f"accuracy_severity_{s}"] = fmean(values)
+        metrics["mean_error_corrupted"] = fmean(map(fmean, errors.values()))
+        if baseline is not None:
+            metrics["mce"] = baseline.mce(errors)
+            relative = baseline.relative_mce(errors, 1 - self.clean)
+            if relative is None:
+                log.warning("no relative mCE: some corruptions add no error to %s", baseline.name)
+            else:
+                metrics["relative_mce"] = relative
+        return metrics
+
+    def save(self, folder: Path) -> None:
+        """Write corruptions.csv and severity.png; both have the clean accuracy as severity 0."""
+        folder.mkdir(parents=True, exist_ok=True)
+        curves = {name: [self.clean, *values] for name, values in self.corrupted.items()}
+        with (folder / "corruptions.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["corruption", "severity", "accuracy"])
+            for name, curve in curves.items():
+                writer.writerows([name, severity, value] for severity, value in enumerate(curve))
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        for i, (name, curve) in enumerate(curves.items()):
+            style = ("-", "--", ":")[i // 10 % 3]
+            axes.plot(curve, style, color=f"C{i % 10}", lw=1, label=name.replace("_", " "))
+        if curves:
+            mean = [fmean(values) for values in zip(*curves.values(), strict=True)]
+            axes.plot(mean, color="black", lw=3, label="mean")
+            figure.legend(loc="outside right upper", fontsize=8)
+        axes.set(xlabel="severity", ylabel="accuracy", ylim=(0, 1), xticks=range(6))
+        axes.grid(alpha=0.3)
+        figure.savefig(folder / "severity.png", dpi=120)
 
 
 def alexnet() -> CorruptionBaseline:
-    """The baseline of the paper."""
-    return ALEXNET
+    """AlexNet on ImageNet-C, the baseline of the paper; valid for no other data.
+
+    The clean error is from the paper's table 1. The corruption errors, 100 % by definition in that table,
+    are the unnormalized ones that the authors published with the data set.
+    """
+    return CorruptionBaseline(
+        "AlexNet on ImageNet-C",
+        0.435,
+        {
+            "gaussian_noise": 0.886428,
+            "shot_noise": 0.894468,
+            "impulse_noise": 0.922640,
+            "defocus_blur": 0.819880,
+            "glass_blur": 0.826268,
+            "motion_blur": 0.785948,
+            "zoom_blur": 0.798360,
+            "snow": 0.866816,
+            "frost": 0.826572,
+            "fog": 0.819324,
+            "brightness": 0.564592,
+            "contrast": 0.853204,
+            "elastic_transform": 0.646056,
+            "pixelate": 0.717840,
+            "jpeg_compression": 0.606500,
+        },
+        classes=1000,
+    )
 
 
-def measured(path: str, part: str) -> CorruptionBaseline:
-    """The baseline that a part of another evaluation, by its `metrics.json`, makes: robustness or imagenet_c.
+def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
+    """Return the baseline measured by another evaluation.
 
-    Raises ConfigError where there is no such file, or no corruption was measured in it.
+    Args:
+        path: `metrics.json` of that evaluation.
+        evaluator: "robustness" or "imagenet_c".
+
+    Raises:
+        ConfigError: there is no such file, or it has no corruption errors of that evaluator.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ConfigError(f"{SETTING}.path={path}: no such file; try the metrics.json of an evaluation")
-    numbers = json.loads(file.read_text())
-    before = f"{part}/error_"
-    errors = {key.removeprefix(before): value for key, value in numbers.items() if key.startswith(before)}
+        raise ConfigError("path", path, "no such file", hint="give the metrics.json of an evaluation")
+    metrics, prefix = read_json(file), f"{evaluator}/error_"
+    errors = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
     if not errors:
-        raise ConfigError(
-            f"{SETTING}.path={path}: holds no corruption errors of {part}; try run evaluation={part} there"
-        )
-    return CorruptionBaseline(path, 1 - numbers[f"{part}/accuracy_clean"], errors)
-
-
-def corruption_errors(
-    errors: Mapping[str, Sequence[float]], baseline: CorruptionBaseline
-) -> dict[str, float]:
-    """Corruption error of each corruption in per cent of the baseline's: 100 is as bad as it.
-
-    Args:
-        errors: 0..1, one a severity, by corruption. Severities are summed before dividing, as in the paper,
-            so they must be those that the baseline's mean is over.
-
-    Raises:
-        ConfigError: the baseline was not measured on one of the corruptions, or made no mistake there.
-    """
-    check(errors, baseline)
-    return {name: 100 * fmean(values) / baseline.errors[name] for name, values in errors.items()}
-
-
-def mean_corruption_error(errors: Mapping[str, Sequence[float]], baseline: CorruptionBaseline) -> float:
-    """mCE in per cent: the mean of `corruption_errors` over the corruptions."""
-    return fmean(corruption_errors(errors, baseline).values())
-
-
-def suffers(corruptions: Iterable[str], baseline: CorruptionBaseline) -> bool:
-    """Whether each corruption adds to the baseline's error, without which nothing is relative to that."""
-    return all(baseline.errors[name] > baseline.clean for name in corruptions)
-
-
-def relative_mean_corruption_error(
-    errors: Mapping[str, Sequence[float]], clean: float, baseline: CorruptionBaseline
-) -> float:
-    """Relative mCE in per cent: the same of what corruption adds to the error on clean images (0..1).
-
-    Raises:
-        ConfigError: as above, or the baseline does not suffer from one of the corruptions.
-    """
-    check(errors, baseline)
-    shares = []
-    for name, values in errors.items():
-        added = baseline.errors[name] - baseline.clean
-        if added <= 0:
-            raise ConfigError(
-                f"{SETTING}.errors.{name}={baseline.errors[name]}: {baseline.name} has this error without "
-                f"corruption ({baseline.clean}), so nothing is relative to it; try leave {name} out"
-            )
-        shares.append(100 * (fmean(values) - clean) / added)
-    return fmean(shares)
-
-
-def check(corruptions: Iterable[str], baseline: CorruptionBaseline) -> None:
-    """Raises ConfigError where the baseline lacks an error above 0 for one of the corruptions."""
-    for name in corruptions:
-        value = baseline.errors.get(name)
-        if value is None or not 0 < value <= 1:
-            raise ConfigError(
-                f"{SETTING}.errors.{name}={value}: {baseline.name} needs its error there, above 0 to 1; "
-                f"try {'measure it' if value is None else min(max(value, 0.01), 1)}"
-            )
+        raise ConfigError("path", path, f"has no corruption errors of evaluation={evaluator}; run it first")
+    return CorruptionBaseline(path, 1 - metrics[f"{evaluator}/accuracy_clean"], errors)

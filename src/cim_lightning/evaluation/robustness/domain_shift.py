@@ -1,65 +1,50 @@
-"""How much of what is learned in one domain holds in others: from photographs to sketches, say."""
+"""Generalization from one domain to others, such as from photographs to sketches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import one_of
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.robustness.accuracy import accuracies, unchanged
+from cim_lightning.evaluation.robustness.accuracy import accuracy
 from cim_lightning.evaluation.robustness.attacks import Classifier
 from cim_lightning.evaluation.training_cache import fingerprint
 
 
+@dataclass
 class DomainShift:
-    """The part "domain_shift": a classifier fitted to one domain's training images, tried on all domains.
-
-    Args:
-        classifier: fits a classifier of images of 0..1 to a context.
-        domains: each domain's images by name, with `center_crop_dataloader`; all have the same classes.
-        source: the domain that is trained on; of it, only validation images are tried, of others all.
-        num_images: images tried of each domain and split; null: all.
+    """Accuracy on all domains of a classifier trained on one domain.
 
     Source: the protocol of PACS (Li et al., "Deeper, broader and artier domain generalization", ICCV 2017)
     with one source domain.
-    Raises ConfigError where there is no such domain.
+
+    Args:
+        classifier: fits a classifier of images in 0..1 to a context.
+        domains: data by name, all with the same classes.
+        source: domain to train on. Its validation images are evaluated, and all images of the others.
+        num_images: maximum number of images per domain and split; None: all.
     """
 
-    def __init__(
-        self,
-        classifier: Callable[[EvalContext], Classifier],
-        domains: Mapping[str, Any],
-        source: str,
-        num_images: int | None,
-    ):
-        if source not in domains:
-            raise ConfigError(
-                f"evaluation.domain_shift.source={source}: there is no such domain; try {', '.join(domains)}"
-            )
-        self.classifier, self.domains = classifier, domains
-        self.source, self.num_images = source, num_images
+    classifier: Callable[[EvalContext], Classifier]
+    domains: Mapping[str, Any]
+    source: str
+    num_images: int | None
+
+    def __post_init__(self) -> None:
+        one_of("source", self.source, self.domains)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
+        """Return "accuracy_<domain>" (0..1) and the mean over the target domains, "accuracy_others"."""
         data = self.domains[self.source]
         origin = context.origin | {"data": fingerprint([data.source, data.view.size])}
-        # Of its own features: the context's are those of other images.
+        # Without the cached features, which are those of other images.
         classifier = self.classifier(replace(context, data=data, origin=origin, _features={}))
-        numbers = {f"accuracy_{self.source}": self._accuracy(classifier, context, self.source, "val")}
-        others = [name for name in self.domains if name != self.source]
-        for name in others:
-            numbers[f"accuracy_{name}"] = self._accuracy(classifier, context, name, "train", "val")
-        if others:
-            numbers["accuracy_others"] = fmean(numbers[f"accuracy_{name}"] for name in others)
-        return numbers
-
-    def _accuracy(self, classifier: Classifier, context: EvalContext, name: str, *splits: str) -> float:
-        there = replace(context, data=self.domains[name])
-        right, total = 0.0, 0
-        for split in splits:
-            count = len(getattr(self.domains[name].splits, split))
-            count = count if self.num_images is None else min(count, self.num_images)
-            clean = {"clean": unchanged}
-            right += count * accuracies(classifier, clean, there, split, self.num_images)["clean"]
-            total += count
-        return right / total
+        found = {}
+        for name in sorted(self.domains, key=lambda name: name != self.source):
+            splits = ("val",) if name == self.source else ("train", "val")
+            domain = replace(context, data=self.domains[name])
+            found[name] = accuracy(classifier, domain, self.num_images, splits=splits)
+        metrics = {f"accuracy_{name}": value for name, value in found.items()}
+        others = [value for name, value in found.items() if name != self.source]
+        return metrics | ({"accuracy_others": fmean(others)} if others else {})

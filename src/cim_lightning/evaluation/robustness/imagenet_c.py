@@ -1,89 +1,76 @@
-"""Common corruptions as they were published: files of every corruption and severity."""
+"""Common corruptions as published: image files of every corruption and severity."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tqdm import tqdm
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES
-from cim_lightning.evaluation.robustness.accuracy import accuracies, unchanged
+from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
+from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy
 from cim_lightning.evaluation.robustness.attacks import Classifier
-from cim_lightning.evaluation.robustness.class_subset import RelabeledData, Subset
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, check
-from cim_lightning.evaluation.robustness.corruption_table import keep, summary
+from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, CorruptionTable
 from cim_lightning.evaluation.training_cache import fingerprint
 
 
+@dataclass
 class StoredCorruptions:
-    """The part "imagenet_c"; for corruptions made on the fly of any data set, see Robustness.
+    """Accuracy on stored corrupted images; Robustness corrupts the images of any data set on the device.
+
+    The accuracy on each folder is cached, so an interrupted evaluation resumes with the next folder. It
+    writes imagenet_c/corruptions.csv and imagenet_c/severity.png into the context's folder.
 
     Args:
-        classifier: makes a classifier of images of 0..1 of a context.
-        folders: makes, for names of corruptions, the images by (corruption, severity), all of them in "val".
+        classifier: fits a classifier of images in 0..1 to a context.
+        folders: maps names of corruptions to the data by (corruption, severity), all images in "val".
         corruptions: names; None: the fifteen of the benchmark.
-        num_images: most images of each, and of validation; None: all.
-        baseline: what corruption errors are divided by; None: they are reported as they are.
-
-    Leaves in the context's folder: imagenet_c/corruptions.csv and imagenet_c/severity.png. What is measured
-    of a folder is kept, so that an interrupted evaluation goes on with the next.
-
-    Raises:
-        ConfigError: the baseline lacks a corruption, or a folder is missing; when called, a folder has a
-            class that the training images lack.
+        num_images: maximum number of images per folder, and of validation images; None: all.
+        baseline: denominator of the corruption errors; None: no mCE.
     """
 
-    def __init__(
-        self,
-        classifier: Callable[[EvalContext], Classifier],
-        folders: Callable[..., Mapping[tuple[str, int], Any]],
-        corruptions: Sequence[str] | None,
-        num_images: int | None,
-        baseline: CorruptionBaseline | None,
-    ):
-        self.corruptions = list(CORRUPTIONS) if corruptions is None else list(corruptions)
-        if not self.corruptions:
-            raise ConfigError("evaluation.imagenet_c.corruptions=[]: one or more; try null, all fifteen")
-        if baseline is not None:
-            check(self.corruptions, baseline)
-        self.classifier, self.folders = classifier, folders(corruptions=self.corruptions)
-        self.num_images, self.baseline = num_images, baseline
+    classifier: Callable[[EvalContext], Classifier]
+    folders: Callable[..., Mapping[tuple[str, int], Any]]
+    corruptions: Sequence[str] | None
+    num_images: int | None
+    baseline: CorruptionBaseline | None
+
+    def __post_init__(self) -> None:
+        names = list(CORRUPTIONS) if self.corruptions is None else list(self.corruptions)
+        if not names:
+            raise ConfigError("corruptions", [], "must have one or more names", suggest=None)
+        if self.baseline is not None:
+            self.baseline.check(names)
+        self.data = self.folders(corruptions=names)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Clean accuracy (0..1) on the validation images of the same classes, and what `summary` says."""
-        known = context.data.splits.train.classes or []
-        setting = "evaluation.imagenet_c.folders.root"
-        subsets = {key: Subset(data.splits.val.classes, known, setting) for key, data in self.folders.items()}
-        if self.baseline is not None and self.baseline.classes not in (None, len(known)):
-            raise ConfigError(
-                f"evaluation.imagenet_c.baseline={self.baseline.name}: tells {self.baseline.classes} classes "
-                f"apart, these images have {len(known)}; try evaluation.imagenet_c.baseline=null"
-            )
+        """Return the metrics of a CorruptionTable; clean images are validation images of the same classes."""
+        classes = context.data.splits.train.classes or []
+        subsets = {
+            (name, s): ClassSubset(data.splits.val.classes, classes, f"{name}/{s}")
+            for (name, s), data in self.data.items()
+        }
+        if self.baseline is not None and self.baseline.classes not in (None, len(classes)):
+            rule = f"is for {self.baseline.classes} classes, these images have {len(classes)}"
+            raise ConfigError("baseline", self.baseline.name, rule, suggest=None)
         classifier = self.classifier(context)
+        sources = [fingerprint([data.source, data.view.size]) for data in self.data.values()]
+        cache = context.training_cache(
+            "imagenet_c", "accuracies", [fingerprint(self.classifier), sources, self.num_images]
+        )
+        found: dict[str, float] = (cache.unfinished() or {}).get("found", {})
 
-        kept = context.kept("imagenet_c", "accuracies", self._asked())
-        done: dict[str, float] = (kept.begun() or {}).get("done", {})
-
-        def accuracy(name: str, data: Any, subset: Subset) -> float:
-            if name not in done:
-                there = replace(context, data=data)
-                narrowed = subset.narrowed(classifier)
-                done.update(accuracies(narrowed, {name: unchanged}, there, "val", self.num_images))
-                kept.keep({"done": done})
-            return done[name]
+        def measure(key: str, subset: ClassSubset, data: Any, **kwargs: Any) -> None:
+            if key not in found:
+                restricted, shifted = subset.restrict(classifier), replace(context, data=data)
+                found[key] = accuracy(restricted, shifted, self.num_images, **kwargs)
+                cache.save_state({"found": found})
 
         first = next(iter(subsets.values()))
-        clean = accuracy("clean", RelabeledData(context.data, first), first)
-        found = {}
-        for name, s in tqdm(self.folders, "stored corruptions", unit="folder", leave=False, disable=None):
-            found[name, s] = accuracy(f"{name}/{s}", self.folders[name, s], subsets[name, s])
-        table = {name: [found[name, s] for s in SEVERITIES] for name in self.corruptions}
-        keep(table, clean, context.folder / "imagenet_c")
-        return {"accuracy_clean": clean} | summary(table, clean, self.baseline)
-
-    def _asked(self) -> Any:
-        """All that an accuracy depends on."""
-        sources = [fingerprint([data.source, data.view.size]) for data in self.folders.values()]
-        return [fingerprint(self.classifier), sources, self.num_images]
+        measure("clean", first, context.data, relabel=first.relabel)
+        for key in tqdm(self.data, "stored corruptions", unit="folder", leave=False, disable=None):
+            measure("/".join(map(str, key)), subsets[key], self.data[key])
+        table = CorruptionTable.collect(found, dict.fromkeys(name for name, _ in self.data))
+        table.save(context.folder / "imagenet_c")
+        return {"accuracy_clean": table.clean} | table.metrics(self.baseline)

@@ -1,4 +1,4 @@
-"""What a classifier can do without: parts of the image, and their order.
+"""Occlusion and permutation of patches.
 
 Source: Naseer et al., "Intriguing properties of vision transformers", NeurIPS 2021, sections 3.1 and 3.3.
 """
@@ -11,51 +11,41 @@ from cim_lightning.errors import ConfigError
 
 
 def drop_patches(
-    images: Float[Tensor, "b c h w"], share: float, patches: int, generator: torch.Generator
+    images: Float[Tensor, "b c h w"], share: float, grid: int, generator: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Sets a random share (0..1) of a grid of patches x patches to each image's own mean color.
+    """Set a random share (0..1) of the patches of a grid x grid to the mean color of the image.
 
-    Raises ConfigError where the share is not in 0..1 or the grid does not divide the image.
+    Raises:
+        ConfigError: the grid does not divide the image.
     """
-    if not 0 <= share <= 1:
-        nearest = min(max(share, 0), 1)
-        raise ConfigError(f"evaluation.robustness.drop_shares=[{share}]: in 0..1; try {nearest}")
-    order = _orders(len(images), patches, generator).to(images.device)
-    _check(images, patches, "drop_patches")
-    dropped = (order < round(share * patches**2)).view(len(images), 1, patches, patches)
-    h, w = (side // patches for side in images.shape[-2:])
+    order, h, w = _permutations("drop_patches", images, grid, generator)
+    dropped = (order < round(share * grid**2)).view(len(images), 1, grid, grid)
     mask = dropped.repeat_interleave(h, dim=2).repeat_interleave(w, dim=3)
     return torch.where(mask, images.mean(dim=(2, 3), keepdim=True), images)
 
 
 def shuffle_patches(
-    images: Float[Tensor, "b c h w"], patches: int, generator: torch.Generator
+    images: Float[Tensor, "b c h w"], grid: int, generator: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Puts a grid of patches x patches in a random order, each image in its own; 1 is the identity.
+    """Permute the patches of a grid x grid randomly, each image differently.
 
-    Raises ConfigError where the grid does not divide the image.
+    Raises:
+        ConfigError: the grid does not divide the image.
     """
-    order = _orders(len(images), patches, generator).to(images.device)
-    _check(images, patches, "shuffle_patches")
-    h, w = (side // patches for side in images.shape[-2:])
-    cut = images.unfold(2, h, h).unfold(3, w, w)  # "b c patches patches h w"
-    flat = cut.flatten(2, 3)
-    mixed = flat.gather(2, order[:, None, :, None, None].expand_as(flat))
-    return mixed.unflatten(2, (patches, patches)).transpose(3, 4).reshape(images.shape)
+    order, h, w = _permutations("shuffle_patches", images, grid, generator)
+    patches = images.unfold(2, h, h).unfold(3, w, w).flatten(2, 3)  # "b c n h w"
+    shuffled = patches.gather(2, order[:, None, :, None, None].expand_as(patches))
+    return shuffled.unflatten(2, (grid, grid)).transpose(3, 4).reshape(images.shape)
 
 
-def _orders(count: int, patches: int, generator: torch.Generator) -> Tensor:
-    """A random permutation of the patches for each image, "b n"."""
-    chance = torch.rand((count, max(patches, 1) ** 2), generator=generator, device=generator.device)
-    return chance.argsort(dim=1)
-
-
-def _check(images: Tensor, patches: int, setting: str) -> None:
+def _permutations(
+    parameter: str, images: Tensor, grid: int, generator: torch.Generator
+) -> tuple[Tensor, int, int]:
+    """A random permutation of the patches per image, "b n", and the height and width of a patch."""
     h, w = images.shape[-2:]
-    if patches < 1 or h % patches or w % patches:
+    if grid < 1 or h % grid or w % grid:
         divisors = [n for n in range(1, min(h, w) + 1) if h % n == 0 and w % n == 0]
-        nearest = min(divisors, key=lambda n: abs(n - patches))
-        raise ConfigError(
-            f"evaluation.robustness.{setting}={patches}: the grid must divide images of {h} x {w} pixels; "
-            f"try {nearest}"
-        )
+        nearest = min(divisors, key=lambda n: abs(n - grid))
+        raise ConfigError(parameter, grid, f"must divide images of {h} x {w} pixels", suggest=nearest)
+    draws = torch.rand((len(images), grid**2), generator=generator, device=generator.device)
+    return draws.argsort(dim=1).to(images.device), h // grid, w // grid

@@ -1,107 +1,100 @@
-"""What a probed classifier still gets right when its images are attacked, corrupted, hidden or shuffled."""
+"""Accuracy of a classifier on attacked, corrupted, occluded and shuffled images."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from cim_lightning.bounds import above, at_least, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
-from cim_lightning.evaluation.robustness.accuracy import Change, accuracies, unchanged
+from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, identity
 from cim_lightning.evaluation.robustness.attacks import Classifier, fgsm, pgd
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, check
-from cim_lightning.evaluation.robustness.corruption_table import keep, summary
+from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, CorruptionTable
 from cim_lightning.evaluation.robustness.occlusion import drop_patches, shuffle_patches
 
 
+@dataclass
 class Robustness:
-    """The part "robustness": accuracy under attacks, common corruptions, occlusion and patch shuffling.
+    """Accuracy under attacks, common corruptions, occlusion and patch shuffling.
+
+    It writes robustness/corruptions.csv and robustness/severity.png into the context's folder.
 
     Args:
-        classifier: fits a classifier of images of 0..1 to a context.
-        num_images: validation images; null: all.
-        radii: of FGSM and PGD, in gray levels (255ths), 0..255.
-        pgd_steps, pgd_step_size: see trials/attacks.py.
-        corruptions: names of CORRUPTIONS; null: all fifteen.
-        baseline: what corruption errors are divided by; null: they are reported as they are. There is no
-            relative mCE beside a baseline that does not suffer from every corruption.
-        drop_shares: shares of patches set to the mean, 0..1.
-        drop_patches: patches a side of the grid that they are dropped from.
-        shuffle_patches: patches a side of the grids that are shuffled.
-
-    Leaves in the context's folder: robustness/corruptions.csv (accuracy of each corruption and severity) and
-    robustness/severity.png.
-
-    Raises:
-        ConfigError: a corruption is not there, a radius not in 0..255, the baseline lacks a corruption; when
-            called, whatever the parts above refuse.
+        classifier: fits a classifier of images in 0..1 to a context.
+        num_images: maximum number of validation images; None: all.
+        radii: of FGSM and PGD, in gray levels, 0..255.
+        pgd_steps, pgd_step_size: see attacks.pgd.
+        corruptions: keys of CORRUPTIONS; None: all fifteen.
+        baseline: denominator of the corruption errors; None: no mCE.
+        drop_shares: shares (0..1) of the patches to drop.
+        drop_patches: patches per side of the grid for dropping.
+        shuffle_patches: patches per side of the grids to shuffle.
     """
 
-    def __init__(
-        self,
-        classifier: Callable[[EvalContext], Classifier],
-        num_images: int | None,
-        radii: Sequence[float],
-        pgd_steps: int,
-        pgd_step_size: float,
-        corruptions: Sequence[str] | None,
-        baseline: CorruptionBaseline | None,
-        drop_shares: Sequence[float],
-        drop_patches: int,
-        shuffle_patches: Sequence[int],
-    ):
-        unknown = [name for name in corruptions or () if name not in CORRUPTIONS]
-        if unknown:
-            raise ConfigError(
-                f"evaluation.robustness.corruptions={unknown}: no such corruption; "
-                f"try {', '.join(CORRUPTIONS)}"
-            )
-        for radius in radii:
-            if not 0 <= radius <= 255:
-                nearest = min(max(radius, 0), 255)
-                raise ConfigError(
-                    f"evaluation.robustness.radii=[{radius}]: gray levels are of 0..255; try {nearest}"
-                )
-        self.classifier, self.num_images = classifier, num_images
-        self.radii, self.pgd_steps, self.pgd_step_size = radii, pgd_steps, pgd_step_size
-        self.corruptions = list(CORRUPTIONS) if corruptions is None else corruptions
-        if baseline is not None:
-            check(self.corruptions, baseline)
-        self.baseline = baseline
-        self.drop_shares, self.drop_patches, self.shuffle_patches = drop_shares, drop_patches, shuffle_patches
+    classifier: Callable[[EvalContext], Classifier]
+    num_images: int | None
+    radii: Sequence[float]
+    pgd_steps: int
+    pgd_step_size: float
+    corruptions: Sequence[str] | None
+    baseline: CorruptionBaseline | None
+    drop_shares: Sequence[float]
+    drop_patches: int
+    shuffle_patches: Sequence[int]
+
+    def __post_init__(self) -> None:
+        _all_within("radii", self.radii, 255)
+        at_least("pgd_steps", self.pgd_steps, 1)
+        above("pgd_step_size", self.pgd_step_size, 0, suggest=0.25)
+        _all_within("drop_shares", self.drop_shares, 1)
+        self.corruptions = list(CORRUPTIONS) if self.corruptions is None else list(self.corruptions)
+        for name in self.corruptions:
+            if name not in CORRUPTIONS:
+                hint = did_you_mean(name, CORRUPTIONS)
+                raise ConfigError("corruptions", self.corruptions, f"{name} is no corruption", hint=hint)
+        if self.baseline is not None:
+            self.baseline.check(self.corruptions)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
+        """Return "accuracy_<perturbation>" (0..1) and the metrics of a CorruptionTable."""
         classifier = self.classifier(context)
-        changes = {"clean": unchanged, **self._attacks(classifier), **_corrupted(self.corruptions)}
-        found = accuracies(classifier, changes | self._occlusions(), context, "val", self.num_images)
-        table = {name: [found[f"{name}_{s}"] for s in SEVERITIES] for name in self.corruptions}
-        keep(table, found["clean"], context.folder / "robustness")
-        hidden = {key for name in table for key in (f"{name}_{s}" for s in SEVERITIES)}
-        numbers = {f"accuracy_{name}": value for name, value in found.items() if name not in hidden}
-        return numbers | summary(table, found["clean"], self.baseline)
+        perturbations = self._perturbations(classifier)
+        names = self.corruptions or ()
+        corruptions = {f"{name}/{s}": _on_images(corrupt, name, s) for name in names for s in SEVERITIES}
+        found = accuracies(classifier, perturbations | corruptions, context, self.num_images)
+        table = CorruptionTable.collect(found, names)
+        table.save(context.folder / "robustness")
+        metrics = {f"accuracy_{name}": found[name] for name in perturbations}
+        return metrics | table.metrics(self.baseline)
 
-    def _attacks(self, classifier: Classifier) -> dict[str, Change]:
-        changes: dict[str, Change] = {}
-        for levels in self.radii:
-            radius = levels / 255
-            changes[f"fgsm_{levels:g}"] = lambda i, y, g, radius=radius: fgsm(classifier, i, y, radius)
-            changes[f"pgd_{levels:g}"] = lambda i, y, g, radius=radius: pgd(
-                classifier, i, y, radius, self.pgd_steps, self.pgd_step_size, g
-            )
-        return changes
-
-    def _occlusions(self) -> dict[str, Change]:
-        changes: dict[str, Change] = {}
+    def _perturbations(self, classifier: Classifier) -> dict[str, Perturbation]:
+        """Everything but the corruptions, by name."""
+        found: dict[str, Perturbation] = {"clean": identity}
+        for radius in self.radii:
+            found[f"fgsm_{radius:g}"], found[f"pgd_{radius:g}"] = self._attacks(classifier, radius / 255)
         for share in self.drop_shares:
-            changes[f"drop_{share:g}"] = lambda i, y, g, share=share: drop_patches(
-                i, share, self.drop_patches, g
-            )
+            found[f"drop_{share:g}"] = _on_images(drop_patches, share, self.drop_patches)
         for grid in self.shuffle_patches:
-            changes[f"shuffle_{grid}"] = lambda i, y, g, grid=grid: shuffle_patches(i, grid, g)
-        return changes
+            found[f"shuffle_{grid}"] = _on_images(shuffle_patches, grid)
+        return found
+
+    def _attacks(self, classifier: Classifier, radius: float) -> tuple[Perturbation, Perturbation]:
+        steps, step_size = self.pgd_steps, self.pgd_step_size
+        return (
+            lambda images, labels, generator: fgsm(classifier, images, labels, radius),
+            lambda images, labels, generator: pgd(
+                classifier, images, labels, radius, steps, step_size, generator
+            ),
+        )
 
 
-def _corrupted(names: Sequence[str]) -> dict[str, Change]:
-    return {
-        f"{name}_{severity}": lambda i, y, g, name=name, severity=severity: corrupt(i, name, severity, g)
-        for name in names
-        for severity in SEVERITIES
-    }
+def _on_images(function: Callable[..., Any], *args: Any) -> Perturbation:
+    """A perturbation that ignores the labels."""
+    return lambda images, labels, generator: function(images, *args, generator)
+
+
+def _all_within(parameter: str, values: Sequence[float], high: float) -> None:
+    if not all(0 <= value <= high for value in values):
+        nearest = [min(max(value, 0), high) for value in values]
+        raise ConfigError(parameter, list(values), f"must be in 0..{high:g}", suggest=nearest)
