@@ -1,4 +1,4 @@
-"""Shapes and types in signatures are checked wherever the tests go; and a small run through the real door."""
+"""Run-time checks of shapes and types in every signature, and fixtures of a small run of `cim-pretrain`."""
 
 import signal
 import sys
@@ -30,10 +30,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(photos: Path) -> list[str]:
-    """Overrides of a run that takes seconds: 5 batches of 8 images an epoch, stochastic depth on."""
+    """Overrides of a run that takes seconds: 5 batches of 8 images per epoch, with stochastic depth."""
     return [
         "backbone=vit_micro_patch4",
-        "backbone.kwargs.depth=2",  # timm drops no path of the first block
+        "backbone.kwargs.depth=2",  # timm never drops the path of the first block
         "backbone.kwargs.embed_dim=32",
         "+backbone.kwargs.drop_path_rate=0.5",
         "cropping=small",
@@ -54,8 +54,8 @@ def tiny(photos: Path) -> list[str]:
 
 
 @pytest.fixture
-def own() -> dict[str, list[str]]:
-    """What makes each method small, for views of 32 pixels and a ViT on patches of 4, by its name."""
+def method_overrides() -> dict[str, list[str]]:
+    """Overrides that make each method small, for views of 32 pixels and a ViT with patches of 4."""
     return {
         "cim": ["cropping=small", "decoder.width=16", "decoder.num_heads=2"],
         "mae": ["decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
@@ -64,8 +64,8 @@ def own() -> dict[str, list[str]]:
         "dino": [
             "method.head.hidden=32",
             "method.head.out=64",
-            "cropping.small.size=16",
-            "cropping.small.count=2",
+            "cropping.local_crop.size=16",
+            "cropping.num_local_crops=2",
         ],
         "supervised": [],
         "random": [],
@@ -74,7 +74,7 @@ def own() -> dict[str, list[str]]:
 
 @pytest.fixture
 def run_pretrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`cim-pretrain`, in this process and an empty folder; called with its arguments."""
+    """Run `cim-pretrain` with the given arguments, in this process and an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 

@@ -1,4 +1,4 @@
-"""The commit is of this code, or none."""
+"""The commit of the code, or None."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from cim_lightning import versions
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
 
 
-def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch):
+def test_the_commit_of_another_repository_is_not_reported(tmp_path, monkeypatch):
     installed = tmp_path / ".venv" / "record.py"
     installed.parent.mkdir()
     installed.write_text("")

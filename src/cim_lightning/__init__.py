@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CIM", "Backbone", "CorrelationDecoder", "ExemplarCropper", "ImageData"]
 
-_ROOMS = {
+_MODULES = {
     "CIM": "methods.cim",
     "Backbone": "models.backbone",
     "CorrelationDecoder": "models.decoder",
@@ -22,7 +22,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public class when it is first asked for, so that the doors answer before torch is loaded."""
-    if name not in _ROOMS:
+    """Import a public class on first use, so that commands report errors before torch is loaded."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

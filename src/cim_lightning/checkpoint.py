@@ -1,124 +1,143 @@
-"""What was trained: a run of ours, a backbone that it exported, or any weights of a timm model."""
+"""Weights to evaluate or export: a checkpoint of a run, an exported backbone, timm weights, or none."""
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file
 
+from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
 UNTRAINED = "untrained"
+State = dict[str, torch.Tensor]
+Build = Callable[[], Any]
 
 
-class Trained(NamedTuple):
-    """Weights and where they come from.
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A checkpoint of `cim-pretrain`: the resolved settings and the state of the whole method."""
 
-    settings: the resolved configuration of the run that made them; None if it was none of ours.
-    recipe: the backbone as `backbone.json` says it; None if there is no such file.
-    state: of the whole method with settings, of the timm model without; None for an untrained backbone.
-    """
+    path: Path
+    settings: dict[str, Any]
+    state: State
+    has_backbone: ClassVar[bool] = True  # whether it says which backbone its weights belong to
+
+    def load_method(self, build: Build) -> Any:
+        """Return the method that `build` makes of the settings, with the weights."""
+        method = build()
+        method.load_state_dict(self.state)
+        return method
+
+    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
+        """Return the normalization, as settings, and the side of the images in pixels."""
+        return self.settings["cropping"]["normalize"], self.settings["data"]["view_size"]
+
+
+@dataclass(frozen=True)
+class ExportedBackbone:
+    """A `backbone.safetensors` and the `backbone.json` beside it."""
+
+    path: Path
+    spec: dict[str, Any]
+    state: State
+    has_backbone: ClassVar[bool] = True
+
+    def load_backbone(self, build: Build | None = None) -> Backbone:
+        """Return the backbone; `build` is not needed."""
+        kwargs = dict(self.spec["create_model"])
+        name, _ = kwargs.pop("model_name"), kwargs.pop("num_classes")
+        backbone = Backbone(name, kwargs, positions="timm", freeze_patch_embed=False, init="timm")
+        backbone.model.load_state_dict(self.state)
+        return backbone
+
+    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
+        """Return the normalization, as settings, and the side of the images in pixels."""
+        return self.spec["normalize"], self.spec["image_size"]
+
+
+@dataclass(frozen=True)
+class TimmWeights:
+    """State of a timm model, from anywhere; without one, the backbone stays untrained."""
 
     path: Path | None
-    settings: dict[str, Any] | None
-    recipe: dict[str, Any] | None
-    state: dict[str, torch.Tensor] | None
+    state: State | None
+    has_backbone: ClassVar[bool] = False
+
+    def load_backbone(self, build: Build) -> Backbone:
+        """Return the backbone that `build` makes, with the weights.
+
+        Raises:
+            ConfigError: the weights belong to another architecture.
+        """
+        backbone = build()
+        if self.state is None:
+            return backbone
+        expected = backbone.model.state_dict()
+        for name, tensor in expected.items():
+            shape = tuple(self.state[name].shape) if name in self.state else "missing"
+            if shape != tuple(tensor.shape):
+                model, hint = backbone.timm_kwargs["model_name"], "try the backbone= of these weights"
+                rule = f"are not weights of {model}, whose {name} is {tuple(tensor.shape)} (here: {shape})"
+                raise ConfigError("checkpoint", self.path, rule, hint=hint)
+        backbone.model.load_state_dict({name: self.state[name] for name in expected})
+        return backbone
+
+    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
+        """Raise ConfigError: weights alone do not say which images they are for."""
+        hint = "try a run's folder, or a backbone.safetensors beside its backbone.json"
+        rule = "does not say which architecture its weights have, and for which images"
+        raise ConfigError("checkpoint", self.path or UNTRAINED, rule, hint=hint)
 
 
-def read(checkpoint: str) -> Trained:
-    """Reads a run's folder, its checkpoint, an exported backbone, or a file of timm weights.
+Checkpoint = RunCheckpoint | ExportedBackbone | TimmWeights
+
+
+def read(checkpoint: str) -> Checkpoint:
+    """Read a run's folder, a checkpoint, an exported backbone, or a file of timm weights.
 
     Raises:
-        ConfigError: there is no such file, or it holds no weights.
+        ConfigError: there is no such file, or it has no weights.
     """
     if checkpoint == UNTRAINED:
-        return Trained(None, None, None, None)
-    path = _file(Path(checkpoint).expanduser())
-    if path.name == "backbone.safetensors" and (path.parent / "backbone.json").exists():
-        recipe = json.loads((path.parent / "backbone.json").read_text())
-        return Trained(path, None, recipe, load_file(path))
-    loaded = _weights(path)
-    if "state_dict" in loaded and "method" in loaded.get("hyper_parameters", {}):
-        return Trained(path, loaded["hyper_parameters"], None, loaded["state_dict"])
-    for key in ("state_dict", "model", "model_ema"):  # how others wrap them
-        loaded = loaded[key] if isinstance(loaded.get(key), dict) else loaded
-    return Trained(path, None, None, {name.removeprefix("module."): value for name, value in loaded.items()})
+        return TimmWeights(None, None)
+    path = _find_file(Path(checkpoint).expanduser())
+    weights = _load(path)
+    if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
+        return ExportedBackbone(path, spec, weights)
+    if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
+        return RunCheckpoint(path, weights["hyper_parameters"], weights["state_dict"])
+    for key in ("state_dict", "model", "model_ema"):  # as other projects wrap them
+        weights = weights[key] if isinstance(weights.get(key), dict) else weights
+    return TimmWeights(path, {name.removeprefix("module."): value for name, value in weights.items()})
 
 
-def exported(found: Trained) -> Backbone:
-    """The backbone whose weights lie beside the file that says what they are."""
-    assert found.recipe is not None
-    shape = dict(found.recipe["create_model"])
-    name, _ = (shape.pop(key) for key in ("model_name", "num_classes"))
-    made = Backbone(name, shape, positions="timm", freeze_patch_embed=False, init="timm")
-    made.model.load_state_dict(found.state)
-    return made
+def global_step(checkpoint: str) -> int:
+    """Return the optimizer steps that a run's checkpoint has done, without reading its weights."""
+    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
 
 
-def backbone(found: Trained, make: Callable[[], Backbone]) -> Backbone:
-    """A backbone with weights of another origin; `make` makes it where they do not say what it is.
-
-    Raises:
-        ConfigError: the weights are another architecture's.
-    """
-    if found.recipe is not None:
-        return exported(found)
-    made = make()
-    if found.state is None:
-        return made
-    wanted = made.model.state_dict()
-    fitting = {name: found.state[name] for name in wanted if name in found.state}
-    for name, tensor in wanted.items():
-        if name not in fitting or fitting[name].shape != tensor.shape:
-            has = tuple(fitting[name].shape) if name in fitting else "none"
-            raise ConfigError(
-                f"checkpoint={found.path}: not weights of {made.timm_kwargs['model_name']}, whose {name} is "
-                f"{tuple(tensor.shape)} (here: {has}); try the backbone= that they were made with"
-            )
-    made.model.load_state_dict(fitting)
-    return made
-
-
-def shown(found: Trained) -> tuple[dict[str, Any] | None, int]:
-    """What it was trained on: the normalization, as a configuration, and the side of the views in pixels.
-
-    Raises:
-        ConfigError: nothing says so.
-    """
-    if found.settings is not None:
-        return found.settings["cropping"]["normalize"], found.settings["data"]["view_size"]
-    if found.recipe is not None and "image_size" in found.recipe:
-        return found.recipe["normalize"], found.recipe["image_size"]
-    raise ConfigError(
-        f"checkpoint={found.path or UNTRAINED}: nothing says which architecture these weights are of, and "
-        f"for which images; try a run's folder, or a backbone.safetensors beside its backbone.json"
-    )
-
-
-def _file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    inside = [path / "checkpoints" / "last.ckpt", path / "backbone.safetensors"]
-    for file in inside:
+def _find_file(path: Path) -> Path:
+    for file in (path, path / "checkpoints" / "last.ckpt", path / "backbone.safetensors"):
         if file.is_file():
             return file
-    found = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
-    near = next((f"checkpoint={p}" for p in found if p.name.startswith(path.name[:4])), "a run's folder")
-    fault = "holds no run and no backbone" if path.is_dir() else "does not exist"
-    raise ConfigError(f"checkpoint={path}: {fault}; try {near}")
+    siblings = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
+    similar = [p for p in siblings if p != path and p.name.startswith(path.name[:4])]
+    hint = f"did you mean {similar[0]}?" if similar else "try a run's folder"
+    rule = "has neither a run nor a backbone" if path.is_dir() else "does not exist"
+    raise ConfigError("checkpoint", path, rule, hint=hint)
 
 
-def _weights(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
+    safe = path.suffix == ".safetensors"
     try:
-        loaded = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        )
-    except Exception as error:  # a damaged or foreign file makes them raise nearly anything
+        weights = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file can raise anything
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"checkpoint={path}: cannot be read as weights ({reason})") from error
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"checkpoint={path}: holds a {type(loaded).__name__}, not weights by name")
-    return loaded
+        raise ConfigError("checkpoint", path, f"cannot be read as weights ({reason})") from error
+    if not isinstance(weights, dict):
+        raise ConfigError("checkpoint", path, f"holds a {type(weights).__name__}, not weights by name")
+    return weights

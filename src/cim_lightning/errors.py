@@ -24,25 +24,25 @@ class ConfigError(ValueError):
     ):
         self.parameter = parameter if value is not _UNSET else ""
         self.value, self.rule, self.suggest, self.hint = value, rule, suggest, hint
-        self.group = ""  # where in the configuration the parameter is, as far as the caller knows
+        self.group = ""  # path of the configuration group with the parameter, if a caller knows it
         super().__init__(self.line(parameter))
 
     def line(self, name: str) -> str:
         """The message with the parameter called `name`, such as its path in the configuration."""
         if self.value is _UNSET:
             return name
-        hint = self.hint or ("" if self.suggest is _UNSET else f"try {name}={_plain(self.suggest)}")
-        return f"{name}={_plain(self.value)}: {self.rule}" + (f"; {hint}" if hint else "")
+        hint = self.hint or ("" if self.suggest is _UNSET else f"try {name}={format_value(self.suggest)}")
+        return f"{name}={format_value(self.value)}: {self.rule}" + (f"; {hint}" if hint else "")
 
 
 class BadImageError(ValueError):
     """An image that cannot be decoded. The data set reports it and uses another image."""
 
 
-def _plain(value: Any) -> str:
-    """A value as it is typed on the command line."""
+def format_value(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     return str(value)

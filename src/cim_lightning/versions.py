@@ -1,4 +1,4 @@
-"""Which code made a run: the commit, and the libraries below it."""
+"""Versions of the code that made a run: git commit, Python and libraries."""
 
 import platform
 import subprocess
@@ -9,17 +9,17 @@ LIBRARIES = ("cim-lightning", "torch", "lightning", "timm", "kornia", "hydra-cor
 
 
 def versions() -> dict[str, str | None]:
-    """git_commit, python and the libraries' versions, by their names."""
+    """Return git_commit, python and the version of every library, by name."""
     return {"git_commit": _commit(), "python": platform.python_version()} | {
         name: version(name) for name in LIBRARIES
     }
 
 
 def _commit() -> str | None:
-    """Of the code, if it runs from a checkout of its own; marked where files were changed since."""
+    """Return the commit of this checkout, with "-dirty" if files changed; None for an installed package."""
     git = ["git", "-C", str(Path(__file__).parent)]
     describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:  # an installed package may lie in somebody else's repository, but not among its files
+    try:  # an installed package may lie inside another repository, which does not track it
         subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

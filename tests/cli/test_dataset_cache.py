@@ -1,4 +1,4 @@
-"""Images that the jobs of a process share."""
+"""Images that the jobs of one process share."""
 
 import csv
 from functools import cached_property
@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from cim_lightning.cli import dataset_cache
+from cim_lightning.cli.dataset_cache import DatasetCache
 from cim_lightning.data import sources
 
 
 @pytest.fixture
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that were looked through, in order."""
-    looked: list[str] = []
+    """The folders that were scanned, in order."""
+    scanned: list[str] = []
     scan = sources.scan
 
-    def noted(source_kwargs: str) -> Any:
-        looked.append(source_kwargs)
-        return scan(source_kwargs)
+    def recording_scan(root: str) -> Any:
+        scanned.append(root)
+        return scan(root)
 
-    monkeypatch.setattr(sources, "scan", noted)
-    return looked
+    monkeypatch.setattr(sources, "scan", recording_scan)
+    return scanned
 
 
-def test_a_sweep_and_its_evaluations_look_for_images_once_and_another_run_does_anew(
+def test_a_sweep_scans_the_images_once_and_a_later_run_scans_them_again(
     run_pretrain, tiny, photos, scans, tmp_path
 ):
     small = [*tiny, "trainer.max_steps=1", "callbacks.knn=null", "evaluation=[knn]"]
@@ -37,27 +37,26 @@ def test_a_sweep_and_its_evaluations_look_for_images_once_and_another_run_does_a
 
 
 class Data:
-    """Opens its images when they are first asked for, and counts how often that was."""
+    """Opens its images on first use, and counts how often."""
 
-    times = 0
+    opened = 0
 
     def __init__(self, **source_kwargs: Any):
         self.source_kwargs = source_kwargs
 
     @cached_property
     def splits(self) -> int:
-        Data.times += 1
-        return Data.times
+        Data.opened += 1
+        return Data.opened
 
 
-def test_what_is_asked_for_in_other_words_is_opened_by_itself():
-    dataset_cache.forget()
+def test_images_are_shared_by_source_and_its_arguments_alone():
+    cache = DatasetCache()
     source = {"source": {"val_fraction": 0.1}, "batch_size": 8}
-    assert dataset_cache.shared(Data(root="a"), source) == 1
+    assert cache.open(Data(root="a"), source) == 1
     again = Data(root="a")
-    assert dataset_cache.shared(again, source | {"batch_size": 16}) == again.splits == 1
-    assert dataset_cache.shared(Data(root="b"), source) == 2
-    assert dataset_cache.shared(Data(root="b"), {"source": {"val_fraction": 0.2}}) == 3
-    dataset_cache.forget()
-    assert dataset_cache.shared(Data(root="b"), {"source": {"val_fraction": 0.2}}) == 4
-    dataset_cache.forget()
+    assert cache.open(again, source | {"batch_size": 16}) == again.splits == 1
+    assert cache.open(Data(root="b"), source) == 2
+    assert cache.open(Data(root="b"), {"source": {"val_fraction": 0.2}}) == 3
+    cache.clear()
+    assert cache.open(Data(root="b"), {"source": {"val_fraction": 0.2}}) == 4

@@ -1,4 +1,4 @@
-"""The door `cim-evaluate`: whatever was trained gets the same numbers, once."""
+"""`cim-evaluate`: the same metrics for a run and its export, any timm weights, and cached results."""
 
 import json
 import signal
@@ -33,12 +33,12 @@ def run(run_pretrain, tiny, tmp_path) -> Path:
 
 
 @pytest.fixture
-def judge(monkeypatch, tmp_path):
-    """`cim-evaluate`, in this process; gives back metrics.json."""
+def run_evaluate(monkeypatch, tmp_path):
+    """Run `cim-evaluate` in this process and return metrics.json."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
-    def judged(folder: str, *arguments: str) -> dict:
+    def run(folder: str, *arguments: str) -> dict:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["cim-evaluate", *arguments, f"output_dir={folder}"])
         try:
@@ -48,16 +48,16 @@ def judge(monkeypatch, tmp_path):
                 signal.signal(number, handler)
         return json.loads(Path(folder, "metrics.json").read_text())
 
-    return judged
+    return run
 
 
-def test_checkpoint_and_export_get_the_same_numbers(run, judge, photos, capsys):
-    ours = judge("ours", f"checkpoint={run}", *SMALL)
+def test_checkpoint_and_export_have_the_same_metrics(run, run_evaluate, photos, capsys):
+    ours = run_evaluate("ours", f"checkpoint={run}", *SMALL)
     data = ["data=folder", f"data.root={photos}", "data.num_workers=0", "data.batch_size=8"]
-    exported = judge("exported", f"checkpoint={run / 'backbone.safetensors'}", *data, *SMALL)
-    told = capsys.readouterr()
-    assert "| knn | mean k1 |" in told.out
-    assert "Logging error" not in told.err
+    exported = run_evaluate("exported", f"checkpoint={run / 'backbone.safetensors'}", *data, *SMALL)
+    printed = capsys.readouterr()
+    assert "| knn | mean k1 |" in printed.out
+    assert "Logging error" not in printed.err
     numbers = [key for key in ours if "/" in key]
     assert {key.partition("/")[0] for key in numbers} == {"knn", "linear", "lowshot", "representation"}
     for key in numbers:
@@ -65,18 +65,18 @@ def test_checkpoint_and_export_get_the_same_numbers(run, judge, photos, capsys):
     assert ours["checkpoint"].endswith("last.ckpt")
 
 
-def test_the_online_knn_of_training_is_the_evaluations(run, judge):
-    judged = judge("ours", f"checkpoint={run}", "evaluation=knn", "evaluation.knn.ks=[20]")
+def test_the_online_knn_equals_that_of_the_evaluation(run, run_evaluate):
+    metrics = run_evaluate("ours", f"checkpoint={run}", "evaluation=knn", "evaluation.knn.ks=[20]")
     trained = json.loads((run / "metrics.json").read_text())
-    assert judged["knn/mean_k20"] == pytest.approx(trained["val/knn"], abs=1e-6)
-    assert judged["knn/pooled_k20"] == pytest.approx(trained["val/knn_pooled"], abs=1e-6)
+    assert metrics["knn/mean_k20"] == pytest.approx(trained["val/knn"], abs=1e-6)
+    assert metrics["knn/pooled_k20"] == pytest.approx(trained["val/knn_pooled"], abs=1e-6)
 
 
-def test_all_of_a_checkpoint_of_ours_and_a_rerun_does_nothing_again(run, judge, capsys):
-    few = ["evaluation.correlation.num_images=4", "evaluation.correlation.scales=[0.2]", *SMALL[1:]]
-    few += ["evaluation.robustness.num_images=4", "evaluation.robustness.corruptions=[contrast]"]
-    few += ["evaluation.finetune.classifier.epochs=1"]
-    first = judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few)
+def test_all_evaluators_run_once_on_a_checkpoint(run, run_evaluate, capsys):
+    small = ["evaluation.correlation.num_images=4", "evaluation.correlation.scales=[0.2]", *SMALL[1:]]
+    small += ["evaluation.robustness.num_images=4", "evaluation.robustness.corruptions=[contrast]"]
+    small += ["evaluation.finetune.classifier.epochs=1"]
+    first = run_evaluate("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *small)
     assert {"correlation/skill", "correlation/auc_constant", "robustness/accuracy_clean"} <= first.keys()
     assert {path.name for path in Path("all").glob("*.png")} == {
         "correlation.png",
@@ -84,21 +84,21 @@ def test_all_of_a_checkpoint_of_ours_and_a_rerun_does_nothing_again(run, judge, 
         "finetune.png",
     }
     before = {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()}
-    assert judge("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *few) == first
+    assert run_evaluate("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *small) == first
     assert {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()} == before
 
 
-def test_any_timm_weights_and_none(judge, photos, tmp_path):
+def test_timm_weights_and_an_untrained_backbone(run_evaluate, photos, tmp_path):
     torch.manual_seed(3)
     model = timm.create_model("test_resnet", num_classes=7)
-    save_file(model.state_dict(), tmp_path / "theirs.safetensors")
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
     torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "theirs.pth"
+        {"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "weights.pth"
     )
-    given = [*OTHER, f"data.root={photos}", "evaluation=knn"]
+    overrides = [*OTHER, f"data.root={photos}", "evaluation=knn"]
     plain, wrapped, untrained = (
-        judge(f"out-{i}", f"checkpoint={name}", *given)
-        for i, name in enumerate((tmp_path / "theirs.safetensors", tmp_path / "theirs.pth", "untrained"))
+        run_evaluate(f"out-{i}", f"checkpoint={name}", *overrides)
+        for i, name in enumerate((tmp_path / "weights.safetensors", tmp_path / "weights.pth", "untrained"))
     )
     numbers = [key for key in plain if "/" in key]
     assert [plain[key] for key in numbers] == [wrapped[key] for key in numbers]
@@ -106,32 +106,32 @@ def test_any_timm_weights_and_none(judge, photos, tmp_path):
 
 
 MISTAKES = {
-    "nothing there": (["checkpoint=lost"], ["checkpoint=", "does not exist", "nearest"]),
+    "missing file": (["checkpoint=lost"], ["checkpoint=lost", "does not exist", "try a run's folder"]),
     "no weights": (["checkpoint={photos}/val/a/0.png"], ["checkpoint=", "cannot be read as weights"]),
-    "no run": (["checkpoint={photos}"], ["checkpoint=", "holds no run and no backbone"]),
-    "no checkpoint": ([], ["checkpoint", "has no default here"]),
+    "no run": (["checkpoint={photos}"], ["checkpoint=", "has neither a run nor a backbone"]),
+    "no checkpoint": ([], ["checkpoint: has no default; set checkpoint=..."]),
     "no data": (["checkpoint=untrained", "backbone=resnet18"], ["data:", "try data=folder"]),
     "no backbone": (
         ["checkpoint=untrained", "data=folder", "data.root=x"],
         ["backbone:", "try backbone="],
     ),
-    "part": (["checkpoint=untrained", "evaluation=knnn"], ["evaluation=knnn", "try evaluation=knn"]),
+    "evaluator": (["checkpoint=untrained", "evaluation=knnn"], ["evaluation=knnn", "did you mean knn?"]),
     "setting": (
         ["checkpoint=untrained", "evaluation.knn.kss=[3]"],
-        ["evaluation.knn.kss=[3]", "try evaluation.knn.ks"],
+        ["evaluation.knn.kss=[3]", "did you mean ks?"],
     ),
     "device": (
         ["checkpoint=untrained", *OTHER, "data.root={photos}", "device=tpuu"],
-        ["device=tpuu", "nearest"],
+        ["device=tpuu", "try device=auto"],
     ),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_gets_one_line(case, judge, photos, capfd):
+def test_a_mistake_gets_one_line(case, run_evaluate, photos, capfd):
     arguments, parts = MISTAKES[case]
     with pytest.raises(SystemExit) as ended:
-        judge("out", *(argument.format(photos=photos) for argument in arguments))
+        run_evaluate("out", *(argument.format(photos=photos) for argument in arguments))
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cim-evaluate: ")
@@ -139,20 +139,20 @@ def test_a_mistake_gets_one_line(case, judge, photos, capfd):
         assert part in line
 
 
-def test_weights_of_another_architecture_are_refused(judge, photos, tmp_path, capfd):
+def test_weights_of_another_architecture_are_refused(run_evaluate, photos, tmp_path, capfd):
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(SystemExit):
-        judge(
+        run_evaluate(
             "out",
             f"checkpoint={tmp_path / 'vit.safetensors'}",
             *OTHER,
             f"data.root={photos}",
             "evaluation=knn",
         )
-    assert "not weights of test_resnet" in capfd.readouterr().err
+    assert "are not weights of test_resnet" in capfd.readouterr().err
 
 
-def test_a_checkpoint_that_says_its_backbone_takes_no_other(run, judge, capfd):
+def test_a_checkpoint_with_a_backbone_refuses_another(run, run_evaluate, capfd):
     with pytest.raises(SystemExit):
-        judge("out", f"checkpoint={run}", "backbone=resnet18")
-    assert "says itself which it is" in capfd.readouterr().err
+        run_evaluate("out", f"checkpoint={run}", "backbone=resnet18")
+    assert "names its own; leave backbone= out" in capfd.readouterr().err

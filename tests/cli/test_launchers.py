@@ -1,4 +1,4 @@
-"""What launches a sweep's jobs: shipped configurations, the plugins that they extend, and wandb's agents."""
+"""Launchers of sweeps: their configurations, missing plugins, and the commands of wandb agents."""
 
 import itertools
 from pathlib import Path
@@ -24,12 +24,12 @@ def composed(*overrides: str) -> DictConfig:
         return compose("pretrain", [*given, *overrides], return_hydra_config=True)
 
 
-def test_slurm_is_submitits_with_time_to_train_and_to_be_queued_again():
-    mine = composed("hydra/launcher=slurm").hydra.launcher
-    theirs = composed("hydra/launcher=submitit_slurm").hydra.launcher
-    assert mine._target_ == theirs._target_
-    assert mine.keys() == theirs.keys()
-    assert {key: mine[key] for key in mine if mine[key] != theirs[key]} == {
+def test_slurm_extends_submitit_with_time_to_train_and_to_requeue():
+    ours = composed("hydra/launcher=slurm").hydra.launcher
+    plugin = composed("hydra/launcher=submitit_slurm").hydra.launcher
+    assert ours._target_ == plugin._target_
+    assert ours.keys() == plugin.keys()
+    assert {key: ours[key] for key in ours if ours[key] != plugin[key]} == {
         "timeout_min": 24 * 60,
         "gpus_per_node": 1,
         "cpus_per_task": 8,
@@ -38,23 +38,23 @@ def test_slurm_is_submitits_with_time_to_train_and_to_be_queued_again():
     }
 
 
-def test_gpus_is_rays_with_one_job_a_gpu():
-    mine = composed("hydra/launcher=gpus").hydra.launcher
-    theirs = composed("hydra/launcher=ray").hydra.launcher
-    assert mine._target_ == theirs._target_
-    assert mine.ray.remote == {"num_gpus": 1, "num_cpus": 1}
-    assert mine.ray.init == {**theirs.ray.init, "include_dashboard": False}
+def test_gpus_extends_ray_with_one_job_per_gpu():
+    ours = composed("hydra/launcher=gpus").hydra.launcher
+    plugin = composed("hydra/launcher=ray").hydra.launcher
+    assert ours._target_ == plugin._target_
+    assert ours.ray.remote == {"num_gpus": 1, "num_cpus": 1}
+    assert ours.ray.init == {**plugin.ray.init, "include_dashboard": False}
 
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    Plugins.instance()  # registers what is installed
+    Plugins.instance()  # registers the installed plugins
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "ray.yaml")
 
 
 @pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize("launcher", ["gpus", "ray"])
-def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, run_pretrain, tiny, capsys):
+def test_a_missing_plugin_gets_one_line(launcher, run_pretrain, tiny, capsys):
     with pytest.raises(SystemExit) as ended:
         run_pretrain("-m", *tiny, f"hydra/launcher={launcher}", "seed=0,1")
     assert ended.value.code == 2
@@ -64,7 +64,7 @@ def test_a_plugin_that_is_not_installed_is_told_in_one_line(launcher, run_pretra
     )
 
 
-def test_every_command_that_a_wandb_agent_gets_composes(monkeypatch):
+def test_every_command_of_a_wandb_agent_composes(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
     sweep: Any = yaml.safe_load((EXPERIMENTS / "wandb_sweep.yaml").read_text())
     assert (sweep["program"], sweep["method"]) == ("cim-pretrain", "grid")
@@ -74,11 +74,11 @@ def test_every_command_that_a_wandb_agent_gets_composes(monkeypatch):
     choices = [[f"{key}={v}" for v in one["values"]] for key, one in sweep["parameters"].items()]
     assert all(len(some) > 1 for some in choices)
     for i, drawn in enumerate(itertools.product(*choices)):
-        if i % 5 and i % 7:  # every value of every setting is in one
+        if i % 5 and i % 7:  # the rest still has every value of every setting
             continue
         cfg = composed(*fixed, *drawn)
         assert cfg.output_dir == "outputs/abc"
-        assert "wandb" in cfg.logger  # which an agent hears from
+        assert "wandb" in cfg.logger  # which reports to the agent
         assert cfg.callbacks.knn is not None
         del cfg.hydra
         validate.check(cfg, "pretrain")

@@ -1,4 +1,4 @@
-"""Two processes that are told to work in the same folder."""
+"""Two processes with the same output folder."""
 
 import os
 import subprocess
@@ -11,15 +11,15 @@ import pytest
 from cim_lightning.cli import lock
 from cim_lightning.errors import ConfigError
 
-HOLDS = """
+HOLDER = """
 import os
 import sys
 import time
 from pathlib import Path
-from cim_lightning.cli.lock import hold
+from cim_lightning.cli.lock import acquire
 
-hold(Path(sys.argv[1]))
-if os.fork() == 0:  # as data workers are, who outlive a training that is killed for a while
+lock = acquire(Path(sys.argv[1]))
+if os.fork() == 0:  # like a data worker, which outlives a killed training for a while
     time.sleep(60)
     os._exit(0)
 print("held", flush=True)
@@ -29,9 +29,9 @@ SRC = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the folder, until it is killed."""
-    command, pipe = [sys.executable, "-c", HOLDS, str(tmp_path)], subprocess.PIPE
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the lock of the folder until it is killed."""
+    command, pipe = [sys.executable, "-c", HOLDER, str(tmp_path)], subprocess.PIPE
     path = os.environ | {"PYTHONPATH": str(SRC)}
     with subprocess.Popen(command, env=path, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -40,39 +40,38 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_folder_that_another_process_holds_is_refused_until_that_is_killed(other, tmp_path):
+def test_a_folder_is_locked_until_the_process_with_the_lock_is_killed(holder, tmp_path):
     with pytest.raises(ConfigError, match=f"^output_dir={tmp_path}: another process .*; try another"):
-        lock.hold(tmp_path)
-    lock.hold(tmp_path / "beside")
-    lock.let_go(tmp_path / "beside")
-    other.kill()
-    other.wait()
-    lock.hold(tmp_path)
-    lock.hold(tmp_path)  # a process is not in its own way
-    lock.let_go(tmp_path)
-    lock.let_go(tmp_path)
+        lock.acquire(tmp_path)
+    lock.release(lock.acquire(tmp_path / "beside"))
+    holder.kill()
+    holder.wait()
+    for _ in range(2):  # the second time shows that release works
+        acquired = lock.acquire(tmp_path)
+        assert acquired is not None
+        lock.release(acquired)
 
 
-@pytest.mark.usefixtures("other")
+@pytest.mark.usefixtures("holder")
 @pytest.mark.parametrize("rank", lock.RANKS)
-def test_processes_of_other_devices_share_the_folder_of_the_first(rank, tmp_path, monkeypatch):
+def test_processes_of_other_devices_need_no_lock(rank, tmp_path, monkeypatch):
     monkeypatch.setenv(rank, "0")
     with pytest.raises(ConfigError):
-        lock.hold(tmp_path)
+        lock.acquire(tmp_path)
     monkeypatch.setenv(rank, "1")
-    lock.hold(tmp_path)
+    assert lock.acquire(tmp_path) is None
 
 
-@pytest.mark.usefixtures("other")
-@pytest.mark.parametrize("several", [["-m", "seed=0,1"], []])
-def test_the_door_tells_it_in_one_line_and_leaves_the_folder_as_it_is(
-    several, run_pretrain, tiny, tmp_path, capsys
+@pytest.mark.usefixtures("holder")
+@pytest.mark.parametrize("sweep", [["-m", "seed=0,1"], []])
+def test_a_command_reports_the_lock_in_one_line_and_leaves_the_folder_alone(
+    sweep, run_pretrain, tiny, tmp_path, capsys
 ):
-    (tmp_path / "table.md").write_text("of the other")
+    (tmp_path / "table.md").write_text("of the other process")
     with pytest.raises(SystemExit) as ended:
-        run_pretrain(*several, *tiny, f"output_dir={tmp_path}")
+        run_pretrain(*sweep, *tiny, f"output_dir={tmp_path}")
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"cim-pretrain: output_dir={tmp_path}: another process is at work there")
-    assert (tmp_path / "table.md").read_text() == "of the other"
+    assert line.startswith(f"cim-pretrain: output_dir={tmp_path}: another process works there")
+    assert (tmp_path / "table.md").read_text() == "of the other process"
     assert not (tmp_path / "metrics.csv").exists()

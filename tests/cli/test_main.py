@@ -1,4 +1,4 @@
-"""The doors: what they leave, and the one line that a mistake gets."""
+"""Commands: the files of a run, and the one line about a user's error."""
 
 import json
 import os
@@ -15,63 +15,78 @@ from safetensors.torch import load_file
 
 PRETRAIN = Path(sys.executable).with_name("cim-pretrain")
 
-# What is typed, and what its line must name: the setting with its value, and the nearest valid choice.
+# Arguments, and what their line must have: the setting with its value, the rule, and a suggestion.
 MISTAKES = {
-    "group value": (["data=foldr"], ["data=foldr", "try data=folder"]),
-    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "try logger=wandb"]),
-    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "try experiment=cifar10_cpu"]),
-    "experiment in a folder that is mistyped": (
+    "group value": (["data=foldr"], ["data=foldr", "did you mean folder?"]),
+    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "did you mean wandb?"]),
+    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "did you mean cifar10_cpu?"]),
+    "experiment in a misspelled folder": (
         ["experiment=ablaton/rotation"],
-        ["experiment=ablaton/rotation", "try experiment=ablation/rotation"],
+        ["experiment=ablaton/rotation", "did you mean ablation/rotation?"],
     ),
     "several values": (["seed=0,1"], ["seed=0,1: several values", "try cim-pretrain -m seed=0,1"]),
-    "key of Hydra's": (["hydra.launcher.n_job=2"], ["hydra.launcher.n_job=2", "cim-pretrain --cfg=hydra"]),
-    "group": (["dataa=folder"], ["dataa=folder", "try data"]),
-    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "try data.batch_size"]),
-    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "try data.root"]),
+    "key of Hydra": (["hydra.launcher.n_job=2"], ["hydra.launcher.n_job=2", "cim-pretrain --cfg=hydra"]),
+    "group": (["dataa=folder"], ["dataa=folder", "did you mean data?"]),
+    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "did you mean batch_size?"]),
+    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean root?"]),
     "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
-    "new top-level key": (["++modle.x=1"], ["++modle.x=1", "try method"]),
-    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "try data.root"]),
-    "new key of a class": (["+target.momentun=1"], ["+target.momentun=1", "try target.momentum"]),
-    "forced key of a class": (["++method.foo=1"], ["++method.foo=1", "choices:", "reduction"]),
-    "new key that is there": (["+data.batch_size=3"], ["+data.batch_size=3", "try data.batch_size=3"]),
-    "new group that is there": (["+experiment=demo"], ["+experiment=demo", "try experiment=demo"]),
+    "new top-level key": (["++modle.x=1"], ["modle={'x': 1}: no such setting", "did you mean method?"]),
+    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "root"]),
+    "new key of a class": (
+        ["+target.momentun=1"],
+        ["target.momentun=1: EMATarget has no such setting", "did you mean momentum?"],
+    ),
+    "forced key of a class": (
+        ["++method.foo=1"],
+        ["method.foo=1: CIM has no such setting", "choose from", "reduction"],
+    ),
+    "new key that exists": (["+data.batch_size=3"], ["+data.batch_size=3", "try data.batch_size=3"]),
+    "new group that exists": (["+experiment=demo"], ["+experiment=demo", "try experiment=demo"]),
     "new architecture setting": (["backbone.kwargs.foo=1"], ["foo=1", "add it: +backbone.kwargs.foo="]),
-    "word for a whole number": (
+    "word for an int": (
         ["data.batch_size=abc"],
         ["data.batch_size=abc", "int", "data.batch_size=256"],
     ),
-    "word for a count of epochs": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "int", "=300"]),
+    "word for a number of epochs": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "int", "=300"]),
     "number for a range": (["cropping.scale=3"], ["cropping.scale=3", "list[float]", "[0.05, 0.48]"]),
-    "word for a rate": (["optim.base_lr=fast"], ["optim.base_lr=fast", "float", "optim.base_lr=0.00015"]),
+    "word for a learning rate": (
+        ["optim.base_lr=fast"],
+        ["optim.base_lr=fast", "float", "optim.base_lr=0.00015"],
+    ),
     "word for a seed": (["seed=abc"], ["seed=abc", "int", "try seed=0"]),
-    "word for a switch": (["compile=maybe"], ["compile=maybe", "bool", "try compile=False"]),
+    "word for a bool": (["compile=maybe"], ["compile=maybe", "bool", "try compile=false"]),
     "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
     "no root": (["~data.root"], ["data.root", "cannot do without it"]),
-    "a setting left out": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
-    "switch for a whole number": (["data.batch_size=true"], ["data.batch_size=True", "int", "=256"]),
-    "seed beyond NumPy's": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
+    "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
+    "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
+    "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
     "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "try [0.9, 0.95]"]),
     "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "try [0.9, 0.95]"]),
-    "never due": (["callbacks.knn.every_n_epochs=0"], ["every_n_epochs=0", "~callbacks.knn"]),
+    "interval of 0": (["callbacks.knn.every_n_epochs=0"], ["every_n_epochs=0", "~callbacks.knn"]),
     "no neighbors": (["callbacks.knn.num_val=0"], ["knn.num_val=0", "~callbacks.knn"]),
-    "broken patch": (["cropping.exemplar_size=15"], ["exemplar_size=15", "patches of 4", "try 16"]),
-    "broken patch of a view": (["data.view_size=34"], ["data.view_size=34", "patches of 4", "try 32"]),
-    "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "try bf16-mixed"]),
+    "exemplar of incomplete patches": (
+        ["cropping.exemplar_size=15"],
+        ["exemplar_size=15", "patches of 4", "try 16"],
+    ),
+    "view of incomplete patches": (["data.view_size=34"], ["data.view_size=34", "patches of 4", "try 32"]),
+    "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "=bf16-mixed"]),
     "no accumulation": (
         ["trainer.accumulate_grad_batches=0"],
-        ["accumulate_grad_batches=0", "try 1"],
+        ["trainer.accumulate_grad_batches=0", "at least 1", "=1"],
     ),
-    "no validation": (["trainer.check_val_every_n_epoch=0"], ["every_n_epoch=0", "try 1"]),
-    "no hidden unit": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try 0.062"]),
+    "no validation": (
+        ["trainer.check_val_every_n_epoch=0"],
+        ["trainer.check_val_every_n_epoch=0", "at least 1", "=1"],
+    ),
+    "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try 0.062"]),
     "channels": (["+backbone.kwargs.in_chans=1"], ["in_chans=1", "try 3"]),
-    "output in a file": (
+    "output folder inside a file": (
         ["output_dir={photos}/val/a/0.png/run"],
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],
     ),
-    "no checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "no checkpoint", "try resume=auto"]),
+    "not a checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "is not a checkpoint", "resume=auto"]),
     "rotation": (["cropping.rotation=400"], ["cropping.rotation=400", "try 180"]),
     "exemplar larger than view": (
         ["cropping.exemplar_size=64"],
@@ -97,7 +112,7 @@ MISTAKES = {
         [
             "method=dino",
             "cropping=multi_crop",
-            "cropping.small.size=16",
+            "cropping.local_crop.size=16",
             "decoder=cross_attention",
             "method.target_temperature=[0.04]",
         ],
@@ -108,7 +123,7 @@ MISTAKES = {
             "method=moco_v3",
             "cropping=two_views",
             "decoder=cross_attention",
-            "cropping.second.scale=[0.5,0.1]",
+            "cropping.global_crop_2.scale=[0.5,0.1]",
         ],
         ["scale=[0.5, 0.1]", "try"],
     ),
@@ -147,7 +162,7 @@ def test_a_mistake_gets_one_line(case, run_pretrain, tiny, photos, capfd):
     assert not Path("run/checkpoints").exists()
 
 
-def test_the_script_tells_a_mistake_too(tiny, tmp_path):
+def test_the_installed_script_reports_a_mistake_in_one_line(tiny, tmp_path):
     done = subprocess.run(
         [PRETRAIN, *tiny, "data.root=nowhere"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
@@ -156,14 +171,14 @@ def test_the_script_tells_a_mistake_too(tiny, tmp_path):
     assert "data.root='nowhere' does not exist" in line
 
 
-def test_an_error_with_workers_under_way_ends_the_process_too(tiny, tmp_path):
+def test_an_error_with_running_workers_ends_the_process(tiny, tmp_path):
     command = [PRETRAIN, *tiny, "data.num_workers=1", "callbacks.best.monitor=val/los", "output_dir=run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "monitor='val/los'" in done.stderr.splitlines()[-1]
 
 
-def test_root_with_the_data_set_that_has_none_is_sent_to_folder(run_pretrain, tiny, photos, capfd):
+def test_a_root_for_a_data_set_without_one_suggests_data_folder(run_pretrain, tiny, photos, capfd):
     arguments = [argument for argument in tiny if argument != "data=folder"]
     with pytest.raises(SystemExit):
         run_pretrain(*arguments)
@@ -172,15 +187,15 @@ def test_root_with_the_data_set_that_has_none_is_sent_to_folder(run_pretrain, ti
     assert "try data=folder, which has it" in line
 
 
-def test_a_data_set_without_its_root_asks_for_it(run_pretrain, tiny, capfd):
+def test_a_missing_root_is_reported(run_pretrain, tiny, capfd):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*(argument for argument in tiny if not argument.startswith("data.root")))
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "data.root: has no default here" in line
+    assert "data.root: has no default; set data.root=..." in line
 
 
-def test_an_empty_folder_is_told_by_what_it_holds(run_pretrain, tiny, tmp_path, capfd):
+def test_the_line_about_a_folder_without_images_lists_its_files(run_pretrain, tiny, tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
     with pytest.raises(SystemExit) as ended:
@@ -198,7 +213,7 @@ def test_home_is_expanded(run_pretrain, tiny, tmp_path, monkeypatch, capfd):
     assert f"{tmp_path}/images" in capfd.readouterr().err
 
 
-def test_our_own_errors_keep_their_traceback(run_pretrain, tiny, monkeypatch):
+def test_other_errors_keep_their_traceback(run_pretrain, tiny, monkeypatch):
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
@@ -207,14 +222,13 @@ def test_our_own_errors_keep_their_traceback(run_pretrain, tiny, monkeypatch):
         run_pretrain(*tiny)
 
 
-def test_a_run_leaves_what_the_readme_lists(run_pretrain, tiny, tmp_path, capfd):
+def test_a_run_writes_the_files_that_the_docs_list(run_pretrain, tiny, tmp_path, capfd):
     arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
     run_pretrain(*arguments, "trainer.max_steps=2", "callbacks.panels.num_images=1", "output_dir=run")
     run = tmp_path / "run"
-    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert {name for name in left if not name.startswith((".hydra/", ".lock"))} == {
-        "launch.json",
-        "begun.json",
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith((".hydra/", ".lock"))} == {
+        "run.json",
         "config.yaml",
         "metrics.csv",
         "metrics.json",
@@ -240,7 +254,7 @@ def test_a_run_leaves_what_the_readme_lists(run_pretrain, tiny, tmp_path, capfd)
     assert torch.equal(model.state_dict()["norm.weight"], weights["backbone.model.norm.weight"])
 
 
-def test_the_record_is_flat_and_says_where_it_comes_from(run_pretrain, tiny, tmp_path):
+def test_metrics_json_is_flat_and_has_the_origin(run_pretrain, tiny, tmp_path):
     run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
@@ -259,7 +273,7 @@ def test_the_record_is_flat_and_says_where_it_comes_from(run_pretrain, tiny, tmp
     assert metrics["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_a_multirun_makes_a_folder_a_job(run_pretrain, tiny, tmp_path):
+def test_a_multirun_makes_one_folder_per_job(run_pretrain, tiny, tmp_path):
     run_pretrain("-m", *tiny, "trainer.max_steps=1", "optim.weight_decay=0.05,0.1", "output_dir=sweep")
     for job, decay in (("0", "0.05"), ("1", "0.1")):
         folder = tmp_path / "sweep" / job
@@ -267,7 +281,7 @@ def test_a_multirun_makes_a_folder_a_job(run_pretrain, tiny, tmp_path):
         assert {"metrics.json", "metrics.csv", "backbone.safetensors"} <= {p.name for p in folder.iterdir()}
 
 
-def test_wandb_writes_offline_and_asks_nothing_where_nobody_is_logged_in(tiny, tmp_path):
+def test_wandb_writes_offline_without_a_prompt_when_not_logged_in(tiny, tmp_path):
     env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "NETRC"))}
     arguments = [argument for argument in tiny if argument != "callbacks.panels=null"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Sweeps that several processes a run would spoil are refused before any job starts, and no others."""
+"""Checks before anything starts: settings of the trainer, and sweeps that cannot run here."""
 
 import json
 
@@ -6,7 +6,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from cim_lightning.cli import preflight
-from cim_lightning.cli.preflight import RAY, SLURM, refuse_launcher, refuse_several
+from cim_lightning.cli.preflight import (
+    RAY,
+    SLURM,
+    check_launcher,
+    check_processes,
+    check_trainer,
+    num_processes,
+)
 from cim_lightning.errors import ConfigError
 
 
@@ -23,10 +30,16 @@ from cim_lightning.errors import ConfigError
         (["hydra/launcher=gpus", "trainer=ddp"], ["trainer.strategy=ddp: ", "ray", "hydra/launcher=basic"]),
     ],
 )
-def test_one_line_says_what_to_use_instead(arguments, parts, run_pretrain, tiny, tmp_path, capsys):
+def test_a_sweep_with_several_processes_per_run_gets_one_line(
+    arguments, parts, run_pretrain, tiny, tmp_path, capsys
+):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(
-            "-m", *[one for one in tiny if one != "trainer=cpu"], *arguments, "seed=0,1", "output_dir=sweep"
+            "-m",
+            *[override for override in tiny if override != "trainer=cpu"],
+            *arguments,
+            "seed=0,1",
+            "output_dir=sweep",
         )
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -37,8 +50,8 @@ def test_one_line_says_what_to_use_instead(arguments, parts, run_pretrain, tiny,
 
 
 @pytest.mark.filterwarnings("ignore:The ``declarative_base")  # of optuna 2.10
-def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(run_pretrain, tiny, tmp_path, capsys):
-    """What is swept is not known before."""
+def test_a_sweep_over_devices_is_refused_in_every_job(run_pretrain, tiny, tmp_path, capsys):
+    """The swept values are not known earlier."""
     with pytest.raises(SystemExit) as ended:
         run_pretrain(
             "-m",
@@ -51,7 +64,7 @@ def test_a_sweep_over_the_trainer_is_refused_in_its_jobs(run_pretrain, tiny, tmp
             "output_dir=sweep",
         )
     assert ended.value.code == 2
-    assert "no trial came to its end" in capsys.readouterr().err.splitlines()[-1]
+    assert "no trial finished" in capsys.readouterr().err.splitlines()[-1]
     for job in ("0", "1"):
         reason = json.loads((tmp_path / "sweep" / job / "failure.json").read_text())["reason"]
         assert reason.startswith("trainer.devices=")
@@ -81,17 +94,19 @@ BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
         (BASIC, SLURM, {"strategy": "ddp", "devices": 8}, False),
     ],
 )
-def test_only_several_processes_are_refused_and_only_where_they_do_harm(sweeper, launcher, trainer, refused):
+def test_only_several_processes_with_a_conflicting_sweeper_or_launcher_are_refused(
+    sweeper, launcher, trainer, refused
+):
     chosen = OmegaConf.create({"sweeper": {"_target_": sweeper}, "launcher": {"_target_": launcher}})
     if refused:
         with pytest.raises(ConfigError, match=r"trainer\.devices=1"):
-            refuse_several(chosen, OmegaConf.create(trainer))
+            check_processes(chosen, OmegaConf.create(trainer))
     else:
-        refuse_several(chosen, OmegaConf.create(trainer))
+        check_processes(chosen, OmegaConf.create(trainer))
 
 
 @pytest.mark.parametrize(
-    ("ray", "accelerator", "gpus", "told"),
+    ("ray", "accelerator", "gpus", "message"),
     [
         ({"remote": {}}, "auto", 2, "hydra/launcher=ray: .*; try hydra/launcher=gpus"),
         ({"remote": None}, "gpu", 1, "hydra/launcher=ray: .*; try hydra/launcher=gpus"),
@@ -101,38 +116,38 @@ def test_only_several_processes_are_refused_and_only_where_they_do_harm(sweeper,
             0,
             r"hydra\.launcher\.ray\.remote\.num_gpus=1: this machine has 0; ",
         ),
-        ({"remote": {"num_gpus": 0.5}}, "auto", 2, None),  # two jobs a GPU, on purpose
+        ({"remote": {"num_gpus": 0.5}}, "auto", 2, None),  # two jobs per GPU
         ({"remote": {"num_gpus": 0}}, "auto", 0, None),
         ({"remote": {"num_gpus": 1}, "init": {"num_gpus": 4}}, "auto", 0, None),
-        ({"remote": {"num_gpus": 8}, "init": {"address": "auto"}}, "auto", 0, None),  # a cluster's
+        ({"remote": {"num_gpus": 8}, "init": {"address": "auto"}}, "auto", 0, None),  # a cluster
         ({"remote": {}}, "cpu", 2, None),
         ({"remote": {}}, "auto", 0, None),
     ],
 )
-def test_ray_is_held_against_the_gpus_that_there_are(ray, accelerator, gpus, told, monkeypatch):
-    monkeypatch.setattr(preflight, "_gpus", lambda: gpus)
+def test_ray_needs_the_gpus_of_this_machine(ray, accelerator, gpus, message, monkeypatch):
+    monkeypatch.setattr(preflight, "_num_gpus", lambda: gpus)
     trainer = OmegaConf.create({"accelerator": accelerator})
     chosen = OmegaConf.create({"launcher": {"_target_": RAY, "ray": ray}})
-    if told:
-        with pytest.raises(ConfigError, match=f"^{told}"):
-            refuse_launcher(chosen, trainer)
+    if message:
+        with pytest.raises(ConfigError, match=f"^{message}"):
+            check_launcher(chosen, trainer)
     else:
-        refuse_launcher(chosen, trainer)
+        check_launcher(chosen, trainer)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_slurm_is_refused_where_there_is_none(there, monkeypatch):
-    monkeypatch.setattr(preflight.shutil, "which", lambda name: "/usr/bin/srun" if there else None)
+@pytest.mark.parametrize("installed", [True, False])
+def test_slurm_needs_srun(installed, monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: "/usr/bin/srun" if installed else None)
     chosen = OmegaConf.create({"launcher": {"_target_": SLURM}})
-    if there:
-        refuse_launcher(chosen, None)
+    if installed:
+        check_launcher(chosen, None)
     else:
-        with pytest.raises(ConfigError, match=r"^hydra/launcher=slurm: there is no srun"):
-            refuse_launcher(chosen, None)
-    refuse_launcher(OmegaConf.create({"launcher": {"_target_": BASIC}}), None)
+        with pytest.raises(ConfigError, match=r"^hydra/launcher=slurm: this machine has no srun"):
+            check_launcher(chosen, None)
+    check_launcher(OmegaConf.create({"launcher": {"_target_": BASIC}}), None)
 
 
-def test_a_recipe_that_is_a_sweep_is_no_single_run(run_pretrain, tiny, capsys, tmp_path):
+def test_a_recipe_that_is_a_sweep_does_not_run_without_m(run_pretrain, tiny, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*tiny, "experiment=ablation/rotation", "output_dir=run")
     assert ended.value.code == 2
@@ -140,3 +155,50 @@ def test_a_recipe_that_is_a_sweep_is_no_single_run(run_pretrain, tiny, capsys, t
         "cim-pretrain: experiment=ablation/rotation: is a sweep over cropping.rotation, seed; "
         "try cim-pretrain -m experiment=ablation/rotation\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches=0: must be at least 1"),
+        ({"check_val_every_n_epoch": 0}, "trainer.check_val_every_n_epoch=0: must be at least 1"),
+        ({"check_val_every_n_epoch": None}, None),
+        ({"precision": "bf16-true"}, "trainer.precision=bf16-true: .*; try trainer.precision=bf16-mixed"),
+        ({"precision": "64-true"}, "trainer.precision=64-true: .*; try trainer.precision=32-true"),
+        ({"precision": "32-true"}, None),
+        ({"precision": "16-mixed"}, None),
+        ({"max_epochs": -1}, "trainer.max_epochs=-1: the schedule needs an end; try trainer.max_epochs=300"),
+        ({"max_epochs": -1, "max_steps": -1}, "trainer.max_epochs=-1"),
+        ({"max_epochs": -1, "max_steps": 9}, None),
+    ],
+)
+def test_settings_of_the_trainer_that_pretraining_does_not_support(settings, message):
+    if message:
+        with pytest.raises(ConfigError, match=f"^{message}"):
+            check_trainer(settings, has_budget=False)
+    else:
+        check_trainer(settings, has_budget=False)
+
+
+def test_a_budget_is_an_end_of_the_schedule():
+    check_trainer({"max_epochs": -1}, has_budget=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 4),
+        ({"devices": "auto", "accelerator": "cpu"}, 1),
+        ({"devices": -1, "accelerator": "gpu"}, 4),
+        ({"devices": 2}, 2),
+        ({"devices": "2"}, 2),
+        ({"devices": [3]}, 1),
+        ({"devices": "0,2,3"}, 3),
+        ({"devices": "1,"}, 1),
+        ({"devices": 2, "num_nodes": 3}, 6),
+        ({"devices": 2, "accelerator": "cpu", "strategy": "ddp"}, 2),
+    ],
+)
+def test_processes_of_a_run(settings, count, monkeypatch):
+    monkeypatch.setattr(preflight, "_num_gpus", lambda: 4)
+    assert num_processes(settings) == count

@@ -1,4 +1,4 @@
-"""What a run leaves besides its weights: an evaluation where one is asked for, whatever the method."""
+"""`cim-pretrain` with every method: training, export, evaluation, and no collapse."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
-SMALL = [  # of every method, images of 32 pixels
+SMALL = [  # for every method, images of 32 pixels
     "backbone=vit_micro_patch4",
     "backbone.kwargs.depth=1",
     "backbone.kwargs.embed_dim=32",
@@ -24,10 +24,16 @@ SMALL = [  # of every method, images of 32 pixels
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_any_method_is_trained_kept_and_judged_by_the_same_doors(
-    method, own, run_pretrain, photos, tmp_path, capfd
+def test_every_method_trains_exports_and_evaluates(
+    method, method_overrides, run_pretrain, photos, tmp_path, capfd
 ):
-    arguments = [f"method={method}", *SMALL, *own[method], f"data.root={photos}", "output_dir=run"]
+    arguments = [
+        f"method={method}",
+        *SMALL,
+        *method_overrides[method],
+        f"data.root={photos}",
+        "output_dir=run",
+    ]
     run_pretrain(*arguments, "evaluation=[knn]")
     run = tmp_path / "run"
     metrics = json.loads((run / "metrics.json").read_text())
@@ -41,9 +47,9 @@ def test_any_method_is_trained_kept_and_judged_by_the_same_doors(
 
     capfd.readouterr()
     run_pretrain(*arguments, "evaluation=[knn,representation]", "evaluation.representation.num_images=8")
-    said = capfd.readouterr().out
-    assert "holds this run, finished" in said
-    assert "knn: done before" in said
+    printed = capfd.readouterr().out
+    assert "finished already" in printed
+    assert "knn: cached" in printed
     second = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert second["knn/mean_k1"] == first["knn/mean_k1"]
     assert second["representation/effective_rank"] >= 1
@@ -61,9 +67,9 @@ SCENES = [
 
 
 @pytest.mark.parametrize("method", ["moco_v3", "cim"])
-def test_features_do_not_collapse_in_a_short_run(method, own, run_pretrain, tmp_path):
-    """Collapsed, all features are alike: a rank near 1 and no spread; but the loss is to fall."""
-    run_pretrain(f"method={method}", *SMALL, *own[method], *SCENES, "output_dir=run")
+def test_features_do_not_collapse_in_a_short_run(method, method_overrides, run_pretrain, tmp_path):
+    """Collapsed features have a rank near 1 and no spread. The loss has to fall."""
+    run_pretrain(f"method={method}", *SMALL, *method_overrides[method], *SCENES, "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["val/effective_rank"] > 4
     assert metrics["val/feature_std"] > 0.2 * metrics["initial/feature_std"] > 0
@@ -71,22 +77,20 @@ def test_features_do_not_collapse_in_a_short_run(method, own, run_pretrain, tmp_
 
 
 @pytest.mark.parametrize("centered", [True, False])
-def test_dino_keeps_its_prototypes_apart_by_centering_and_collapses_without(
-    centered, own, run_pretrain, tmp_path
-):
-    """A sharp target alone gives every image one prototype; a center that never moves is no center."""
+def test_dino_collapses_without_centering(centered, method_overrides, run_pretrain, tmp_path):
+    """With a sharp target only, all images get one prototype. Momentum 1 never updates the center."""
     sharp = ["method.target_temperature=[0.01,0.01]", f"method.center_momentum={0.9 if centered else 1.0}"]
-    run_pretrain("method=dino", *SMALL, *own["dino"], *SCENES, *sharp, "output_dir=run")
+    run_pretrain("method=dino", *SMALL, *method_overrides["dino"], *SCENES, *sharp, "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     if centered:
-        assert metrics["val/target_perplexity"] > 16  # of 64, over all images
-        assert metrics["val/target_entropy"] < 0.8 * math.log(64)  # and not all of them for each
+        assert metrics["val/target_perplexity"] > 16  # of 64 prototypes, over all images
+        assert metrics["val/target_entropy"] < 0.8 * math.log(64)  # few of them per image
     else:
         assert metrics["val/target_perplexity"] < 2
         assert metrics["val/target_entropy"] < 0.1
 
 
-def test_a_recipes_evaluation_is_left_out_by_an_empty_list(run_pretrain, photos, tmp_path):
+def test_an_empty_list_removes_the_evaluation_of_a_recipe(run_pretrain, photos, tmp_path):
     run_pretrain(
         "experiment=compare/cifar10_cpu",
         "compare=cifar10_cpu/random",
@@ -102,7 +106,7 @@ def test_a_recipes_evaluation_is_left_out_by_an_empty_list(run_pretrain, photos,
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny", "convnext_tiny"])
-def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, run_pretrain, photos, capfd):
+def test_mae_without_a_vit_gets_one_line(backbone, run_pretrain, photos, capfd):
     small = [a for a in SMALL if not a.startswith("backbone")]
     with pytest.raises(SystemExit) as ended:
         run_pretrain("method=mae", f"backbone={backbone}", *small, f"data.root={photos}", "output_dir=run")
@@ -114,21 +118,21 @@ def test_mae_wants_a_vit_and_says_so_in_one_line(backbone, run_pretrain, photos,
 
 @pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny"])
 @pytest.mark.parametrize("method", ["simmim", "moco_v3", "dino"])
-def test_other_families_take_a_step_of_every_other_method(
-    method, backbone, own, run_pretrain, photos, tmp_path
+def test_other_backbones_take_a_step_of_every_other_method(
+    method, backbone, method_overrides, run_pretrain, photos, tmp_path
 ):
     small = [a for a in SMALL if not a.startswith(("backbone", "data.view_size"))]
-    kept = [a for a in own[method] if not a.startswith("cropping")]
+    overrides = [a for a in method_overrides[method] if not a.startswith("cropping")]
     sizes = {
         "simmim": ["cropping.mask_patch_size=16"],
-        "dino": ["cropping.small.size=32", "cropping.small.count=1"],
+        "dino": ["cropping.local_crop.size=32", "cropping.num_local_crops=1"],
     }
     more = ["data.view_size=64", "trainer.max_steps=1", "callbacks.knn=null", "output_dir=run"]
     run_pretrain(
         f"method={method}",
         f"backbone={backbone}",
         *small,
-        *kept,
+        *overrides,
         *sizes.get(method, []),
         *more,
         f"data.root={photos}",

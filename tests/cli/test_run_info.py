@@ -1,30 +1,33 @@
-"""What a folder tells of its run, once another command was given for it."""
+"""`run.json`, and what a second command in the same folder changes."""
 
 import json
 
 import pytest
 
-from cim_lightning.report.runs import read_runs
+from cim_lightning.atomic import read_json
 
 
-def test_a_command_that_is_refused_changes_nothing_that_is_told_of_the_run(run_pretrain, tiny, tmp_path):
+def test_a_refused_command_leaves_the_run_info_alone(run_pretrain, tiny, tmp_path):
     short = [*tiny, "trainer.max_steps=1", "callbacks.knn=null", "output_dir=run"]
     run_pretrain(*short, "cropping.rotation=0")
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*short, "cropping.rotation=15")
     assert ended.value.code == 2
-    (run,) = read_runs(tmp_path)
-    assert run.overrides["cropping.rotation"] == "0"
+    info = read_json(tmp_path / "run" / "run.json")
+    assert "cropping.rotation=0" in info["overrides"]
+    assert (info["command"], info["cwd"], info["sweep"]) == ("cim-pretrain", str(tmp_path), False)
+    assert info["choices"]["backbone"] == "vit_micro_patch4"
+    assert info["setup"]["train_images"] == 43
 
 
-def test_a_run_that_goes_on_beyond_its_end_is_judged_anew(run_pretrain, tiny, tmp_path):
+def test_a_finished_run_that_trains_longer_is_evaluated_again(run_pretrain, tiny, tmp_path):
     short = [one for one in tiny if not one.startswith("trainer.max_epochs")]
     short += ["callbacks.knn=null", "evaluation=[knn]", "output_dir=run"]
-    judged = tmp_path / "run" / "evaluation" / "parts" / "knn.json"
-    told = []
+    result = tmp_path / "run" / "evaluation" / "parts" / "knn.json"
+    args = []
     for epochs in (1, 2, 2):
         run_pretrain(*short, f"trainer.max_epochs={epochs}")
-        told.append(json.loads(judged.read_text())["asked"])
-    assert told[0] != told[1]  # by the time of the weights
-    assert told[1] == told[2]
+        args.append(json.loads(result.read_text())["args"])
+    assert args[0] != args[1]  # the weights were modified
+    assert args[1] == args[2]
     assert (tmp_path / "run" / "evaluation" / "metrics.json").exists()

@@ -1,4 +1,4 @@
-"""A search by optuna: it gets the number of the table, outlives a failure, and goes on where it was."""
+"""A search with optuna: its objective, a failed trial, and a rerun of the missing trials."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
-# optuna 2.10, the last that Hydra's sweeper takes, asks SQLAlchemy in the old way
+# optuna 2.10, the last version that Hydra supports, uses a deprecated API of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``declarative_base")
 NAME = "experiment=[cifar10_cpu,search/scale_and_rate]"
 SMALL = [
@@ -29,7 +29,9 @@ SMALL = [
 ]
 
 
-def test_three_trials_find_the_best_of_three_and_go_on_where_they_were(run_pretrain, photos, tmp_path, capfd):
+def test_three_trials_find_the_best_and_a_rerun_repeats_only_the_missing_one(
+    run_pretrain, photos, tmp_path, capfd
+):
     command = ["-m", NAME, *SMALL, f"data.root={photos}"]
     run_pretrain(*command)
     (search,) = (tmp_path / "outputs").glob("*/*")
@@ -40,28 +42,28 @@ def test_three_trials_find_the_best_of_three_and_go_on_where_they_were(run_pretr
     ]
     assert found["best_value"] == max(measured)
     best = yaml.safe_load((search / str(measured.index(max(measured))) / "config.yaml").read_text())
-    asked = found["best_params"]
-    assert asked.keys() == {"cropping.scale.0", "cropping.scale.1", "optim.base_lr"}
-    assert [asked["cropping.scale.0"], asked["cropping.scale.1"]] == best["cropping"]["scale"]
-    assert asked["optim.base_lr"] == best["optim"]["base_lr"]
-    assert 0.02 <= asked["cropping.scale.0"] <= 0.2
-    assert 0.25 <= asked["cropping.scale.1"] <= 0.9
+    params = found["best_params"]
+    assert params.keys() == {"cropping.scale.0", "cropping.scale.1", "optim.base_lr"}
+    assert [params["cropping.scale.0"], params["cropping.scale.1"]] == best["cropping"]["scale"]
+    assert params["optim.base_lr"] == best["optim"]["base_lr"]
+    assert 0.02 <= params["cropping.scale.0"] <= 0.2
+    assert 0.25 <= params["cropping.scale.1"] <= 0.9
     rows = list(csv.DictReader((search / "table.csv").read_text().splitlines()))
     assert [float(row["k-NN, %"]) for row in rows] == measured
 
-    (search / "table.md").unlink()  # as if it had been killed in its second trial
+    (search / "table.md").unlink()  # as if killed in the second trial
     for name in ("metrics.json", "evaluation/metrics.json", "evaluation/parts/knn.json"):
         (search / "1" / name).unlink()
-    kept = [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
+    times = [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     capfd.readouterr()
     run_pretrain(*command)
-    assert capfd.readouterr().out.count("holds this run, finished") == 2
-    assert kept == [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
+    assert capfd.readouterr().out.count("finished already") == 2
+    assert times == [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     assert yaml.safe_load((search / "optimization_results.yaml").read_text()) == found
     assert rows[1]["k-NN, %"] in (search / "table.csv").read_text()
 
 
-def test_a_trial_that_fails_ends_no_search(run_pretrain, photos, tmp_path, capfd):
+def test_a_failed_trial_does_not_stop_the_search(run_pretrain, photos, tmp_path, capfd):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(
             "-m",
@@ -82,7 +84,7 @@ def test_a_trial_that_fails_ends_no_search(run_pretrain, photos, tmp_path, capfd
     assert f"failed: {failed[0]} (" in capfd.readouterr().out
 
 
-def test_its_ranges_hold_the_papers_own():
+def test_the_ranges_include_the_values_of_the_paper():
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = ["data=folder", "data.root=/images", "paths.run=run", "output_dir=here"]

@@ -1,4 +1,4 @@
-"""Sweeps: a job that fails, a sweep that is killed, what launches and what searches, what is refused."""
+"""Sweeps: failed jobs, killed sweeps, launchers, and the rerun of the missing jobs."""
 
 import csv
 import json
@@ -16,25 +16,25 @@ import yaml
 from filelock import FileLock
 
 from cim_lightning.cli import sweep
-from cim_lightning.config.resume import rerouted
+from cim_lightning.config.resume import add_output_dir
 
 CLOCK = {"images/s", "seconds"}
-DOOR = "from cim_lightning.cli.main import pretrain; pretrain()"
+PRETRAIN = "from cim_lightning.cli.main import pretrain; pretrain()"
 SRC = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture
 def small(tiny: list[str]) -> list[str]:
     """A run of two steps."""
-    kept = [one for one in tiny if not one.startswith(("trainer.max_epochs", "+backbone"))]
+    kept = [override for override in tiny if not override.startswith(("trainer.max_epochs", "+backbone"))]
     return [*kept, "trainer.max_steps=2", "callbacks.knn=null"]
 
 
-def started(arguments: list[str], folder: Path, **kwargs: Any) -> subprocess.Popen[str]:
-    """`cim-pretrain` in a process of its own, group and all; the tests' own modules are there to be named."""
+def start(arguments: list[str], folder: Path, **kwargs: Any) -> subprocess.Popen[str]:
+    """Start `cim-pretrain` in its own process group; this folder is importable there."""
     paths = [str(SRC), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        [sys.executable, "-c", DOOR, *arguments],
+        [sys.executable, "-c", PRETRAIN, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 class Breaks(L.Callback):
-    """An error in the first step of training, unless a file says not to."""
+    """Raise in the first step of training, unless the file `mended` exists."""
 
     def __init__(self, angle: int, error: str = "RuntimeError"):
         self.angle = angle
@@ -59,34 +59,32 @@ class Breaks(L.Callback):
 
     def on_train_batch_start(self, trainer: Any, module: Any, *args: Any) -> None:
         if module.hparams["cropping"]["rotation"] == self.angle and not Path("mended").exists():
-            raise self.error("struck\nin two lines")
+            raise self.error("broken\nin two lines")
 
 
 def breaks(angle: int, error: str = "RuntimeError") -> str:
     return f"+callbacks.breaks={{_target_:{__name__}.Breaks,angle:{angle},error:{error}}}"
 
 
-def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_missing(
-    run_pretrain, small, tmp_path, capfd
-):
-    """0 breaks, 400 is a user's mistake, 45 is well; the next time 0 is well too."""
+def test_a_failed_job_does_not_stop_the_sweep_and_a_rerun_finishes_it(run_pretrain, small, tmp_path, capfd):
+    """0 raises, 400 is a user's error, 45 works; in the rerun 0 works too."""
     command = ["-m", *small, "cropping.rotation=0,400,45", breaks(0)]
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*command)
     assert ended.value.code == 1
     (sweep,) = (tmp_path / "outputs").glob("*/*")
     broken = json.loads((sweep / "0" / "failure.json").read_text())
-    assert broken["reason"] == "RuntimeError: struck"
+    assert broken["reason"] == "RuntimeError: broken"
     assert "in on_train_batch_start" in (sweep / "0" / broken["traceback"]).read_text()
     mistaken = json.loads((sweep / "1" / "failure.json").read_text())["reason"]
     assert mistaken.startswith("cropping.rotation=400: ")
     assert not (sweep / "2" / "failure.json").exists()
     assert [row["folder"] for row in table(sweep)] == ["2"]
-    said = capfd.readouterr().out
+    output = capfd.readouterr().out
     written = (sweep / "table.md").read_text()
-    assert written.strip() in said
+    assert written.strip() in output
     assert written.splitlines()[-2:] == [
-        "failed: 0 (cropping.rotation=0): RuntimeError: struck",
+        "failed: 0 (cropping.rotation=0): RuntimeError: broken",
         f"failed: 1 (cropping.rotation=400): {mistaken}",
     ]
 
@@ -100,26 +98,28 @@ def test_a_failing_job_is_recorded_and_ends_no_other_and_a_rerun_does_what_is_mi
     assert not (sweep / "0" / "failure.txt").exists()
     assert [row["folder"] for row in table(sweep)] == ["0", "2"]
     assert (sweep / "2" / "metrics.json").stat().st_mtime_ns == before
-    (skipped,) = (line for line in capfd.readouterr().out.splitlines() if "holds this run" in line)
+    (skipped,) = (line for line in capfd.readouterr().out.splitlines() if "finished already" in line)
     assert skipped.startswith(str(sweep / "2"))
 
 
-def test_wandb_gets_a_run_a_job_after_one_that_failed_too(run_pretrain, small, tmp_path):
+def test_wandb_has_one_run_per_job_after_a_failed_job_too(run_pretrain, small, tmp_path):
     wandb = ["logger=[wandb]", "logger.wandb.mode=offline"]
     jobs = ["cropping.rotation=0,45", breaks(0), "output_dir=sweep"]
     with pytest.raises(SystemExit):
-        run_pretrain("-m", *[one for one in small if not one.startswith("logger")], *wandb, *jobs)
+        run_pretrain(
+            "-m", *[override for override in small if not override.startswith("logger")], *wandb, *jobs
+        )
     for job in ("0", "1"):
         assert len(list((tmp_path / "sweep" / job / "wandb").glob("offline-run-*"))) == 1
 
 
-def test_a_lone_run_fails_as_ever(run_pretrain, small, tmp_path):
-    with pytest.raises(RuntimeError, match="struck"):
+def test_a_single_run_raises_its_error(run_pretrain, small, tmp_path):
+    with pytest.raises(RuntimeError, match="broken"):
         run_pretrain(*small, breaks(45), "output_dir=run")
     assert not (tmp_path / "run" / "failure.json").exists()
 
 
-def test_ctrl_c_ends_the_whole_sweep(run_pretrain, small, tmp_path):
+def test_ctrl_c_stops_the_whole_sweep(run_pretrain, small, tmp_path):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(
             "-m", *small, "cropping.rotation=0,45", breaks(0, "KeyboardInterrupt"), "output_dir=sweep"
@@ -131,22 +131,20 @@ def test_ctrl_c_ends_the_whole_sweep(run_pretrain, small, tmp_path):
 
 
 class Waits(L.Callback):
-    """Holds the second job in its second epoch until it is killed."""
+    """Block one job in its second epoch, once."""
 
     def __init__(self, angle: int):
         self.angle = angle
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        held = module.hparams["cropping"]["rotation"] == self.angle and trainer.global_step == 2
-        if held and not Path("waited").exists():
+        blocked = module.hparams["cropping"]["rotation"] == self.angle and trainer.global_step == 2
+        if blocked and not Path("waited").exists():
             Path("waited").touch()
             time.sleep(600)
 
 
-def test_a_sweep_killed_half_way_and_rerun_ends_with_the_table_of_an_unbroken_one(
-    run_pretrain, small, tmp_path
-):
-    kept = [one for one in small if not one.startswith(("trainer.max_steps", "callbacks.knn"))]
+def test_a_killed_and_rerun_sweep_has_the_table_of_an_uninterrupted_one(run_pretrain, small, tmp_path):
+    kept = [override for override in small if not override.startswith(("trainer.max_steps", "callbacks.knn"))]
     command = [
         "-m",
         *kept,
@@ -158,7 +156,7 @@ def test_a_sweep_killed_half_way_and_rerun_ends_with_the_table_of_an_unbroken_on
         "cropping.rotation=0,45,90",
         "+callbacks.waits={_target_:test_sweep.Waits,angle:45}",
     ]
-    process = started(command, tmp_path)
+    process = start(command, tmp_path)
     until = time.monotonic() + 240
     while not (tmp_path / "waited").exists():
         assert process.poll() is None, process.communicate()
@@ -173,18 +171,18 @@ def test_a_sweep_killed_half_way_and_rerun_ends_with_the_table_of_an_unbroken_on
     assert not (sweep / "2").exists()
 
     first = (sweep / "0" / "metrics.json").stat().st_mtime_ns
-    again = started(command, tmp_path)
-    said, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, said
-    assert f"going on with {sweep.relative_to(tmp_path)}" in said
-    assert said.count("holds this run, finished") == 1
+    again = start(command, tmp_path)
+    output, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, output
+    assert f"resuming {sweep.relative_to(tmp_path)}" in output
+    assert output.count("finished already") == 1
     assert [sweep] == list((tmp_path / "outputs").glob("*/*"))
     assert (sweep / "0" / "metrics.json").stat().st_mtime_ns == first
 
-    unbroken = started([*command, "output_dir=unbroken"], tmp_path)
-    said, _ = unbroken.communicate(timeout=240)
-    assert unbroken.returncode == 0, said
-    assert table(sweep) == table(tmp_path / "unbroken")
+    straight = start([*command, "output_dir=straight"], tmp_path)
+    output, _ = straight.communicate(timeout=240)
+    assert straight.returncode == 0, output
+    assert table(sweep) == table(tmp_path / "straight")
     assert [row["setting"] for row in table(sweep)] == [f"cropping.rotation={angle}" for angle in (0, 45, 90)]
     assert all(row["probe, %"] for row in table(sweep))
 
@@ -193,14 +191,14 @@ SWEPT = ["-m", "seed=0,1"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "left", "goes_on"),
+    ("arguments", "files", "resumes"),
     [
         (SWEPT, [], True),
         (["--multirun", "seed=0,1"], [], True),
         ([*SWEPT, "--config-dir", "mine"], [], True),
-        ([*SWEPT, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], [], True),  # how, not what
+        ([*SWEPT, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], [], True),  # how it runs, not what
         (SWEPT, ["table.md", "1/failure.json"], True),
-        (SWEPT, ["table.md"], False),  # it came to its end
+        (SWEPT, ["table.md"], False),  # complete
         (["-m", "seed=0,1,2"], [], False),
         ([*SWEPT, "resume=never"], [], False),
         ([*SWEPT, "output_dir=other"], [], False),
@@ -209,18 +207,16 @@ SWEPT = ["-m", "seed=0,1"]
         (["seed=0,1"], [], False),
     ],
 )
-def test_only_the_same_command_is_sent_to_the_unfinished_sweep(
-    arguments, left, goes_on, tmp_path, monkeypatch
-):
+def test_only_the_same_command_resumes_the_unfinished_sweep(arguments, files, resumes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = Path("outputs/day/time")
     sweep.mkdir(parents=True)
     overrides = {"task": ["seed=0,1", "output_dir=outputs/day/time"], "hydra": ["hydra.mode=MULTIRUN"]}
     (sweep / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
-    for name in left:
+    for name in files:
         (sweep / name).parent.mkdir(exist_ok=True)
         (sweep / name).touch()
-    assert rerouted(arguments) == ([*arguments, f"output_dir={sweep}"] if goes_on else arguments)
+    assert add_output_dir(arguments) == ([*arguments, f"output_dir={sweep}"] if resumes else arguments)
 
 
 LAUNCHERS = {
@@ -230,19 +226,19 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_jobs_in_processes_of_their_own_outlive_one_that_fails(launcher, small, tmp_path):
+def test_a_failed_job_in_its_own_process_does_not_stop_the_sweep(launcher, small, tmp_path):
     command = ["-m", *small, "cropping.rotation=45,400", "output_dir=sweep", *LAUNCHERS[launcher]]
-    process = started(command, tmp_path)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 1, said
+    process = start(command, tmp_path)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, output
     assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0"]
-    assert "failed: 1 (cropping.rotation=400)" in said
-    if launcher == "joblib":  # submitit keeps its own log of what a job printed
-        assert "Traceback" not in said
+    assert "failed: 1 (cropping.rotation=400)" in output
+    if launcher == "joblib":  # submitit logs the traceback itself
+        assert "Traceback" not in output
 
 
 class Dies(L.Callback):
-    """As a job does that runs out of memory, unless a file says not to."""
+    """Kill the process of a job, as if out of memory, unless the file `mended` exists."""
 
     def __init__(self, angle: int):
         self.angle = angle
@@ -254,37 +250,37 @@ class Dies(L.Callback):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_job_that_is_killed_is_told_and_the_same_command_does_what_is_missing(launcher, small, tmp_path):
+def test_a_killed_job_is_reported_and_a_rerun_finishes_the_sweep(launcher, small, tmp_path):
     dies = "+callbacks.dies={_target_:test_sweep.Dies,angle:45}"
     command = ["-m", *small, "cropping.rotation=45,90", dies, *LAUNCHERS[launcher]]
-    process = started(command, tmp_path)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 1, said
+    process = start(command, tmp_path)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, output
     (sweep,) = (tmp_path / "outputs").glob("*/*")
     reason = json.loads((sweep / "0" / "failure.json").read_text())["reason"]
-    assert reason.startswith("ended with its process (")
-    assert f"failed: 0 (cropping.rotation=45): {reason}" in said
-    assert "Traceback" not in said.splitlines()[-1]
-    assert said.splitlines()[-1].endswith("the same command does what is missing")
+    assert reason.startswith("its process died (")
+    assert f"failed: 0 (cropping.rotation=45): {reason}" in output
+    assert "Traceback" not in output.splitlines()[-1]
+    assert output.splitlines()[-1].endswith("rerun the same command to finish the missing jobs")
     assert not (sweep / "table.md").exists()
     (tmp_path / "mended").touch()
-    again = started(command, tmp_path)
-    said, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, said
+    again = start(command, tmp_path)
+    output, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, output
     assert [row["folder"] for row in table(sweep)] == ["0", "1"]
     assert not list(sweep.rglob("failure.json"))
 
 
-def test_a_job_that_another_process_is_at_is_left_to_it(run_pretrain, small, tmp_path, capfd):
-    held = FileLock(tmp_path / "sweep" / "0" / ".lock")
+def test_a_job_that_another_process_runs_is_skipped(run_pretrain, small, tmp_path, capfd):
+    lock = FileLock(tmp_path / "sweep" / "0" / ".lock")
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     command = ["-m", *small, "cropping.rotation=45,90", "output_dir=sweep"]
-    with held, pytest.raises(SystemExit) as ended:
+    with lock, pytest.raises(SystemExit) as ended:
         run_pretrain(*command)
     assert ended.value.code == 1
-    said = capfd.readouterr()
-    assert "another process is at work there" in said.out + said.err
-    assert "unfinished: 0; the same command does them" in said.err
+    printed = capfd.readouterr()
+    assert "another process works there" in printed.out + printed.err
+    assert "unfinished jobs: 0; rerun the same command to finish the missing jobs" in printed.err
     assert not (tmp_path / "sweep" / "0" / "failure.json").exists()
     assert not (tmp_path / "sweep" / "table.md").exists()
     run_pretrain(*command)
@@ -292,7 +288,7 @@ def test_a_job_that_another_process_is_at_is_left_to_it(run_pretrain, small, tmp
 
 
 class Notes(L.Callback):
-    """Keeps when a job trained, and which GPU it was shown."""
+    """Write when a job trained, and which GPU it saw."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
@@ -306,8 +302,8 @@ class Notes(L.Callback):
         (self.folder / "notes.json").write_text(json.dumps(seen))
 
 
-def test_ray_has_a_job_a_gpu_while_the_others_queue(small, tmp_path):
-    """Of one GPU, which ray is only told of; with more, all jobs would begin at once on two cores."""
+def test_ray_runs_one_job_per_gpu_and_queues_the_others(small, tmp_path):
+    """One GPU, which only ray believes in; with more, all jobs would share two cores."""
     gpus = [
         "hydra/launcher=gpus",
         "+hydra.launcher.ray.init.num_gpus=1",
@@ -315,25 +311,26 @@ def test_ray_has_a_job_a_gpu_while_the_others_queue(small, tmp_path):
     ]
     notes = "+callbacks.notes={_target_:test_sweep.Notes,folder:${paths.run}}"
     command = ["-m", *small, "cropping.rotation=45,90", "output_dir=sweep", *gpus, notes]
-    process = started(command, tmp_path)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    process = start(command, tmp_path)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
     assert [row["folder"] for row in table(tmp_path / "sweep")] == ["0", "1"]
     jobs = sorted(json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/notes.json"))
     assert [gpu for *_, gpu in jobs] == ["0", "0"]
     assert jobs[0][1] <= jobs[1][0]
 
 
-def test_where_a_launcher_gives_up_jobs_that_others_are_at_have_not_failed(tmp_path, monkeypatch, capsys):
-    """As on a cluster, where one job was killed and another goes on."""
+def test_an_aborted_launcher_fails_only_the_jobs_that_no_process_runs(tmp_path, monkeypatch, capsys):
+    """As on a cluster, where one job was killed and another still runs."""
     for job in ("0", "1", "2"):
         (tmp_path / job / ".hydra").mkdir(parents=True)
         (tmp_path / job / ".hydra" / "overrides.yaml").write_text(f"- seed={job}\n")
     for name in ("metrics.json", "backbone.json"):
         (tmp_path / "2" / name).write_text("{}")
-    monkeypatch.setattr(sweep, "_under_way", [tmp_path])
-    with FileLock(tmp_path / "1" / ".lock"), pytest.raises(ZeroDivisionError), sweep.survived():
-        raise ZeroDivisionError("struck")
+    process = sweep.this_process()
+    monkeypatch.setattr(process, "folder", tmp_path)
+    with FileLock(tmp_path / "1" / ".lock"), pytest.raises(ZeroDivisionError), sweep.report_aborted():
+        raise ZeroDivisionError("broken")
     assert [path.parent.name for path in tmp_path.glob("*/failure.json")] == ["0"]
-    assert "failed: 0 (seed=0): ended with its process (ZeroDivisionError: struck)" in capsys.readouterr().err
-    assert sweep._under_way == []
+    assert "failed: 0 (seed=0): its process died (ZeroDivisionError: broken)" in capsys.readouterr().err
+    assert process.folder is None

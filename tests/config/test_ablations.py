@@ -1,4 +1,4 @@
-"""The recipes under conf/experiment/ablation: every question of the paper's is asked, and each runs."""
+"""Recipes in conf/experiment/ablation: every ablation of the paper, and one short job of each."""
 
 import json
 import shlex
@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
-# "What the paper varies", row by row, and the loss's reduction: the recipe that asks, and its settings.
-ASKED = {
+# Every ablation of the paper, and the reduction of the loss: the recipe and its swept settings.
+ABLATIONS = {
     "exemplar scale": ("scale", {"cropping.scale"}),
     "shape (aspect ratio)": ("shape", {"cropping.ratio"}),
     "rotation": ("rotation", {"cropping.rotation"}),
@@ -32,7 +32,7 @@ ASKED = {
     "pre-training length": ("length", {"trainer.max_epochs"}),
     "loss reduction": ("reduction", {"method.reduction"}),
 }
-CHOICES = {  # what a question cannot do without, beside any values of ours
+REQUIRED = {  # values that an ablation must have
     "target": {"ema", "shared", "separate"},
     "method.online_input": {"exemplars", "context"},
     "decoder": {"cross_attention", "convolution"},
@@ -55,21 +55,21 @@ SMALL = [
 ]
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*more: str) -> DictConfig:
     register_resolvers()
-    given = ["data=folder", "data.root=/images", "paths.run=run", "output_dir=here", *overrides]
+    overrides = ["data=folder", "data.root=/images", "paths.run=run", "output_dir=here", *more]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("pretrain", given, return_hydra_config=True)
+        return compose("pretrain", overrides, return_hydra_config=True)
 
 
 def swept(recipe: str) -> dict[str, list[str]]:
-    """The values of every setting that a recipe sweeps, as they would be typed."""
+    """Return the values of every setting that a recipe sweeps, as on the command line."""
     params: Any = OmegaConf.load(CONF / "experiment" / "ablation" / f"{recipe}.yaml").hydra.sweeper.params
     return {str(key): values_of(str(value)) for key, value in params.items()}
 
 
 def values_of(choices: str) -> list[str]:
-    """`0,15` and `[0.1,0.2],[0.3,0.4]` at the commas outside of brackets."""
+    """Split `0,15` or `[0.1,0.2],[0.3,0.4]` at the commas outside brackets."""
     values, depth = [""], 0
     for letter in choices:
         depth += (letter == "[") - (letter == "]")
@@ -80,17 +80,17 @@ def values_of(choices: str) -> list[str]:
     return values
 
 
-def test_every_row_that_the_paper_varies_is_a_recipe_and_each_recipe_a_row():
-    assert sorted(recipe for recipe, _ in ASKED.values()) == RECIPES
-    for row, (recipe, keys) in ASKED.items():
+def test_every_ablation_of_the_paper_has_a_recipe():
+    assert sorted(recipe for recipe, _ in ABLATIONS.values()) == RECIPES
+    for row, (recipe, keys) in ABLATIONS.items():
         assert swept(recipe).keys() - {"seed"} == keys, row
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_asks_its_question_of_several_values_the_papers_among_them_and_three_seeds(recipe):
+def test_a_recipe_sweeps_the_default_other_values_and_three_seeds(recipe):
     for key, values in swept(recipe).items():
         assert len(set(values)) == len(values) >= (3 if key == "seed" else 2)
-        assert CHOICES.get(key, set()) <= set(values)
+        assert REQUIRED.get(key, set()) <= set(values)
         if key != "seed":
             plain: Any = composed()
             chosen = plain.hydra.runtime.choices.get(key)
@@ -99,7 +99,7 @@ def test_a_recipe_asks_its_question_of_several_values_the_papers_among_them_and_
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_composes_with_all_its_values(recipe):
+def test_a_recipe_is_valid_with_all_its_values(recipe):
     assert {"knn", "linear"} <= composed(f"experiment=ablation/{recipe}").evaluation.keys()
     for key, values in swept(recipe).items():
         for value in values if key != "seed" else ():
@@ -107,14 +107,17 @@ def test_a_recipe_composes_with_all_its_values(recipe):
             validate.check(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), "pretrain")
 
 
-def test_a_recipe_leaves_all_else_as_the_one_below_it_has_it():
-    mine, below = composed("experiment=[cifar10_cpu,ablation/rotation]"), composed("experiment=cifar10_cpu")
+def test_a_recipe_changes_nothing_but_its_swept_settings():
+    ablation, base = (
+        composed("experiment=[cifar10_cpu,ablation/rotation]"),
+        composed("experiment=cifar10_cpu"),
+    )
     for group in ("backbone", "cropping", "decoder", "data", "optim", "trainer", "callbacks", "method"):
-        assert mine[group] == below[group], group
+        assert ablation[group] == base[group], group
 
 
 def minutes(recipe: str) -> list[str]:
-    """The command for minutes that a recipe names at its top, without its data."""
+    """Return the short command in the comment of a recipe, without its data."""
     lines = (CONF / "experiment" / "ablation" / f"{recipe}.yaml").read_text().splitlines()
     comments = " ".join(line.lstrip("#").strip().rstrip("\\") for line in lines if line.startswith("#"))
     program, *arguments = shlex.split(comments.partition("In minutes:")[2])
@@ -123,12 +126,10 @@ def minutes(recipe: str) -> list[str]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
-    recipe, run_pretrain, photos, tmp_path
-):
+def test_one_job_of_the_short_command_trains_and_evaluates(recipe, run_pretrain, photos, tmp_path):
     flag, experiment, *typed = minutes(recipe)
-    below = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # whose length is its budget
-    assert (flag, experiment) == ("-m", f"experiment=[{below},ablation/{recipe}]")
+    base = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # its length is a budget
+    assert (flag, experiment) == ("-m", f"experiment=[{base},ablation/{recipe}]")
     chosen = {key: values[-1] for key, values in swept(recipe).items()}
     chosen |= {key: values_of(value)[-1] for key, _, value in (one.partition("=") for one in typed)}
     small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
@@ -137,6 +138,6 @@ def test_one_job_of_a_recipes_command_for_minutes_takes_two_steps_and_is_judged(
     run_pretrain(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")
     metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     assert metrics["steps"] == 2
-    judged = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())
-    assert {name.partition("/")[0] for name in judged} >= {"knn", "linear"}
+    evaluated = json.loads((tmp_path / "sweep" / "0" / "evaluation" / "metrics.json").read_text())
+    assert {name.partition("/")[0] for name in evaluated} >= {"knn", "linear"}
     assert not (tmp_path / "sweep" / "1").exists()

@@ -1,4 +1,4 @@
-"""The comparisons under conf/experiment/compare: who is in them, that all get the same, and their table."""
+"""Comparisons in conf/experiment/compare: their methods, equal conditions, and the table."""
 
 import csv
 from typing import Any
@@ -23,7 +23,7 @@ def composed(*overrides: str, hydra: bool = False) -> DictConfig:
 
 
 @pytest.mark.parametrize(("recipe", "method"), ENTRANTS)
-def test_every_method_enters_with_settings_that_its_classes_accept(recipe, method):
+def test_the_settings_of_every_method_are_valid(recipe, method):
     cfg = composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}")
     validate.check(cfg, "pretrain")
     plain = composed(f"method={method}")
@@ -36,25 +36,25 @@ def test_every_method_enters_with_settings_that_its_classes_accept(recipe, metho
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_sweeps_over_every_method_and_several_seeds(recipe):
+def test_a_comparison_sweeps_over_every_method_and_several_seeds(recipe):
     swept = composed(f"experiment=compare/{recipe}", hydra=True).hydra.sweeper.params
     assert sorted(swept.compare.split(",")) == [f"{recipe}/{method}" for method in METHODS]
     assert len(str(swept.seed).split(",")) >= 3
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_all_get_the_same_budget_backbone_data_and_evaluation(recipe):
+def test_all_methods_have_the_same_budget_backbone_data_and_evaluation(recipe):
     every = [composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}") for method in METHODS]
     for cfg in every:
         for group in ("budget", "evaluation", "callbacks", "trainer"):
             assert cfg[group] == every[0][group]
-        cfg.backbone.freeze_patch_embed = None  # a method's own: MoCo v3 and CIM do not train it
+        cfg.backbone.freeze_patch_embed = None  # depends on the method: MoCo v3 and CIM freeze it
         assert cfg.backbone == every[0].backbone
         assert cfg.data.view_size == every[0].data.view_size
         assert cfg.optim.keys() == every[0].optim.keys()
 
 
-def test_a_sweep_ends_in_one_table_of_all_methods(run_pretrain, photos, tmp_path, capfd):
+def test_a_comparison_writes_one_table_of_all_methods(run_pretrain, photos, tmp_path, capfd):
     run_pretrain(
         "-m",
         "experiment=compare/cifar10_cpu",

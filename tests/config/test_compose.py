@@ -1,4 +1,4 @@
-"""Every shipped file composes into a configuration that its classes accept."""
+"""Every shipped file composes into a valid configuration."""
 
 import shutil
 from pathlib import Path
@@ -11,15 +11,11 @@ from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
-OTHER_DOORS = (
-    "classifier",
-    "evaluation",
-    "format",
-)  # groups of the other doors, whose own tests compose them
+OTHER_COMMANDS = ("classifier", "evaluation", "format")  # groups whose own tests compose them
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
-    if folder.name not in ("compare", "experiment", "hydra", *OTHER_DOORS)
+    if folder.name not in ("compare", "experiment", "hydra", *OTHER_COMMANDS)
     for file in sorted(folder.glob("[!_]*.yaml"))
 ]
 NESTED = [
@@ -34,26 +30,26 @@ CLASSIFIERS = sorted(file.stem for file in (CONF / "classifier").glob("*.yaml"))
 
 
 def composed(*overrides: str, folder: Path = CONF) -> DictConfig:
-    """Composes as the door does, but for a folder that Hydra would name."""
+    """Compose as the command does, except for the folder of the run."""
     register_resolvers()
     with initialize_config_dir(str(folder), version_base="1.3"):
         return compose("pretrain", ["paths.run=run", *overrides])
 
 
 @pytest.mark.parametrize("choice", [*FILES, *NESTED])
-def test_every_file_of_every_group_is_accepted(choice):
+def test_every_file_of_every_group_is_valid(choice):
     cfg = composed(choice)
     for key in OmegaConf.missing_keys(cfg):
         OmegaConf.update(cfg, key, 1 if key.startswith("budget") else "/images")
     validate.check(cfg, "pretrain")
 
 
-def accepted_by_evaluate(*overrides: str) -> DictConfig:
+def composed_evaluate(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
         cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
-    for key in OmegaConf.missing_keys(cfg):  # folders of their own
+    for key in OmegaConf.missing_keys(cfg):  # folders of the user
         OmegaConf.update(cfg, key, {"a": "/images"} if key.endswith("roots") else "/images")
     cfg.data.cropping = composed().cropping
     validate.check(cfg, "evaluate")
@@ -61,14 +57,14 @@ def accepted_by_evaluate(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("part", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
-def test_every_part_of_the_evaluation_is_accepted(part):
-    accepted_by_evaluate(f"evaluation={part}")
+def test_every_evaluator_is_valid(part):
+    composed_evaluate(f"evaluation={part}")
 
 
 @pytest.mark.parametrize("choice", CLASSIFIERS)
 @pytest.mark.parametrize("part", ["finetune", "robustness", "domain_shift", "imagenet_c", "variants"])
-def test_every_classifier_is_accepted_by_every_part_that_has_one(part, choice):
-    cfg = accepted_by_evaluate(f"evaluation={part}", f"classifier@evaluation.{part}.classifier={choice}")
+def test_every_classifier_is_valid_in_every_evaluator_with_one(part, choice):
+    cfg = composed_evaluate(f"evaluation={part}", f"classifier@evaluation.{part}.classifier={choice}")
     written = OmegaConf.load(CONF / "classifier" / f"{choice}.yaml")
     for path, value in leaves(written):
         if not path.startswith("defaults"):
@@ -76,8 +72,8 @@ def test_every_classifier_is_accepted_by_every_part_that_has_one(part, choice):
 
 
 @pytest.mark.parametrize("experiment", EVALUATIONS)
-def test_every_recipe_of_an_evaluation_is_accepted(experiment):
-    cfg = accepted_by_evaluate(f"experiment={experiment}")
+def test_every_recipe_of_an_evaluation_is_valid(experiment):
+    cfg = composed_evaluate(f"experiment={experiment}")
     written = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
     for path, value in leaves(written):
         if not path.startswith("defaults"):
@@ -85,7 +81,7 @@ def test_every_recipe_of_an_evaluation_is_accepted(experiment):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_is_accepted(experiment):
+def test_every_experiment_is_valid(experiment):
     cfg = composed(f"experiment={experiment}")
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg = composed(f"experiment={experiment}", "data.root=/images")
@@ -94,7 +90,7 @@ def test_every_experiment_is_accepted(experiment):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_wins_over_groups_and_door(experiment):
+def test_an_experiment_overrides_the_groups(experiment):
     cfg = composed(f"experiment={experiment}")
     written = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
     values = [(path, value) for path, value in leaves(written) if not path.startswith("defaults")]
@@ -103,7 +99,7 @@ def test_an_experiment_wins_over_groups_and_door(experiment):
         assert OmegaConf.select(cfg, path) == value, path
 
 
-def test_an_experiment_wins_over_a_setting_of_the_door_itself(tmp_path):
+def test_an_experiment_overrides_a_top_level_setting(tmp_path):
     folder = tmp_path / "conf"
     shutil.copytree(CONF, folder)
     (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
@@ -146,13 +142,13 @@ def test_the_paper_is_the_default():
         (["method=mae", "cropping.mask_patch_size=24"], 24),
     ],
 )
-def test_what_is_hidden_is_measured_in_the_backbones_patches(choices, unit):
+def test_masks_are_multiples_of_the_patch_size(choices, unit):
     assert composed(*choices).cropping.mask_patch_size == unit
 
 
-def test_the_data_read_the_one_cropping_and_seed():
+def test_the_data_have_the_cropping_and_the_seed():
     cfg = composed("cropping.num_exemplars=3", "seed=5")
-    assert cfg.data.cropping.num_exemplars == cfg.method.constant.cropping.num_exemplars == 3
+    assert cfg.data.cropping.num_exemplars == cfg.method.baseline.cropping.num_exemplars == 3
     assert cfg.data.seed == 5
 
 

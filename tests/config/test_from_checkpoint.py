@@ -1,26 +1,19 @@
-"""What an evaluation depends on, and which parts of a recipe it asks for."""
-
-import sys
+"""Settings of evaluators that a command does not run."""
 
 import pytest
 from omegaconf import OmegaConf
 
-from cim_lightning.config.from_checkpoint import decisive, drop_unasked
+from cim_lightning.config.from_checkpoint import drop_unused
 from cim_lightning.errors import ConfigError
 
 
-def test_workers_decide_nothing_however_deep():
-    few = {"a": {"num_workers": 1, "b": [{"num_workers": 2, "c": 3}]}, "seed": 0}
-    assert decisive(few) == {"a": {"b": [{"c": 3}]}, "seed": 0}
+def test_settings_of_a_recipe_for_other_evaluators_are_dropped():
+    evaluators = OmegaConf.create({"knn": {"_target_": "x", "ks": [1]}, "linear": {"epochs": 3}})
+    drop_unused(evaluators, ["evaluation.knn.ks=[1]"])
+    assert evaluators == {"knn": {"_target_": "x", "ks": [1]}}
 
 
-def test_what_a_recipe_says_of_other_parts_is_dropped():
-    parts = OmegaConf.create({"knn": {"_target_": "x", "ks": [1]}, "linear": {"epochs": 3}})
-    drop_unasked(parts)
-    assert parts == {"knn": {"_target_": "x", "ks": [1]}}
-
-
-def test_what_is_typed_of_other_parts_is_refused(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["cim-evaluate", "+evaluation.linear.epochs=3"])
-    with pytest.raises(ConfigError, match=r"^\+evaluation\.linear\.epochs=3: no such part is asked for; try"):
-        drop_unasked(OmegaConf.create({"linear": {"epochs": 3}}))
+def test_settings_on_the_command_line_for_other_evaluators_are_refused():
+    message = r"^\+evaluation\.linear\.epochs=3: linear is not evaluated; try"
+    with pytest.raises(ConfigError, match=message):
+        drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["+evaluation.linear.epochs=3"])

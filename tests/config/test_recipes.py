@@ -1,4 +1,4 @@
-"""The recipes under conf/experiment: what they set, and that the published one trains."""
+"""Recipes in conf/experiment: the values of the paper, and one training step."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("pretrain", overrides=list(overrides))
 
 
-def test_the_published_recipe_holds_the_published_values() -> None:
+def test_the_published_recipe_has_the_published_values() -> None:
     cfg = composed("experiment=cim_vitb16_in1k_300ep", "output_dir=here")
     for key, value in PUBLISHED.items():
         assert OmegaConf.select(cfg, key) == value, key
@@ -63,15 +63,15 @@ def test_the_published_recipe_holds_the_published_values() -> None:
     assert list(cfg.cropping.ratio) == pytest.approx([1 / 3, 3])
 
 
-def test_as_released_differs_in_precision_clipping_and_class_token_alone() -> None:
-    said = composed("experiment=cim_vitb16_in1k_300ep", "output_dir=here")
+def test_as_released_differs_only_in_precision_clipping_and_class_token() -> None:
+    published = composed("experiment=cim_vitb16_in1k_300ep", "output_dir=here")
     released = composed("experiment=cim_vitb16_in1k_300ep_as_released", "output_dir=here")
     assert released.trainer.precision == "32-true"
     assert released.trainer.gradient_clip_val is None
     assert released.target.tied == ["cls_token"]
     released.trainer.precision, released.trainer.gradient_clip_val = "same", 1.0
-    released.target.tied, said.trainer.precision = [], "same"
-    assert released == said
+    released.target.tied, published.trainer.precision = [], "same"
+    assert released == published
 
 
 def test_one_step_of_the_published_recipe_at_batch_2(

@@ -1,4 +1,4 @@
-"""Interrupted and straight runs end in the same bits, wherever the interruption strikes."""
+"""Interrupted and uninterrupted runs end bit-identical, wherever the interruption happens."""
 
 import csv
 import json
@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning import CIM
-from cim_lightning.config.resume import rerouted
+from cim_lightning.config.resume import add_output_dir
 
 EPOCHS = 3
-BATCHES = 5  # an epoch: 43 images, 8 a batch
+BATCHES = 5  # per epoch: 43 images, 8 per batch
 CLOCK = ("train/images_per_s", "train/data_wait", "seconds", "images_per_s", "peak_memory_bytes")
 
 
 class Stop(Exception):
-    """Thrown in a run's way."""
+    """Raised inside a run."""
 
 
 class Interrupt(L.Callback):
@@ -34,9 +34,9 @@ class Interrupt(L.Callback):
 
     def __init__(self, hook: str, call: int, ctrl_c: bool):
         self.left, self.error = call, KeyboardInterrupt if ctrl_c else Stop
-        setattr(self, hook, self._strike)
+        setattr(self, hook, self._count)
 
-    def _strike(self, *args: Any, **kwargs: Any) -> None:
+    def _count(self, *args: Any, **kwargs: Any) -> None:
         self.left -= 1
         if self.left == 0:
             raise self.error
@@ -51,28 +51,28 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
 
 
-def assert_same(one: Any, other: Any, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_same(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{path}.{i}")
+def assert_same(found: Any, expected: Any, path: str = "") -> None:
+    if isinstance(found, torch.Tensor):
+        assert torch.equal(found, expected), path
+    elif isinstance(found, dict):
+        assert found.keys() == expected.keys(), path
+        for key in found:
+            assert_same(found[key], expected[key], f"{path}.{key}")
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(expected), path
+        for i, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{path}.{i}")
     else:
-        assert one == other, path
+        assert found == expected, path
 
 
 def assert_same_run(folder: Path, straight: Path) -> None:
-    """Weights, optimizer and schedule to the bit, and every logged value but those of the clock."""
-    mine, theirs = checkpoint(folder), checkpoint(straight)
+    """Compare weights, optimizer, schedule and all logged values except timings."""
+    resumed, expected = checkpoint(folder), checkpoint(straight)
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
-        assert_same(mine[part], theirs[part], part)
+        assert_same(resumed[part], expected[part], part)
     assert rows(folder) == rows(straight)
-    assert record(folder) == record(straight)
+    assert metrics(folder) == metrics(straight)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -80,9 +80,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
 
 
-def record(folder: Path) -> dict[str, Any]:
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in metrics.items() if key not in CLOCK}
+def metrics(folder: Path) -> dict[str, Any]:
+    values = json.loads((folder / "metrics.json").read_text())
+    return {key: value for key, value in values.items() if key not in CLOCK}
 
 
 @pytest.fixture
@@ -96,9 +96,9 @@ def command(tiny: list[str]) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def straight(run_pretrain, command, tmp_path_factory, request) -> Callable[[int], Path]:
-    """The folder of a run that nothing interrupted; made once."""
+    """Return the folder of an uninterrupted run, which runs once per session."""
 
-    def made(accumulate: int) -> Path:
+    def run(accumulate: int) -> Path:
         folder = request.config.stash.setdefault(RUNS, {}).get(accumulate)
         if folder is None:
             folder = tmp_path_factory.mktemp("straight") / "run"
@@ -106,7 +106,7 @@ def straight(run_pretrain, command, tmp_path_factory, request) -> Callable[[int]
             request.config.stash[RUNS][accumulate] = folder
         return folder
 
-    return made
+    return run
 
 
 RUNS = pytest.StashKey[dict[int, Path]]()
@@ -126,7 +126,7 @@ RUNS = pytest.StashKey[dict[int, Path]]()
         ("on_train_epoch_start", 2, False, 2, 0),
     ],
 )
-def test_an_interrupted_run_ends_like_a_straight_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     hook, call, ctrl_c, accumulate, workers, run_pretrain, command, straight, tmp_path
 ):
     expected = straight(accumulate)
@@ -137,16 +137,15 @@ def test_an_interrupted_run_ends_like_a_straight_one(
     run_pretrain(*arguments)
     assert_same_run(tmp_path / "run", expected)
     best = (torch.load(folder / "checkpoints" / "best.ckpt") for folder in (tmp_path / "run", expected))
-    assert_same(*(one["state_dict"] for one in best))
+    assert_same(*(weights["state_dict"] for weights in best))
 
 
 @pytest.mark.parametrize("method", ["mae", "moco_v3", "dino", "supervised"])
-def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(
-    method, own, run_pretrain, tiny, tmp_path
+def test_a_resumed_run_of_another_method_equals_an_uninterrupted_one(
+    method, method_overrides, run_pretrain, tiny, tmp_path
 ):
-    of_cim = ("cropping=", "decoder.")
-    plain = [a for a in tiny if not a.startswith(of_cim)]
-    arguments = [f"method={method}", *plain, *own[method], f"trainer.max_epochs={EPOCHS}"]
+    plain = [a for a in tiny if not a.startswith(("cropping=", "decoder."))]
+    arguments = [f"method={method}", *plain, *method_overrides[method], f"trainer.max_epochs={EPOCHS}"]
     run_pretrain(*arguments, "output_dir=straight")
     with pytest.raises(Stop):
         run_pretrain(*arguments, "output_dir=run", interrupt("on_train_batch_end", 8))
@@ -155,10 +154,12 @@ def test_an_interrupted_run_of_another_method_ends_like_a_straight_one(
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, run_pretrain, command, straight, tmp_path):
+def test_a_run_resumes_from_its_last_save_after_any_kill(
+    accumulate, run_pretrain, command, straight, tmp_path
+):
     expected = straight(accumulate)
     arguments = [*command(accumulate), "output_dir=run", "callbacks.last.every_minutes=0"]
-    for call in (4, 3, 1):  # each time it dies inside a batch, where nothing is saved
+    for call in (4, 3, 1):  # inside a batch, where nothing is saved
         with pytest.raises(Stop):
             run_pretrain(*arguments, interrupt("on_after_backward", call))
     assert checkpoint(tmp_path / "run")["global_step"] >= 2
@@ -166,7 +167,7 @@ def test_a_run_killed_after_any_save_goes_on_from_it(accumulate, run_pretrain, c
     assert_same_run(tmp_path / "run", expected)
 
 
-def test_batch_statistics_of_an_interrupted_step_are_not_kept(run_pretrain, command, tmp_path):
+def test_batch_statistics_of_an_interrupted_step_are_discarded(run_pretrain, command, tmp_path):
     arguments = [a for a in command() if not a.startswith(("backbone", "+backbone"))]
     arguments += ["backbone=resnet18", "backbone.name=test_resnet"]
     run_pretrain(*arguments, "output_dir=straight")
@@ -177,41 +178,43 @@ def test_batch_statistics_of_an_interrupted_step_are_not_kept(run_pretrain, comm
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_epoch_start"])
-def test_a_run_counted_in_steps_resumes_too(hook, run_pretrain, command, tmp_path):
+def test_a_run_with_max_steps_resumes(hook, run_pretrain, command, tmp_path):
     arguments = [*command(), "trainer.max_steps=12"]
     run_pretrain(*arguments, "output_dir=straight")
     with pytest.raises(Stop):
         run_pretrain(*arguments, "output_dir=run", interrupt(hook, 2 if "epoch" in hook else 9))
     run_pretrain(*arguments, "output_dir=run")
     assert_same_run(tmp_path / "run", tmp_path / "straight")
-    assert record(tmp_path / "run")["steps"] == 12
+    assert metrics(tmp_path / "run")["steps"] == 12
 
 
-def test_the_same_command_finds_the_unfinished_run(
+def test_the_same_command_resumes_the_unfinished_run(
     run_pretrain, command, straight, tmp_path, monkeypatch, capsys
 ):
     expected = straight(1)
-    left = iter(range(7))
+    calls = iter(range(7))
     update_target = CIM.update_target
 
-    def dies_between_step_and_average(self, progress):
-        if next(left, None) is None:
+    def raise_between_step_and_average(self, progress):
+        if next(calls, None) is None:
             raise Stop
         update_target(self, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CIM, "update_target", dies_between_step_and_average)
+        patch.setattr(CIM, "update_target", raise_between_step_and_average)
         with pytest.raises(Stop):
             run_pretrain(*command())
     (folder,) = (tmp_path / "outputs").glob("*/*")
     run_pretrain(*command())
-    assert f"going on with {folder.relative_to(tmp_path)}" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert f"resuming {folder.relative_to(tmp_path)};" in printed.err
+    assert f"resuming {folder}/checkpoints/last.ckpt at step 7" in printed.out
     assert [folder] == list((tmp_path / "outputs").glob("*/*"))
     assert_same_run(folder, expected)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "goes_on"),
+    ("arguments", "resumes"),
     [
         (["seed=1"], True),
         (["--config-dir", "mine", "seed=1"], True),
@@ -222,22 +225,24 @@ def test_the_same_command_finds_the_unfinished_run(
         (["seed=2"], False),
     ],
 )
-def test_only_the_same_command_is_sent_to_the_unfinished_run(arguments, goes_on, tmp_path, monkeypatch):
+def test_only_the_same_command_gets_the_folder_of_the_unfinished_run(
+    arguments, resumes, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    for part, text in (("launch.json", '{"overrides": ["seed=1"]}'), ("checkpoints/last.ckpt", "")):
+    for part, text in (("run.json", '{"overrides": ["seed=1"]}'), ("checkpoints/last.ckpt", "")):
         path = Path("outputs/day/time") / part
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    later = Path("outputs/day/zz")  # of which a full disk left half a file
+    later = Path("outputs/day/zz")  # with an incomplete file
     (later / "checkpoints").mkdir(parents=True)
     (later / "checkpoints" / "last.ckpt").touch()
-    (later / "launch.json").write_text('{"over')
-    expected = [*arguments, "output_dir=outputs/day/time"] if goes_on else arguments
-    assert rerouted(arguments) == expected
+    (later / "run.json").write_text('{"over')
+    expected = [*arguments, "output_dir=outputs/day/time"] if resumes else arguments
+    assert add_output_dir(arguments) == expected
 
 
 class Signal(L.Callback):
-    """Sends this process a signal when the nth batch begins."""
+    """Send SIGTERM to this process at the start of the nth batch."""
 
     def __init__(self, batch: int):
         self.left = batch
@@ -249,9 +254,7 @@ class Signal(L.Callback):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 6, 9, 15])
-def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(
-    batch, run_pretrain, command, straight, tmp_path
-):
+def test_a_run_with_sigterm_in_any_batch_resumes_exactly(batch, run_pretrain, command, straight, tmp_path):
     expected = straight(2)
     with pytest.raises(SystemExit) as ended:
         run_pretrain(
@@ -262,7 +265,7 @@ def test_wherever_a_signal_strikes_nothing_is_lost_or_logged_twice(
     assert_same_run(tmp_path / "run", expected)
 
 
-def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(run_pretrain, command, straight, tmp_path):
+def test_sigterm_finishes_the_current_step_and_the_run_resumes(run_pretrain, command, straight, tmp_path):
     expected = straight(2)
     (tmp_path / "slow.py").write_text(
         "import time, lightning\n"
@@ -287,7 +290,7 @@ def test_sigterm_ends_the_step_under_way_and_the_run_goes_on(run_pretrain, comma
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)  # the workers too, as `timeout` and schedulers do
     out, errors = process.communicate(timeout=60)
-    assert "the same command goes on from there" in out
+    assert "run the same command to resume" in out
     assert "Traceback" not in errors
     assert process.returncode == 128 + signal.SIGTERM
     stopped = checkpoint(run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
@@ -310,7 +313,7 @@ class Watch(lightning.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.left -= 1
         if self.left == 0:
-            raise RuntimeError("struck")
+            raise RuntimeError("broken")
         views = batch[0].context.flatten(1)
         assert len(torch.cat(tuple(trainer.strategy.all_gather(views))).unique(dim=0)) == 2 * len(views)
 
@@ -322,7 +325,7 @@ class Watch(lightning.Callback):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["cross_attention", "convolution"])
-def test_on_two_devices_a_run_resumes_too_and_weights_stay_equal(decoder, command, tmp_path):
+def test_a_run_on_two_devices_resumes_with_equal_weights(decoder, command, tmp_path):
     (tmp_path / "devices.py").write_text(DEVICES)
     arguments = [a for a in command() if decoder == "cross_attention" or not a.startswith("decoder.")]
     arguments += [
@@ -347,26 +350,25 @@ def test_on_two_devices_a_run_resumes_too_and_weights_stay_equal(decoder, comman
     for folder, batch in (("straight", 0), ("run", 8), ("run", 0)):
         done = run(folder, batch)
         assert (done.returncode == 0) == (batch == 0), done.stderr
-        assert ("struck" in done.stderr) == (batch > 0), done.stderr
+        assert ("broken" in done.stderr) == (batch > 0), done.stderr
     assert_same_run(tmp_path / "run", tmp_path / "straight")
-    assert record(tmp_path / "run")["devices"] == 2
+    assert metrics(tmp_path / "run")["devices"] == 2
 
 
-def test_what_was_lost_after_the_last_step_is_made_again(run_pretrain, command, straight, tmp_path):
+def test_results_deleted_after_the_last_step_are_written_again(run_pretrain, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
     for name in ("metrics.json", "backbone.json", "backbone.safetensors"):
         (tmp_path / "run" / name).unlink()
     run_pretrain(*command(), "output_dir=run")
     assert_same_run(tmp_path / "run", straight(1))
-    one, other = (load_file(folder / "backbone.safetensors") for folder in (tmp_path / "run", straight(1)))
-    assert_same(one, other)
+    assert_same(*(load_file(folder / "backbone.safetensors") for folder in (tmp_path / "run", straight(1))))
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(run_pretrain, command, straight, capsys):
+def test_a_finished_run_is_reported_and_stays_unchanged(run_pretrain, command, straight, capsys):
     folder = straight(1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if ".hydra" not in path.parts}
     run_pretrain(*command(), f"output_dir={folder}", "data.num_workers=1")
-    assert f"{folder} holds this run, finished" in capsys.readouterr().out
+    assert f"{folder}: finished already" in capsys.readouterr().out
     assert before == {
         path: path.stat().st_mtime_ns for path in before if path.suffix != ".log" or path.exists()
     }
@@ -375,33 +377,35 @@ def test_a_finished_run_says_so_and_stays_as_it_is(run_pretrain, command, straig
 def test_more_epochs_continue_a_finished_run(run_pretrain, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
     run_pretrain(*command(), "output_dir=run", f"trainer.max_epochs={EPOCHS + 1}")
-    assert record(tmp_path / "run")["steps"] == (EPOCHS + 1) * BATCHES
+    assert metrics(tmp_path / "run")["steps"] == (EPOCHS + 1) * BATCHES
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range((EPOCHS + 1) * BATCHES)]
 
 
 @pytest.mark.parametrize("override", ["trainer.max_epochs=1", "trainer.accelerator=gpuu"])
-def test_a_mistake_costs_a_finished_run_nothing(override, run_pretrain, command, straight, tmp_path, capsys):
+def test_a_mistake_leaves_a_finished_run_unchanged(
+    override, run_pretrain, command, straight, tmp_path, capsys
+):
     shutil.copytree(straight(1), "run")
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*command(), "output_dir=run", "trainer.max_epochs=9", override)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: trainer: ")
-    assert record(tmp_path / "run") == record(straight(1))
+    assert metrics(tmp_path / "run") == metrics(straight(1))
 
 
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("resume=never", ["resume=never", "holds a run already", "another output_dir"]),
-        ("optim.base_lr=0.2", [": optim.base_lr=0.2", "begun with 0.1", "try optim.base_lr=0.1"]),
-        ("seed=3", [": seed=3", "begun with 0"]),
+        ("resume=never", ["resume=never", "has a run already", "another output_dir"]),
+        ("optim.base_lr=0.2", [": optim.base_lr=0.2", "started with 0.1", "try optim.base_lr=0.1"]),
+        ("seed=3", [": seed=3", "started with 0"]),
         ("cropping.rotation=1", [": cropping.rotation=1", "try cropping.rotation=45"]),
-        ("trainer.accumulate_grad_batches=2", ["trainer.accumulate_grad_batches=2", "begun with 1"]),
+        ("trainer.accumulate_grad_batches=2", ["trainer.accumulate_grad_batches=2", "started with 1"]),
         ("resume=lost.ckpt", ["resume=lost.ckpt", "no such checkpoint", "try resume=auto"]),
     ],
 )
-def test_a_run_is_not_continued_as_another(override, parts, run_pretrain, command, straight, capsys):
+def test_a_run_does_not_resume_with_other_settings(override, parts, run_pretrain, command, straight, capsys):
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*command(), f"output_dir={straight(1)}", override)
     assert ended.value.code == 2
@@ -410,11 +414,11 @@ def test_a_run_is_not_continued_as_another(override, parts, run_pretrain, comman
         assert part in line
 
 
-def test_a_checkpoint_by_its_path_is_gone_on_from(run_pretrain, command, straight, tmp_path):
+def test_a_run_starts_from_the_checkpoint_of_another(run_pretrain, command, straight, tmp_path):
     with pytest.raises(Stop):
-        run_pretrain(*command(), "output_dir=begun", interrupt("on_train_batch_start", 8))
-    run_pretrain(*command(), "output_dir=run", "resume=begun/checkpoints/last.ckpt")
-    mine, theirs = checkpoint(tmp_path / "run"), checkpoint(straight(1))
-    assert_same(mine["state_dict"], theirs["state_dict"])
-    assert_same(mine["optimizer_states"], theirs["optimizer_states"])
+        run_pretrain(*command(), "output_dir=first", interrupt("on_train_batch_start", 8))
+    run_pretrain(*command(), "output_dir=run", "resume=first/checkpoints/last.ckpt")
+    resumed, expected = checkpoint(tmp_path / "run"), checkpoint(straight(1))
+    assert_same(resumed["state_dict"], expected["state_dict"])
+    assert_same(resumed["optimizer_states"], expected["optimizer_states"])
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range(7, EPOCHS * BATCHES)]

@@ -1,15 +1,15 @@
-"""What tells a job from the others of its sweep; tests/monitors/test_online.py has what wandb gets of it."""
+"""Overrides that distinguish the jobs of a sweep. tests/loggers/test_wandb.py tests the names."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cim_lightning.config.run_names import own
+from cim_lightning.config.run_names import job_overrides
 
 
 @pytest.mark.parametrize(
-    ("typed", "job", "kept"),
+    ("typed", "job", "swept"),
     [
         (["seed=0,1", "trainer=cpu"], ["seed=1", "trainer=cpu"], ["seed=1"]),
         (["budget.petaflop=1.0e-6", "seed=0"], ["a=1", "budget.petaflop=1e-06", "seed=0"], ["a=1"]),
@@ -18,10 +18,10 @@ from cim_lightning.config.run_names import own
         (["x=interval(0,1)", "cropping.scale=[0.1,0.2]"], ["x=0.25", "cropping.scale=[0.1,0.2]"], 1),
     ],
 )
-def test_a_jobs_own_overrides_are_those_that_were_swept(typed, job, kept, tmp_path: Path):
+def test_the_overrides_of_a_job_are_the_swept_ones(typed, job, swept, tmp_path: Path):
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": typed}}}))
-    assert own(job, tmp_path) == (job[:kept] if isinstance(kept, int) else kept)
+    assert job_overrides(job, tmp_path) == (job[:swept] if isinstance(swept, int) else swept)
 
 
-def test_where_nothing_says_what_was_typed_all_are_its_own(tmp_path):
-    assert own(["seed=1"], tmp_path) == ["seed=1"]
+def test_without_the_command_of_the_sweep_all_overrides_count(tmp_path):
+    assert job_overrides(["seed=1"], tmp_path) == ["seed=1"]

@@ -1,1 +1,1 @@
-"""What happens behind each door, once its configuration is composed."""
+"""Commands: what each of them runs, once its configuration is composed."""

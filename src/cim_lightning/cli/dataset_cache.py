@@ -1,28 +1,31 @@
-"""The images that jobs of one process share: listing a large folder or reading an archive takes long."""
+"""Images that the jobs of one process share: to list a large folder or to open an archive takes long."""
 
 import json
 from typing import Any
 
-_open: dict[str, Any] = {}  # the splits of the last job
 
+class DatasetCache:
+    """The training and validation images of the last job. A job with the same source reuses them."""
 
-def shared(data: Any, settings: dict[str, Any]) -> Any:
-    """Opens a job's images, or hands it those of the job before, if they were asked for by the same settings.
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._splits: Any = None
 
-    So a sweep sees the images that were there when it began, as one run does.
+    def open(self, data: Any, settings: dict[str, Any]) -> Any:
+        """Set the `splits` of an ImageData and return them.
 
-    Args:
-        data: an ImageData, which gets them as its `splits`; they are returned too.
-        settings: that it was made by.
-    """
-    asked = json.dumps([settings["source"], data.source_kwargs], sort_keys=True)
-    if asked not in _open:
-        _open.clear()
-        _open[asked] = data.splits
-    data.splits = _open[asked]
-    return data.splits
+        Args:
+            data: the ImageData.
+            settings: of the data module; only its source decides what is shared.
+        """
+        key = json.dumps([settings["source"], data.source_kwargs], sort_keys=True)
+        if key != self._key:
+            self.clear()  # before the new images are opened: both may not fit into memory
+            self._splits = data.splits
+            self._key = key
+        data.splits = self._splits
+        return data.splits
 
-
-def forget() -> None:
-    """For another sweep or run, before which they may have changed."""
-    _open.clear()
+    def clear(self) -> None:
+        """Forget the images, since those on disk may have changed."""
+        self._key = self._splits = None

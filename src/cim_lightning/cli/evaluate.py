@@ -1,73 +1,68 @@
-"""Behind `cim-evaluate`: a backbone is judged."""
+"""`cim-evaluate`: evaluate a backbone."""
 
-import functools
 import logging
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.cli import dataset_cache
+from cim_lightning.cli.sweep import this_process
 from cim_lightning.config import from_checkpoint, validate
-from cim_lightning.config.restore import restored
+from cim_lightning.config.result_settings import result_settings
 
 log = logging.getLogger("cim_lightning")
 
 
 def run(cfg: DictConfig) -> None:
-    """Judges what the door's settings name, into the door's folder."""
-    if HydraConfig.get().mode is RunMode.RUN:
-        dataset_cache.forget()
-    judge(cfg, Path(HydraConfig.get().runtime.output_dir))
+    """Evaluate the configured checkpoint, into the output folder of the command."""
+    hydra_cfg = HydraConfig.get()
+    OmegaConf.set_struct(cfg, False)
+    from_checkpoint.drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
+    evaluate(cfg, Path(hydra_cfg.runtime.output_dir))
 
 
-def judge(cfg: DictConfig, folder: Path) -> None:
-    """Runs every part of an evaluation that is not done yet, and prints the table.
+def evaluate(cfg: DictConfig, folder: Path) -> None:
+    """Run every evaluator without a cached result, and print the table.
 
     Args:
-        cfg: checkpoint, data, backbone where the checkpoint does not say it, evaluation, device and seed.
-        folder: where the numbers go.
+        cfg: checkpoint, data, evaluation, device, seed, and the backbone if the checkpoint does not name it.
+        folder: of the results.
     """
     from cim_lightning import checkpoint
 
-    found = checkpoint.read(cfg.checkpoint)
-    OmegaConf.set_struct(cfg, False)
-    from_checkpoint.complete(cfg, found)
-    from_checkpoint.drop_unasked(cfg.evaluation)
+    weights = checkpoint.read(cfg.checkpoint)
+    from_checkpoint.complete(cfg, weights)
     validate.check(cfg, "evaluate")
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
-    make = functools.partial(instantiate, _convert_="all")
-    data = make(cfg.data)
-    splits = dataset_cache.shared(
-        data, settings["data"]
-    )  # a folder that is missing or empty is told before anything large is built
-    parts = {name: make(part) for name, part in cfg.evaluation.items()}
-    method = restored(found)
+    data = from_checkpoint.build(cfg.data)
+    # Missing images fail here, before anything slow.
+    train, val = this_process().datasets.open(data, settings["data"])
+    evaluators = {name: from_checkpoint.build(evaluator) for name, evaluator in cfg.evaluation.items()}
 
     import torch
 
     from cim_lightning.evaluation.context import EvalContext, device_of
     from cim_lightning.evaluation.suite import evaluate
 
-    torch.manual_seed(cfg.seed)  # of an untrained backbone
-    backbone = method.eval_backbone if method else checkpoint.backbone(found, lambda: make(cfg.backbone))
-    normalize = data.cropping.normalize
+    torch.manual_seed(cfg.seed)  # for an untrained backbone
+    method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
     device = device_of(cfg.device)
-    about = {"checkpoint": str(found.path or cfg.checkpoint), "backbone": backbone.timm_kwargs["model_name"]}
-    log.info("%s: %s of %s; %s", folder, about["backbone"], about["checkpoint"], device)
-    log.info("%d training and %d validation images", *map(len, splits))
-    weights = {"modified": found.path.stat().st_mtime_ns} if found.path else {}
-    same = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
-    origin = from_checkpoint.decisive(about | weights | same)
-    context = EvalContext(
-        backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed, origin
-    )
-    wanted = {
-        name: origin | {"part": from_checkpoint.decisive(part)}
-        for name, part in settings["evaluation"].items()
+    about = {
+        "checkpoint": str(weights.path or cfg.checkpoint),
+        "backbone": backbone.timm_kwargs["model_name"],
     }
-    evaluate(parts, context, wanted, about)
+    log.info("%s: evaluating %s (timm %s) on %s", folder, *about.values(), device)
+    log.info("%d training and %d validation images", len(train), len(val))
+    modified = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
+    used = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
+    origin = result_settings(about | modified | used)
+    context = EvalContext(
+        backbone.to(device).eval(), method, data.cropping.normalize, data, device, folder, cfg.seed, origin
+    )
+    args = {
+        name: origin | {"part": result_settings(evaluator)}
+        for name, evaluator in settings["evaluation"].items()
+    }
+    evaluate(evaluators, context, args, about)
     print((folder / "table.md").read_text())

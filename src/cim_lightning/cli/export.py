@@ -1,27 +1,24 @@
-"""Behind `cim-export`: a backbone leaves the house."""
+"""`cim-export`: write a backbone for other projects."""
 
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from cim_lightning.config import validate
-from cim_lightning.config.restore import restored
+from cim_lightning.config import from_checkpoint, validate
 
 
 def run(cfg: DictConfig) -> None:
-    """Writes the backbone in the format asked for."""
+    """Export the backbone of a checkpoint in the configured format."""
     validate.check(cfg, "export")
-    form = instantiate(cfg.format)
+    form = from_checkpoint.build(cfg.format)
 
     from cim_lightning import checkpoint
     from cim_lightning.export.input_spec import Images
 
-    found = checkpoint.read(cfg.checkpoint)
-    normalize, size = checkpoint.shown(found)
-    method = restored(found)
-    backbone = (method.eval_backbone if method else checkpoint.exported(found)).eval()
+    weights = checkpoint.read(cfg.checkpoint)
+    normalize, size = weights.input_spec()
+    _, backbone = from_checkpoint.load(weights)
     images = Images(backbone.timm_kwargs["in_chans"], size, normalize)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    form.export(backbone, images, folder, {"checkpoint": str(found.path)} | backbone.timm_kwargs)
+    form.export(backbone.eval(), images, folder, {"checkpoint": str(weights.path)} | backbone.timm_kwargs)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: the same command, typed twice, finds the same folder."""
+"""A lock per output folder, so that two processes never write to the same run."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from cim_lightning.errors import ConfigError
 
-# Whatever starts the processes of a run's other devices and nodes, all but the first have a number here.
+# Launchers number the processes of one run in these variables; the first process has 0 in all of them.
 RANKS = (
     "RANK",
     "LOCAL_RANK",
@@ -19,42 +19,41 @@ RANKS = (
     "PMI_RANK",
 )
 
-_held: dict[Path, FileLock] = {}
+
+class FolderInUse(ConfigError):
+    """Another process works in the folder."""
 
 
-class InUse(ConfigError):
-    """Another process is at work in the folder."""
+def acquire(folder: Path) -> FileLock | None:
+    """Lock a folder until `release`, or until this process ends, even if it is killed.
 
-
-def hold(folder: Path) -> None:
-    """Takes a folder for this process, if it is the first of its run; the system lets go when it is killed.
+    Returns:
+        The lock; None for all but the first process of a run, and on a file system without locks.
 
     Raises:
-        InUse: another process has it.
+        FolderInUse: another process has the lock.
     """
+    if not is_first_process():
+        return None
     folder = folder.resolve()
-    if not first_process() or folder in _held:
-        return
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as error:
-        raise InUse(
-            f"output_dir={folder}: another process is at work there; "
-            "try another output_dir, or the same command once that has ended"
-        ) from error
-    except OSError:  # a file system that knows no locks
-        return
-    _held[folder] = lock
+        hint = "try another output_dir, or wait until it has ended"
+        raise FolderInUse("output_dir", folder, "another process works there", hint=hint) from error
+    except OSError:
+        return None
+    return lock
 
 
-def let_go(folder: Path) -> None:
-    """Leaves it to others."""
-    if lock := _held.pop(folder.resolve(), None):
+def release(lock: FileLock | None) -> None:
+    """Release a lock that `acquire` returned."""
+    if lock is not None:
         lock.release()
 
 
-def first_process() -> bool:
-    """Whether this is the one that speaks for those of other devices."""
+def is_first_process() -> bool:
+    """Return whether this is the first process of its run, over all devices and nodes."""
     return all(os.environ.get(rank, "0") == "0" for rank in RANKS)

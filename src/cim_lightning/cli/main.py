@@ -1,4 +1,4 @@
-"""The doors: compose, hand on to what lies behind each, and tell a mistake in one line."""
+"""Entry points of the commands: run them under Hydra, and print a user's error in one line."""
 
 import functools
 import multiprocessing
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from cim_lightning.cli import sweep
 from cim_lightning.cli.evaluate import run as run_evaluate
 from cim_lightning.cli.export import run as run_export
 from cim_lightning.cli.pretrain import run as run_pretrain
 from cim_lightning.cli.report import run as run_report
-from cim_lightning.cli.sweep import survived, surviving
 from cim_lightning.cli.workspace import run as run_workspace
 from cim_lightning.config import messages, resume
 from cim_lightning.config.compose import CONF, register_resolvers
@@ -25,74 +27,81 @@ from cim_lightning.errors import EXIT_USAGE
 
 
 def pretrain() -> None:
-    """The door `cim-pretrain`."""
-    sys.argv[1:] = resume.rerouted(sys.argv[1:])
-    with survived():
-        _open("pretrain", surviving(run_pretrain, functools.partial(messages.explain, door="pretrain")))
+    """Run `cim-pretrain`."""
+    sys.argv[1:] = resume.add_output_dir(sys.argv[1:])
+    explain = functools.partial(messages.explain, command="pretrain", arguments=sys.argv[1:])
+    with sweep.report_aborted():
+        _run_hydra("pretrain", sweep.catch_job_errors(run_pretrain, explain))
 
 
 def evaluate() -> None:
-    """The door `cim-evaluate`."""
-    _open("evaluate", run_evaluate)
+    """Run `cim-evaluate`."""
+    _run_hydra("evaluate", run_evaluate)
 
 
 def export() -> None:
-    """The door `cim-export`."""
-    _open("export", run_export)
+    """Run `cim-export`."""
+    _run_hydra("export", run_export)
 
 
 def report() -> None:
-    """The door `cim-report`, which has no settings to compose."""
-    with _one_line("report"):
-        run_report()
+    """Run `cim-report`."""
+    with _exit_on_error("report"):
+        run_report(sys.argv[1:])
 
 
 def workspace() -> None:
-    """The door `cim-workspace`, which has none either."""
-    with _one_line("workspace"):
-        run_workspace()
+    """Run `cim-workspace`."""
+    with _exit_on_error("workspace"):
+        run_workspace(sys.argv[1:])
 
 
-def _open(door: str, task: Callable[[DictConfig], Any]) -> None:
-    """Runs a door under Hydra; a user's mistake ends it with one line and exit code 2."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hands errors to us instead of printing them
+def _run_hydra(command: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose the configuration of a command and run its task, or its sweep of tasks."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors instead of printing them
 
     @functools.wraps(task)
-    def told(cfg: DictConfig) -> Any:
-        _in_a_process_like_any_other()
-        with _one_line(door, cfg):
+    def job(cfg: DictConfig) -> Any:
+        _prepare_process()
+        with _exit_on_error(command, cfg):
             return task(cfg)
 
     register_resolvers()
-    sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
-    with _one_line(door):
-        hydra.main(config_path=str(CONF), config_name=door, version_base="1.3")(told)()
+    sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
+    with _exit_on_error(command):
+        hydra.main(config_path=str(CONF), config_name=command, version_base="1.3")(job)()
 
 
-def _in_a_process_like_any_other() -> None:
-    """A launcher may run a job in a process of its own, which knows less and starts others differently."""
+def _prepare_process() -> None:
+    """Set up the process of a job, which a launcher may have started."""
     register_resolvers()
-    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's
-        multiprocessing.set_start_method(None, force=True)  # no data worker starts by it
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # of joblib; data workers cannot use it
+        multiprocessing.set_start_method(None, force=True)
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode is RunMode.RUN:
+        sweep.this_process().datasets.clear()
+    elif not any(argument.startswith("hydra.sweep.dir=") for argument in sys.argv):
+        # Lightning repeats the command for every other device, when the time in the folder's name is over.
+        sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')
 
 
 @contextmanager
-def _one_line(door: str, cfg: DictConfig | None = None) -> Iterator[None]:
-    """Tells a user's mistake in one line and exits; everything else keeps its traceback."""
+def _exit_on_error(command: str, cfg: DictConfig | None = None) -> Iterator[None]:
+    """Print a user's error in one line and exit; any other error keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt:
-        print(f"cim-{door}: interrupted; the same command goes on with what is kept", file=sys.stderr)
+        print(f"cim-{command}: interrupted; run the same command to resume", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        line = messages.explain(error, door, cfg)
+        line = messages.explain(error, command, cfg, sys.argv[1:])
         if line is None:
             raise
-        print(f"cim-{door}: {line}", file=sys.stderr)
+        print(f"cim-{command}: {line}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 
-def _at_home(argument: str) -> str:
-    """Expands the ~ of `data.root=~/images`: shells leave it there, and Hydra's grammar refuses it."""
+def _expand_home(argument: str) -> str:
+    """Expand the ~ of `data.root=~/images`, which shells leave and Hydra's grammar rejects."""
     key, equals, value = argument.partition("=")
     return f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else argument

@@ -1,117 +1,132 @@
-"""What is refused before it begins: sweeps that come to nothing, by their processes, machine or command."""
+"""Checks before anything starts: the trainer, and whether the sweep can run on this machine."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning.bounds import at_least
 from cim_lightning.errors import ConfigError
 
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
-# Lightning starts the processes of other devices by the command itself, so each begins the whole sweep: with
-# these sweepers and launchers they do not come to the same jobs.
-SPOILT = {
+# Lightning starts the processes of a run by repeating the command, so every process starts the whole sweep.
+# With these sweepers and launchers, the processes would not run the same jobs.
+SINGLE_PROCESS = {
     "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": (
         "hydra/sweeper=optuna draws other settings in each process of a run"
     ),
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": (
-        "hydra/launcher=joblib cannot start a run's other processes"
+        "hydra/launcher=joblib cannot start the other processes of a run"
     ),
-    RAY: "ray cannot start a run's other processes",
+    RAY: "ray cannot start the other processes of a run",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": (
-        "hydra/launcher=submitit_local cannot start a run's other processes"
+        "hydra/launcher=submitit_local cannot start the other processes of a run"
     ),
 }
-COPIED = ("spawn", "fork", "notebook")  # strategies whose processes are copies of the first
+COPYING = ("spawn", "fork", "notebook")  # strategies that copy the first process instead
+REPEATING = ("ddp", "fsdp", "deepspeed")
 
 
-def refuse_several(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
-    """Holds a sweep's trainer against its sweeper and launcher.
+def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
+    """Check the settings of the trainer that Lightning accepts, but pre-training does not.
 
     Raises:
-        ConfigError: each run would take several processes, and they would not train the same.
+        ConfigError: a count is below 1, the precision is not fp32 or mixed, or training never ends.
     """
-    chosen = {OmegaConf.select(hydra_cfg, f"{part}._target_") for part in ("sweeper", "launcher")}
-    reasons = [reason for target, reason in SPOILT.items() if target in chosen]
-    if reasons and trainer is not None and (typed := _several(trainer)):
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        at_least(f"trainer.{name}", trainer.get(name), 1)
+    precision = str(trainer.get("precision", "32-true"))
+    if precision.endswith("-true") and precision != "32-true":
+        suggest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
         raise ConfigError(
-            f"{typed}: {reasons[0]}; try trainer.strategy=auto trainer.devices=1"
-            + ("" if "sweeper" in reasons[0] else ", or hydra/launcher=basic")
+            "trainer.precision", precision, "crops and weights must be in fp32", suggest=suggest
         )
+    if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1 and not has_budget:
+        rule, hint = "the schedule needs an end", "try trainer.max_epochs=300, or set trainer.max_steps"
+        raise ConfigError("trainer.max_epochs", -1, rule, hint=hint)
 
 
-def refuse_one_of_many(hydra_cfg: Any) -> None:
-    """Holds a recipe that is a sweep against how it was asked for.
+def check_recipe(hydra_cfg: Any) -> None:
+    """Refuse to run a recipe that is a sweep as a single run, unless all swept settings are given.
 
     Raises:
-        ConfigError: it would be one run of what it has by default, which answers nothing. One with values
-            typed for all that is swept is a run like any other.
+        ConfigError: the run would have the defaults of the swept settings.
     """
     swept = OmegaConf.select(hydra_cfg, "sweeper.params") or {}
-    typed = {one.lstrip("+").partition("=")[0] for one in hydra_cfg.overrides.task}
-    if hydra_cfg.mode is RunMode.RUN and not {"seed", *typed} >= set(swept):
-        recipe = hydra_cfg.runtime.choices.get("experiment")
-        over = ", ".join(swept)
-        raise ConfigError(
-            f"experiment={recipe}: is a sweep over {over}; try cim-pretrain -m experiment={recipe}"
-        )
+    given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
+    if hydra_cfg.mode is RunMode.RUN and not {"seed", *given} >= set(swept):
+        recipe, rule = hydra_cfg.runtime.choices.get("experiment"), f"is a sweep over {', '.join(swept)}"
+        raise ConfigError("experiment", recipe, rule, hint=f"try cim-pretrain -m experiment={recipe}")
 
 
-def refuse_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
-    """Holds a launcher against the machine.
+def check_processes(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
+    """Check that the sweeper and the launcher support the number of processes per run.
 
     Raises:
-        ConfigError: there is no Slurm; ray would wait for GPUs that are not there, or would begin all jobs
-            on the first one, since none is given its own.
+        ConfigError: a run takes several processes, and they would not run the same jobs.
+    """
+    targets = {OmegaConf.select(hydra_cfg, f"{part}._target_") for part in ("sweeper", "launcher")}
+    reasons = [reason for target, reason in SINGLE_PROCESS.items() if target in targets]
+    if not reasons or trainer is None:
+        return
+    settings: Any = OmegaConf.to_container(trainer, resolve=True)
+    if name := _setting_with_several_processes(settings):
+        hint = "try trainer.strategy=auto trainer.devices=1"
+        hint += "" if "sweeper" in reasons[0] else ", or hydra/launcher=basic"
+        raise ConfigError(f"trainer.{name}", settings[name], reasons[0], hint=hint)
+
+
+def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
+    """Check that this machine has what the launcher needs.
+
+    Raises:
+        ConfigError: there is no Slurm; ray would wait for missing GPUs, or start all jobs on the first GPU.
     """
     launcher: Any = OmegaConf.to_container(hydra_cfg.launcher, resolve=True)
     if launcher["_target_"] == SLURM and shutil.which("srun") is None:
-        raise ConfigError("hydra/launcher=slurm: there is no srun here; try hydra/launcher=joblib")
+        raise ConfigError("hydra/launcher", "slurm", "this machine has no srun", suggest="joblib")
     if launcher["_target_"] != RAY:
         return
     init, remote = launcher["ray"].get("init") or {}, launcher["ray"].get("remote") or {}
     if "num_gpus" in remote:
-        here = init.get("address") is None and "num_gpus" not in init  # else ray knows of others
-        if here and remote["num_gpus"] > _gpus():
-            raise ConfigError(
-                f"hydra.launcher.ray.remote.num_gpus={remote['num_gpus']}: this machine has {_gpus()}; "
-                "try hydra.launcher.ray.remote.num_gpus=0, or hydra/launcher=joblib"
-            )
-    elif trainer is not None and trainer.get("accelerator") != "cpu" and _gpus():
-        raise ConfigError(
-            "hydra/launcher=ray: all jobs would begin on the first GPU; try hydra/launcher=gpus, "
-            "which has one a GPU and lets the others queue"
-        )
+        local = init.get("address") is None and "num_gpus" not in init
+        if local and remote["num_gpus"] > _num_gpus():
+            name, rule = "hydra.launcher.ray.remote.num_gpus", f"this machine has {_num_gpus()}"
+            hint = f"try {name}=0, or hydra/launcher=joblib"
+            raise ConfigError(name, remote["num_gpus"], rule, hint=hint)
+    elif trainer is not None and trainer.get("accelerator") != "cpu" and _num_gpus():
+        hint = "try hydra/launcher=gpus, which runs one job per GPU and queues the others"
+        raise ConfigError("hydra/launcher", "ray", "all jobs would start on the first GPU", hint=hint)
 
 
-def _several(trainer: DictConfig) -> str | None:
-    """The setting by which a run takes several processes; None where it takes one."""
-    settings: dict[str, Any] = OmegaConf.to_container(trainer, resolve=True)  # pyright: ignore
-    devices, nodes = settings.get("devices", "auto"), settings.get("num_nodes") or 1
-    if nodes == 1 and (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)):
+def num_processes(trainer: Mapping[str, Any]) -> int:
+    """Return the processes of a run over all nodes; devices=auto takes every GPU of this machine."""
+    devices = trainer.get("devices", "auto")
+    indices = devices.strip(",").split(",") if isinstance(devices, str) else devices
+    if isinstance(devices, list) or "," in str(devices):
+        count = len(indices)
+    elif str(devices).isdigit():
+        count = int(devices)
+    else:  # auto, or -1
+        count = 1 if trainer.get("accelerator") == "cpu" else max(_num_gpus(), 1)
+    return count * (trainer.get("num_nodes") or 1)
+
+
+def _setting_with_several_processes(trainer: Mapping[str, Any]) -> str | None:
+    """Return the setting of the trainer that makes Lightning repeat the command; None if it does not."""
+    strategy, devices = str(trainer.get("strategy", "auto")).lower(), trainer.get("devices", "auto")
+    if any(word in strategy for word in COPYING):
         return None
-    strategy = settings.get("strategy", "auto")
-    name = str(strategy).lower()
-    if any(word in name for word in COPIED):
-        return None
-    if any(word in name for word in ("ddp", "fsdp", "deepspeed")):
-        return f"trainer.strategy={strategy}"
-    return f"trainer.devices={devices}" if name == "auto" and _count(settings, devices) * nodes > 1 else None
+    if any(word in strategy for word in REPEATING):
+        single = devices not in ("auto", -1, "-1") and num_processes(trainer) == 1
+        return None if single else "strategy"
+    return "devices" if strategy == "auto" and num_processes(trainer) > 1 else None
 
 
-def _count(settings: dict[str, Any], devices: Any) -> int:
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices).isdigit():
-        return int(devices)
-    if settings.get("accelerator") == "cpu":
-        return 1
-    return max(_gpus(), 1)
-
-
-def _gpus() -> int:
-    import torch  # takes seconds to import, so only where the machine decides
+def _num_gpus() -> int:
+    import torch  # slow to import
 
     return torch.cuda.device_count()

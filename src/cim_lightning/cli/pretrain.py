@@ -1,157 +1,183 @@
-"""Behind `cim-pretrain`: a method is trained, its backbone kept and, if so from_checkpoint, judged."""
+"""`cim-pretrain`: train a method, export its backbone, and evaluate it if configured."""
 
-import functools
 import logging
 import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write
-from cim_lightning.cli import dataset_cache, run_info
-from cim_lightning.cli.evaluate import judge
-from cim_lightning.cli.preflight import refuse_one_of_many
+from cim_lightning.cli.evaluate import evaluate
+from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
+from cim_lightning.cli.run_info import write_run_info
+from cim_lightning.cli.sweep import this_process
 from cim_lightning.config import from_checkpoint, resume, validate
-from cim_lightning.report import comparison, runs
+from cim_lightning.config.from_checkpoint import build
+from cim_lightning.report import runs
+from cim_lightning.report.columns import objective
 
 log = logging.getLogger("cim_lightning")
 
-# Lightning's warnings of what is so on purpose, and one that it draws from torch itself.
-ON_PURPOSE = (
-    r"Found \d+ module\(s\) in eval mode",  # the EMA target's
-    r"You're resuming from a checkpoint that ended before the epoch ended",  # exact here
+# Warnings of Lightning about what is intended here, and one of torch that Lightning causes.
+IGNORED_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # the EMA target
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # exact in this project
     r"Checkpoint directory .* exists and is not empty",
-    r"The dirpath has changed",  # of a run that was moved, or a checkpoint that another run begins from
+    r"The dirpath has changed",  # the run moved, or starts from the checkpoint of another run
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
 
-def run(cfg: DictConfig) -> float | None:
-    """Trains, unless the folder holds this very run; then whatever part of the evaluation is not done.
+class Training(NamedTuple):
+    """The objects of a training run."""
 
-    What a search is for is returned, where it was measured.
+    data: Any
+    method: Any
+    callbacks: list[Any]
+    loggers: list[Any]
+    trainer: Any
+
+    @property
+    def finished(self) -> bool:
+        """Whether training ran to its end, in the first process of the run."""
+        return self.trainer.is_global_zero and not self.trainer.interrupted
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train unless the run is already finished, then run the missing evaluations.
+
+    Returns:
+        The sweep objective; None if it was not measured.
     """
-    refuse_one_of_many(HydraConfig.get())
+    hydra_cfg = HydraConfig.get()
+    check_recipe(hydra_cfg)
     if cfg.get("evaluation"):
         OmegaConf.set_struct(cfg.evaluation, False)
-        from_checkpoint.drop_unasked(cfg.evaluation)
+        from_checkpoint.drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
     validate.check(cfg, "pretrain")
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    check_trainer(cfg.trainer, has_budget=cfg.get("budget") is not None)
+    folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
-    loggers: list[Any] = []
     try:
         before = runs.read_numbers(folder)
+        training = None
         if resume.finished(folder, settings):
-            print(f"{folder} holds this run, finished; resume=never with another output_dir trains it anew")
-            done = True
+            print(f"{folder}: finished already; resume=never with another output_dir trains anew")
         else:
-            done = train(settings, folder, loggers)
-        if done and settings.get("evaluation") and not resume.judged(folder, settings["evaluation"]):
-            device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
-            wanted = {key: settings[key] for key in ("evaluation", "data", "seed")}
-            judge(
-                OmegaConf.create(wanted | {"checkpoint": str(folder), "device": device}),
-                folder / "evaluation",
-            )
-        if done and (numbers := runs.read_numbers(folder)) != before:
-            for logger in loggers or _made(OmegaConf.create(settings), "logger"):
-                if hasattr(logger, "conclude"):
-                    logger.conclude(numbers)
-    except BaseException:
-        _close(1)
-        raise
-    _close(0)
-    return comparison.objective(runs.read_run(folder)) if done else None
+            training = train(settings, folder)
+            if not training.finished:
+                return None
+            export(training, settings, folder)
+        if settings.get("evaluation") and not resume.evaluated(folder, settings["evaluation"]):
+            evaluate(_evaluation_config(settings, folder), folder / "evaluation")
+        numbers = runs.read_numbers(folder)
+        if numbers != before:
+            for logger in training.loggers if training else _build_group(settings.get("logger")):
+                if hasattr(logger, "log_summary"):
+                    logger.log_summary(numbers)
+    finally:
+        _finish_wandb(failed=sys.exc_info()[0] is not None)
+    return objective(runs.read_run(folder))
 
 
-def train(settings: dict[str, Any], folder: Path, loggers: list[Any]) -> bool:
-    """Trains what the resolved settings say; whether that came to its end, here.
+def train(settings: dict[str, Any], folder: Path) -> Training:
+    """Train into a folder, or resume the run in it, and return the objects.
 
     Args:
         settings: resolved.
         folder: of the run.
-        loggers: gets those that were logged to.
     """
-    checkpoint = resume.checkpoint(folder, settings)
-    cfg = OmegaConf.create(settings)  # what depends on the machine is asked once
+    checkpoint = resume.find_checkpoint(folder, settings)
+    cfg = OmegaConf.create(settings)
 
-    import lightning as L  # these take seconds to import: a mistake is told before
+    import lightning as L  # slow to import: errors in the settings come first
 
-    from cim_lightning.export.timm_weights import export_timm
-    from cim_lightning.flops import flops_per_image
-
-    for room in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(room).handlers.clear()  # its own handler would say everything twice
-        logging.getLogger(room).setLevel(logging.WARNING)
-    for warning in ON_PURPOSE:
-        warnings.filterwarnings("ignore", warning)
+    _quiet_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    make = functools.partial(instantiate, _convert_="all")  # plain lists and dicts reach what is made
-    data = make(cfg.data)
-    train, val = dataset_cache.shared(
-        data, settings["data"]
-    )  # a folder that is missing or empty is told before anything large is built
-    method = make(cfg.method)
+    data = build(cfg.data)
+    # Missing images fail here, before anything slow.
+    train_images, _ = this_process().datasets.open(data, settings["data"])
+    method = build(cfg.method)
     method.save_hyperparameters(settings)
-    method.prepare(data.dummy_batch(1), len(train.classes) if train.classes else None)
-    callbacks = _made(cfg, "callbacks")
-    loggers += _made(cfg, "logger")
-    trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
-    if cfg.get("budget") is not None or not method.trains:
-        images = data.batch_size * trainer.accumulate_grad_batches * trainer.world_size
-        cost = sum(flops_per_image(method, data))
-        steps = make(cfg.budget).max_steps(cost, images) if method.trains else 0
-        trainer.fit_loop.epoch_loop.max_steps, trainer.fit_loop.max_epochs = steps, -1
+    method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)
+    callbacks, loggers = _build_group(cfg.get("callbacks")), _build_group(cfg.get("logger"))
+    trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **_length(cfg, data, method))
     if cfg.compile:
         method.compile_networks()
-    _hand_on_sweep()
     if trainer.is_global_zero:
-        run_info.record(folder)
+        write_run_info(folder)
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
-        chosen, name = (
-            HydraConfig.get().runtime.choices["backbone"],
-            method.backbone.timm_kwargs["model_name"],
-        )
-        weights = sum(p.numel() for p in method.backbone.parameters()) / 1e6
-        log.info("%s: %s (timm's %s), %.1f M parameters", folder, chosen, name, weights)
-        where, precision = trainer.strategy.root_device, trainer.precision
-        log.info("%d training and %d validation images; %s, %s", len(train), len(val), where, precision)
+        _log_run(folder, data, method, trainer, checkpoint)
     if checkpoint is None:
-        trainer.validate(method, datamodule=data, verbose=False)  # what the untrained backbone can do
-        if trainer.received_sigterm:  # which fit would forget
+        trainer.validate(method, datamodule=data, verbose=False)  # the metrics before training
+        if trainer.received_sigterm:  # which fit would ignore
             sys.exit(128 + signal.SIGTERM)
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
-    done = trainer.is_global_zero and not trainer.interrupted
-    if done:
-        export_timm(
-            method.eval_backbone, folder, settings["cropping"]["normalize"], settings["data"]["view_size"]
-        )
-        log.info("backbone: %s", folder / "backbone.safetensors")
-        if (folder / "panels").exists():
-            log.info("pictures: %s", folder / "panels")
-    return done
+    return Training(data, method, callbacks, loggers, trainer)
 
 
-def _made(cfg: DictConfig, group: str) -> list[Any]:
-    """All members of a group; null switches one off."""
-    return [one for one in instantiate(cfg.get(group) or {}, _convert_="all").values() if one is not None]
+def export(training: Training, settings: dict[str, Any], folder: Path) -> None:
+    """Write the trained backbone as `backbone.safetensors` and `backbone.json`."""
+    from cim_lightning.export.timm_weights import export_timm
+
+    normalize, size = settings["cropping"]["normalize"], settings["data"]["view_size"]
+    export_timm(training.method.eval_backbone, folder, normalize, size)
+    log.info("backbone: %s", folder / "backbone.safetensors")
+    if (folder / "panels").exists():
+        log.info("panels: %s", folder / "panels")
 
 
-def _close(exit_code: int) -> None:
-    """wandb would log the next job of a sweep to the run that is open."""
+def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
+    """Return the length of training as arguments of the trainer, if a budget or the method sets it."""
+    if not method.trains:
+        return {"max_steps": 0}
+    if cfg.get("budget") is None:
+        return {}
+    from cim_lightning.flops import flops_per_image
+
+    accumulate = cfg.trainer.get("accumulate_grad_batches") or 1
+    images = data.batch_size * accumulate * num_processes(OmegaConf.to_container(cfg.trainer))  # pyright: ignore
+    steps = build(cfg.budget).max_steps(sum(flops_per_image(method, data)), images)
+    return {"max_steps": steps, "max_epochs": -1}
+
+
+def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str | None) -> None:
+    choice, model = HydraConfig.get().runtime.choices["backbone"], method.backbone.timm_kwargs["model_name"]
+    millions = sum(p.numel() for p in method.backbone.parameters()) / 1e6
+    log.info("%s: %s (timm %s), %.1f M parameters", folder, choice, model, millions)
+    images, device = [*map(len, data.splits)], trainer.strategy.root_device
+    log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
+    if checkpoint is not None:
+        from cim_lightning.checkpoint import global_step
+
+        log.info("resuming %s at step %d", checkpoint, global_step(checkpoint))
+
+
+def _build_group(group: Any) -> list[Any]:
+    """Build all members of a config group, without those that are null."""
+    return [member for member in build(group or {}).values() if member is not None]
+
+
+def _evaluation_config(settings: dict[str, Any], folder: Path) -> DictConfig:
+    device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
+    used = {key: settings[key] for key in ("evaluation", "data", "seed")}
+    return OmegaConf.create(used | {"checkpoint": str(folder), "device": device})
+
+
+def _quiet_lightning() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()  # messages would appear twice
+        logger.setLevel(logging.WARNING)
+    for warning in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", warning)
+
+
+def _finish_wandb(failed: bool) -> None:
+    """Close the wandb run, or the next job of a sweep would log to it."""
     if wandb := sys.modules.get("wandb"):
-        wandb.finish(exit_code)
-
-
-def _hand_on_sweep() -> None:
-    """Lightning starts other devices' processes by this command, in which a sweep's folder is the time."""
-    hydra_cfg = HydraConfig.get()
-    said = any(argument.startswith("hydra.sweep.dir=") for argument in sys.argv)
-    if hydra_cfg.mode is RunMode.MULTIRUN and not said:
-        sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')
+        wandb.finish(int(failed))

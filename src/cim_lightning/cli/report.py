@@ -1,50 +1,54 @@
-"""Behind `cim-report`: runs and sweeps, told in one page, a Markdown table and a CSV file."""
+"""Compare runs and sweeps: one HTML page, with its tables in Markdown and CSV beside it."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cim_lightning.atomic import atomic_write
 from cim_lightning.errors import ConfigError
 from cim_lightning.report import comparison, failures, markdown
-from cim_lightning.report.runs import read_begun
+from cim_lightning.report.runs import read_runs
+
+NO_RUN = "has no run of cim-pretrain"
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Writes the page of the folders that are named, and tells where it lies."""
-    asked = _parser().parse_args(arguments)
-    for folder in asked.folders:
+def run(arguments: Sequence[str]) -> None:
+    """Write the page of the folders in the arguments, and print its path."""
+    args = _parser().parse_args(arguments)
+    for folder in args.folders:
         if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder; try a run's or a sweep's output_dir")
-    places = [folder.resolve() for folder in asked.folders]
-    begun, ended = [read_begun(place) for place in places], [failures.read(place) for place in places]
-    for folder, some, others in zip(asked.folders, begun, ended, strict=True):
-        if len(places) > 1 and not some and not others:
-            print(f"{folder}: holds no run of cim-pretrain", file=sys.stderr)
-    runs = list({run.folder: run for some in begun for run in some}.values())
-    failed = list({one.folder: one for some in ended for one in some}.values())
+            raise ConfigError(f"{folder}: no such folder; try the output_dir of a run or a sweep")
+    folders = [folder.resolve() for folder in args.folders]
+    runs, failed = {}, {}
+    for given, folder in zip(args.folders, folders, strict=True):
+        found = {run.folder: run for run in read_runs(folder)}
+        found_failed = {failure.folder: failure for failure in failures.read(folder)}
+        if len(folders) > 1 and not found and not found_failed:
+            print(f"{given}: {NO_RUN}", file=sys.stderr)
+        runs |= found
+        failed |= found_failed
+    runs, failed = [*runs.values()], [*failed.values()]
     if not runs and not failed:
-        told = ", ".join(map(str, asked.folders))
-        raise ConfigError(f"{told}: holds no run of cim-pretrain; try a run's or a sweep's output_dir")
-    path: Path = asked.output or (places[0] if len(places) == 1 else Path()) / "report.html"
-    if path.suffix not in (".html", ".htm"):  # others would be written over by what lies beside the page
-        raise ConfigError(f"--output={path}: a page ends in .html; try {path.with_suffix('.html')}")
+        given = ", ".join(map(str, args.folders))
+        raise ConfigError(f"{given}: {NO_RUN}; try the output_dir of a run or a sweep")
+    path: Path = args.output or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    if path.suffix not in (".html", ".htm"):  # the tables beside the page have the same name
+        raise ConfigError("--output", path, "must end in .html", suggest=path.with_suffix(".html"))
 
     from cim_lightning.report.page import page
 
-    title = ", ".join(place.name for place in places)
+    title = ", ".join(folder.name for folder in folders)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(title, runs, failed))
-        path.with_suffix(".md").write_text(markdown.markdown(title, runs, failed))
-        comparison.write_rows(runs, path.with_suffix(".csv"))
+        atomic_write(path, page(title, runs, failed))
+        atomic_write(path.with_suffix(".md"), markdown.markdown(title, runs, failed))
+        comparison.write_csv(runs, path.with_suffix(".csv"))
     except OSError as error:
-        reason = f"cannot be written to ({error.strerror})"
-        raise ConfigError(f"{path}: {reason}; try --output with a file of your own") from error
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); try another --output") from error
     finished = sum(run.finished for run in runs)
-    unfinished = len(markdown.unfinished(runs, failed))
-    told = f"{finished} finished and {unfinished} unfinished runs"
-    print(f"{told}{f', {len(failed)} failed' if failed else ''}: {path}")
+    counts = f"{finished} finished and {len(markdown.unfinished(runs, failed))} unfinished runs"
+    print(f"{counts}{f', {len(failed)} failed' if failed else ''}: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page; DIR/report.html if not given, of several ./report.html",
+        help="the page; default: DIR/report.html, or ./report.html of several folders",
     )
     return parser

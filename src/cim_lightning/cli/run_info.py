@@ -1,9 +1,9 @@
-"""By which command a run was begun: `launch.json`, for reports and for the same command later.
+"""`run.json`: the command that started a run, for reports and to find the run again.
 
-Hydra keeps the same in `.hydra/`, but before a run may be refused, over that of the run that lies there.
+Hydra writes the same into `.hydra/`, but does so before a command can be refused, and so replaces what an
+earlier run in the folder left there.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,36 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cim_lightning.atomic import atomic_write
+from cim_lightning.atomic import update_json
 from cim_lightning.config import run_names
 
 
-def record(folder: Path) -> None:
-    """Keeps what was typed for the job that Hydra is at, or what a sweep put in its place."""
-    atomic_write(folder / "launch.json", json.dumps(asked(), indent=2) + "\n")
+def write_run_info(folder: Path) -> None:
+    """Write the command of the current job into its folder; what else `run.json` holds stays."""
+    update_json(folder / "run.json", run_info())
 
 
-def asked() -> dict[str, Any]:
-    """door, overrides, choices of config groups, cwd, flags, sweep (whether it is one's job), swept."""
+def run_info() -> dict[str, Any]:
+    """Return what started the current job.
+
+    Returns:
+        command: such as "cim-pretrain".
+        overrides: of this job, with the values that a sweep set.
+        choices: option of every config group.
+        cwd: working directory of the command.
+        config_dirs: --config-dir flags, which Hydra does not count among the overrides.
+        sweep: whether the job belongs to a sweep.
+        swept: the overrides that differ between the jobs of the sweep.
+    """
     hydra: Any = HydraConfig.get()
     sources, overrides = hydra.runtime.config_sources, list(hydra.overrides.task)
-    swept = hydra.mode is RunMode.MULTIRUN
+    sweep = hydra.mode is RunMode.MULTIRUN
     return {
-        "door": hydra.job.name,
+        "command": hydra.job.name,
         "overrides": overrides,
         "choices": OmegaConf.to_container(hydra.runtime.choices),
         "cwd": hydra.runtime.cwd,
-        # Hydra keeps `--config-dir` among its sources instead of the overrides
-        "flags": [f"--config-dir={one.path}" for one in sources if one.provider == "command-line"],
-        "sweep": swept,
-        "swept": run_names.own(overrides, Path(hydra.sweep.dir)) if swept else [],
+        "config_dirs": [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"],
+        "sweep": sweep,
+        "swept": run_names.job_overrides(overrides, Path(hydra.sweep.dir)) if sweep else [],
     }

@@ -1,4 +1,4 @@
-"""A sweep as a whole: what is refused before it begins, a job that fails, and the table at its end."""
+"""Sweeps: checks before the first job, jobs that fail, and the table at the end."""
 
 import functools
 import logging
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write
-from cim_lightning.cli import dataset_cache, lock, run_info
-from cim_lightning.cli.preflight import refuse_launcher, refuse_several
+from cim_lightning.cli import lock, run_info
+from cim_lightning.cli.dataset_cache import DatasetCache
+from cim_lightning.cli.preflight import check_launcher, check_processes
 from cim_lightning.config import resume, run_names
 from cim_lightning.errors import EXIT_USAGE, ConfigError
 from cim_lightning.report import comparison, failures
@@ -26,132 +28,165 @@ from cim_lightning.report import comparison, failures
 log = logging.getLogger("cim_lightning")
 
 Task = Callable[[DictConfig], Any]
-LAUNCHERS = ("joblib", "submitit", "ray")  # whose errors say that a job's process is no more
-
-_under_way: list[Path] = []  # the sweep of this process
+LAUNCHERS = ("joblib", "submitit", "ray")  # packages whose errors mean that the process of a job died
 
 
-class Table(Callback):
-    """Hydra calls it before the first job and once all are done, whichever launcher runs them.
+class Sweep:
+    """The sweep that this process runs, if it runs one, and the images that jobs in this process share."""
 
-    Hydra turns what goes wrong in here into warnings, but for the exits.
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.datasets = DatasetCache()
+        self._lock: FileLock | None = None
+
+    def start(self, config: DictConfig) -> None:
+        """Check and lock a sweep before its first job.
+
+        Raises:
+            ConfigError: its jobs cannot run here, or another process runs it.
+        """
+        check_processes(config.hydra, config.get("trainer"))
+        check_launcher(config.hydra, config.get("trainer"))
+        folder = Path(config.hydra.sweep.dir)
+        self._lock, self.folder = lock.acquire(folder), folder
+        self.datasets.clear()
+        comparison.clear_table(folder)  # a table marks a complete sweep
+        # Hydra's sweepers do not all write it; the same command finds the sweep by it.
+        atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
+
+    def finish(self) -> None:
+        """Write and print the table; with unfinished jobs, print only. Exit with 1 if not all finished."""
+        folder = self.folder
+        if folder is None:
+            return
+        unfinished, failed = _unfinished(folder), failures.read(folder)
+        try:
+            table = comparison.format_table(folder) if unfinished else comparison.write_table(folder)
+        except Exception:  # Hydra would turn it into a warning
+            log.exception("%s: no table", folder)
+            sys.exit(1)
+        finally:
+            self.stop()
+        print(f"\n{table}" + ("" if unfinished else f"\n\n{folder / 'table.md'}"))
+        if unfinished:
+            jobs = ", ".join(job.name for job in unfinished)
+            print(f"\n{folder}: unfinished jobs: {jobs}; {RERUN}", file=sys.stderr)
+        if unfinished or failed:
+            sys.exit(1)
+
+    def abort(self, error: Exception) -> None:
+        """Record the jobs that a launcher's error ended, and print the table of the others."""
+        folder, reason = self.folder, _first_line(error)
+        assert folder is not None
+        for job in _unfinished(folder):
+            _record_killed(job, f"its process died ({reason})")
+        print(f"\n{comparison.format_table(folder)}\n", file=sys.stderr)
+        if type(error).__module__.partition(".")[0] in LAUNCHERS:
+            print(f"{folder}: aborted ({reason}); {RERUN}", file=sys.stderr)
+            sys.exit(1)
+
+    def stop(self) -> None:
+        """Unlock the sweep."""
+        lock.release(self._lock)
+        self.folder = self._lock = None
+
+
+RERUN = "rerun the same command to finish the missing jobs"
+
+
+@functools.cache
+def this_process() -> Sweep:
+    """Return the one Sweep of this process. Launchers may run jobs in processes of their own."""
+    return Sweep()
+
+
+class SweepCallback(Callback):
+    """Start and finish the sweep. Hydra calls it in the main process, whichever launcher runs the jobs.
+
+    Hydra turns exceptions in a callback into warnings, except SystemExit.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if not lock.first_process():
+        if not lock.is_first_process():
             return
-        folder = Path(config.hydra.sweep.dir)
         try:
-            refuse_several(config.hydra, config.get("trainer"))
-            refuse_launcher(config.hydra, config.get("trainer"))
-            lock.hold(folder)
+            this_process().start(config)
         except ConfigError as error:
             print(f"{config.hydra.job.name}: {error}", file=sys.stderr)
             sys.exit(EXIT_USAGE)
-        dataset_cache.forget()
-        comparison.forget(folder)  # a table says that a sweep came to its end
-        # For the same command; not every sweeper writes it.
-        atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
-        _under_way[:] = [folder]
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if _under_way:
-            _end(_under_way.pop())
+        this_process().finish()
 
 
-def surviving(task: Task, explain: Callable[..., str | None]) -> Task:
-    """A task whose failure is kept in its job's folder, where it is a sweep's, and ends no other job.
+def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
+    """Wrap a task so that a failed job does not stop its sweep; its folder gets the reason.
 
-    explain: a user's mistake in one line; None of any other error.
+    Args:
+        task: runs one job.
+        explain: returns one line about a user's error, and None for any other (see messages.explain).
     """
 
     @functools.wraps(task)
-    def kept(cfg: DictConfig) -> Any:
+    def run(cfg: DictConfig) -> Any:
         hydra_cfg: Any = HydraConfig.get()
         folder = Path(hydra_cfg.runtime.output_dir)
-        swept = hydra_cfg.mode is RunMode.MULTIRUN
+        in_sweep = hydra_cfg.mode is RunMode.MULTIRUN
         try:
-            lock.hold(folder)
-        except lock.InUse as error:
-            if not swept:
+            job_lock = lock.acquire(folder)
+        except lock.FolderInUse as error:
+            if not in_sweep:
                 raise
-            log.error("%s", error)  # the job is another's, and so is what comes of it
+            log.error("%s", error)  # the other process reports how the job ends
             return None
-        if lock.first_process():  # others begin later, when it may have failed already
-            failures.forget(folder)
         try:
-            if not swept:
-                dataset_cache.forget()
-                return task(cfg)
-            refuse_several(hydra_cfg, cfg.get("trainer"))  # which a sweep may be over, too
+            if lock.is_first_process():  # the other processes start later, when the job may have failed
+                failures.clear(folder)
+            if in_sweep:
+                check_processes(hydra_cfg, cfg.get("trainer"))  # the trainer can be swept, too
             return task(cfg)
         except Exception as error:
-            if not swept:
+            if not in_sweep:
                 raise
             reason = explain(error, cfg=cfg) or _first_line(error)
-            trace = "".join(traceback.format_exception(error))
-            asked = run_info.asked()
-            failures.write(folder, asked["overrides"], asked["swept"], reason, trace)
+            info, trace = run_info.run_info(), "".join(traceback.format_exception(error))
+            failures.write(folder, info["overrides"], info["swept"], reason, trace)
             log.error("%s: failed: %s", folder, reason)
-            if "LOCAL_RANK" in os.environ:  # processes of other devices wait for this one, in vain
+            if "LOCAL_RANK" in os.environ:  # the processes of other devices would wait forever
                 raise
             return None
         finally:
-            lock.let_go(folder)
+            lock.release(job_lock)
 
-    return kept
+    return run
 
 
 @contextmanager
-def survived() -> Iterator[None]:
-    """Tells how far a sweep came whose launcher gave up, as it does where a job's process was killed."""
+def report_aborted() -> Iterator[None]:
+    """Report how far a sweep came if its launcher raises, as it does when the process of a job dies."""
+    sweep = this_process()
     try:
         yield
     except Exception as error:
-        if not _under_way:
-            raise
-        folder, reason = _under_way[0], _first_line(error)
-        for job in _unfinished(folder):
-            _give_up(job, f"ended with its process ({reason})", traceback.format_exc())
-        print(f"\n{comparison.told(folder)}\n", file=sys.stderr)
-        if type(error).__module__.partition(".")[0] not in LAUNCHERS:
-            raise
-        print(f"{folder}: cut short ({reason}); the same command does what is missing", file=sys.stderr)
-        sys.exit(1)
+        if sweep.folder is not None:
+            sweep.abort(error)
+        raise
     finally:
-        while _under_way:
-            lock.let_go(_under_way.pop())
+        sweep.stop()
 
 
-def _give_up(job: Path, reason: str, trace: str) -> None:
-    """Keeps the failure of a job that nobody is at any more; on a cluster others may go on."""
-    with suppress(lock.InUse):
-        lock.hold(job)
-        asked = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
-        failures.write(job, asked, run_names.own(asked, job.parent), reason, trace)
-        lock.let_go(job)
-
-
-def _end(folder: Path) -> None:
-    """Writes and prints the table, or, where jobs are missing, prints what there is; exits with 1 then."""
-    missing, failed = _unfinished(folder), failures.read(folder)
-    try:
-        table = comparison.told(folder) if missing else comparison.write(folder)
-    except Exception:  # which Hydra would make a warning of
-        log.exception("%s: no table", folder)
-        sys.exit(1)
-    finally:
-        lock.let_go(folder)
-    print(f"\n{table}" + ("" if missing else f"\n\n{folder / 'table.md'}"))
-    if missing:
-        told = ", ".join(job.name for job in missing)
-        print(f"\n{folder}: unfinished: {told}; the same command does them", file=sys.stderr)
-    if missing or failed:
-        sys.exit(1)
+def _record_killed(job: Path, reason: str) -> None:
+    """Record a job as failed, unless another process works on it, as can be on a cluster."""
+    with suppress(lock.FolderInUse):
+        job_lock = lock.acquire(job)
+        overrides = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
+        swept = run_names.job_overrides(overrides, job.parent)
+        failures.write(job, overrides, swept, reason, traceback.format_exc())
+        lock.release(job_lock)
 
 
 def _unfinished(folder: Path) -> list[Path]:
-    """Jobs that were begun and neither came to their end nor failed."""
+    """Return the jobs that started and neither finished nor failed."""
     jobs = [path.parent for path in sorted(folder.glob("*/.hydra"))]
     return [job for job in jobs if not resume.complete(job) and not (job / "failure.json").exists()]
 

@@ -1,49 +1,81 @@
-"""What an evaluation is asked: completed by what the checkpoint says of itself, without what is not meant."""
+"""Settings and objects from a checkpoint: the data and the backbone to evaluate, and the whole method."""
 
-from typing import Any
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config import messages
 from cim_lightning.config.compose import CONF
 from cim_lightning.errors import ConfigError
 
+if TYPE_CHECKING:  # it imports torch, which takes seconds
+    from cim_lightning.checkpoint import Checkpoint
+    from cim_lightning.models.backbone import Backbone
 
-def drop_unasked(parts: DictConfig) -> None:
-    """Takes out what a recipe says of parts that this command does not ask for: they have no class."""
-    for name in [str(name) for name in parts if "_target_" not in parts[name]]:
-        if (typed := messages.as_typed(f"evaluation.{name}")) != f"evaluation.{name}":
-            raise ConfigError(f"{typed}: no such part is asked for; try evaluation=[...,{name}] beside it")
-        del parts[name]
+build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
 
-def complete(cfg: DictConfig, found: Any) -> None:
-    """Fills in, of the data, what the command leaves to the run that made the checkpoint.
+def load(checkpoint: "Checkpoint", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
+    """Return the method and the backbone with their weights; no method if the weights come from elsewhere.
 
-    Backbones of other origin are shown images as ImageNet's models mostly are.
+    Args:
+        checkpoint: the weights.
+        backbone: settings of a backbone for weights that do not name theirs.
     """
-    said = {key: value for key, value in cfg.data.items() if value is not None}
-    whole = [OmegaConf.load(CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "resize")]
-    own: Any = {"view_size": 224, "cropping": OmegaConf.merge(*whole)}
-    del own["cropping"]["defaults"]
-    if found.recipe is not None:
-        own["view_size"], own["cropping"]["normalize"] = found.recipe["image_size"], found.recipe["normalize"]
-    if found.settings is not None:
-        own = found.settings["data"]
-    known = found.settings is not None or found.recipe is not None
-    if known and cfg.get("backbone") is not None:
-        raise ConfigError(f"backbone: {found.path} says itself which it is; try no backbone=")
-    if not known and cfg.get("backbone") is None:
-        raise ConfigError("backbone: these weights do not say whose they are; try backbone=vit_base_patch16")
-    if "_target_" in said:
-        own = {key: own[key] for key in ("view_size", "cropping")}
-    elif found.settings is None:
-        raise ConfigError("data: these weights bring no data of their own; try data=folder data.root=...")
-    cfg.data = OmegaConf.merge(own, said)
+    from cim_lightning.checkpoint import RunCheckpoint
+
+    if not isinstance(checkpoint, RunCheckpoint):
+        return None, checkpoint.load_backbone(lambda: build(backbone))
+    method = checkpoint.load_method(lambda: build(OmegaConf.create(checkpoint.settings).method))
+    return method, method.eval_backbone
 
 
-def decisive(settings: Any) -> Any:
-    """Settings, as plain values, without those that no number depends on."""
-    if isinstance(settings, dict):
-        return {key: decisive(value) for key, value in settings.items() if key != "num_workers"}
-    return [decisive(value) for value in settings] if isinstance(settings, list) else settings
+def complete(cfg: DictConfig, checkpoint: "Checkpoint") -> None:
+    """Fill in the data settings that the command leaves to the checkpoint.
+
+    Backbones from elsewhere get the preprocessing of most ImageNet models.
+
+    Raises:
+        ConfigError: nothing says which data or backbone, or two things do.
+    """
+    from cim_lightning.checkpoint import RunCheckpoint
+
+    if checkpoint.has_backbone and cfg.get("backbone") is not None:
+        raise ConfigError(f"backbone: {checkpoint.path} names its own; leave backbone= out")
+    if not checkpoint.has_backbone and cfg.get("backbone") is None:
+        raise ConfigError("backbone: these weights do not name theirs; try backbone=vit_base_patch16")
+    given = {key: value for key, value in cfg.data.items() if value is not None}
+    if isinstance(checkpoint, RunCheckpoint):
+        data: Any = checkpoint.settings["data"]
+        if "_target_" in given:  # other data, shown in the same way
+            data = {key: data[key] for key in ("view_size", "cropping")}
+    elif "_target_" in given:
+        files = [OmegaConf.load(CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "resize")]
+        data = {"view_size": 224, "cropping": OmegaConf.merge(*files)}
+        del data["cropping"]["defaults"]
+        if checkpoint.has_backbone:
+            data["cropping"]["normalize"], data["view_size"] = checkpoint.input_spec()
+    else:
+        raise ConfigError("data: these weights come without data; try data=folder data.root=...")
+    cfg.data = OmegaConf.merge(data, given)
+
+
+def drop_unused(evaluators: DictConfig, overrides: Iterable[str]) -> None:
+    """Remove the settings that a recipe has for evaluators that this command does not run.
+
+    Args:
+        evaluators: settings by name; those without a class are not run.
+        overrides: of the command line.
+
+    Raises:
+        ConfigError: the command line itself has settings for such an evaluator.
+    """
+    for name in [str(name) for name in evaluators if "_target_" not in evaluators[name]]:
+        for override in overrides:
+            if override.lstrip("+~").startswith(f"evaluation.{name}."):
+                raise ConfigError(
+                    f"{override}: {name} is not evaluated; try evaluation=[...,{name}] beside it"
+                )
+        del evaluators[name]

@@ -1,9 +1,7 @@
-"""The one line that a mistake gets: what was typed, the rule, and what was most likely meant."""
+"""Explain a user's error in one line: the setting, its value, the rule, and a suggestion."""
 
-import difflib
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cim_lightning.config.compose import CONF, defaults
+from cim_lightning.bounds import did_you_mean
+from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.errors import ConfigError
 
-EXTRAS = {  # of which plugin of Hydra's, by the choice that it brings
+EXTRAS = {  # our optional dependencies that bring a launcher or sweeper
     "joblib": "sweeps",
     "submitit_local": "sweeps",
     "submitit_slurm": "sweeps",
@@ -30,94 +29,96 @@ EXTRAS = {  # of which plugin of Hydra's, by the choice that it brings
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
-def explain(error: BaseException, door: str, cfg: DictConfig | None = None) -> str | None:
-    """Return the one line for a user's mistake; None if the error is not one.
+def explain(
+    error: BaseException, command: str, cfg: DictConfig | None = None, arguments: Sequence[str] = ()
+) -> str | None:
+    """Return one line about a user's error; None for any other error.
 
     Args:
-        error: what was raised.
-        door: name of the command.
-        cfg: its composed configuration, in which the path of a parameter is looked up.
+        error: the exception.
+        command: such as "pretrain".
+        cfg: the composed configuration, in which the path of a parameter is looked up.
+        arguments: of the command line, to quote from.
     """
     outermost = error
     while error.__cause__ is not None and not isinstance(error, (ConfigError, MissingConfigException)):
         if isinstance(error, InstantiationException) and "lightning.pytorch.trainer" in str(error):
-            return f"trainer: {' '.join(str(error.__cause__).split())}"
+            return f"trainer: {_one_line(error.__cause__)}"
         error = error.__cause__
     if isinstance(error, ConfigError):
         return _with_path(error, outermost, cfg)
     text = str(error)
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which takes seconds to import
-        return f"trainer: {' '.join(text.split())}"
+    if type(error).__name__ == "MisconfigurationException":  # of Lightning, which is slow to import
+        return f"trainer: {_one_line(error)}"
     if isinstance(error, ModuleNotFoundError) and isinstance(outermost, InstantiationException):
-        return f"{str(outermost).splitlines()[-1]}: {' '.join(text.split())}"
-    if isinstance(error, ValueError) and text.startswith("Config group override must be"):  # Hydra's own
-        for typed in sys.argv[1:]:
-            group, _, value = typed.partition("=")
-            if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
-                return f"{typed}: a choice of {group}, or [] for none; {_choices(group)}"
-        return text.splitlines()[0]
-    if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # optuna's
-        return "hydra/sweeper=optuna: no trial came to its end; failure.json in their folders says why"
-    if isinstance(error, OSError) and (typed := as_typed("output_dir")) != "output_dir":
-        wanted = Path(typed.partition("=")[2])
-        if error.filename and Path(error.filename) in (wanted, *wanted.parents):
-            return f"{typed}: cannot be written to ({error.strerror}); try a folder of your own"
+        return f"{str(outermost).splitlines()[-1]}: {_one_line(error)}"
+    if isinstance(error, ValueError) and text.startswith("Config group override must be"):
+        return _explain_group_value(arguments) or text.splitlines()[0]
+    if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # of optuna
+        return "hydra/sweeper=optuna: no trial finished; failure.json in their folders has the reasons"
+    if isinstance(error, OSError) and (override := _override("output_dir", arguments)) != "output_dir":
+        folder = Path(override.partition("=")[2])
+        if error.filename and Path(error.filename) in (folder, *folder.parents):
+            return f"{override}: cannot be written ({error.strerror}); try another output_dir"
     if isinstance(error, MissingConfigException):
-        return _explain_missing(text)
+        return _explain_choice(text)
     if isinstance(error, OverrideParseException):
-        reason = text.splitlines()[1 if text.startswith("Error parsing") else 0]
-        return (
-            f"{error.override}: cannot be read ({reason.split(': ')[0]}); "
-            f"an override is key=value, in quotes where it holds spaces, brackets or ~"
-        )
+        reason = text.splitlines()[1 if text.startswith("Error parsing") else 0].split(": ")[0]
+        rule = "an override is key=value, quoted if it has spaces, brackets or ~"
+        return f"{error.override}: cannot be parsed ({reason}); {rule}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{found[1]}: several values are a sweep; try cim-{door} -m {found[1]}"
+        return f"{found[1]}: several values need a sweep; try cim-{command} -m {found[1]}"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _explain_override(text, door)
+        return _explain_key(text, command, arguments)
     return None
-
-
-def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
-    """The line of an error, its parameter called by its path in the configuration."""
-    if cfg is None or not error.parameter:
-        return str(error).strip().rpartition("ConfigError: ")[2]  # a worker's text has its traceback in front
-    found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra's: the node that was instantiated
-    return error.line(setting_path(cfg, error, found[1] if found else error.group) or error.parameter)
 
 
 def setting_path(cfg: DictConfig, error: ConfigError, group: str) -> str | None:
-    """The path of the setting that gave a parameter its value, in or below a group first, else anywhere."""
+    """Return the path of the setting with an error's parameter and value, if there is one.
+
+    Settings in `group` come first, then settings with the value, then those nearer to the root.
+    """
     for start in dict.fromkeys((group, "")):
-        paths = [
-            (OmegaConf.select(cfg, path) != error.value, order, path)
-            for order, path in enumerate(_breadth_first(cfg, start))
-            if path.rpartition(".")[2] == error.parameter
-        ]
+        paths = [path for path in _paths(cfg, start) if path.rpartition(".")[2] == error.parameter]
         if paths:
-            return min(paths)[2]
+            return min(paths, key=lambda path: OmegaConf.select(cfg, path) != error.value)
     return None
 
 
-def _breadth_first(cfg: DictConfig, start: str) -> Iterator[str]:
-    """Paths of all settings below a node, the shallow ones first; of `${other}`, the paths of the other."""
-    waiting = [start]
-    while waiting:
-        path = waiting.pop(0)
-        node = OmegaConf.select(cfg, path) if path else cfg
-        for key in node if isinstance(node, DictConfig) else ():
-            if not path and key == "hydra":
+def no_default(key: str) -> str:
+    """Return the line about a setting that has to be given."""
+    return f"{key}: has no default; set {key}=..."
+
+
+def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
+    """Return an error's line with the path of its setting instead of the parameter."""
+    if cfg is None or not error.parameter:
+        return str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
+    found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
+    return error.line(setting_path(cfg, error, found[1] if found else error.group) or error.parameter)
+
+
+def _paths(cfg: DictConfig, start: str = "") -> Iterator[str]:
+    """Yield the paths of all settings below a node, breadth first; for `${other}`, the path of the other."""
+    queue = [start]
+    while queue:
+        parent = queue.pop(0)
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        for key in map(str, node if isinstance(node, DictConfig) else ()):
+            if not parent and key == "hydra":
                 continue
-            child = f"{path}.{key}" if path else str(key)
-            if OmegaConf.is_interpolation(node, str(key)):
-                written: Any = OmegaConf.to_container(node, resolve=False)
-                refers = re.fullmatch(r"\$\{(\w[\w.]*)\}", written[key])
-                child = refers[1] if refers else child
-            yield child
-            if not OmegaConf.is_missing(node, str(key)):
-                waiting.append(child)
+            path = f"{parent}.{key}" if parent else key
+            if OmegaConf.is_interpolation(node, key):
+                text: Any = OmegaConf.to_container(node, resolve=False)
+                other = re.fullmatch(r"\$\{(\w[\w.]*)\}", text[key])
+                path = other[1] if other else path
+            yield path
+            if not OmegaConf.is_missing(node, key):
+                queue.append(path)
 
 
-def _explain_missing(text: str) -> str:
+def _explain_choice(text: str) -> str:
+    """Return the line about an option that a config group does not have."""
     found = re.search(r"(?:find|load) '([^']+)'", text)
     if not found:
         return text.splitlines()[0]
@@ -126,90 +127,65 @@ def _explain_missing(text: str) -> str:
         return f"{group}={choice}: is not installed; try pip install 'cim-lightning[{EXTRAS[choice]}]'"
     options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
     options = [option for option in options if not option.startswith("_")]
-    above, _, below = group.partition("/")
-    if below and above != "hydra" and not (CONF / group).is_dir():  # the folder of a recipe is mistyped
-        group, choice, options = above, f"{below}/{choice}", [*_choices_below(CONF / above)]
-    return f"{group}={choice}: there is no such {group}; {nearest(choice, options, f'{group}=')}"
+    top, _, folder = group.partition("/")
+    if folder and top != "hydra" and not (CONF / group).is_dir():  # as experiment=ablaton/rotation
+        group, choice, files = top, f"{folder}/{choice}", (CONF / top).rglob("[!_]*.yaml")
+        options = [str(file.relative_to(CONF / top).with_suffix("")) for file in files]
+    return f"{group}={choice}: no such {group}; {did_you_mean(choice, options)}"
 
 
-def _choices_below(group: Path) -> Iterator[str]:
-    for file in sorted(group.rglob("[!_]*.yaml")):
-        yield str(file.relative_to(group).with_suffix(""))
+def _explain_group_value(arguments: Sequence[str]) -> str | None:
+    """Return the line about a config group that got null or a number."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
+            first = min(file.stem for file in (CONF / group).glob("[!_]*.yaml"))
+            return f"{argument}: must be an option of {group}, or [] for none; try {group}={first}"
+    return None
 
 
-def no_default(key: str) -> str:
-    """The line for a setting that must be given."""
-    return f"{key}: has no default here, so give one, as in {key}=..."
-
-
-def _explain_override(text: str, door: str) -> str:
+def _explain_key(text: str, command: str, arguments: Sequence[str]) -> str:
+    """Return the line about a key that is missing, set twice or unknown."""
     if found := re.search(r"[Mm]issing (?:mandatory )?value: (\S+)", text):
         return no_default(found[1])
     first = text.splitlines()[0].rstrip(".")
-    if found := re.search(r"Multiple values for (\S+)\. ", first) or re.search(
-        r"item is already at '(.+)'", first
-    ):
-        typed = as_typed(found[1])
-        return f"{typed}: it is there already; try {typed.lstrip('+')}"
+    if found := re.search(r"(?:Multiple values for |item is already at ')([^\s']+?)(?:\. |')", first):
+        override = _override(found[1], arguments)
+        return f"{override}: it exists already; try {override.lstrip('+')}"
     key = re.search(r"(?:override|config\.) '([^'=]+)'", first) or re.search(r"full_key: (\S+)", text)
     if key is None:
         return first
-    return f"{as_typed(key[1])}: there is no such setting or group; {_nearest_key(key[1], door)}"
+    return f"{_override(key[1], arguments)}: no such setting or group; {_suggest_key(key[1], command)}"
 
 
-def nearest(given: str, choices: Iterable[str], before: str = "") -> str:
-    """The end of an error's line: what the user most likely meant, with what comes `before` it."""
-    close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
-    return f"try {before}{close[0]}" if close else f"choices: {', '.join(sorted(choices))}"
-
-
-def default_of(path: str, door: str) -> str:
-    """The end of an error's line where any other value would do: the one that the setting has by itself."""
-    default = OmegaConf.select(defaults(door), path)
-    return "it has no default" if default is None else f"try {path}={default}, the default"
-
-
-def as_typed(key: str) -> str:
-    """The override of a key on the command line; the key alone where it comes from elsewhere."""
-    typed = [a for a in sys.argv[1:] if f"{a.lstrip('+~')}=".startswith((f"{key}=", f"{key}."))]
-    return typed[-1] if typed else key
-
-
-def _nearest_key(key: str, door: str) -> str:
-    tree = defaults(door)
-    if key.startswith("hydra."):  # which depends on the launcher and the sweeper
-        return f"cim-{door} --cfg=hydra lists those that there are"
+def _suggest_key(key: str, command: str) -> str:
+    if key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
+        return f"cim-{command} --cfg=hydra lists the settings"
+    defaults = default_config(command)
     parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(tree, parent) if parent else tree
+    node = OmegaConf.select(defaults, parent) if parent else defaults
     if not isinstance(node, DictConfig):
-        return nearest(key, [*_paths(tree)])
-    group = (CONF / parent).glob("[!_]*.yaml") if parent else ()
-    files: dict[str, Any] = {file.stem: _settings(file, parent) for file in group}
-    having = [name for name, settings in files.items() if leaf in [*settings]]  # `in` passes over ???
-    if having:
-        plainest = min(having, key=lambda name: (len(files[name]), name))
-        return f"try {parent}={plainest}, which has it"
-    choices = {str(name) for settings in (node, *files.values()) for name in settings}
-    choices -= {*HYDRA_KEYS, "defaults"}
-    near = nearest(leaf, choices, f"{parent}." if parent else "")
-    return near if not parent or "_target_" in node else f"{near}; or add it: +{key}=..."
+        return did_you_mean(key, _paths(defaults))
+    files = {f.stem: _group_settings(f, parent) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
+    options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
+    if options:
+        shortest = min(options, key=lambda name: (len(files[name]), name))
+        return f"try {parent}={shortest}, which has it"
+    names = {str(name) for settings in (node, *files.values()) for name in settings}
+    hint = did_you_mean(leaf, names - {*HYDRA_KEYS, "defaults"})
+    return hint if not parent or "_target_" in node else f"{hint}; or add it: +{key}=..."
 
 
-def _choices(group: str) -> str:
-    return f"try {group}={min(file.stem for file in (CONF / group).glob('[!_]*.yaml'))}"
+def _group_settings(file: Path, group: str) -> Any:
+    settings: Any = OmegaConf.load(file)
+    return settings[group] if file.read_text().startswith("# @package _global_") else settings
 
 
-def _settings(file: Path, group: str) -> Any:
-    """What a file says of its group, though it may say something of others beside it."""
-    said: Any = OmegaConf.load(file)
-    return said[group] if file.read_text().startswith("# @package _global_") else said
+def _override(key: str, arguments: Sequence[str]) -> str:
+    """Return the last override of a key on the command line; the key alone if there is none."""
+    starts = (f"{key}=", f"{key}.")
+    return next((a for a in reversed(arguments) if f"{a.lstrip('+~')}=".startswith(starts)), key)
 
 
-def _paths(node: DictConfig, path: str = "") -> Iterator[str]:
-    for key in map(str, node):
-        whole = f"{path}.{key}" if path else key
-        yield whole
-        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-            child = node[key]
-            if isinstance(child, DictConfig):
-                yield from _paths(child, whole)
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

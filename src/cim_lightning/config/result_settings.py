@@ -1,6 +1,7 @@
 """Which settings can change the result of a run: the one table for resume, run names, reports and caches."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # Top-level settings and groups that cannot. `evaluation` measures a run; it does not train it.
@@ -16,6 +17,8 @@ FIXED_IN_TRAINER = {
     "trainer.num_nodes",
     "trainer.limit_train_batches",
 }
+# Two commands that differ in these overrides only start the same run or sweep.
+SAME_COMMAND = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
 
 
 def changes_result(key: str) -> bool:
@@ -38,3 +41,11 @@ def result_settings(settings: Any) -> Any:
             if key not in WITHOUT_EFFECT_ANYWHERE
         }
     return [result_settings(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def same_command(overrides: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether two commands start the same run or sweep; its folder and launcher do not count."""
+    first, second = (
+        sorted(o for o in some if not o.startswith(SAME_COMMAND)) for some in (overrides, others)
+    )
+    return first == second

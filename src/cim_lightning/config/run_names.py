@@ -1,4 +1,4 @@
-"""What a run is called where runs of many are looked at together: its id, name, group and tags."""
+"""Id, name, group and tags of a run, as loggers show them beside other runs."""
 
 import os
 import secrets
@@ -12,96 +12,99 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-LONGEST_NAME, LONGEST_TAG = 128, 64  # that wandb takes
-NOT_TOLD = ("output_dir", "resume", "hydra.run.dir")  # of a job: where it lies, not what it is
+from cim_lightning.config.result_settings import changes_result
+
+MAX_NAME, MAX_TAG = 128, 64  # characters, of wandb
 
 
 def run_id(folder: str) -> str:
-    """The id that a run keeps while it goes on; a new one for a run begun anew, or in a copy of its folder.
+    """Return the id of the run in a folder; a new id for a new run and for a copy of another folder.
 
-    It is kept in the run's config.yaml. Of two folders that hold one run, the one that it was begun in has
-    it; a folder that was moved keeps it.
+    The id is stored in the run's config.yaml. It stays when the run resumes and when its folder moves.
     """
     if given := os.environ.get("WANDB_RUN_ID"):  # an agent's, which waits for it
         return given
     here = Path(folder)
-    kept = _kept(here)
-    if kept is not None and (here / "checkpoints" / "last.ckpt").exists():
-        begun = Path(kept["paths"]["run"])
-        known = kept["logger"]["wandb"]["id"]
-        original = None if begun.resolve() == here.resolve() else _kept(begun)
-        if original is None or original["logger"]["wandb"]["id"] != known:
-            return known
+    saved = _saved(here)
+    if saved is not None and (here / "checkpoints" / "last.ckpt").exists():
+        first = Path(saved["paths"]["run"])
+        original = None if first.resolve() == here.resolve() else _saved(first)
+        if original is None or _wandb_id(original) != _wandb_id(saved):
+            return _wandb_id(saved)
     return f"r{secrets.token_hex(4)}"  # with a letter in front: YAML would read 12345678 as a number
 
 
 def project() -> str:
-    """Where wandb keeps the runs."""
+    """Return the wandb project."""
     return os.environ.get("WANDB_PROJECT", "cim-lightning")
 
 
 def group() -> str | None:
-    """The sweep that a run is a job of, by its folder's name; no group for a run by itself."""
+    """Return the folder name of the sweep; None for a single run."""
     hydra = _hydra()
-    return _named(Path(hydra.sweep.dir)) if hydra and hydra.mode is RunMode.MULTIRUN else None
+    return _folder_name(Path(hydra.sweep.dir)) if hydra and hydra.mode is RunMode.MULTIRUN else None
 
 
 def command() -> str | None:
-    """The command that a run is made by."""
+    """Return the command that started the run."""
     hydra = _hydra()
     return hydra.job.name if hydra else None
 
 
 def name() -> str | None:
-    """What tells a job from others of its sweep; of a run by itself, its folder."""
+    """Return the swept settings of a job, as "rotation=15, seed=1"; of a single run, the folder name."""
     hydra = _hydra()
     if hydra is None:
         return None
     if hydra.mode is not RunMode.MULTIRUN:
-        return _named(Path(hydra.runtime.output_dir))
-    swept = [one.lstrip("+").partition("=") for one in own(hydra.overrides.task, Path(hydra.sweep.dir))]
-    swept = [(key, value) for key, _, value in swept if key not in NOT_TOLD]
-    short = [key.rpartition(".")[2] for key, _ in swept]
-    told = [(key if short.count(last) > 1 else last) for (key, _), last in zip(swept, short, strict=True)]
-    whole = ", ".join(f"{key}={value}" for key, (_, value) in zip(told, swept, strict=True))
-    return whole[:LONGEST_NAME] or _named(Path(hydra.runtime.output_dir))
+        return _folder_name(Path(hydra.runtime.output_dir))
+    swept = [o.lstrip("+").partition("=") for o in job_overrides(hydra.overrides.task, Path(hydra.sweep.dir))]
+    values = {key: value for key, _, value in swept if changes_result(key)}
+    leaves = [key.rpartition(".")[2] for key in values]
+    short = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(values, leaves, strict=True)}
+    text = ", ".join(f"{short[key]}={value}" for key, value in values.items())
+    return text[:MAX_NAME] or _folder_name(Path(hydra.runtime.output_dir))
 
 
-def own(overrides: Sequence[str], sweep: Path) -> list[str]:
-    """A job's overrides without those that were typed for all jobs of its sweep alike."""
-    place = sweep / "multirun.yaml"
-    typed = yaml.safe_load(place.read_text())["hydra"]["overrides"]["task"] if place.exists() else []
-    # By their keys: Hydra writes a job's values in its own way, as 1e-06 for 1.0e-6.
+def job_overrides(overrides: Sequence[str], sweep_dir: Path) -> list[str]:
+    """Return the overrides of a job that its sweep set, without those that all jobs share."""
+    file = sweep_dir / "multirun.yaml"
+    typed = yaml.safe_load(file.read_text())["hydra"]["overrides"]["task"] if file.exists() else []
+    # Compared by key: Hydra writes a job's values in its own way, such as 1e-06 for 1.0e-6.
     parsed = OverridesParser.create().parse_overrides(typed)
-    same = {one.get_key_element().lstrip("+~") for one in parsed if not one.is_sweep_override()}
-    return [one for one in overrides if one.lstrip("+~").partition("=")[0] not in same]
+    shared = {o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()}
+    return [o for o in overrides if o.lstrip("+~").partition("=")[0] not in shared]
 
 
 def tags() -> list[str]:
-    """Method, backbone and, of a recipe, its name: the question that it asks."""
+    """Return the method, the backbone and the names of the experiments."""
     hydra = _hydra()
     choices = hydra.runtime.choices if hydra else {}
     experiments = choices.get("experiment") or []
-    if isinstance(experiments, str):  # Hydra keeps a list as its text
-        experiments = [one.strip() for one in experiments.strip("[]").split(",")]
-    said = [choices.get("method"), choices.get("backbone"), *experiments]
-    return [str(one)[-LONGEST_TAG:] for one in dict.fromkeys(said) if one not in (None, "", "null")]
+    if isinstance(experiments, str):  # Hydra stores a list as text
+        experiments = [e.strip() for e in experiments.strip("[]").split(",")]
+    found = dict.fromkeys([choices.get("method"), choices.get("backbone"), *experiments])
+    return [str(tag)[-MAX_TAG:] for tag in found if tag not in (None, "", "null")]
 
 
 def _hydra() -> Any:
-    """What Hydra knows of the job; nothing where a configuration was composed by hand."""
+    """Return Hydra's own configuration; None outside a job."""
     hydra: Any = HydraConfig.get() if HydraConfig.initialized() else None
     return None if hydra is None or OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra
 
 
-def _named(folder: Path) -> str:
-    """A folder's name; one that is a time of day has its date in front."""
+def _folder_name(folder: Path) -> str:
+    """Return a folder's name, with the date in front if the name is a time of day."""
     return folder.name if any(map(str.isalpha, folder.name)) else f"{folder.parent.name}/{folder.name}"
 
 
-def _kept(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder, if it has an id."""
+def _saved(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, if they have a wandb id."""
     path = folder / "config.yaml"
     settings = yaml.safe_load(path.read_text()) if path.exists() else None
-    online = ((settings or {}).get("logger") or {}).get("wandb") or {}
-    return settings if online.get("id") else None
+    wandb = ((settings or {}).get("logger") or {}).get("wandb") or {}
+    return settings if wandb.get("id") else None
+
+
+def _wandb_id(settings: dict[str, Any]) -> str:
+    return settings["logger"]["wandb"]["id"]
