@@ -1,4 +1,4 @@
-"""RandAugment behind a random view: a function of the generator, and off where it is off."""
+"""RandAugment after a random crop: a function of the generator, and disabled by null."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def pixels(view, seed: int) -> np.ndarray:
     return np.asarray(view(photo(), np.random.default_rng(seed)))
 
 
-def test_without_randaugment_it_is_the_random_view() -> None:
+def test_without_randaugment_it_equals_the_random_crop() -> None:
     for seed in range(4):
         assert np.array_equal(
             pixels(RandAugmentCrop(*SHAPE, None), seed), pixels(RandomResizedCropFlip(*SHAPE), seed)
         )
 
 
-def test_the_generator_decides_all() -> None:
+def test_it_depends_on_the_generator_only() -> None:
     view = RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1")
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first = [pixels(view, seed) for seed in range(8)]
@@ -36,31 +36,30 @@ def test_the_generator_decides_all() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     plain = [pixels(RandomResizedCropFlip(*SHAPE), seed) for seed in range(8)]
     assert sum(not np.array_equal(a, b) for a, b in zip(first, plain, strict=True)) > 4
-    assert all(one.shape == (16, 16, 3) for one in first)
+    assert all(array.shape == (16, 16, 3) for array in first)
 
 
-@pytest.mark.parametrize("words", ["random-m9", "rand-x3", "rand-m9-nope1", "rand-mfoo"])
-def test_words_that_timm_cannot_read_get_one_line(words: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^randaugment={words}: [^\n]*try rand-m9"):
-        RandAugmentCrop(*SHAPE, words)
+@pytest.mark.parametrize("spec", ["random-m9", "rand-x3", "rand-m9-nope1", "rand-mfoo"])
+def test_a_string_that_timm_cannot_parse_is_an_error(spec: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^randaugment={spec}: [^\n]*try rand-m9"):
+        RandAugmentCrop(*SHAPE, spec)
 
 
-@pytest.mark.parametrize("words", ["rand-m10-n8-p1-inc1", "rand-m0-n8-p1", "rand-m9-mstd0.5-inc1"])
-def test_the_ends_of_every_range_are_survived(words: str) -> None:
-    view = RandAugmentCrop(*SHAPE, words)
+@pytest.mark.parametrize("spec", ["rand-m10-n8-p1-inc1", "rand-m0-n8-p1", "rand-m9-mstd0.5-inc1"])
+def test_extreme_strengths_run(spec: str) -> None:
+    view = RandAugmentCrop(*SHAPE, spec)
     assert all(pixels(view, seed).shape == (16, 16, 3) for seed in range(100))
 
 
-def test_posterising_keeps_a_bit() -> None:
-    (one,) = [
-        op for op in RandAugmentCrop(*SHAPE, "rand-m10-inc1")._change.ops if op.name.startswith("Poster")
-    ]
-    assert [one.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]
+def test_posterize_keeps_at_least_one_bit() -> None:
+    ops = RandAugmentCrop(*SHAPE, "rand-m10-inc1")._augment.ops
+    (posterize,) = [op for op in ops if op.name.startswith("Poster")]
+    assert [posterize.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]
 
 
-def test_a_view_without_a_size_takes_the_one_given_and_one_with_a_size_keeps_it() -> None:
-    open_ended = RandAugmentCrop(None, *SHAPE[1:], "rand-m9-mstd0.5-inc1")
+def test_with_size_sets_a_missing_size_only() -> None:
+    without_size = RandAugmentCrop(None, *SHAPE[1:], "rand-m9-mstd0.5-inc1")
     assert np.array_equal(
-        pixels(open_ended.sized(16), 3), pixels(RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1"), 3)
+        pixels(without_size.with_size(16), 3), pixels(RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1"), 3)
     )
-    assert RandAugmentCrop(*SHAPE, None).sized(99).size == 16
+    assert RandAugmentCrop(*SHAPE, None).with_size(99).size == 16

@@ -1,4 +1,4 @@
-"""`ImageData`: what its loaders give, its crops, and what a wrong setting is told."""
+"""`ImageData`: its loaders, its crops, its errors, and its workers."""
 
 from functools import partial
 from itertools import islice
@@ -37,51 +37,54 @@ def read(loader) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([batch.views for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
-def complaint(caught) -> str:
+def one_line(caught) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
 @pytest.mark.parametrize(
-    ("changes", "start", "nearest"),
+    ("changes", "start", "suggestion"),
     [
-        ({"batch_size": 0}, "data.batch_size=0: ", "try 1"),
-        ({"num_workers": -2}, "data.num_workers=-2: ", "try 0"),
-        ({"view_size": 0}, "data.view_size=0: ", "try 1"),
-        ({"roots": "x"}, "data.roots=x: ", "try data.root"),
-        ({"bach_size": 4}, "data.bach_size=4: ", "try data.batch_size"),
-        ({"zzz": 4}, "data.zzz=4: ", "try data."),
+        ({"batch_size": 0}, "batch_size=0: ", "try batch_size=1"),
+        ({"num_workers": -2}, "num_workers=-2: ", "try num_workers=0"),
+        ({"view_size": 0}, "view_size=0: ", "try view_size=1"),
+        ({"view_flip": 2}, "view_flip=2: ", "try view_flip=1"),
+        ({"view_scale": [0.9, 0.5]}, "view_scale=[0.9, 0.5]: ", "try view_scale=[0.5, 1.0]"),
+        ({"view_ratio": [0, 0.5]}, "view_ratio=[0, 0.5]: ", "try view_ratio=[0.75, 1.3333]"),
+        ({"roots": "x"}, "roots=x: ", "did you mean root?"),
+        ({"bach_size": 4}, "bach_size=4: ", "did you mean batch_size?"),
+        ({"zzz": 4}, "zzz=4: ", "choose from batch_size, num_workers, root, seed, "),
     ],
 )
-def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, start, nearest):
+def test_a_wrong_parameter_gets_one_line_with_its_value_and_a_suggestion(changes, start, suggestion):
     with pytest.raises(ConfigError) as caught:
         data(partial(folder, val_fraction=0.1, seed=0), **{"root": "x"} | changes)
-    message = complaint(caught)
+    message = one_line(caught)
     assert message.startswith(start)
-    assert nearest in message
+    assert suggestion in message
 
 
-def test_an_unknown_setting_of_a_source_that_asks_for_nothing_is_a_setting_error_too():
-    with pytest.raises(ConfigError, match=r"data\.zzz=1: "):
+def test_an_unknown_argument_of_a_source_without_parameters_is_an_error():
+    with pytest.raises(ConfigError, match=r"^zzz=1: "):
         data(lambda: scenes(20, 11), zzz=1)
 
 
-def test_a_source_that_is_not_given_what_it_needs_is_a_setting_error_that_names_it():
-    with pytest.raises(ConfigError, match=r"^data\.root: .*give data\.root=\.\.\.$"):
+def test_a_missing_argument_of_the_source_is_an_error():
+    with pytest.raises(ConfigError, match=r"^root: .*give root=\.\.\.$"):
         data(partial(folder, val_fraction=0.1, seed=0))
 
 
-def test_a_batch_larger_than_the_training_set_is_refused_on_setup_and_one_as_large_is_not():
+def test_setup_refuses_a_batch_larger_than_the_training_set():
     with pytest.raises(ConfigError) as caught:
         data(batch_size=21).setup()
-    message = complaint(caught)
-    assert message.startswith("data.batch_size=21: ")
-    assert message.endswith("20 images; try 20")
+    message = one_line(caught)
+    assert message.startswith("batch_size=21: ")
+    assert message.endswith("20 images; try batch_size=20")
     data(batch_size=20).setup()
 
 
-def test_the_source_is_called_once_with_what_it_asks_for():
+def test_the_source_is_called_once_with_its_arguments():
     calls = []
 
     def source(root: str, download: bool) -> Splits:
@@ -95,14 +98,14 @@ def test_the_source_is_called_once_with_what_it_asks_for():
     assert calls == [("somewhere", False)]
 
 
-def test_the_train_loader_goes_through_epochs_without_end_and_two_agree():
-    one, other = ([b.views for b in islice(data().train_dataloader(), 5)] for _ in range(2))
-    assert all(map(torch.equal, one, other))
-    assert not torch.equal(one[0], one[2])  # the first batches of two epochs: an epoch has two
+def test_the_train_loader_is_endless_and_deterministic():
+    first, again = ([b.views for b in islice(data().train_dataloader(), 5)] for _ in range(2))
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], first[2])  # the first batches of two epochs: an epoch has two
     assert len(data().train_dataloader()) == 2
 
 
-def test_it_goes_on_from_the_batches_that_were_done():
+def test_training_resumes_after_the_batches_of_the_state_dict():
     straight = [batch.seed for batch in islice(data().train_dataloader(), 7)]
     resumed = data()
     resumed.load_state_dict({"batches": 4})
@@ -110,12 +113,12 @@ def test_it_goes_on_from_the_batches_that_were_done():
     assert [batch.seed for batch in islice(resumed.train_dataloader(), 3)] == straight[4:]
 
 
-def test_workers_change_nothing():
-    alone, helped = (read(data(num_workers=workers).val_dataloader()) for workers in (0, 1))
-    assert all(map(torch.equal, alone, helped))
+def test_workers_do_not_change_the_batches():
+    without, with_worker = (read(data(num_workers=workers).val_dataloader()) for workers in (0, 1))
+    assert all(map(torch.equal, without, with_worker))
 
 
-def test_the_val_loader_gives_every_image_and_the_same_views_every_time():
+def test_the_val_loader_yields_every_image_with_the_same_views_every_time():
     images = data()
     views, labels = read(images.val_dataloader())
     assert sorted(labels.tolist()) == sorted(i % 10 for i in range(11))
@@ -123,7 +126,7 @@ def test_the_val_loader_gives_every_image_and_the_same_views_every_time():
     assert [batch.seed for batch in images.val_dataloader()] == [b.seed for b in data().val_dataloader()]
 
 
-def test_a_few_validation_batches_of_sorted_folders_show_every_class(tmp_path):
+def test_the_first_validation_batches_have_every_class(tmp_path):
     for name in "abcd":
         for split, count in (("train", 2), ("val", 20)):
             (tmp_path / split / name).mkdir(parents=True)
@@ -135,7 +138,7 @@ def test_a_few_validation_batches_of_sorted_folders_show_every_class(tmp_path):
 
 
 @pytest.mark.parametrize(("split", "limit", "count"), [("train", 7, 7), ("train", 99, 20), ("val", 99, 11)])
-def test_whole_views_are_at_most_limit_images_always_the_same(split, limit, count):
+def test_center_crops_are_at_most_limit_images_always_the_same(split, limit, count):
     images = data()
     views, labels = read(images.center_crop_dataloader(split, limit))
     assert views.shape == (count, 3, 24, 24)
@@ -144,19 +147,19 @@ def test_whole_views_are_at_most_limit_images_always_the_same(split, limit, coun
     assert torch.equal(labels, again[1])
 
 
-def test_whole_views_are_a_random_subset_of_the_images_and_go_with_their_labels():
+def test_center_crops_are_a_random_subset_of_the_images_with_their_labels():
     images = data()
     views, labels = read(images.center_crop_dataloader("train", 7))
     train, rng = images.splits.train, np.random.default_rng(0)
-    whole = {np.asarray(CenterCrop(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
-    chosen = [whole[view.permute(1, 2, 0).numpy().tobytes()] for view in views]
+    index_of = {np.asarray(CenterCrop(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
+    chosen = [index_of[view.permute(1, 2, 0).numpy().tobytes()] for view in views]
     assert len(set(chosen)) == 7
     assert chosen != list(range(7))
     assert [train[i][1] for i in chosen] == labels.tolist()
     assert not torch.equal(views, read(data(seed=4).center_crop_dataloader("train", 7))[0])
 
 
-def test_a_batch_becomes_crops_after_the_transfer_the_same_for_the_same_batch():
+def test_crops_are_a_function_of_the_batch_and_its_seed():
     images = data()
     batch = next(iter(images.val_dataloader()))
     crops, labels = images.on_after_batch_transfer(batch, 0)
@@ -178,8 +181,8 @@ def test_labels_are_minus_one_without_labels(photos: Path):
     assert batch.labels.tolist() == [-1] * 8
 
 
-def test_images_without_a_label_are_left_out_of_training_on_labels() -> None:
-    class Half:
+def test_labeled_indices_and_their_loader_skip_images_without_a_label() -> None:
+    class PartlyLabeled:
         classes = ("a", "b")
         labels = np.array([-1, 0, -1, 1, 1, -1, 0])
 
@@ -189,13 +192,13 @@ def test_images_without_a_label_are_left_out_of_training_on_labels() -> None:
         def __getitem__(self, index: int) -> tuple[Image.Image, int]:
             return Image.new("RGB", (9, 9), (index, 0, 0)), int(self.labels[index])
 
-    splits = Splits(Half(), Half())  # type: ignore[arg-type]
+    splits = Splits(PartlyLabeled(), PartlyLabeled())  # type: ignore[arg-type]
     data = ImageData(lambda: splits, lambda views, seed: views, 2, 0, 8, (1, 1), (1, 1), 0.0, 0)
-    images = data.labeled_indices(None)
-    assert sorted(images) == [1, 3, 4, 6]
-    assert data.labeled_indices(2) == images[:2]
-    batches = iter(data.training_dataloader(images, CenterCrop(8), 2, 1, 0))
+    indices = data.labeled_indices(None)
+    assert sorted(indices) == [1, 3, 4, 6]
+    assert data.labeled_indices(2) == indices[:2]
+    batches = iter(data.train_subset_dataloader(indices, CenterCrop(8), 2, 1, 0))
     seen = [int(view[0, 0, 0]) for _ in range(2) for view in next(batches).views]
     assert sorted(seen) == [1, 3, 4, 6]
-    later = iter(data.training_dataloader(images, CenterCrop(8), 2, 1, 1))
+    later = iter(data.train_subset_dataloader(indices, CenterCrop(8), 2, 1, 1))
     assert [int(view[0, 0, 0]) for view in next(later).views] == seen[2:]

@@ -1,4 +1,4 @@
-"""Every kind of file against pixel values worked out by hand."""
+"""Every kind of file against pixel values computed by hand."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from PIL import Image
 from cim_lightning.data.decode import decode
 from cim_lightning.errors import BadImageError
 
-# 2 rows, 3 columns, no two pixels alike: no turn or flip of it colors like another
+# 2 rows, 3 columns, all pixels different, so that all rotations and flips differ
 CORNERS = np.array(
     [[[255, 0, 0], [9, 9, 9], [0, 255, 0]], [[0, 0, 255], [99, 99, 99], [255, 255, 0]]], np.uint8
 )
@@ -39,7 +39,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, depth: int, color: int, row: bytes) -> bytes:
-    """One row."""
+    """A PNG of one row."""
     header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
     return start + png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
@@ -61,8 +61,8 @@ def palette(*colors: int) -> Image.Image:
 
 
 ROW = palette(10, 20, 30, 40, 50, 60, 70, 80, 90)
-SEEN = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
-SEEN_THROUGH = [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
+ROW_PIXELS = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+WITH_TRANSPARENCY = [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
 BITS = Image.fromarray(np.array([[True, False, True]]))
 GRAY = Image.fromarray(np.uint8([[30, 30, 0]]))
 ALPHA = Image.fromarray(np.uint8([[255, 0, 51]]))  # 51 / 255: a fifth of the color, 0.8 * 255 = 204 of white
@@ -74,15 +74,18 @@ EXACT = {
     "gray": (encoded(GRAY, "PNG"), gray([[30, 30, 0]])),
     "1-bit PNG": (encoded(BITS, "PNG"), gray([[255, 0, 255]])),
     "1-bit TIFF": (encoded(BITS, "TIFF"), gray([[255, 0, 255]])),
-    **{f"palette {kind}": (encoded(ROW, kind), SEEN) for kind in ("PNG", "GIF", "TIFF", "BMP")},
-    **{f"one clear {kind}": (encoded(ROW, kind, transparency=1), SEEN_THROUGH) for kind in ("PNG", "GIF")},
+    **{f"palette {kind}": (encoded(ROW, kind), ROW_PIXELS) for kind in ("PNG", "GIF", "TIFF", "BMP")},
+    **{
+        f"one clear {kind}": (encoded(ROW, kind, transparency=1), WITH_TRANSPARENCY)
+        for kind in ("PNG", "GIF")
+    },
     "palette alpha": (
         encoded(palette(0, 0, 0, 40, 50, 60), "PNG", transparency=bytes([51, 255])),
         [[[204, 204, 204], [40, 50, 60]]],
     ),
     **{f"RGBA {kind}": (encoded(RGBA, kind, lossless=True), OVER_WHITE) for kind in ("PNG", "WEBP", "TIFF")},
     "LA": (encoded(Image.merge("LA", [GRAY, ALPHA]), "PNG"), gray([[30, 255, 204]])),
-    "clear color": (encoded(ROW.convert("RGB"), "PNG", transparency=(40, 50, 60)), SEEN_THROUGH),
+    "clear color": (encoded(ROW.convert("RGB"), "PNG", transparency=(40, 50, 60)), WITH_TRANSPARENCY),
     "16-bit color": (
         png(2, 16, 2, struct.pack(">6H", 0, 25700, 65535, 65535, 257, 0)),
         [[[0, 100, 255], [255, 1, 0]]],
@@ -91,7 +94,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_lossless_files_come_back_exactly(name, tmp_path):
+def test_lossless_files_are_decoded_exactly(name, tmp_path):
     data, expected = EXACT[name]
     np.testing.assert_array_equal(pixels(data), expected)
     path = tmp_path / "image"
@@ -100,7 +103,7 @@ def test_lossless_files_come_back_exactly(name, tmp_path):
     np.testing.assert_array_equal(np.asarray(decode(str(path))), expected)
 
 
-def test_jpeg_comes_back_nearly():
+def test_jpeg_is_decoded_approximately():
     data = encoded(Image.new("RGB", (16, 8), (200, 100, 50)), "JPEG", quality=95)
     np.testing.assert_allclose(pixels(data).astype(int), np.broadcast_to((200, 100, 50), (8, 16, 3)), atol=2)
 
@@ -166,7 +169,7 @@ ORIENTED = {
     3: CORNERS[::-1, ::-1],
     4: CORNERS[::-1],
     5: CORNERS.transpose(1, 0, 2),
-    6: np.rot90(CORNERS, -1),  # the camera lay on its left side: turn a quarter clockwise
+    6: np.rot90(CORNERS, -1),  # the camera was on its left side: rotate by 90 degrees clockwise
     7: CORNERS[::-1, ::-1].transpose(1, 0, 2),
     8: np.rot90(CORNERS, 1),
 }
@@ -182,13 +185,46 @@ def test_exif_orientation(kind, orientation):
     np.testing.assert_array_equal(pixels(data), ORIENTED[orientation])
 
 
-def test_unreadable_exif_is_no_reason_to_drop_an_image():
+def oriented(image: Image.Image, orientation: object, **options) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, "PNG", exif=exif, **options)
+
+
+def test_exif_orientation_of_16_bit_gray():
+    ramp = np.uint16([[0, 257, 25700], [514, 771, 65535]])
+    expected = np.rot90(gray([[0, 1, 100], [2, 3, 255]]), -1)
+    np.testing.assert_array_equal(pixels(oriented(Image.fromarray(ramp), 6)), expected)
+
+
+def test_exif_orientation_of_a_transparent_palette():
+    np.testing.assert_array_equal(
+        pixels(oriented(ROW, 8, transparency=1)), np.rot90(np.uint8(WITH_TRANSPARENCY), 1)
+    )
+
+
+def test_exif_after_the_pixels_of_a_png():
+    data = oriented(Image.fromarray(CORNERS), 6)
+    start = data.index(b"eXIf") - 4
+    stop = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+    end = len(data) - 12  # where the last chunk, IEND, begins
+    moved = data[:start] + data[stop:end] + data[start:stop] + data[end:]
+    assert moved.index(b"eXIf") > moved.index(b"IDAT")
+    np.testing.assert_array_equal(pixels(moved), ORIENTED[6])
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_ignored(orientation):
+    np.testing.assert_array_equal(pixels(oriented(Image.fromarray(CORNERS), orientation)), CORNERS)
+
+
+def test_unreadable_exif_is_ignored():
     data = encoded(Image.fromarray(CORNERS), "PNG", exif=b"Exif\0\0no such thing")
     np.testing.assert_array_equal(pixels(data), CORNERS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
-def test_an_animation_gives_its_first_frame(kind):
+def test_only_the_first_frame_of_an_animation_is_decoded(kind):
     frames = [Image.new("RGB", (4, 4), color) for color in [(255, 0, 0), (0, 255, 0)]]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_allclose(pixels(data)[0, 0].astype(int), (255, 0, 0), atol=1)
@@ -209,7 +245,7 @@ def test_truncated_files_are_bad(kind, tmp_path):
     ("content", "reason"),
     [(b"", "the file is empty"), (b"just text\n", "not an image"), (None, "No such file")],
 )
-def test_what_is_no_image_is_named_in_one_line(content, reason, tmp_path: Path):
+def test_the_error_names_the_file_in_one_line(content, reason, tmp_path: Path):
     path = tmp_path / "odd\nname.jpg"
     if content is not None:
         path.write_bytes(content)
@@ -219,12 +255,12 @@ def test_what_is_no_image_is_named_in_one_line(content, reason, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_bad_bytes_are_named_by_their_number():
+def test_the_error_of_bad_bytes_has_their_number():
     with pytest.raises(BadImageError, match=r"^4 bytes: not an image"):
         decode(b"text")
 
 
-def test_formats_that_run_programs_are_not_tried():
+def test_formats_that_run_programs_are_refused():
     with pytest.raises(BadImageError, match="not an image"):
         decode(encoded(Image.fromarray(CORNERS), "EPS"))
 

@@ -1,4 +1,4 @@
-"""Which images come when: permutations, shared out among devices, and taken up where they stood."""
+"""The order of training images: permutations, split over devices, resumable at any batch."""
 
 from itertools import islice
 
@@ -8,7 +8,7 @@ from cim_lightning.data.sampler import ResumableBatchSampler
 
 
 def order(num_images=23, batch_size=3, seed=0, position=0, rank=0, world_size=1) -> ResumableBatchSampler:
-    return ResumableBatchSampler(num_images, batch_size, seed, lambda: position, rank, world_size, 1)
+    return ResumableBatchSampler(num_images, batch_size, seed, lambda: position, rank, world_size)
 
 
 def epochs(count: int, **settings) -> list[list[int]]:
@@ -22,26 +22,26 @@ def epochs(count: int, **settings) -> list[list[int]]:
     return seen
 
 
-def test_each_epoch_is_a_permutation_of_its_own():
+def test_each_epoch_is_another_permutation():
     first, second = epochs(2, num_images=24)
     assert sorted(first) == sorted(second) == list(range(24))
     assert first != second
     assert first != sorted(first)
 
 
-def test_the_images_left_over_differ_from_epoch_to_epoch():
+def test_the_dropped_images_differ_between_epochs():
     seen = epochs(6, num_images=23)
     assert all(len(set(epoch)) == 21 for epoch in seen)
     assert len({frozenset(epoch) for epoch in seen}) > 1
 
 
-def test_the_order_is_the_seeds():
+def test_the_order_depends_on_the_seed():
     assert epochs(2, seed=4) == epochs(2, seed=4)
     assert epochs(1, seed=4) != epochs(1, seed=5)
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_devices_see_disjoint_images_and_together_all(world_size):
+def test_devices_see_disjoint_images_and_all_of_them_together(world_size):
     shares = [epochs(3, num_images=24, world_size=world_size, rank=rank) for rank in range(world_size)]
     for epoch in range(3):
         together = [index for share in shares for index in share[epoch]]
@@ -49,41 +49,41 @@ def test_devices_see_disjoint_images_and_together_all(world_size):
         assert {len(share[epoch]) for share in shares} == {24 // world_size}
 
 
-def test_devices_stay_disjoint_and_in_step_when_images_are_left_over():
+def test_devices_are_disjoint_and_in_step_when_images_are_dropped():
     shares = [epochs(2, num_images=29, world_size=2, rank=rank) for rank in range(2)]
     for epoch in range(2):
-        one, other = (share[epoch] for share in shares)
-        assert len(one) == len(other) == 12
-        assert not set(one) & set(other)
+        first, second = (share[epoch] for share in shares)
+        assert len(first) == len(second) == 12
+        assert not set(first) & set(second)
 
 
 @pytest.mark.parametrize("position", [0, 1, 6, 7, 8, 15, 700])
-def test_from_a_position_it_goes_on_exactly_as_if_it_had_never_stopped(position):
+def test_it_resumes_at_any_position_as_if_uninterrupted(position):
     straight = list(islice(order(), position + 20))
     assert list(islice(order(position=position), 20)) == straight[position:]
 
 
-def test_the_position_is_asked_for_anew_at_each_iteration():
+def test_the_position_is_read_at_the_start_of_each_iteration():
     trained = [0]
-    batches = ResumableBatchSampler(23, 3, 0, lambda: trained[0], 0, 1, 1)
+    batches = ResumableBatchSampler(23, 3, 0, lambda: trained[0])
     straight = list(islice(batches, 12))
     trained[0] = 9
     assert list(islice(batches, 3)) == straight[9:]
 
 
-def test_batches_are_full_and_never_straddle_epochs():
+def test_batches_are_full_and_never_mix_epochs():
     for number, batch in enumerate(islice(order(), 30)):
         assert len(batch) == 3
         assert {epoch for epoch, _ in batch} == {number // 7}
 
 
 @pytest.mark.parametrize(("settings", "length"), [({}, 7), ({"world_size": 2}, 3), ({"batch_size": 23}, 1)])
-def test_its_length_is_the_batches_of_an_epoch(settings, length):
+def test_its_length_is_the_number_of_batches_per_epoch(settings, length):
     assert len(order(**settings)) == length
 
 
-def test_repeats_stand_in_a_row_each_in_an_epoch_of_its_own():
-    order = ResumableBatchSampler(7, 2, 0, lambda: 0, 0, 1, 3)
+def test_repeats_are_consecutive_each_with_another_epoch():
+    order = ResumableBatchSampler(7, 2, 0, lambda: 0, aug_repeats=3)
     assert len(order) == 3
     batches = iter(order)
     first = [key for _ in range(3) for key in next(batches)]

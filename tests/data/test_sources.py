@@ -1,4 +1,4 @@
-"""Trees of small files: what is found, how it is split and labeled, and what a wrong folder is told."""
+"""The folder source: which files it finds, how it splits and labels them, and its errors."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,8 @@ from cim_lightning.data.sources import folder
 from cim_lightning.errors import BadImageError, ConfigError
 
 
-def plant(root: Path, *names: str) -> Path:
-    """A 1x1 image at each name; its red value is its place among the names."""
+def save_images(root: Path, *names: str) -> Path:
+    """Save a 1x1 image at each name; its red value is the index of the name."""
     for i, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def plant(root: Path, *names: str) -> Path:
     return root
 
 
-def found(source, root: Path) -> list[str]:
+def paths(source, root: Path) -> list[str]:
     assert isinstance(source, ImageFiles)
     return [os.path.relpath(source.path(i), root) for i in range(len(source))]
 
@@ -30,12 +30,12 @@ def labels(source) -> list[int]:
     return [source[i][1] for i in range(len(source))]
 
 
-def everything(root: Path) -> list[str]:
+def all_paths(root: Path) -> list[str]:
     train, val = folder(str(root), 0.5, 0)
-    return sorted(found(train, root) + found(val, root))
+    return sorted(paths(train, root) + paths(val, root))
 
 
-def refused(root: Path | str, *parts: str, val_fraction: float = 0.5) -> None:
+def expect_error(root: Path | str, *parts: str, val_fraction: float = 0.5) -> None:
     with pytest.raises(ConfigError) as caught:
         folder(str(root), val_fraction, 0)
     message = str(caught.value)
@@ -44,15 +44,15 @@ def refused(root: Path | str, *parts: str, val_fraction: float = 0.5) -> None:
         assert part in message
 
 
-def test_images_come_with_the_class_of_their_first_folder(tmp_path):
-    plant(tmp_path, "cat/0.png", "cat/deep/er/1.png", "ant/2.png", "dog/3.png")
+def test_the_first_folder_is_the_class(tmp_path):
+    save_images(tmp_path, "cat/0.png", "cat/deep/er/1.png", "ant/2.png", "dog/3.png")
     train, val = folder(str(tmp_path), 0.25, 0)
     assert train.classes == val.classes == ["ant", "cat", "dog"]
     assert (len(train), len(val)) == (3, 1)
     expected = {"ant/2.png": (2, 0), "cat/0.png": (0, 1), "cat/deep/er/1.png": (1, 1), "dog/3.png": (3, 2)}
     seen = {}
     for source in (train, val):
-        for i, name in enumerate(found(source, tmp_path)):
+        for i, name in enumerate(paths(source, tmp_path)):
             image, label = source[i]
             assert image.mode == "RGB"
             seen[name] = (np.asarray(image)[0, 0, 0], label)
@@ -68,119 +68,129 @@ def test_images_come_with_the_class_of_their_first_folder(tmp_path):
     ],
 )
 def test_trees_without_labels(tmp_path, names):
-    train, val = folder(str(plant(tmp_path, *names)), 0.3, 0)
+    train, val = folder(str(save_images(tmp_path, *names)), 0.3, 0)
     assert train.classes is None
     assert val.classes is None
     assert labels(train) + labels(val) == [-1, -1, -1]
 
 
 def test_other_files_hidden_names_and_suffixes_in_any_case(tmp_path):
-    kept = ["A.PNG", "b.Jpeg", "c.jpg", "d.webp", "e.bmp", "f.gif", "g.tif", "h.TIFF", "x.jpg/inside.png"]
-    plant(tmp_path, *kept, ".hidden.png", ".cache/i.png", "._a.png", "notes.txt", "jpg", "k.png.part")
-    assert everything(tmp_path) == sorted(kept)
+    images = ["A.PNG", "b.Jpeg", "c.jpg", "d.webp", "e.bmp", "f.gif", "g.tif", "h.TIFF", "x.jpg/inside.png"]
+    save_images(tmp_path, *images, ".hidden.png", ".cache/i.png", "._a.png", "notes.txt", "jpg", "k.png.part")
+    assert all_paths(tmp_path) == sorted(images)
 
 
-@pytest.mark.parametrize("held_out", ["val", "valid", "validation", "test"])
-def test_given_splits(tmp_path, held_out):
-    plant(
-        tmp_path, "train/b/0.png", "train/a/1.png", "train/a/2.png", f"{held_out}/b/3.png", "training/a/4.png"
+@pytest.mark.parametrize("val_folder", ["val", "valid", "validation", "test"])
+def test_existing_splits(tmp_path, val_folder):
+    save_images(
+        tmp_path,
+        "train/b/0.png",
+        "train/a/1.png",
+        "train/a/2.png",
+        f"{val_folder}/b/3.png",
+        "training/a/4.png",
     )
     train, val = folder(str(tmp_path), 0.5, 0)
-    assert found(train, tmp_path) == ["train/a/1.png", "train/a/2.png", "train/b/0.png"]
-    assert found(val, tmp_path) == [f"{held_out}/b/3.png"]
+    assert paths(train, tmp_path) == ["train/a/1.png", "train/a/2.png", "train/b/0.png"]
+    assert paths(val, tmp_path) == [f"{val_folder}/b/3.png"]
     assert train.classes == val.classes == ["a", "b"]
     assert labels(train) == [0, 0, 1]
-    assert labels(val) == [1]  # by the classes of train, of which val may hold one alone
+    assert labels(val) == [1]  # numbered by the classes of train, though val has one class
 
 
-def test_the_first_name_for_the_held_out_split_that_holds_images_wins(tmp_path):
-    plant(tmp_path, "train/0.png", "test/1.png", "validation/2.png")
+def test_the_first_validation_folder_with_images_is_used(tmp_path):
+    save_images(tmp_path, "train/0.png", "test/1.png", "validation/2.png")
     (tmp_path / "val").mkdir()
-    assert found(folder(str(tmp_path), 0.5, 0).val, tmp_path) == ["validation/2.png"]
+    assert paths(folder(str(tmp_path), 0.5, 0).val, tmp_path) == ["validation/2.png"]
 
 
-def test_held_out_images_without_folders_have_no_labels(tmp_path):
-    plant(tmp_path, "train/a/0.png", "train/b/1.png", "val/2.png", "val/b/3.png")
+def test_validation_images_without_folders_have_no_labels(tmp_path):
+    save_images(tmp_path, "train/a/0.png", "train/b/1.png", "val/2.png", "val/b/3.png")
     train, val = folder(str(tmp_path), 0.5, 0)
     assert train.classes == ["a", "b"]
     assert val.classes is None
     assert labels(val) == [-1, -1]
 
 
-def test_a_held_out_class_that_train_lacks(tmp_path):
-    plant(tmp_path, "train/horse/0.png", "train/zebra/1.png", "val/horse/2.png", "val/zebras/3.png")
-    refused(tmp_path, f"data.root='{tmp_path}'", "val/ has the class 'zebras'", "'zebra'")
+def test_a_validation_class_that_train_lacks_is_an_error(tmp_path):
+    save_images(tmp_path, "train/horse/0.png", "train/zebra/1.png", "val/horse/2.png", "val/zebras/3.png")
+    expect_error(tmp_path, f"root={tmp_path}: val/ has the class zebras", "did you mean zebra?")
 
 
 def test_train_alone_is_split(tmp_path):
-    plant(tmp_path, "train/a/0.png", "train/b/1.png", "train/b/2.png")
-    assert everything(tmp_path) == ["train/a/0.png", "train/b/1.png", "train/b/2.png"]
+    save_images(tmp_path, "train/a/0.png", "train/b/1.png", "train/b/2.png")
+    assert all_paths(tmp_path) == ["train/a/0.png", "train/b/1.png", "train/b/2.png"]
     assert folder(str(tmp_path), 0.5, 0).train.classes == ["a", "b"]
 
 
-def test_a_held_out_folder_alone_is_no_split(tmp_path):
-    plant(tmp_path, "other/0.png", "val/1.png")
-    assert everything(tmp_path) == ["other/0.png", "val/1.png"]
+def test_a_validation_folder_without_train_is_not_a_split(tmp_path):
+    save_images(tmp_path, "other/0.png", "val/1.png")
+    assert all_paths(tmp_path) == ["other/0.png", "val/1.png"]
 
 
 def test_train_among_other_folders_is_a_class(tmp_path):
-    plant(tmp_path, "bus/0.png", "train/1.png", "tram/2.png")
+    save_images(tmp_path, "bus/0.png", "train/1.png", "tram/2.png")
     assert folder(str(tmp_path), 0.5, 0).train.classes == ["bus", "train", "tram"]
 
 
-def test_the_drawn_split_depends_on_seed_and_names_only(tmp_path):
+def test_the_random_split_depends_on_seed_and_names_only(tmp_path):
     names = [f"{'ab'[i % 2]}/{i}.png" for i in range(40)]
-    one, two = plant(tmp_path / "one", *names), plant(tmp_path / "two", *reversed(names))
-    train, val = folder(str(one), 0.2, 3)
-    again = folder(str(two), 0.2, 3)
+    first = save_images(tmp_path / "first", *names)
+    second = save_images(tmp_path / "second", *reversed(names))
+    train, val = folder(str(first), 0.2, 3)
+    again = folder(str(second), 0.2, 3)
     assert len(val) == 8
-    assert sorted(found(train, one) + found(val, one)) == sorted(names)
-    assert found(val, one) == found(again.val, two)
-    assert found(train, one) == found(again.train, two)
-    assert found(val, one) != found(folder(str(one), 0.2, 4).val, one)
+    assert sorted(paths(train, first) + paths(val, first)) == sorted(names)
+    assert paths(val, first) == paths(again.val, second)
+    assert paths(train, first) == paths(again.train, second)
+    assert paths(val, first) != paths(folder(str(first), 0.2, 4).val, first)
     for source in (train, val):
-        assert labels(source) == ["ab".index(name[0]) for name in found(source, one)]
+        assert labels(source) == ["ab".index(name[0]) for name in paths(source, first)]
 
 
-@pytest.mark.parametrize(("fraction", "held_out"), [(0.001, 1), (0.999, 2), (0.5, 2), (0.4, 1)])
-def test_each_split_has_an_image(tmp_path, fraction, held_out):
-    plant(tmp_path, "0.png", "1.png", "2.png")
+@pytest.mark.parametrize(("fraction", "num_val"), [(0.001, 1), (0.999, 2), (0.5, 2), (0.4, 1)])
+def test_each_split_has_an_image(tmp_path, fraction, num_val):
+    save_images(tmp_path, "0.png", "1.png", "2.png")
     train, val = folder(str(tmp_path), fraction, 0)
-    assert (len(train), len(val)) == (3 - held_out, held_out)
+    assert (len(train), len(val)) == (3 - num_val, num_val)
 
 
-@pytest.mark.parametrize(("fraction", "nearest"), [(0.0, "0.01"), (-1.0, "0.01"), (1.0, "0.99")])
-def test_a_fraction_that_is_none(tmp_path, fraction, nearest):
-    plant(tmp_path, "0.png", "1.png")
-    refused(
-        tmp_path, f"data.source.val_fraction={fraction}", "between 0 and 1", nearest, val_fraction=fraction
+@pytest.mark.parametrize(("fraction", "suggestion"), [(0.0, "0.1"), (-1.0, "0.1"), (1.0, "0.9")])
+def test_an_invalid_fraction_is_an_error(tmp_path, fraction, suggestion):
+    save_images(tmp_path, "0.png", "1.png")
+    expect_error(
+        tmp_path,
+        f"val_fraction={fraction}: ",
+        "above 0 and below 1",
+        f"try val_fraction={suggestion}",
+        val_fraction=fraction,
     )
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
-    plant(tmp_path / "elsewhere", "0.png")
-    root = plant(tmp_path / "root", "a/1.png", "b/2.png")
+def test_links_are_followed_but_not_in_cycles(tmp_path):
+    save_images(tmp_path / "elsewhere", "0.png")
+    root = save_images(tmp_path / "root", "a/1.png", "b/2.png")
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "back").symlink_to(root)
     (root / "b" / "self").symlink_to(root / "b" / "self")
     (root / "a" / "gone.png").symlink_to(root / "nowhere.png")
     (root / "a" / "link.png").symlink_to(root / "b" / "2.png")
-    assert everything(root) == ["a/1.png", "a/link.png", "b/2.png", "c/0.png"]
+    assert all_paths(root) == ["a/1.png", "a/link.png", "b/2.png", "c/0.png"]
 
 
-def test_names_of_any_script_and_of_none(tmp_path):
+def test_names_in_any_script_and_encoding(tmp_path):
     names = ["ü/猫.png", "b/x y\n.png", os.fsdecode(b"b/\xff.png")]
-    assert everything(plant(tmp_path, *names)) == sorted(names)
+    assert all_paths(save_images(tmp_path, *names)) == sorted(names)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    plant(tmp_path / "images", "0.png", "1.png")
-    assert found(folder("~/images", 0.5, 0).train, tmp_path)[0].startswith("images/")
+    save_images(tmp_path / "images", "0.png", "1.png")
+    assert paths(folder("~/images", 0.5, 0).train, tmp_path)[0].startswith("images/")
 
 
-def test_a_bad_file_is_named(tmp_path):
-    plant(tmp_path, "0.png", "1.png")
+def test_the_error_of_a_bad_file_names_it(tmp_path):
+    save_images(tmp_path, "0.png", "1.png")
     (tmp_path / "0.png").write_bytes(b"")
     (tmp_path / "1.png").write_bytes(b"text")
     for source in folder(str(tmp_path), 0.5, 0):
@@ -188,36 +198,36 @@ def test_a_bad_file_is_named(tmp_path):
             source[0]
 
 
-def test_iterating_ends(tmp_path):
-    train, _ = folder(str(plant(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
+def test_an_index_outside_is_an_error(tmp_path):
+    train, _ = folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
     for outside in (len(train), -1):
         with pytest.raises(IndexError):
             train[outside]
 
 
-def test_wrong_folders_are_told_the_nearest(tmp_path):
-    plant(tmp_path, "images/0.png", "other/1.png", "imagse.png")
-    refused(
+def test_a_missing_folder_is_an_error_with_a_suggestion(tmp_path):
+    save_images(tmp_path, "images/0.png", "other/1.png", "imagse.png")
+    expect_error(
         tmp_path / "imagess",
-        f"data.root='{tmp_path}/imagess' does not exist",
-        f"nearest is '{tmp_path}/images'",
+        f"root={tmp_path}/imagess: does not exist",
+        f"did you mean {tmp_path}/images?",
     )
-    refused(tmp_path / "quite" / "different", "does not exist", f"nearest is '{tmp_path}'")
-    refused(tmp_path / "imagse.png", "imagse.png' is a file", f"nearest is '{tmp_path}'")
+    expect_error(tmp_path / "quite" / "different", "does not exist", f"the path exists up to {tmp_path}")
+    expect_error(tmp_path / "imagse.png", "imagse.png: is a file", f"try root={tmp_path}")
 
 
-def test_folders_without_enough_images(tmp_path):
+def test_too_few_images_are_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", f"data.root='{tmp_path}/empty' holds no image", "found: nothing", ".webp")
-    plant(tmp_path, "text/a.txt", "text/b.TXT", "text/README", "one/a.png")
-    refused(tmp_path / "text", "holds no image", "found: 2 .txt, 1 no suffix")
-    refused(tmp_path / "one", f"data.root='{tmp_path}/one' holds one image", "takes two")
+    expect_error(tmp_path / "empty", f"root={tmp_path}/empty: has no image", "found: nothing", ".webp")
+    save_images(tmp_path, "text/a.txt", "text/b.TXT", "text/README", "one/a.png")
+    expect_error(tmp_path / "text", "has no image", "found: 2 .txt, 1 no suffix")
+    expect_error(tmp_path / "one", f"root={tmp_path}/one: has one image", "need two")
 
 
-def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+def test_an_unreadable_folder_is_an_error(tmp_path, monkeypatch):
     def scandir(path):
         raise PermissionError(13, "Permission denied", path)
 
-    plant(tmp_path, "0.png", "1.png")
+    save_images(tmp_path, "0.png", "1.png")
     monkeypatch.setattr(os, "scandir", scandir)
-    refused(tmp_path, f"data.root='{tmp_path}'", "cannot be read (Permission denied)")
+    expect_error(tmp_path, f"root={tmp_path}: ", "cannot be read (Permission denied)")

@@ -1,3 +1,5 @@
+"""Synthetic scenes: deterministic, balanced, and labeled by combinations of cues."""
+
 import itertools
 
 import numpy as np
@@ -19,7 +21,7 @@ def pixels(data: SyntheticScenes) -> np.ndarray:
 
 
 def likelihoods(cue: int, values: list[str]) -> np.ndarray:
-    """How likely each class is to have each value of a cue, from the definitions: "class value"."""
+    """Probability "class value" of the values of a cue for each class, from the definitions."""
     table = np.full((len(definitions.CLASSES), len(values)), definitions.STRAY / len(values))
     for row, cues in zip(table, definitions.CLASSES.values(), strict=True):
         for share, value in zip(definitions.PREFERENCE, cues[cue].split(), strict=True):
@@ -28,33 +30,33 @@ def likelihoods(cue: int, values: list[str]) -> np.ndarray:
 
 
 def bayes_accuracy(*tables: np.ndarray) -> float:
-    """Of whoever knows these cues, which are independent given the class, and guesses the likeliest class."""
+    """Accuracy of the Bayes classifier of these cues, which are independent given the class."""
     joint = tables[0]
     for table in tables[1:]:
         joint = (joint[:, :, None] * table[:, None, :]).reshape(len(joint), -1)
     return joint.max(axis=0).sum() / len(joint)
 
 
-def knn_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, answers: np.ndarray) -> float:
+def knn_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, targets: np.ndarray) -> float:
     distance = ((test[:, None] - train[None]) ** 2).sum(-1)
     votes = labels[np.argsort(distance, axis=1)[:, :20]]
-    guesses = [np.bincount(vote).argmax() for vote in votes]
-    return float(np.mean(guesses == answers))
+    predictions = [np.bincount(vote).argmax() for vote in votes]
+    return float(np.mean(predictions == targets))
 
 
-def test_a_scene_is_the_same_whenever_it_is_asked_for():
+def test_a_scene_does_not_depend_on_the_order_of_access():
     forwards, backwards = scenes(), scenes()
     first = [(forwards[index][0].tobytes(), forwards[index][1]) for index in range(20)]
     again = [(backwards[index][0].tobytes(), backwards[index][1]) for index in reversed(range(20))]
     assert first == again[::-1]
 
 
-def test_a_longer_set_begins_with_the_shorter_one():
+def test_a_longer_data_set_starts_with_the_shorter_one():
     assert np.array_equal(pixels(scenes(num_images=5)), pixels(scenes(num_images=9))[:5])
 
 
-def test_every_index_and_seed_gives_another_scene():
-    # Seeds that are near each other and indices that are must not meet, as they would in seed + index.
+def test_every_index_and_seed_has_another_scene():
+    # Scenes of seed + index would collide for close seeds.
     images = np.concatenate([pixels(scenes(num_images=30, seed=seed)) for seed in range(3)])
     assert len({image.tobytes() for image in images}) == 90
 
@@ -65,23 +67,23 @@ def test_rendering_uses_no_randomness():
 
 
 @pytest.mark.parametrize("size", [16, 31, 64])
-def test_images_are_rgb_of_the_asked_size_and_use_the_range(size):
+def test_images_are_rgb_of_the_right_size_and_cover_the_value_range(size):
     data = scenes(image_size=size)
     image, label = data[0]
     assert (image.mode, image.size) == ("RGB", (size, size))
     assert isinstance(label, int)
-    everything = pixels(data)
-    assert everything.min() < 40
-    assert everything.max() > 215
-    assert (everything.std(axis=(1, 2, 3)) > 8).all()  # no blank scene
+    images = pixels(data)
+    assert images.min() < 40
+    assert images.max() > 215
+    assert (images.std(axis=(1, 2, 3)) > 8).all()  # no blank scene
 
 
-def test_a_scene_looks_alike_at_every_size():
+def test_a_scene_looks_similar_at_every_size():
     scene = definitions.sample_scene(np.random.default_rng(1), label=0)
     small, large = definitions.render(scene, 32), definitions.render(scene, 128)
     means = large.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     assert np.abs(means - small).mean() < 20
-    assert np.abs(means[::-1] - small).mean() > 25  # the bound above can be missed
+    assert np.abs(means[::-1] - small).mean() > 25  # a flipped image exceeds the bound above
 
 
 def test_labels_are_balanced_and_named():
@@ -91,43 +93,43 @@ def test_labels_are_balanced_and_named():
     assert len(set(data.classes)) == len(data.classes) >= 10
 
 
-def test_iteration_ends_and_negative_indices_are_refused():
+def test_iteration_ends_and_negative_indices_are_errors():
     assert sum(1 for _ in scenes(num_images=4)) == 4  # pyright: ignore
     with pytest.raises(IndexError):
         scenes()[-1]
 
 
 @pytest.mark.parametrize(("cue", "values"), list(enumerate(CUES.values())), ids=list(CUES))
-def test_every_value_of_a_cue_is_shared(cue, values):
+def test_every_value_of_a_cue_occurs_in_several_classes(cue, values):
     preferred = [value for cues in definitions.CLASSES.values() for value in set(cues[cue].split())]
     assert set(preferred) == set(values)
     assert all(preferred.count(value) >= 2 for value in values)
 
 
 def test_no_two_classes_have_the_same_distribution_of_any_cue():
-    for one, other in itertools.combinations(definitions.CLASSES.values(), 2):
-        assert all(mine != theirs for mine, theirs in zip(one, other, strict=True))
+    for first, second in itertools.combinations(definitions.CLASSES.values(), 2):
+        assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_cue_alone_says_little_and_all_of_them_nearly_everything():
+def test_single_cues_predict_the_class_badly_and_all_of_them_well():
     tables = [likelihoods(cue, list(values)) for cue, values in enumerate(CUES.values())]
     assert all(np.allclose(table.sum(1), 1) for table in tables)
     assert all(bayes_accuracy(table) < 0.7 for table in tables)
     assert 0.8 < bayes_accuracy(*tables) < 0.95
 
 
-def test_the_sampler_draws_what_the_definitions_say():
+def test_the_sampler_follows_the_definitions():
     rng = np.random.default_rng(0)
     label, draws = 4, 2000
     objects = [
-        max(definitions.sample_scene(rng, label).things, key=lambda thing: thing.cover) for _ in range(draws)
+        max(definitions.sample_scene(rng, label).objects, key=lambda obj: obj.area) for _ in range(draws)
     ]
     for cue, (name, values) in enumerate(list(CUES.items())[:2]):
-        counts = np.array([sum(getattr(thing, name) == value for thing in objects) for value in values])
+        counts = np.array([sum(getattr(obj, name) == value for obj in objects) for value in values])
         assert np.abs(counts / draws - likelihoods(cue, list(values))[label]).max() < 0.05
 
 
-def test_the_mean_color_does_not_give_the_class_away():
+def test_the_mean_color_does_not_predict_the_class():
     train, test = scenes(num_images=1500, seed=0), scenes(num_images=500, seed=1)
     features = [pixels(data).mean(axis=(1, 2)) for data in (train, test)]
     labels = [np.arange(len(data)) % len(data.classes) for data in (train, test)]
@@ -135,19 +137,19 @@ def test_the_mean_color_does_not_give_the_class_away():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"),
+    ("parameter", "value"),
     [("num_images", 0), ("image_size", 15), ("image_size", 1025), ("image_size", -64), ("seed", -1)],
 )
-def test_nonsense_settings_get_one_line(setting, value):
+def test_a_parameter_out_of_range_gets_one_line(parameter, value):
     with pytest.raises(ConfigError) as error:
-        SyntheticScenes(**({"num_images": 10, "image_size": 32, "seed": 0} | {setting: value}))
+        SyntheticScenes(**({"num_images": 10, "image_size": 32, "seed": 0} | {parameter: value}))
     line = str(error.value)
-    assert f"{setting}={value}" in line
+    assert line.startswith(f"{parameter}={value}: ")
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_val": 0}, {"image_size": 8}, {"seed": -1}])
-def test_a_mistake_names_the_setting_as_it_is_typed(wrong):
+def test_an_error_of_the_source_names_its_parameter(wrong):
     ((name, value),) = wrong.items()
-    with pytest.raises(ConfigError, match=rf"^data\.source\.{name}={value}: [^\n]*; try \d+$"):
+    with pytest.raises(ConfigError, match=rf"^{name}={value}: [^\n]*; try {name}=\d+$"):
         definitions.synthetic(**{"num_train": 4, "num_val": 4, "image_size": 16, "seed": 0} | wrong)

@@ -1,4 +1,4 @@
-"""Tiny archives in the real layouts on disk; only torchvision's checksums are taken as right."""
+"""Tiny archives in the real layouts; only torchvision's checksums are skipped."""
 
 import pickle
 import tarfile
@@ -22,8 +22,8 @@ def _checksums_match(monkeypatch):
         monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).is_file())
 
 
-def batch(file: Path, colors: list[tuple[int, int, int]], key: str, classes: list[int]) -> None:
-    """A CIFAR batch: rows of 1024 red, 1024 green and 1024 blue values."""
+def save_batch(file: Path, colors: list[tuple[int, int, int]], key: str, classes: list[int]) -> None:
+    """Save a CIFAR batch: rows of 1024 red, 1024 green and 1024 blue values."""
     file.parent.mkdir(exist_ok=True)
     rows = [np.repeat(np.uint8(color), 1024) for color in colors]
     file.write_bytes(pickle.dumps({"data": np.stack(rows), key: classes}))
@@ -38,8 +38,8 @@ def color(source, index: int) -> tuple[int, ...]:
 def test_cifar10(tmp_path):
     home = tmp_path / "cifar-10-batches-py"
     for i in range(1, 6):
-        batch(home / f"data_batch_{i}", [(i, 20, 30)], "labels", [i])
-    batch(home / "test_batch", [(1, 2, 3), (4, 5, 6)], "labels", [9, 0])
+        save_batch(home / f"data_batch_{i}", [(i, 20, 30)], "labels", [i])
+    save_batch(home / "test_batch", [(1, 2, 3), (4, 5, 6)], "labels", [9, 0])
     names = list("abcdefghij")
     (home / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
     train, val = torchvision_datasets.cifar10(str(tmp_path), download=False)
@@ -52,8 +52,8 @@ def test_cifar10(tmp_path):
 
 def test_cifar100(tmp_path):
     home = tmp_path / "cifar-100-python"
-    batch(home / "train", [(7, 8, 9)], "fine_labels", [99])
-    batch(home / "test", [(1, 2, 3)], "fine_labels", [42])
+    save_batch(home / "train", [(7, 8, 9)], "fine_labels", [99])
+    save_batch(home / "test", [(1, 2, 3)], "fine_labels", [42])
     (home / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {i}" for i in range(100)]}))
     train, val = torchvision_datasets.cifar100(str(tmp_path), download=False)
     assert train.classes is not None
@@ -84,16 +84,16 @@ def test_stl10_trains_on_labeled_and_unlabeled_images(tmp_path):
     assert val.classes == ["airplane", "bird"]
 
 
-def photographs(root: Path, suffix: str, **named: Image.Image) -> None:
+def save_photos(root: Path, suffix: str, **images: Image.Image) -> None:
     for split in ("train", "val"):
-        for wnid, image in named.items():
+        for wnid, image in images.items():
             (root / split / wnid).mkdir(parents=True)
             image.save(root / split / wnid / f"0{suffix}", "JPEG", quality=100)
 
 
-def test_imagenette_has_plain_names_rgb_images_and_our_decoder(tmp_path):
+def test_imagenette_has_wordnet_ids_rgb_images_and_our_decoder(tmp_path):
     home = tmp_path / "imagenette2-320"
-    photographs(home, ".jpeg", n01440764=Image.new("L", (8, 8), 50), n03888257=Image.new("L", (8, 8), 90))
+    save_photos(home, ".jpeg", n01440764=Image.new("L", (8, 8), 50), n03888257=Image.new("L", (8, 8), 90))
     train, val = torchvision_datasets.imagenette(str(tmp_path), download=False)
     assert train.classes == ["n01440764", "n03888257"]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
@@ -102,11 +102,11 @@ def test_imagenette_has_plain_names_rgb_images_and_our_decoder(tmp_path):
         train[0]
 
 
-def test_imagenet_has_plain_names_and_our_decoder(tmp_path, monkeypatch):
+def test_imagenet_has_wordnet_ids_and_our_decoder(tmp_path, monkeypatch):
     meta = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",)}
     monkeypatch.setattr(imagenet, "load_meta_file", lambda _: (meta, []))
     (tmp_path / "meta.bin").touch()
-    photographs(tmp_path, ".JPEG", n01440764=Image.new("L", (8, 8), 50), n02012849=Image.new("L", (8, 8), 90))
+    save_photos(tmp_path, ".JPEG", n01440764=Image.new("L", (8, 8), 50), n02012849=Image.new("L", (8, 8), 90))
     train, val = torchvision_datasets.imagenet(str(tmp_path))
     assert train.classes == ["n01440764", "n02012849"]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
@@ -115,7 +115,7 @@ def test_imagenet_has_plain_names_and_our_decoder(tmp_path, monkeypatch):
         val[0]
 
 
-def test_labeled_makes_images_rgb():
+def test_images_become_rgb_and_labels_int():
     class Gray(list):
         classes = ("one", "two")
 
@@ -124,20 +124,20 @@ def test_labeled_makes_images_rgb():
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "imagenette"])
-def test_what_is_not_there_is_not_fetched_unasked(tmp_path, name):
+def test_a_missing_data_set_is_not_downloaded_by_default(tmp_path, name):
     with pytest.raises(ConfigError) as caught:
         getattr(torchvision_datasets, name)(str(tmp_path), download=False)
     message = str(caught.value)
-    assert f"data.root='{tmp_path}'" in message
-    assert "data.download=true" in message
+    assert message.startswith(f"root={tmp_path}: ")
+    assert "set download=true" in message
     assert "\n" not in message
 
 
-def test_a_download_unpacks_and_a_failed_one_says_so(tmp_path, monkeypatch):
+def test_a_download_is_extracted_and_a_failed_one_is_an_error(tmp_path, monkeypatch):
     home = tmp_path / "made" / "cifar-100-python"
     home.parent.mkdir()
-    batch(home / "train", [(7, 8, 9)], "fine_labels", [0])
-    batch(home / "test", [(1, 2, 3)], "fine_labels", [0])
+    save_batch(home / "train", [(7, 8, 9)], "fine_labels", [0])
+    save_batch(home / "test", [(1, 2, 3)], "fine_labels", [0])
     (home / "meta").write_bytes(pickle.dumps({"fine_label_names": ["only"]}))
 
     def fetch(_url, root, **_options):
@@ -153,11 +153,11 @@ def test_a_download_unpacks_and_a_failed_one_says_so(tmp_path, monkeypatch):
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(cifar, "download_and_extract_archive", fail)
-    with pytest.raises(ConfigError, match=r"data\.root='/nowhere' .*CIFAR100 \(no route to host\).*network"):
+    with pytest.raises(ConfigError, match=r"^root=/nowhere: .*CIFAR100 \(no route to host\).*network"):
         torchvision_datasets.cifar100("/nowhere", download=True)
 
 
-def test_imagenet_without_its_archives_points_to_the_folder_source(tmp_path):
+def test_imagenet_without_its_archives_suggests_the_folder_source(tmp_path):
     with pytest.raises(ConfigError) as caught:
         torchvision_datasets.imagenet(str(tmp_path))
     message = str(caught.value)
@@ -166,23 +166,23 @@ def test_imagenet_without_its_archives_points_to_the_folder_source(tmp_path):
     assert "\n" not in message
 
 
-def test_one_process_fetches_while_the_others_wait(tmp_path, monkeypatch):
-    inside = []
-    together = []
+def test_one_process_downloads_while_the_others_wait(tmp_path, monkeypatch):
+    active = []
+    counts = []
 
-    class Fetched:
+    class Downloaded:
         classes = ("a", "b")
 
         def __init__(self, root, **options):
-            inside.append(self)
+            active.append(self)
             time.sleep(0.05)
-            together.append(len(inside))
-            inside.remove(self)
+            counts.append(len(active))
+            active.remove(self)
 
         def __len__(self):
             return 1
 
-    monkeypatch.setattr(torchvision_datasets, "CIFAR10", Fetched)
+    monkeypatch.setattr(torchvision_datasets, "CIFAR10", Downloaded)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: torchvision_datasets.cifar10(str(tmp_path / "new"), download=True), range(3)))
-    assert together == [1] * 6
+    assert counts == [1] * 6

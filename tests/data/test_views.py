@@ -1,4 +1,4 @@
-"""Views: functions of (seed, epoch, index) alone, cut as Pillow cuts by hand, and whole around bad images."""
+"""Views: functions of (seed, epoch, index) alone, equal to Pillow's resize, robust to bad images."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cim_lightning.data.views import MOST_BAD, CenterCrop, RandomResizedCropFlip, Views, collate
+from cim_lightning.data.views import (
+    MAX_BAD_IN_A_ROW,
+    CenterCrop,
+    RandomResizedCropFlip,
+    ViewDataset,
+    collate,
+)
 from cim_lightning.errors import BadImageError, ConfigError
 
 SCALE, RATIO = (0.2, 0.9), (3 / 4, 4 / 3)
 
 
 class Noise:
-    """Images of noise, each labeled with its own number; some cannot be decoded."""
+    """Images of noise, labeled with their index; those of `bad` cannot be decoded."""
 
     classes = None
 
@@ -30,21 +36,21 @@ class Noise:
         return Image.fromarray(np.random.default_rng(index).integers(0, 256, (29, 37, 3), np.uint8)), index
 
 
-def random_views(*bad: int, seed: int = 5) -> Views:
-    return Views(Noise(7, *bad), RandomResizedCropFlip(16, SCALE, RATIO, 0.5), seed)
+def random_views(*bad: int, seed: int = 5) -> ViewDataset:
+    return ViewDataset(Noise(7, *bad), RandomResizedCropFlip(16, SCALE, RATIO, 0.5), seed)
 
 
 def coordinates(width: int, height: int) -> Image.Image:
-    """Each pixel says where it is: red is its x, green its y."""
+    """An image whose red is x and whose green is y."""
     y, x = np.indices((height, width))
     return Image.fromarray(np.stack((x, y, 0 * x), axis=-1).astype(np.uint8))
 
 
-def same(one, other) -> bool:
-    return torch.equal(one[0], other[0]) and one[1:] == other[1:]
+def same(a, b) -> bool:
+    return torch.equal(a[0], b[0]) and a[1:] == b[1:]
 
 
-def test_a_view_is_a_function_of_seed_epoch_and_index_whoever_asks_and_when():
+def test_a_view_is_a_function_of_seed_epoch_and_index():
     first, second = random_views(), random_views()
     for key in [(0, 4), (9, 0)]:
         second[3, 3]
@@ -53,7 +59,7 @@ def test_a_view_is_a_function_of_seed_epoch_and_index_whoever_asks_and_when():
     assert first[0, 4][0].dtype == torch.uint8
 
 
-def test_a_view_differs_across_epochs_indices_and_seeds_and_so_does_its_seed():
+def test_views_and_their_seeds_differ_across_epochs_indices_and_seeds():
     samples = [random_views()[0, 4], random_views()[1, 4], random_views()[0, 5], random_views(seed=6)[0, 4]]
     assert len({pixels.numpy().tobytes() for pixels, _, _ in samples}) == 4
     assert len({seed for _, _, seed in samples}) == 4
@@ -66,7 +72,7 @@ def test_a_view_differs_across_epochs_indices_and_seeds_and_so_does_its_seed():
     ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
     seed=st.integers(0, 1000),
 )
-def test_crops_lie_inside_with_area_and_ratio_in_limits_or_are_the_largest_of_the_nearest_ratio(
+def test_crops_are_inside_and_within_limits_or_the_largest_of_the_closest_ratio(
     width, height, scale, ratio, seed
 ):
     crop = RandomResizedCropFlip(8, scale, ratio, 0).sample(width, height, np.random.default_rng(seed))
@@ -80,7 +86,7 @@ def test_crops_lie_inside_with_area_and_ratio_in_limits_or_are_the_largest_of_th
         assert (left + right, top + bottom) == pytest.approx((width, height))
 
 
-def test_areas_and_ratios_fill_their_limits():
+def test_areas_and_ratios_cover_their_ranges():
     rng = np.random.default_rng(0)
     boxes = np.array([RandomResizedCropFlip(8, SCALE, RATIO, 0).sample(300, 300, rng) for _ in range(2000)])
     wide, high = (boxes[:, 2:] - boxes[:, :2]).T
@@ -92,27 +98,27 @@ def test_areas_and_ratios_fill_their_limits():
     assert boxes[:, 2].max() > 295
 
 
-def test_a_long_image_that_no_draw_fits_gives_its_middle():
+def test_a_long_image_that_no_draw_fits_is_cropped_at_its_center():
     crop = RandomResizedCropFlip(8, (1, 1), (1, 1), 0).sample(90, 30, np.random.default_rng(0))
     assert crop == (30, 0, 60, 30)
 
 
 @pytest.mark.parametrize("flip", [0, 1])
-def test_a_view_is_pillows_resize_of_the_sampled_box_mirrored_when_it_flips(flip):
+def test_a_view_is_pillows_resize_of_the_sampled_box_flipped_or_not(flip):
     image, view = coordinates(200, 150), RandomResizedCropFlip(24, SCALE, RATIO, flip)
     box = view.sample(200, 150, np.random.default_rng(3))
-    by_hand = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC, box=box))
+    expected = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC, box=box))
     seen = np.asarray(view(image, np.random.default_rng(3)))
-    np.testing.assert_array_equal(seen, by_hand[:, ::-1] if flip else by_hand)
+    np.testing.assert_array_equal(seen, expected[:, ::-1] if flip else expected)
     left, top, right, bottom = box
-    across = left + (np.arange(24) + 0.5) * (right - left) / 24 - 0.5  # where each column came from
+    across = left + (np.arange(24) + 0.5) * (right - left) / 24 - 0.5  # source position of each column
     down = top + (np.arange(24) + 0.5) * (bottom - top) / 24 - 0.5
     inner = slice(3, -3)
-    assert np.abs(by_hand[8, inner, 0] - across[inner]).max() < 1
-    assert np.abs(by_hand[inner, 8, 1] - down[inner]).max() < 1
+    assert np.abs(expected[8, inner, 0] - across[inner]).max() < 1
+    assert np.abs(expected[inner, 8, 1] - down[inner]).max() < 1
 
 
-def test_half_of_the_views_flip():
+def test_half_of_the_views_are_flipped():
     image, view, rng = (
         coordinates(20, 20),
         RandomResizedCropFlip(8, (1, 1), (1, 1), 0.5),
@@ -123,7 +129,7 @@ def test_half_of_the_views_flip():
 
 
 @pytest.mark.parametrize(("width", "height", "x", "y"), [(90, 30, 30, 0), (30, 90, 0, 30)])
-def test_a_whole_view_is_the_centered_square(width, height, x, y):
+def test_a_center_crop_is_the_centered_square(width, height, x, y):
     seen = np.asarray(CenterCrop(30)(coordinates(width, height), np.random.default_rng(0)))
     np.testing.assert_array_equal(seen[0, :, 0], np.arange(30) + x)
     np.testing.assert_array_equal(seen[:, 0, 1], np.arange(30) + y)
@@ -132,39 +138,42 @@ def test_a_whole_view_is_the_centered_square(width, height, x, y):
 def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
     views = random_views(3, 4, 6)
     assert [views[epoch, 3][1] for epoch in range(3)] == [5, 5, 5]
-    assert views[0, 6][1] == 0  # after the last comes the first
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [f"skipped an image: '{i}.png': broken" for i in (3, 4, 6)]
+    assert views[0, 6][1] == 0  # the first one follows the last one
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"skipped an image: '{i}.png': broken" for i in (3, 4, 6)]
 
 
-def test_a_data_set_of_bad_images_is_a_setting_error_and_one_good_image_in_reach_is_none():
+def test_too_many_bad_images_in_a_row_are_an_error():
     view = RandomResizedCropFlip(8, SCALE, RATIO, 0)
-    with pytest.raises(ConfigError, match=r"^data: 100 images in a row cannot be decoded.*$"):
-        Views(Noise(MOST_BAD + 1, *range(MOST_BAD)), view, 0)[0, 0]
-    assert Views(Noise(MOST_BAD, *range(MOST_BAD - 1)), view, 0)[0, 0][1] == MOST_BAD - 1
+    with pytest.raises(ConfigError, match=r"^100 images in a row cannot be decoded.*$"):
+        ViewDataset(Noise(MAX_BAD_IN_A_ROW + 1, *range(MAX_BAD_IN_A_ROW)), view, 0)[0, 0]
+    assert (
+        ViewDataset(Noise(MAX_BAD_IN_A_ROW, *range(MAX_BAD_IN_A_ROW - 1)), view, 0)[0, 0][1]
+        == MAX_BAD_IN_A_ROW - 1
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 0}, r"data\.view_size=0: .*try 1"),
-        ({"scale": (0.0, 1.0)}, r"data\.view_scale=\[0\.0, 1\.0\]: .*try "),
-        ({"scale": (0.9, 0.2)}, r"data\.view_scale=\[0\.9, 0\.2\]: .*try "),
-        ({"scale": (0.5, 1.5)}, r"data\.view_scale=\[0\.5, 1\.5\]: .*try "),
-        ({"scale": (0.5,)}, r"data\.view_scale=\[0\.5\]: .*try "),
-        ({"ratio": (0, 1)}, r"data\.view_ratio=\[0, 1\]: .*try "),
-        ({"ratio": (2, 1)}, r"data\.view_ratio=\[2, 1\]: .*try "),
-        ({"flip": 1.5}, r"data\.view_flip=1\.5: .*try 1"),
-        ({"flip": -1}, r"data\.view_flip=-1: .*try 0"),
+        ({"size": 0}, r"^size=0: .*try size=1$"),
+        ({"scale": (0.0, 1.0)}, r"^scale=\[0\.0, 1\.0\]: .*try scale=\[0\.5, 1\.0\]$"),
+        ({"scale": (0.9, 0.2)}, r"^scale=\[0\.9, 0\.2\]: .*try scale=\[0\.5, 1\.0\]$"),
+        ({"scale": (0.5, 1.5)}, r"^scale=\[0\.5, 1\.5\]: .*try scale=\[0\.5, 1\.0\]$"),
+        ({"scale": (0.5,)}, r"^scale=\[0\.5\]: .*try "),
+        ({"ratio": (0, 1)}, r"^ratio=\[0, 1\]: .*try "),
+        ({"ratio": (2, 1)}, r"^ratio=\[2, 1\]: .*try "),
+        ({"flip": 1.5}, r"^flip=1\.5: .*try flip=1\.0$"),
+        ({"flip": -1}, r"^flip=-1: .*try flip=0\.0$"),
     ],
 )
-def test_a_wrong_setting_gets_one_line_with_its_value_and_the_nearest(changes, message):
+def test_a_wrong_parameter_gets_one_line_with_its_value_and_a_suggestion(changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         RandomResizedCropFlip(**{"size": 8, "scale": SCALE, "ratio": RATIO, "flip": 0.5} | changes)
     assert "\n" not in str(caught.value)
 
 
-def test_a_batch_stacks_its_views_and_takes_its_first_images_seed():
+def test_a_batch_has_the_seed_of_its_first_image():
     views = random_views()
     samples = [views[2, 1], views[2, 0]]
     batch = collate(samples)

@@ -1,8 +1,9 @@
-"""Views for training on labels: cropped more tightly than for pre-training, and changed at random."""
+"""Augmentation for supervised training: a random-resized crop, then RandAugment."""
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,59 +15,59 @@ from cim_lightning.data.views import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 from cim_lightning.rng import fork_rng
 
-WORDS = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]))*")
-MEAN_COLOR = (124, 116, 104)  # ImageNet's, where a turned or shifted image leaves nothing
+RANDAUGMENT = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]))*")
+FILL_COLOR = (124, 116, 104)  # ImageNet's mean, for the borders of rotated and shifted images
 
 
+@dataclass(eq=False)
 class RandAugmentCrop:
-    """A random view, then RandAugment.
+    """A random-resized crop with a flip, then RandAugment.
 
     Args:
-        size: of the views; None: it is still to be given, by `sized`.
+        size: side of the view in pixels; None: set later by `with_size`.
         scale, ratio, flip: see RandomResizedCropFlip.
-        randaugment: timm's words for RandAugment (Cubuk et al., NeurIPS 2020), such as
-            "rand-m9-mstd0.5-inc1": magnitude 9 of 10 with deviation 0.5; None leaves views as they are.
+        randaugment: timm's RandAugment string (Cubuk et al., NeurIPS 2020), such as
+            "rand-m9-mstd0.5-inc1": magnitude 9 of 10 with standard deviation 0.5; None: no RandAugment.
 
     Raises:
-        ConfigError: a setting is outside its limits, or timm cannot read the words.
+        ConfigError: a parameter is out of range, or timm cannot parse the string.
     """
 
-    def __init__(
-        self,
-        size: int | None,
-        scale: Sequence[float],
-        ratio: Sequence[float],
-        flip: float,
-        randaugment: str | None,
-    ):
-        self.size, self.randaugment = size, randaugment
-        self.scale, self.ratio, self.flip = scale, ratio, flip
-        self._view = RandomResizedCropFlip(size or 1, scale, ratio, flip)
-        self._change = None if randaugment is None else _rand_augment(randaugment, size or 1)
+    size: int | None
+    scale: Sequence[float]
+    ratio: Sequence[float]
+    flip: float
+    randaugment: str | None
 
-    def sized(self, size: int) -> "RandAugmentCrop":
-        """The same of that size, where it has none of its own."""
-        return RandAugmentCrop(self.size or size, self.scale, self.ratio, self.flip, self.randaugment)
+    def __post_init__(self):
+        size = self.size or 1
+        self._crop = RandomResizedCropFlip(size, self.scale, self.ratio, self.flip)
+        self._augment = None if self.randaugment is None else _rand_augment(self.randaugment, size)
+
+    def with_size(self, size: int) -> "RandAugmentCrop":
+        """Return a copy that has this size if it had none."""
+        return replace(self, size=self.size or size)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        view = self._view(image, rng)
-        if self._change is None:
+        view = self._crop(image, rng)
+        if self._augment is None:
             return view
-        with fork_rng(int(rng.integers(2**62))):  # timm draws from the global streams
-            return self._change(view)
+        with fork_rng(int(rng.integers(2**62))):  # timm draws from the global random streams
+            return self._augment(view)
 
 
-def _rand_augment(words: str, size: int) -> RandAugment:
-    if not WORDS.fullmatch(words):  # timm passes over what it does not know
-        raise ConfigError(f"randaugment={words}: timm cannot read it; try rand-m9-mstd0.5-inc1, or null")
-    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": MEAN_COLOR}
-    change = rand_augment_transform(words, hparams)
-    for one in change.ops:
-        if one.name.startswith("Posterize"):
-            one.level_fn = partial(_bits, one.level_fn)
-    return change
+def _rand_augment(spec: str, size: int) -> RandAugment:
+    if not RANDAUGMENT.fullmatch(spec):  # timm ignores the parts that it does not know
+        hint = "try rand-m9-mstd0.5-inc1, or null for none"
+        raise ConfigError("randaugment", spec, "timm cannot parse it", hint=hint)
+    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": FILL_COLOR}
+    augment = rand_augment_transform(spec, hparams)
+    for op in augment.ops:
+        if op.name.startswith("Posterize"):
+            op.level_fn = partial(_posterize_bits, op.level_fn)
+    return augment
 
 
-def _bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:
-    """At least one: where timm keeps none, an image is black, and Pillow 13 raises an error."""
+def _posterize_bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:
+    """At least 1 bit. timm's 0 bits make an image black, and raise an error from Pillow 13 on."""
     return (max(level_fn(level, hparams)[0], 1),)

@@ -1,45 +1,42 @@
-"""`ImageData`: batches of a source's images, cropped on the device that they were moved to."""
+"""`ImageData`: batches of views of a source's images, cropped on the device."""
 
-import atexit
-import difflib
 import functools
 import inspect
-import itertools
-import multiprocessing
-import signal
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from cim_lightning.bounds import at_least, did_you_mean
 from cim_lightning.data.sampler import ResumableBatchSampler
-from cim_lightning.data.sources import Some, Splits
-from cim_lightning.data.views import Batch, CenterCrop, RandomResizedCropFlip, View, Views, collate
+from cim_lightning.data.sources import Source, Splits
+from cim_lightning.data.views import Batch, CenterCrop, RandomResizedCropFlip, View, ViewDataset, collate
+from cim_lightning.data.workers import ignore_signals
 from cim_lightning.errors import ConfigError
 
 
 class ImageData(L.LightningDataModule):
     """Training and validation batches of (crops, labels).
 
-    Workers decode and take one uint8 view an image; the cropping runs after the transfer, on the device.
-    What is random is a function of (seed, epoch, index), and training goes on after an interruption with
-    the samples that were still to come.
+    Workers decode each image and take one uint8 view; the cropping runs on the device, after the transfer.
+    A view is a function of (seed, epoch, index). A batch's crops are drawn with the seed of its first view,
+    so they also depend on how images are batched. Training resumes mid-epoch with the remaining samples.
 
     Args:
-        source: makes the training and validation images, called with `source_kwargs`.
-        cropping: maps (uint8 views "b c h w", seed) to what the method reads.
-        batch_size: images in one device's batch.
-        num_workers: processes that decode; 0 decodes in the training process.
+        source: returns the training and validation images, called with `source_kwargs`.
+        cropping: maps (uint8 views "b c h w", seed) to the method's batch type.
+        batch_size: images per device and batch.
+        num_workers: decoding processes; 0: decode in the training process.
         view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
         seed: of order, views and crops.
-        source_kwargs: what the source asks for, such as `root`, the folder of its images, or `download`.
+        source_kwargs: arguments of the source, such as `root`, the folder of its images, or `download`.
 
     Raises:
-        ConfigError: a setting is outside its limits; on setup, the source refuses, or its training set is
-            smaller than a batch.
+        ConfigError: a parameter is out of range; in setup, the source cannot be opened, or its training set
+            is smaller than a batch.
     """
 
     def __init__(
@@ -56,98 +53,82 @@ class ImageData(L.LightningDataModule):
         **source_kwargs: Any,
     ):
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value < least:
-                raise ConfigError(f"data.{name}={value}: at least {least}; try {least}")
-        signature = inspect.signature(source).parameters
-        asked = list(signature)
-        for name in source_kwargs.keys() - set(asked):
-            known = [*asked, "batch_size", "num_workers", "view_size"]
-            near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
-            raise ConfigError(
-                f"data.{name}={source_kwargs[name]}: this data set has no such setting; try data.{near}"
-            )
-        for name in asked:
-            if name not in source_kwargs and signature[name].default is inspect.Parameter.empty:
-                raise ConfigError(f"data.{name}: this data set cannot do without it; give data.{name}=...")
+        at_least("batch_size", batch_size, 1)
+        at_least("num_workers", num_workers, 0)
+        parameters = inspect.signature(source).parameters
+        for name in source_kwargs.keys() - parameters.keys():
+            hint = did_you_mean(name, [*parameters, "batch_size", "num_workers", "view_size"])
+            raise ConfigError(name, source_kwargs[name], "this data set has no such setting", hint=hint)
+        for name, parameter in parameters.items():
+            if name not in source_kwargs and parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"{name}: this data set cannot do without it; give {name}=...")
         self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip)
-        self.seed = seed
-        self._batches_before = 0  # the interruption that this process goes on from
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
+        self._batches_before = 0  # trained on before this process resumed
 
     @functools.cached_property
     def splits(self) -> Splits:
-        """Training and validation images; opened on first use, unless they were given."""
+        """Training and validation images, opened on first use; assign to share them between modules."""
         return self.source(**self.source_kwargs)
 
     def setup(self, stage: str | None = None) -> None:
-        images = len(self.splits.train)
-        whole = self.batch_size * self._world_size
-        if images < whole:
-            raise ConfigError(
-                f"data.batch_size={self.batch_size}: {self._world_size} device(s) of it exceed the training "
-                f"set of {images} images; try {max(images // self._world_size, 1)}"
-            )
-        self.dummy_batch(1)  # a cropping that refuses views of this size does so now, not at the first batch
+        images, devices = len(self.splits.train), self._world_size
+        if images < self.batch_size * devices:
+            rule = f"a batch for each of {devices} device(s) exceeds the training set of {images} images"
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=max(images // devices, 1))
+        self.dummy_batch(1)  # fails now, not at the first batch, if the cropping refuses this view size
 
-    def dummy_batch(self, images: int) -> Any:
-        """Crops of black views, as batches of so many images have them."""
-        views = torch.zeros(images, 3, self.view.size, self.view.size, dtype=torch.uint8)
+    def dummy_batch(self, num_images: int) -> Any:
+        """Return the crops of black views."""
+        views = torch.zeros(num_images, 3, self.view.size, self.view.size, dtype=torch.uint8)
         return self.cropping(views, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        views = Views(self.splits.train, self.view, self.seed)
-        trainer = self.trainer
-        rank = trainer.global_rank if trainer else 0
-        order = ResumableBatchSampler(
-            len(views), self.batch_size, self.seed, self._batches_done, rank, self._world_size, aug_repeats=1
-        )
-        return DataLoader(views, batch_sampler=order, **self._loading)
+        source, rank = self.splits.train, self.trainer.global_rank if self.trainer else 0
+        devices = {"rank": rank, "world_size": self._world_size}
+        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self._batches_done, **devices)
+        return self._loader(source, self.view, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The same views and crops of the validation images every time, in an order that mixes classes.
+        """Same views and crops of the validation images every time, in a fixed random order.
 
-        Folders come sorted by class, so without it the first few batches would show one class alone.
+        Folders are sorted by class; unshuffled, the first batches would have a single class.
         """
-        views = Views(self.splits.val, self.view, self.seed)
-        return DataLoader(views, self.batch_size, sampler=self._drawn(views, len(views)), **self._loading)
+        return self._fixed_loader("val", self.view, None)
 
     def center_crop_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
-        """Whole views of all images of a split, or of `limit` random ones, always the same."""
-        views = Views(getattr(self.splits, split), CenterCrop(self.view.size), self.seed)
-        return DataLoader(views, self.batch_size, sampler=self._drawn(views, limit), **self._loading)
+        """Center crops of a split's images, or of `limit` random ones; the same in every call."""
+        return self._fixed_loader(split, CenterCrop(self.view.size), limit)
 
     def random_crop_dataloader(self, split: str, limit: int | None, epoch: int) -> DataLoader[Any]:
-        """One random view each of the same images; another one in another epoch."""
-        views = Views(getattr(self.splits, split), self.view, self.seed)
-        keys = [(epoch, index) for _, index in self._drawn(views, limit)]
-        return DataLoader(views, self.batch_size, sampler=keys, **self._loading)
+        """One random view of each image of `center_crop_dataloader`; another view for another epoch."""
+        return self._fixed_loader(split, self.view, limit, epoch)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
-        """Numbers of the training images that have a label, or of `limit` random ones.
+        """Return the indices of all labeled training images, or of `limit` random ones, in random order.
 
-        A source that does not say so by its `labels` has one for each.
+        If the source has no `labels` array, all its images count as labeled.
         """
         source: Any = self.splits.train
         labels = getattr(source, "labels", None)
-        known = (i for _, i in self._drawn(source, None) if labels is None or labels[i] >= 0)
-        return list(itertools.islice(known, limit))
+        shuffled = self._shuffled_indices(len(source))
+        return [i for i in shuffled if labels is None or labels[i] >= 0][:limit]
 
-    def training_dataloader(
-        self, images: Sequence[int], view: View, batch_size: int, aug_repeats: int, done: int
+    def train_subset_dataloader(
+        self, indices: Sequence[int], view: View, batch_size: int, aug_repeats: int, start_batch: int
     ) -> DataLoader[Any]:
-        """Views of some training images, epoch after epoch without end.
+        """Endless batches of views of some training images, for supervised training on one device.
 
         Args:
-            images: their numbers.
-            view: makes a view of an image with a random generator.
+            indices: of the training images.
+            view: makes a view of an image, with a random generator.
             batch_size, aug_repeats: see ResumableBatchSampler.
-            done: batches to pass over, which were seen before.
+            start_batch: number of batches to skip, as training has seen them already.
         """
-        source = Some(self.splits.train, images)
-        order = ResumableBatchSampler(len(images), batch_size, self.seed, lambda: done, 0, 1, aug_repeats)
-        return DataLoader(Views(source, view, self.seed), batch_sampler=order, **self._loading)
+        images, position = Subset[Any](self.splits.train, indices), lambda: start_batch  # pyright: ignore
+        order = ResumableBatchSampler(len(images), batch_size, self.seed, position, aug_repeats=aug_repeats)
+        return self._loader(images, view, batch_sampler=order)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         return self.cropping(batch.views, batch.seed), batch.labels
@@ -158,43 +139,32 @@ class ImageData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._batches_before = state_dict["batches"]
 
-    def _drawn(self, views: Sized, limit: int | None) -> list[tuple[int, int]]:
-        order = np.random.default_rng(self.seed).permutation(len(views))
-        return [(0, int(index)) for index in order[:limit]]
+    def _shuffled_indices(self, count: int) -> list[int]:
+        return np.random.default_rng(self.seed).permutation(count).tolist()
 
-    @property
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.num_workers,
-            "collate_fn": collate,
-            "worker_init_fn": _undisturbed,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        }
+    def _fixed_loader(self, split: str, view: View, limit: int | None, epoch: int = 0) -> DataLoader[Any]:
+        source = getattr(self.splits, split)
+        keys = [(epoch, index) for index in self._shuffled_indices(len(source))[:limit]]
+        return self._loader(source, view, batch_size=self.batch_size, sampler=keys)
+
+    def _loader(self, source: Source | Dataset[Any], view: View, **sampling: Any) -> DataLoader[Any]:
+        return DataLoader(
+            ViewDataset(source, view, self.seed),
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            worker_init_fn=ignore_signals,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            **sampling,
+        )
 
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
     def _batches_done(self) -> int:
-        """Lightning counts the batches trained on, but restores its count only after workers have begun."""
+        """Batches trained on. Lightning restores its own count only after the workers have started."""
         if self.trainer is None:
             return self._batches_before
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
         return max(done, self._batches_before)
-
-
-def _undisturbed(worker: int) -> None:
-    """Ctrl-C, `timeout` and schedulers signal workers too, whose death would cut the step under way short."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@atexit.register
-def _end_undisturbed() -> None:
-    """At its end, Python sends those children SIGTERM that an error has left behind, and waits for them."""
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()

@@ -1,51 +1,45 @@
-"""Any JPEG, PNG, WebP, BMP, GIF or TIFF -> an upright RGB image, or one line saying why not."""
+"""Decode JPEG, PNG, WebP, BMP, GIF and TIFF files to upright RGB images."""
 
+import contextlib
 import io
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cim_lightning.errors import BadImageError
 
-# Only these may be tried: others (EPS, for one) start programs on whatever a download contains.
+# Other formats, such as EPS, would run external programs on downloaded files.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
-EXIF_ORIENTATION = 0x0112
 TIFF_BITS_PER_SAMPLE = 258
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Decode the file at a path, or its bytes, to an RGB image as a viewer would show it.
+    """Decode a file, or its bytes, to an upright RGB image.
 
-    * EXIF orientation is applied; of an animation or a stack of pages it is the first frame.
-    * Transparency is laid over white, the page on which most such drawings are meant to be seen: the
-      color stored below transparent pixels is arbitrary, and over black dark line art would vanish.
-      A single transparent color in a PNG of 2, 4 or 16 bits is shown as that color.
-    * 16-bit gray is scaled (`value / 257`), not clipped; `_eight_bits` has the rule for wider pixels.
-    * ICC profiles are ignored: applying them costs more than decoding, and training sets were
-      seldom made so. CMYK is converted by Pillow's plain formula, Adobe's inversion undone.
+    * EXIF orientation is applied. Only the first frame of an animation, or the first page, is decoded.
+    * Transparent pixels are blended with white. The color stored below them is arbitrary, and black line
+      drawings would vanish on black. Exception: a single transparent color in a PNG of 2, 4 or 16 bits is
+      shown as that color.
+    * 16-bit gray is scaled (`value / 257`), not clipped. `_to_8_bits` has the rule for wider pixels.
+    * ICC profiles are ignored: applying them costs more than decoding, and most training sets were built
+      without them. CMYK is converted by Pillow's plain formula, after undoing Adobe's inversion.
 
-    Raises BadImageError, one line with the path and the reason, for what is missing, empty, truncated,
-    no image, or beyond Pillow's limit for decompression bombs (179 million pixels). Damage inside a
-    JPEG that leaves it decodable goes unseen, as it does in every libjpeg program. Pillow's warnings are
-    silenced by a switch that belongs to the process: decode in worker processes, not in threads.
+    Pillow's warnings are silenced process-wide during the call, so use worker processes, not threads.
+
+    Raises:
+        BadImageError: one line with path and reason, for files that are missing, empty, truncated, not an
+            image, or above Pillow's limit for decompression bombs (179 million pixels). Damage inside a
+            JPEG that leaves it decodable is not detected, as in every libjpeg program.
     """
     try:
-        data = source if isinstance(source, bytes) else _read(source)
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
             raise ValueError("the file is empty")
-        # Doubtful metadata and large sizes make Pillow warn; neither says that the pixels are bad.
+        # Pillow warns about odd metadata and large sizes; neither means that the pixels are bad.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _decode(data)
@@ -55,73 +49,59 @@ def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
 def _decode(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        image.load()
-        # After loading: a PNG may hold its EXIF last, and a TIFF turns itself and forgets its tag.
-        turn = UPRIGHT.get(_orientation(image))
-        rgb = _rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+        image.load()  # first, as a PNG may have its EXIF after the pixels
+        with contextlib.suppress(Exception):  # unreadable EXIF is common, and the pixels are good
+            ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # unreadable EXIF is common, raises nearly anything, and leaves the pixels good
-        value = None
-    return value if isinstance(value, int) else 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = _to_8_bits(image)
     if image.has_transparency_data:
-        seen = Image.new("RGBA", image.size, "white")
-        seen.alpha_composite(image.convert("RGBA"))
-        image = seen
+        blended = Image.new("RGBA", image.size, "white")
+        blended.alpha_composite(image.convert("RGBA"))
+        image = blended
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Gray of more than eight bits -> "L", by the depth of the file or, failing that, by its values.
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale gray of more than 8 bits to mode "L".
 
-    Unsigned 16-bit (12-bit) pixels: 0..65535 (0..4095) -> 0..255. 32-bit integers: the same while their
-    values lie in 0..65535, since some writers and some versions of Pillow store 16-bit images so. Floats:
-    the first of 0..1, 0..255 and 0..65535 that holds every value. Anything else has no scale of its own
-    (heights, temperatures): its lowest value becomes 0, its highest 255. NaN and infinities become 0.
+    * Unsigned 16-bit (12-bit) pixels: 0..65535 (0..4095) -> 0..255.
+    * 32-bit integers: the same if all values lie in 0..65535, as some writers store 16-bit images so.
+    * Floats: the first of 0..1, 0..255 and 0..65535 that contains all values.
+    * Everything else has no fixed scale (heights, temperatures): lowest value -> 0, highest -> 255.
+
+    NaN and infinities become 0.
     """
     pixels = np.asarray(image).astype(np.float64)
-    known = np.isfinite(pixels)
-    values = pixels[known]
+    finite = np.isfinite(pixels)
+    values = pixels[finite]
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    for top in _usual_tops(image):
-        if low >= 0 and high <= top:
-            low, high = 0.0, top
+    maxima = (1.0, 255.0, 65535.0) if image.mode == "F" else (4095.0,) if _is_12_bit(image) else (65535.0,)
+    for maximum in maxima:
+        if low >= 0 and high <= maximum:
+            low, high = 0.0, maximum
             break
     gray = np.zeros(pixels.shape, np.uint8)
     if high > low:
-        gray[known] = np.rint((values - low) * (255 / (high - low)))
+        gray[finite] = np.rint((values - low) * (255 / (high - low)))
     return Image.fromarray(gray)
 
 
-def _usual_tops(image: Image.Image) -> tuple[float, ...]:
-    if image.mode == "F":
-        return 1.0, 255.0, 65535.0
-    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE, (16,))
-    return (4095.0,) if bits == (12,) else (65535.0,)
+def _is_12_bit(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE) == (12,)
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:
-    # repr: a path with a line break in it must not break the message's single line
+    # repr, because a line break in a path would break the one-line message
     return f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own text names a BytesIO object
-        return f"not an image, or its header is damaged (read are {', '.join(FORMATS)})"
+        return f"not an image, or its header is damaged (supported: {', '.join(FORMATS)})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

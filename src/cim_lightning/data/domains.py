@@ -1,109 +1,100 @@
-"""Several folders of class folders, looked at side by side: domains, corruptions, variants of a test set."""
+"""Evaluation sets from folders of class folders: domains, variants of a test set, corruptions."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.files import labeled
+from cim_lightning.data.files import class_folders, closest, existing_folder, labeled, scan
 from cim_lightning.data.sources import Splits, folder
 from cim_lightning.errors import ConfigError
 
-SETTING = "evaluation.domain_shift.domains.root"
-VARIANTS = "evaluation.variants.folders"
-CORRUPTED = "evaluation.imagenet_c.folders"
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def domains(
     root: str, view_size: int, batch_size: int, num_workers: int, val_fraction: float, seed: int
 ) -> dict[str, ImageData]:
-    """Images by domain, of `root/<domain>/<class>/...`, as PACS is laid out.
+    """Return the images of each domain, from `root/<domain>/<class>/...`, the layout of PACS.
 
-    Raises ConfigError where there is no such folder, fewer than two in it, or a domain that has other
-    classes than the first.
+    Raises:
+        ConfigError: fewer than two domains, or domains with different classes.
     """
-    where = Path(root).expanduser()
-    names = (
-        sorted(p.name for p in where.iterdir() if p.is_dir() and p.name[0] != ".") if where.is_dir() else []
-    )
-    if len(names) < 2:
-        raise ConfigError(
-            f"{SETTING}={root}: holds {len(names)} domain folders, not two or more; "
-            "try a folder laid out as <domain>/<class>/<image>"
-        )
+    paths = sorted(p for p in Path(existing_folder(root)).iterdir() if p.is_dir() and p.name[0] != ".")
+    if len(paths) < 2:
+        rule = f"has {len(paths)} domain folder(s), must have two or more"
+        raise ConfigError("root", root, rule, hint="try a folder laid out as <domain>/<class>/<image>")
     found = {
-        name: _images(
-            partial(folder, str(where / name), val_fraction, seed), view_size, batch_size, num_workers
-        )
-        for name in names
+        path.name: _images(partial(folder, str(path), val_fraction, seed), view_size, batch_size, num_workers)
+        for path in paths
     }
-    first = found[names[0]].splits.train.classes or []
-    for name, images in found.items():
-        classes = images.splits.train.classes or []
-        for one in set(first) ^ set(classes):
-            nearest = (difflib.get_close_matches(one, first, 1, cutoff=0) or ["none"])[0]
-            raise ConfigError(
-                f"{SETTING}={root}: {names[0]} and {name} do not both have the class {one!r}; try {nearest!r}"
-            )
+    classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
+    first, *others = classes
+    for name in others:
+        for unshared in sorted(classes[first] ^ classes[name]):
+            hint = closest(unshared, (classes[first] | classes[name]) - {unshared})
+            rule = f"{first} and {name} do not both have the class {unshared}"
+            raise ConfigError("root", root, rule, hint=hint)
     return found
 
 
-def named(
+def variants(
     roots: Mapping[str, str], view_size: int, batch_size: int, num_workers: int
 ) -> dict[str, ImageData]:
-    """All images of each folder, as "val" of the name that it is given.
+    """Return the images of each folder by the name given in `roots`, as its "val" split.
 
-    Raises ConfigError where there is no folder, or one of them has no class folders.
+    Raises:
+        ConfigError: no folder is given, or one does not exist or has no class folders.
     """
     if not roots:
-        raise ConfigError(
-            f"{VARIANTS}.roots={{}}: no folder; try {VARIANTS}.roots={{imagenet_a: /my/imagenet-a}}"
-        )
-    return {
-        name: _images(
-            partial(Splits, *_whole_folder(root, f"{VARIANTS}.roots.{name}")),
-            view_size,
-            batch_size,
-            num_workers,
-        )
+        raise ConfigError("roots", "{}", "has no folder", hint="try roots={imagenet_a: /my/imagenet-a}")
+    found = {
+        name: _images(partial(_one_split, root, name), view_size, batch_size, num_workers)
         for name, root in roots.items()
     }
+    for data in found.values():
+        _ = data.splits  # opened now, to find errors in all folders before any is evaluated
+    return found
 
 
 def corrupted(
     root: str, corruptions: Sequence[str], view_size: int, batch_size: int, num_workers: int
 ) -> dict[tuple[str, int], ImageData]:
-    """Images by corruption and severity, of `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C's.
+    """Return images by (corruption, severity), from `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C.
 
-    They are listed when they are first looked at: there are millions. Raises ConfigError where a folder of
-    them is not there.
+    The millions of images are listed on first use.
+
+    Raises:
+        ConfigError: a folder does not exist.
     """
-    folders = {(name, s): Path(root).expanduser() / name / str(s) for name in corruptions for s in SEVERITIES}
+    top = existing_folder(root)
+    folders = {(name, s): Path(top, name, str(s)) for name in corruptions for s in SEVERITIES}
     for (name, severity), path in folders.items():
         if not path.is_dir():
-            raise ConfigError(
-                f"{CORRUPTED}.root={root}: has no folder {name}/{severity}; try a folder laid out as "
-                "<corruption>/<severity>/<class>/<image>, or evaluation.imagenet_c.corruptions=[those there]"
-            )
+            hint = "try a folder laid out as <corruption>/<severity>/<class>/<image>, or fewer corruptions"
+            raise ConfigError("root", root, f"has no folder {name}/{severity}", hint=hint)
     return {
-        key: _images(
-            partial(_whole_folder, str(path), f"{CORRUPTED}.root"), view_size, batch_size, num_workers
-        )
+        key: _images(partial(_one_split, str(path), "folder"), view_size, batch_size, num_workers)
         for key, path in folders.items()
     }
 
 
-def _whole_folder(root: str, setting: str) -> Splits:
-    files = labeled(root, setting)
+def _one_split(root: str, parameter: str) -> Splits:
+    """All images of `root/<class>/...`, as both splits."""
+    path = existing_folder(root, parameter)
+    images, _ = scan(path)
+    classes = class_folders(images)
+    if classes is None:
+        rule = "must have two or more class folders of images"
+        raise ConfigError(parameter, root, rule, hint="try a folder laid out as <class>/<image>")
+    files = labeled(path, images, classes)
     return Splits(files, files)
 
 
 def _images(source: Callable[[], Splits], view_size: int, batch_size: int, num_workers: int) -> ImageData:
-    return ImageData(source, _whole, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, seed=0)
+    return ImageData(source, _uncropped, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, seed=0)
 
 
-def _whole(views: object, seed: int) -> object:
-    """These images are looked at whole, so nothing is cropped out of them."""
+def _uncropped(views: Any, seed: int) -> Any:
     return views

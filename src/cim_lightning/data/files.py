@@ -1,8 +1,10 @@
-"""Image files in a tree of folders: finding them, reading them, and the classes that folders give."""
+"""Image files in a folder tree: list them, decode them, and derive classes from folder names."""
 
+import difflib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,24 +17,29 @@ NO_LABEL = -1
 
 
 class ImageFiles:
-    """A source of image files: paths relative to `root`, and an int array of their labels."""
+    """A Source of image files.
+
+    Args:
+        root: folder of the images.
+        paths: of the images, relative to root.
+        labels: their class numbers, an int array; NO_LABEL for none.
+        classes: names of the classes; None: there are no labels.
+    """
 
     def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray, classes: list[str] | None):
-        self.classes = classes
-        self.labels = labels
-        self._root = root
-        # All paths in one buffer: forked workers share its pages, whereas reading a million strings
-        # writes their reference counts and so copies them, in each worker, bit by bit.
+        self.root, self.labels, self.classes = root, labels, classes
+        # One buffer, because forked workers share its pages. Reading a million str objects changes their
+        # reference counts, which copies their pages into each worker.
         names = [os.fsencode(path) for path in paths]
         self._names = b"".join(names)
         self._ends = np.cumsum([0, *map(len, names)])
 
     def path(self, index: int) -> str:
-        """The path of an image (0 <= index < len), root included."""
+        """Return the path of an image (0 <= index < len), including root."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         name = self._names[self._ends[index] : self._ends[index + 1]]
-        return os.path.join(self._root, os.fsdecode(name))
+        return os.path.join(self.root, os.fsdecode(name))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,26 +48,54 @@ class ImageFiles:
         return decode(self.path(index)), int(self.labels[index])
 
 
-def scan(where: str) -> tuple[list[str], Counter[str]]:
-    """Sorted relative paths ("/" between names) of the images, and how many other files of which suffix."""
+def existing_folder(root: str, parameter: str = "root") -> str:
+    """Return the absolute path of a folder, with `~` expanded.
+
+    Raises:
+        ConfigError: there is no such folder; the error names `parameter`.
+    """
+    path = os.path.abspath(os.path.expanduser(root))
+    if os.path.isdir(path):
+        return path
+    parent, name = os.path.split(path)
+    if os.path.exists(path):
+        raise ConfigError(parameter, root, "is a file, must be a folder", suggest=parent)
+    siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()] if os.path.isdir(parent) else []
+    hint = closest(name, siblings, os.path.join(parent, ""))
+    exists = next(folder for folder in Path(path).parents if folder.is_dir())
+    raise ConfigError(parameter, root, "does not exist", hint=hint or f"the path exists up to {exists}")
+
+
+def closest(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return a hint with the closest of possibly many names; empty if none is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {prefix}{close[0]}?" if close else ""
+
+
+def scan(folder: str) -> tuple[list[str], Counter[str]]:
+    """List the images in a folder tree.
+
+    Returns:
+        sorted paths relative to `folder`, with "/" as the separator; how many other files have each suffix.
+    """
     images: list[str] = []
     others: Counter[str] = Counter()
-    waiting = [("", frozenset([_identity(where)]))]
+    waiting = [("", frozenset([_inode(folder)]))]
     while waiting:
-        prefix, above = waiting.pop()
-        with os.scandir(os.path.join(where, prefix)) as entries:
+        prefix, ancestors = waiting.pop()
+        with os.scandir(os.path.join(folder, prefix)) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 try:
                     is_folder, is_file = entry.is_dir(), entry.is_file()
-                except OSError:  # a link that leads to itself
+                except OSError:  # a link to itself
                     continue
                 suffix = os.path.splitext(entry.name)[1].lower()
                 if is_folder:
-                    identity = _identity(entry.path)
-                    if identity not in above:
-                        waiting.append((f"{prefix}{entry.name}/", above | {identity}))
+                    inode = _inode(entry.path)
+                    if inode not in ancestors:
+                        waiting.append((f"{prefix}{entry.name}/", ancestors | {inode}))
                 elif is_file and suffix in SUFFIXES:
                     images.append(prefix + entry.name)
                 else:
@@ -68,37 +103,27 @@ def scan(where: str) -> tuple[list[str], Counter[str]]:
     return sorted(images), others
 
 
-def _identity(path: str) -> tuple[int, int]:
+def _inode(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
-def top(path: str) -> str:
-    """The first name in a relative path."""
+def first_folder(path: str) -> str:
+    """Return the first part of a relative path."""
     return path.partition("/")[0]
 
 
 def class_folders(paths: list[str]) -> list[str] | None:
-    """Names of the first-level folders; None with fewer than two, or with an image outside of them."""
-    names = {top(path) for path in paths}
+    """Return the first-level folders; None if there are fewer than two, or if an image is outside them."""
+    names = {first_folder(path) for path in paths}
     flat = any("/" not in path for path in paths)
     return None if flat or len(names) < 2 else sorted(names)
 
 
-def labels_of(paths: list[str], classes: list[str] | None) -> np.ndarray:
-    """Numbers of the images' classes, by their first-level folders; NO_LABEL without classes."""
+def labeled(root: str, paths: list[str], classes: list[str] | None) -> ImageFiles:
+    """Return images with the class numbers of their first-level folders; NO_LABEL without classes."""
     if classes is None:
-        return np.full(len(paths), NO_LABEL, np.int32)
-    number = {name: i for i, name in enumerate(classes)}
-    return np.array([number[top(path)] for path in paths], np.int32)
-
-
-def labeled(root: str, setting: str) -> ImageFiles:
-    """All the images of `root/<class>/...`. Raises ConfigError, which names the setting that gave root."""
-    where = os.path.abspath(os.path.expanduser(root))
-    images = scan(where)[0] if os.path.isdir(where) else []
-    classes = class_folders(images) if images else None
-    if classes is None:
-        fault = "does not exist" if not os.path.isdir(where) else "holds no two class folders of images"
-        raise ConfigError(f"{setting}={root}: {fault}; try a folder laid out as <class>/<image>")
-    return ImageFiles(where, images, labels_of(images, classes), classes)
+        return ImageFiles(root, paths, np.full(len(paths), NO_LABEL, np.int32), None)
+    numbers = {name: i for i, name in enumerate(classes)}
+    labels = np.array([numbers[first_folder(path)] for path in paths], np.int32)
+    return ImageFiles(root, paths, labels, classes)

@@ -1,4 +1,4 @@
-"""Images with index masks, for semantic segmentation; `mask_layouts.py` finds their files."""
+"""Images with label masks for semantic segmentation; `segmentation_layouts.py` finds their files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,118 +8,107 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cim_lightning.bounds import within
 from cim_lightning.data.decode import FORMATS, decode
 from cim_lightning.errors import BadImageError, ConfigError
 
-SETTING = "evaluation.segmentation.source"
-IGNORED = 255  # in the masks that leave this file, whatever a data set writes
-UNKNOWN = 254  # a label that is neither a class nor ignored
+IGNORE_INDEX = 255  # of ignored pixels in decoded masks, whatever labels the files use
+UNKNOWN = 254  # for labels that are neither a class nor ignored
 
 
 class ImageMaskFiles:
-    """Pairs of an image and its mask, by number.
+    """A map-style data set of images and masks.
 
-    `files[i]` is an RGB image and a uint8 mask "h w" of its size, whose values are class numbers
-    0..len(classes) - 1 and IGNORED (255).
+    `files[i]` is an RGB image and a uint8 mask "h w" of the same size, whose values are class numbers
+    0..len(classes) - 1 and IGNORE_INDEX (255).
 
     Args:
-        root: the folder below which the pairs lie, for messages.
+        root: folder of the data set.
         pairs: paths of image and mask, relative to root.
-        table: what each of the labels 0..255 in the files becomes.
+        class_of: class number, IGNORE_INDEX or UNKNOWN for each of the labels 0..255 in the files.
 
     Raises:
-        ConfigError: on access, a file cannot be read, a mask has another size than its image, is no index
-            image, or holds a label that is neither a class nor ignored.
+        ConfigError: on access, a file cannot be read, the sizes of image and mask differ, or the mask is not
+            a label image or has an unknown label.
     """
 
-    def __init__(self, root: Path, pairs: Sequence[tuple[str, str]], table: UInt8[np.ndarray, "256"]):
-        self.root, self.pairs, self._table = root, list(pairs), table
+    def __init__(self, root: str, pairs: Sequence[tuple[str, str]], class_of: UInt8[np.ndarray, "256"]):
+        self.root, self.pairs, self._class_of = root, list(pairs), class_of
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
         image_path, mask_path = self.pairs[index]
+        folder = Path(self.root).expanduser()
         try:
-            image = decode(self.root / image_path)
+            image = decode(folder / image_path)
         except BadImageError as error:
-            raise ConfigError(
-                f"{SETTING}.root={self.root}: {error}; choose a data set that is whole"
-            ) from error
-        labels = self._labels(mask_path)
+            raise self._error(str(error), "replace the file, or remove it from its list") from error
+        labels = self._labels(folder, mask_path)
         if labels.shape != (image.height, image.width):
             height, width = labels.shape
-            raise ConfigError(
-                f"{SETTING}.root={self.root}: {mask_path} is {width}x{height}, but {image_path} is "
-                f"{image.width}x{image.height}: both must have one size; "
-                "try the mask resized without blending"
-            )
-        mask = self._table[labels]
+            sizes = f"{mask_path} is {width}x{height}, but {image_path} is {image.width}x{image.height}"
+            raise self._error(sizes, "resize the mask with nearest-neighbor interpolation")
+        mask = self._class_of[labels]
         if (mask == UNKNOWN).any():
             label = int(labels[mask == UNKNOWN].min())
-            known = np.flatnonzero(self._table < UNKNOWN)
-            raise ConfigError(
-                f"{SETTING}.root={self.root}: {mask_path} holds the label {label}, which is no class "
-                f"({known.min()}..{known.max()}); try {SETTING}.ignore=[{label}]"
-            )
+            known = np.flatnonzero(self._class_of < UNKNOWN)
+            rule = f"{mask_path} has the label {label}, which is not a class ({known.min()}..{known.max()})"
+            raise self._error(rule, f"try ignore=[{label}]")
         return image, mask
 
-    def _labels(self, path: str) -> UInt8[np.ndarray, "h w"]:
+    def _labels(self, folder: Path, path: str) -> UInt8[np.ndarray, "h w"]:
         try:
-            with Image.open(self.root / path, formats=FORMATS) as mask:
+            with Image.open(folder / path, formats=FORMATS) as mask:
                 mode, labels = mask.mode, np.asarray(mask)
         except Exception as error:  # damaged files make Pillow raise nearly anything
             reason = " ".join(str(error).split())
-            raise ConfigError(
-                f"{SETTING}.root={self.root}: {path} cannot be read ({reason}); "
-                "choose a data set that is whole"
-            ) from error
+            rule = f"{path} cannot be read ({reason})"
+            raise self._error(rule, "replace the file, or remove it from its list") from error
         if mode not in ("L", "P", "1"):
-            raise ConfigError(
-                f"{SETTING}.root={self.root}: {path} is an image of mode {mode}: a mask holds a class "
-                "number a pixel; try an 8-bit gray or palette PNG"
-            )
+            rule = f"{path} has mode {mode}, but a mask has one class number per pixel"
+            raise self._error(rule, "try an 8-bit gray or palette PNG")
         return labels.astype(np.uint8)
+
+    def _error(self, rule: str, hint: str) -> ConfigError:
+        return ConfigError("root", self.root, rule, hint=hint)
 
 
 class SegmentationSplits(NamedTuple):
-    """What is trained on and what is measured, the classes' names, and the label that counts for nothing."""
+    """Training and validation pairs, the names of the classes, and the value of ignored pixels in masks."""
 
     train: ImageMaskFiles
     val: ImageMaskFiles
     classes: list[str]
-    ignored: int
+    ignore_index: int
 
 
-def splits_of(
-    root: Path,
+def make_splits(
+    root: str,
     train: list[tuple[str, str]],
     val: list[tuple[str, str]],
     names: Mapping[int, str],
     ignore: Sequence[int],
 ) -> SegmentationSplits:
-    """Splits of pairs below `root`; classes are numbered anew, by their labels and without the ignored.
+    """Make the splits from pairs below `root`. Classes are renumbered from 0, without the ignored labels.
 
     Args:
         root, train, val: see ImageMaskFiles.
         names: of the classes, by label in the files.
-        ignore: labels in the files that count for nothing.
+        ignore: labels in the files that are excluded from loss and metrics.
 
     Raises:
-        ConfigError: a label beyond 8 bits, or fewer than two classes.
+        ConfigError: a label of more than 8 bits, or fewer than two classes.
     """
     for label in [*names, *ignore]:
-        if not 0 <= label <= 255:
-            raise ConfigError(f"{SETTING}: the label {label} does not fit a mask's 8 bits; try 0..255")
+        within("label", label, 0, 255)
     classes = {label: name for label, name in sorted(names.items()) if label not in ignore}
     if not 2 <= len(classes) < UNKNOWN:
-        raise ConfigError(
-            f"{SETTING}.ignore={list(ignore)}: leaves {len(classes)} classes, 2..{UNKNOWN - 1} are "
-            "needed; try ignore=[]"
-        )
-    table = np.full(256, UNKNOWN, np.uint8)
-    table[list(classes)] = np.arange(len(classes))
-    table[list(ignore)] = IGNORED
-    return SegmentationSplits(
-        ImageMaskFiles(root, train, table), ImageMaskFiles(root, val, table), list(classes.values()), IGNORED
-    )
+        rule = f"leaves {len(classes)} classes, must leave 2..{UNKNOWN - 1}"
+        raise ConfigError("ignore", list(ignore), rule, suggest=[])
+    class_of = np.full(256, UNKNOWN, np.uint8)
+    class_of[list(classes)] = np.arange(len(classes))
+    class_of[list(ignore)] = IGNORE_INDEX
+    pairs = (ImageMaskFiles(root, train, class_of), ImageMaskFiles(root, val, class_of))
+    return SegmentationSplits(*pairs, list(classes.values()), IGNORE_INDEX)

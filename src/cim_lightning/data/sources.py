@@ -1,15 +1,21 @@
-"""What every source of images promises, and the one that reads a folder."""
+"""The contract of an image source, and the source that reads a folder."""
 
-import difflib
 import os
-from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-from cim_lightning.data.files import SUFFIXES, ImageFiles, class_folders, labels_of, scan, top
+from cim_lightning.bounds import at_least, share
+from cim_lightning.data.files import (
+    SUFFIXES,
+    class_folders,
+    closest,
+    existing_folder,
+    first_folder,
+    labeled,
+    scan,
+)
 from cim_lightning.errors import ConfigError
 
 VAL_FOLDERS = ("val", "valid", "validation", "test")
@@ -17,9 +23,10 @@ VAL_FOLDERS = ("val", "valid", "validation", "test")
 
 @runtime_checkable
 class Source(Protocol):
-    """Images by number. `source[i]` is an RGB image and its label, and raises BadImageError.
+    """A map-style data set: `source[i]` is an RGB image and its label, or raises BadImageError.
 
-    Labels lie in 0..len(classes) - 1; NO_LABEL (-1) stands where an image has none.
+    Labels lie in 0..len(classes) - 1; NO_LABEL (-1) marks an image without one. A source with such images
+    has an array of all its `labels`, too.
     """
 
     @property
@@ -31,109 +38,74 @@ class Source(Protocol):
 
 
 class Splits(NamedTuple):
-    """What is trained on and what is held out."""
+    """Training and validation images."""
 
     train: Source
     val: Source
 
 
-class Some:
-    """Some images of a source, by their numbers there."""
-
-    def __init__(self, source: Source, images: Sequence[int]):
-        self.classes = source.classes
-        self._source, self._images = source, images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return self._source[self._images[index]]
-
-
 def folder(root: str, val_fraction: float, seed: int) -> Splits:
-    """The images in a tree of folders, at any depth; hidden names and other files are passed over.
+    """Images in a folder tree, at any depth. Hidden names and other files are ignored.
 
-    Splits: `train/` with the first of `val/`, `valid/`, `validation/`, `test/` that holds images, where
-    both exist. Otherwise a share of `val_fraction` (in 0..1, but at least one image on either side) is
-    drawn with `seed` from all the images, which may all lie in `train/`.
+    Splits: if root has `train/` and one of `val/`, `valid/`, `validation/`, `test/`, these are the splits;
+    the first of these names that has images is used. Otherwise a share of `val_fraction` (in 0..1, at least
+    one image per split) is drawn from all images with `seed`. They may all lie in `train/`.
 
-    Labels: the first-level folders below root (below each split) are the classes, those of `train/` for
-    both splits. There are none with fewer than two such folders or with an image outside of them.
+    Labels: the first-level folders below root, or below `train/`, are the classes of both splits. There are
+    no labels with fewer than two such folders, or with an image outside them.
 
-    Links to folders are followed, except one that leads to a folder it lies in. `~` is expanded.
-    Raises ConfigError: no such folder, no image, too few to split, a class in val that train lacks.
+    Links to folders are followed, except into a folder that contains them. `~` is expanded.
+
+    Raises:
+        ConfigError: no such folder, no image, too few to split, or a class of val that train lacks.
     """
-    where = _existing(root)
+    path = existing_folder(root)
     try:
-        images, others = scan(where)
+        images, others = scan(path)
     except OSError as error:
-        reason = f"{str(error.filename)!r} cannot be read ({error.strerror})"
-        raise ConfigError(f"data.root={root!r}: {reason}; choose a folder that is readable") from error
+        rule = f"{str(error.filename)!r} cannot be read ({error.strerror})"
+        raise ConfigError("root", root, rule, hint="choose a readable folder") from error
     if not images:
-        _refuse_empty(root, others)
-    tops = {top(path) for path in images}
-    held_out = next((name for name in VAL_FOLDERS if name in tops), None)
-    if "train" in tops and held_out:
-        return _given_splits(root, where, images, held_out)
-    if tops == {"train"}:
-        where, images = os.path.join(where, "train"), _below(images, "train")
-    return _drawn_splits(root, where, images, val_fraction, seed)
+        found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+        raise ConfigError("root", root, f"has no image ({', '.join(SUFFIXES)})", hint=f"found: {found}")
+    folders = {first_folder(image) for image in images}
+    val_folder = next((name for name in VAL_FOLDERS if name in folders), None)
+    if "train" in folders and val_folder:
+        return _existing_splits(root, path, images, val_folder)
+    if folders == {"train"}:
+        path, images = os.path.join(path, "train"), _below("train", images)
+    return _random_splits(root, path, images, val_fraction, seed)
 
 
-def _given_splits(root: str, where: str, images: list[str], held_out: str) -> Splits:
-    train, val = _below(images, "train"), _below(images, held_out)
+def _existing_splits(root: str, path: str, images: list[str], val_folder: str) -> Splits:
+    train, val = _below("train", images), _below(val_folder, images)
     classes = class_folders(train)
-    val_classes = None if any("/" not in path for path in val) else classes
-    unknown = sorted({top(path) for path in val}.difference(val_classes)) if val_classes else []
+    val_classes = None if any("/" not in image for image in val) else classes
+    unknown = sorted({first_folder(image) for image in val}.difference(val_classes or ()))
     if val_classes and unknown:
-        nearest = difflib.get_close_matches(unknown[0], val_classes, n=1, cutoff=0)[0]
-        raise ConfigError(
-            f"data.root={root!r}: {held_out}/ has the class {unknown[0]!r}, which train/ lacks; "
-            f"the nearest class of train/ is {nearest!r}"
-        )
+        rule = f"{val_folder}/ has the class {unknown[0]}, which train/ lacks"
+        raise ConfigError("root", root, rule, hint=closest(unknown[0], val_classes))
     return Splits(
-        ImageFiles(os.path.join(where, "train"), train, labels_of(train, classes), classes),
-        ImageFiles(os.path.join(where, held_out), val, labels_of(val, val_classes), val_classes),
+        labeled(os.path.join(path, "train"), train, classes),
+        labeled(os.path.join(path, val_folder), val, val_classes),
     )
 
 
-def _drawn_splits(root: str, where: str, images: list[str], val_fraction: float, seed: int) -> Splits:
-    if not 0 < val_fraction < 1:
-        value, nearest = f"data.source.val_fraction={val_fraction}", 0.01 if val_fraction <= 0 else 0.99
-        raise ConfigError(f"{value}: it must lie between 0 and 1; try {nearest}")
-    if seed < 0:
-        raise ConfigError(f"data.source.seed={seed}: must be 0 or more; try 0")
+def _random_splits(root: str, path: str, images: list[str], val_fraction: float, seed: int) -> Splits:
+    share("val_fraction", val_fraction, zero=False, one=False)
+    at_least("seed", seed, 0)
     if len(images) < 2:
-        raise ConfigError(f"data.root={root!r} holds one image: it takes two for a train and a val split")
+        raise ConfigError("root", root, "has one image; a training and a validation split need two")
     classes = class_folders(images)
-    labels = labels_of(images, classes)
-    count = min(max(round(val_fraction * len(images)), 1), len(images) - 1)
+    num_val = min(max(round(val_fraction * len(images)), 1), len(images) - 1)
     order = np.random.default_rng(seed).permutation(len(images))
-    chosen = (np.sort(order[count:]), np.sort(order[:count]))
-    return Splits(*(ImageFiles(where, [images[i] for i in part], labels[part], classes) for part in chosen))
+
+    def split(indices: np.ndarray) -> Source:
+        return labeled(path, [images[i] for i in np.sort(indices)], classes)
+
+    return Splits(split(order[num_val:]), split(order[:num_val]))
 
 
-def _below(images: list[str], name: str) -> list[str]:
-    return [path[len(name) + 1 :] for path in images if path.startswith(name + "/")]
-
-
-def _existing(root: str) -> str:
-    """The absolute path of an existing folder, `~` expanded."""
-    path = os.path.abspath(os.path.expanduser(root))
-    if os.path.isdir(path):
-        return path
-    parent, name = os.path.split(path)
-    there = os.listdir(parent) if os.path.isdir(parent) else []
-    siblings = [entry for entry in there if os.path.isdir(os.path.join(parent, entry))]
-    close = [] if os.path.exists(path) else difflib.get_close_matches(name, siblings, n=1)
-    while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
-    nearest = os.path.join(parent, *close)
-    fault = "is a file" if os.path.exists(path) else "does not exist"
-    raise ConfigError(f"data.root={root!r} {fault}: it must be a folder; the nearest is {nearest!r}")
-
-
-def _refuse_empty(root: str, others: Counter[str]) -> NoReturn:
-    found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-    raise ConfigError(f"data.root={root!r} holds no image ({', '.join(SUFFIXES)}); found: {found}")
+def _below(name: str, images: list[str]) -> list[str]:
+    """The images in a first-level folder, relative to it."""
+    return [image[len(name) + 1 :] for image in images if image.startswith(name + "/")]

@@ -1,7 +1,7 @@
-"""torchvision's own datasets as sources."""
+"""torchvision's data sets as sources. All functions raise ConfigError if the data set cannot be opened."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,18 +16,18 @@ from cim_lightning.errors import ConfigError
 
 
 class LabeledDataset:
-    """A torchvision classification dataset as a Source; labels it lacks must be -1 already."""
+    """A torchvision classification data set as a Source; images without a label must have the label -1."""
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
-        # ImageNet's and Imagenette's by WordNet's numbers, as the folders of all that is made after them.
+        # WordNet IDs for ImageNet and Imagenette, as the folder names of all data sets derived from them.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
 
     @property
     def labels(self) -> np.ndarray:
-        """Of all images, without reading one."""
-        known = getattr(self._dataset, "labels", None)  # STL-10's; others label every image
-        return np.zeros(len(self), np.int64) if known is None else np.asarray(known)
+        """-1 for each image without a label, without decoding images."""
+        labels = getattr(self._dataset, "labels", None)  # STL-10's; the others label every image
+        return np.zeros(len(self), np.int64) if labels is None else np.asarray(labels)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -38,83 +38,62 @@ class LabeledDataset:
 
 
 def cifar10(root: str, download: bool) -> Splits:
-    """CIFAR-10: 50,000 and 10,000 images of 32x32 pixels, 10 classes. Raises ConfigError."""
-    return _downloadable(CIFAR10, root, download, {"train": True}, {"train": False})
+    """CIFAR-10: 50,000 and 10,000 images of 32x32 pixels, 10 classes."""
+    return _open(CIFAR10, root, {"train": True}, {"train": False}, download)
 
 
 def cifar100(root: str, download: bool) -> Splits:
-    """CIFAR-100: 50,000 and 10,000 images of 32x32 pixels, 100 classes. Raises ConfigError."""
-    return _downloadable(CIFAR100, root, download, {"train": True}, {"train": False})
+    """CIFAR-100: 50,000 and 10,000 images of 32x32 pixels, 100 classes."""
+    return _open(CIFAR100, root, {"train": True}, {"train": False}, download)
 
 
 def stl10(root: str, download: bool) -> Splits:
-    """STL-10: 105,000 and 8,000 images of 96x96 pixels, 10 classes. Raises ConfigError.
+    """STL-10: 105,000 and 8,000 images of 96x96 pixels, 10 classes.
 
-    Training images are the 5,000 labeled ones, which come first and let k-NN work, and then the 100,000
-    that were made for pre-training and have the label -1. They take 2.9 GB of memory, twice that at start.
+    The training images are the 5,000 labeled ones, for k-NN, followed by the 100,000 for pre-training, with
+    the label -1. They take 2.9 GB of memory, and twice that while loading.
     """
-    return _downloadable(STL10, root, download, {"split": "train+unlabeled"}, {"split": "test"})
+    return _open(STL10, root, {"split": "train+unlabeled"}, {"split": "test"}, download)
 
 
 def imagenette(root: str, download: bool) -> Splits:
-    """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes. Raises ConfigError.
+    """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes.
 
-    Of its three sizes the one with shorter sides of 320 pixels: room for crops of 224, at a quarter of
-    the full archive's size and decoding time.
+    Of its three sizes, the one with a shorter side of 320 pixels: enough for crops of 224, at a quarter of
+    the download size and decoding time of the full one.
     """
     options = {"size": "320px", "loader": decode}
-    return _downloadable(Imagenette, root, download, options | {"split": "train"}, options | {"split": "val"})
+    return _open(Imagenette, root, options | {"split": "train"}, options | {"split": "val"}, download)
 
 
 def imagenet(root: str) -> Splits:
-    """ImageNet-1k from the archives of ILSVRC 2012, unpacked on first use. Raises ConfigError.
-
-    Reading its development kit takes scipy, which this package does not install.
-    """
+    """ImageNet-1k from the archives of ILSVRC 2012, which are extracted on first use."""
     options = {"loader": decode}
-    advice = (
-        "ImageNet cannot be downloaded here; put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
-        "ILSVRC2012_img_val.tar there and install scipy, or use data=folder, which reads a plain train/ val/ "
-        "tree of class folders"
-    )
-    return _open(ImageNet, root, options | {"split": "train"}, options | {"split": "val"}, advice)
-
-
-def _alone(where: str) -> FileLock:
-    """Of several processes, as torchrun and schedulers start one a device, one fetches, the others wait."""
-    os.makedirs(where, exist_ok=True)
-    return FileLock(os.path.join(where, ".download.lock"))
-
-
-def _downloadable(
-    dataset: Callable[..., Any],
-    root: str,
-    download: bool,
-    train: Mapping[str, Any],
-    val: Mapping[str, Any],
-) -> Splits:
-    fetch = {"download": download}
-    advice = (
-        "the download failed: look at the network, or put the files there by hand"
-        if download
-        else "set data.download=true to fetch it"
-    )
-    return _open(dataset, root, {**train, **fetch}, {**val, **fetch}, advice)
+    return _open(ImageNet, root, options | {"split": "train"}, options | {"split": "val"}, None)
 
 
 def _open(
-    dataset: Callable[..., Any],
-    root: str,
-    train: Mapping[str, Any],
-    val: Mapping[str, Any],
-    advice: str,
+    dataset: Callable[..., Any], root: str, train: dict[str, Any], val: dict[str, Any], download: bool | None
 ) -> Splits:
-    where = os.path.abspath(os.path.expanduser(root))
+    """Open both splits; `download` is None for a data set that cannot be downloaded."""
+    path = os.path.abspath(os.path.expanduser(root))
+    options = {} if download is None else {"download": download}
     try:
-        with _alone(where) if train.get("download") else nullcontext():
-            return Splits(LabeledDataset(dataset(where, **train)), LabeledDataset(dataset(where, **val)))
+        # torchrun and schedulers start one process per device: one downloads, the others wait.
+        with _lock(path) if download else nullcontext():
+            splits = (LabeledDataset(dataset(path, **split, **options)) for split in (train, val))
+            return Splits(*splits)
     except (RuntimeError, OSError, ImportError) as error:
+        hint = {
+            True: "the download failed: check the network, or put the files there by hand",
+            False: "set download=true to download it",
+            None: "it cannot be downloaded here: put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar "
+            "and ILSVRC2012_img_val.tar there, or use data=folder for a train/ val/ tree of class folders",
+        }[download]
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ConfigError(
-            f"data.root={root!r} holds no intact {dataset.__name__} ({reason}): {advice}"
-        ) from error
+        raise ConfigError("root", root, f"has no intact {dataset.__name__} ({reason})", hint=hint) from error
+
+
+def _lock(path: str) -> FileLock:
+    os.makedirs(path, exist_ok=True)
+    return FileLock(os.path.join(path, ".download.lock"))

@@ -1,9 +1,10 @@
-"""Views: what a CPU worker makes of a decoded image, as uint8 pixels; the rest happens on the device."""
+"""Views: what a CPU worker makes of a decoded image, as uint8 pixels. Everything else runs on the device."""
 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,21 +13,22 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cim_lightning.bounds import at_least, ordered, share
 from cim_lightning.data.sources import Source
 from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
-DRAWS = 10  # of area and ratio until a view fits into its image, as every random-resized crop does
-View = Callable[[Image.Image, np.random.Generator], Image.Image]  # all that is random, of the generator
-MOST_BAD = 100  # undecodable images in a row after which the data set, not an image, is at fault
+DRAWS = 10  # of area and ratio until a crop fits into its image, as in torchvision
+MAX_BAD_IN_A_ROW = 100  # more undecodable images in a row mean that the data set is at fault, not an image
+View = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 class Batch(NamedTuple):
     """Views as they leave the workers."""
 
     views: UInt8[Tensor, "b c h w"]
-    labels: Int64[Tensor, " b"]  # -1 where there is none
-    seed: int  # of all that is random on the device about this batch
+    labels: Int64[Tensor, " b"]  # -1: no label
+    seed: int  # of everything random on the device for this batch
 
 
 class RandomResizedCropFlip:
@@ -36,51 +38,50 @@ class RandomResizedCropFlip:
         size: side of the view in pixels.
         scale: smallest and largest share of the image's area, 0 < low <= high <= 1.
         ratio: smallest and largest width / height of the crop.
-        flip: probability of mirroring left to right.
+        flip: probability of a horizontal flip.
+        prefix: put before the parameters' names in errors.
+
+    Raises:
+        ConfigError: a parameter is out of range.
     """
 
-    def __init__(self, size: int, scale: Sequence[float], ratio: Sequence[float], flip: float):
-        if size < 1:
-            raise ConfigError(f"data.view_size={size}: at least 1 pixel; try 1")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise ConfigError(f"data.view_scale={list(scale)}: 0 < low <= high <= 1; try [0.5, 1.0]")
-        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-            raise ConfigError(f"data.view_ratio={list(ratio)}: 0 < low <= high; try [0.75, 1.3333]")
-        if not 0 <= flip <= 1:
-            raise ConfigError(f"data.view_flip={flip}: a probability is in 0..1; try {min(max(flip, 0), 1)}")
+    def __init__(
+        self, size: int, scale: Sequence[float], ratio: Sequence[float], flip: float, prefix: str = ""
+    ):
+        at_least(f"{prefix}size", size, 1)
+        ordered(f"{prefix}scale", scale, high=1, suggest=[0.5, 1.0])
+        ordered(f"{prefix}ratio", ratio, suggest=[0.75, 1.3333])
+        share(f"{prefix}flip", flip)
         self.size, self.scale, self.ratio, self.flip = size, scale, ratio, flip
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        view = image.resize(
-            (self.size, self.size), Image.Resampling.BICUBIC, box=self.sample(*image.size, rng)
-        )
+        box = self.sample(*image.size, rng)
+        view = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
         return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < self.flip else view
 
     def sample(self, width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of a crop; the whole image, cut to the nearest ratio, if none fits."""
-        least, most = math.log(self.ratio[0]), math.log(self.ratio[1])
+        """Sample the left, top, right and bottom of a crop.
+
+        If no draw fits into the image, return the largest centered crop of the closest allowed ratio.
+        """
         area = rng.uniform(*self.scale, size=DRAWS) * width * height
-        ratio = np.exp(rng.uniform(least, most, size=DRAWS))
-        w, h = np.sqrt(area * ratio), np.sqrt(area / ratio)
-        fits = np.flatnonzero((w <= width) & (h <= height))
+        ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), size=DRAWS))
+        widths, heights = np.sqrt(area * ratio), np.sqrt(area / ratio)
+        fits = np.flatnonzero((widths <= width) & (heights <= height))
         if len(fits):
-            wide, high = float(w[fits[0]]), float(h[fits[0]])
-            left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
+            w, h = float(widths[fits[0]]), float(heights[fits[0]])
+            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
         else:
-            wide, high = min(width, height * self.ratio[1]), min(height, width / self.ratio[0])
-            left, top = (width - wide) / 2, (height - high) / 2
-        return left, top, min(left + wide, width), min(top + high, height)
+            w, h = min(width, height * self.ratio[1]), min(height, width / self.ratio[0])
+            left, top = (width - w) / 2, (height - h) / 2
+        return left, top, min(left + w, width), min(top + h, height)
 
 
+@dataclass(eq=False)
 class CenterCrop:
-    """The largest centered square of an image, as evaluation sees it.
+    """The largest centered square of an image, resized to `size` pixels a side, as for evaluation."""
 
-    Args:
-        size: side of the view in pixels.
-    """
-
-    def __init__(self, size: int):
-        self.size = size
+    size: int
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         width, height = image.size
@@ -90,15 +91,21 @@ class CenterCrop:
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
 
 
-class Views(Dataset[tuple[Tensor, int, int]]):
-    """One view of an image, the same for the same (seed, epoch, index) whoever asks and when.
+class ViewDataset(Dataset[tuple[Tensor, int, int]]):
+    """One view per image, a function of (seed, epoch, index) alone.
 
-    Indexed by (epoch, index). An image that cannot be decoded is reported, once by each process, and replaced
-    by the next one that can.
+    The keys are (epoch, index). An undecodable image is replaced by the next one that can be decoded, with
+    one warning per image and process.
+
+    Args:
+        source: a Source, or a Subset of one.
+        view: makes a view of an image; all its randomness comes from the generator that it receives.
+        seed: of the views.
     """
 
-    def __init__(self, source: Source, view: View, seed: int):
-        self.source, self.view, self.seed = source, view, seed
+    def __init__(self, source: Source | Dataset[Any], view: View, seed: int):
+        self.source: Any = source
+        self.view, self.seed = view, seed
         self.reported: set[int] = set()
 
     def __len__(self) -> int:
@@ -107,25 +114,23 @@ class Views(Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        image, label = self._decoded(index)
+        image, label = self._decode(index)
         pixels = np.asarray(self.view(image, rng))
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1), label, int(rng.integers(2**62))
 
-    def _decoded(self, index: int) -> tuple[Image.Image, int]:
-        for step in range(MOST_BAD):
-            there = (index + step) % len(self.source)
+    def _decode(self, index: int) -> tuple[Image.Image, int]:
+        for offset in range(MAX_BAD_IN_A_ROW):
+            candidate = (index + offset) % len(self.source)
             try:
-                return self.source[there]
+                return self.source[candidate]
             except BadImageError as error:
-                if there not in self.reported:
-                    self.reported.add(there)
+                if candidate not in self.reported:
+                    self.reported.add(candidate)
                     log.warning("skipped an image: %s", error)
-        raise ConfigError(
-            f"data: {MOST_BAD} images in a row cannot be decoded; see the warnings above for their paths"
-        )
+        raise ConfigError(f"{MAX_BAD_IN_A_ROW} images in a row cannot be decoded; see the warnings above")
 
 
 def collate(samples: list[tuple[Tensor, int, int]]) -> Batch:
-    """A batch's seed is that of its first image, whose (seed, epoch, index) no other batch begins with."""
+    """Stack views; the batch's seed is that of its first image, so different batches have different seeds."""
     views, labels, seeds = zip(*samples, strict=True)
     return Batch(torch.stack(views), torch.tensor(labels), seeds[0])

@@ -1,4 +1,4 @@
-"""What things and grounds can look like: outlines, patterns, palettes, kinds of ground."""
+"""What objects and backgrounds can look like: outlines, patterns, palettes, kinds of background."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from cim_lightning.data.synthetic.scene import FINE, Thing
+from cim_lightning.data.synthetic.scene import FINE, SceneObject
 
-TURN = 512  # angles in a full turn, a power of two: the resolution of outlines
-ANGLES = np.arange(TURN, dtype=np.float32) * np.float32(2 * np.pi / TURN)
+NUM_ANGLES = 512  # in a full turn: the resolution of outlines; a power of two
+ANGLES = np.arange(NUM_ANGLES, dtype=np.float32) * np.float32(2 * np.pi / NUM_ANGLES)
 COSINES = np.cos(ANGLES)
 HARMONICS = np.stack([wave(k * ANGLES) / k for k in range(2, 6) for wave in (np.cos, np.sin)])  # of blobs
-MIDDLE = 8  # control points an image side of the noise of patterns
+MIDDLE = 8  # control points per image side of the noise of patterns
 
 Field = Float32[np.ndarray, "h w"]
 
-# RGB of a surface's two colors and its rim. The two differ in lightness, so that a pattern survives
-# grayscale, and are swapped at random, so that neither is the one that dominates the mean color.
+# RGB of a surface's two colors and its rim. The two differ in lightness, so the pattern is visible in
+# grayscale. They are swapped at random, so neither of them dominates the mean color.
 PALETTES: dict[str, tuple[tuple[float, float, float], ...]] = {
     "earth": ((0.45, 0.25, 0.12), (0.90, 0.78, 0.58), (0.25, 0.15, 0.10)),
     "sea": ((0.05, 0.30, 0.50), (0.60, 0.88, 0.90), (0.90, 0.95, 0.95)),
@@ -32,50 +32,50 @@ PALETTES: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The pixels around a thing, in its own upright coordinates; lengths in radii of a disc of its area."""
+    """The pixels around an object in its own coordinates; lengths in radii of the disc of the same area."""
 
     u: Field
     v: Field
     radius: Field
-    angle: np.ndarray  # int "h w", in 1 / TURN turns
-    smooth: Callable[[int], Field]  # control points an image side -> noise of about unit variance
+    angle: np.ndarray  # int "h w", in 1 / NUM_ANGLES turns
+    smooth: Callable[[int], Field]  # control points per image side -> noise of about unit variance
 
 
-def _polygon(thing: Thing) -> np.ndarray:
-    sector = 2 * np.pi / (3 + thing.lobes % 3)
+def _polygon(obj: SceneObject) -> np.ndarray:
+    sector = 2 * np.pi / (3 + obj.lobes % 3)
     return 1 / np.cos(ANGLES % sector - sector / 2)
 
 
-def _star(thing: Thing) -> np.ndarray:
-    saw = np.abs((ANGLES * (thing.lobes / (2 * np.pi))) % 1 - 0.5)
-    return 1 / (1 + (1.8 + 1.6 * thing.stretch) * saw)
+def _star(obj: SceneObject) -> np.ndarray:
+    saw = np.abs((ANGLES * (obj.lobes / (2 * np.pi))) % 1 - 0.5)
+    return 1 / (1 + (1.8 + 1.6 * obj.stretch) * saw)
 
 
-def _leaf(thing: Thing) -> np.ndarray:
-    reach = 1.35 + 0.25 * thing.stretch  # radius of two discs a step up and down; a leaf is where they meet
+def _leaf(obj: SceneObject) -> np.ndarray:
+    reach = 1.35 + 0.25 * obj.stretch  # radius of two vertically shifted discs, which intersect in the leaf
     return np.sqrt(reach**2 - COSINES**2) - np.abs(np.sin(ANGLES))
 
 
-def _blob(thing: Thing) -> np.ndarray:
-    wave = thing.noise[0, : len(HARMONICS)] @ HARMONICS
-    return 1 + (0.25 + 0.15 * thing.stretch) * wave.clip(-1.6, 1.6)
+def _blob(obj: SceneObject) -> np.ndarray:
+    wave = obj.noise[0, : len(HARMONICS)] @ HARMONICS
+    return 1 + (0.25 + 0.15 * obj.stretch) * wave.clip(-1.6, 1.6)
 
 
-# Outlines: how far the edge is from the center at each of ANGLES, up to a factor.
-OUTLINES: dict[str, Callable[[Thing], np.ndarray]] = {
-    "ellipse": lambda thing: 1 / np.hypot(COSINES, (1.1 + 0.6 * thing.stretch) * np.sin(ANGLES)),
+# Outlines: distance of the edge from the center at each of ANGLES, up to a factor.
+OUTLINES: dict[str, Callable[[SceneObject], np.ndarray]] = {
+    "ellipse": lambda obj: 1 / np.hypot(COSINES, (1.1 + 0.6 * obj.stretch) * np.sin(ANGLES)),
     "polygon": _polygon,
     "star": _star,
-    "flower": lambda thing: 1 + (0.5 + 0.4 * thing.stretch) * np.abs(np.sin(ANGLES * (thing.lobes / 2))),
+    "flower": lambda obj: 1 + (0.5 + 0.4 * obj.stretch) * np.abs(np.sin(ANGLES * (obj.lobes / 2))),
     "blob": _blob,
     "leaf": _leaf,
-    "ring": lambda thing: np.ones_like(ANGLES),
-    "crescent": lambda thing: np.ones_like(ANGLES),
+    "ring": lambda obj: np.ones_like(ANGLES),
+    "crescent": lambda obj: np.ones_like(ANGLES),
 }
 HOLES = {"ring": (0.0, 0.45), "crescent": (0.55, 0.75)}  # distance from the center and radius, in radii
 
-# Patterns: cycles a radius, and a wave of about -1 to 1 (surface, wave number, phase). They are coarse enough
-# (a period of about 10 pixels of 64) to outlive the resizing and the blur of a small crop.
+# Patterns: cycles per radius, and a wave of about -1 to 1 (surface, wave number, phase). They are coarse
+# enough (a period of about 10 of 64 pixels) to survive the resizing and the blur of a small crop.
 PATTERNS: dict[str, tuple[float, Callable[[Surface, float, float], np.ndarray]]] = {
     "stripes": (1.9, lambda s, k, phase: np.sin(k * s.u + phase)),
     "chevrons": (1.8, lambda s, k, phase: np.sin(k * (s.u + np.abs((s.v + phase) % 1.1 - 0.55)))),
@@ -89,9 +89,9 @@ PATTERNS: dict[str, tuple[float, Callable[[Surface, float, float], np.ndarray]]]
     "speckle": (1.0, lambda s, k, phase: s.smooth(FINE) - 0.4),
 }
 
-# Grounds: how far each pixel goes to the second color (0-1), from coarse noise `n`, distance `d` along the
-# ground's direction (within 0.71 image sides of the middle) and level.
-GROUNDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
+# Backgrounds: share of the second color in each pixel (0-1), from coarse noise `n`, distance `d` along the
+# background's direction (within 0.71 image sides of the middle) and level.
+BACKGROUNDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "gradient": lambda n, d, level: 0.5 + d + 0.15 * n,
     "clouds": lambda n, d, level: 0.5 + 0.4 * n,
     "horizon": lambda n, d, level: 12 * (d + 0.1 * n + 0.5 * (level - 0.5)),
