@@ -1,4 +1,4 @@
-"""What the monitors' tests share: a trainer that only says what it is told to."""
+"""Fixtures for callbacks: a mocked trainer and a clock."""
 
 from collections.abc import Callable
 from unittest.mock import Mock
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def make_trainer() -> Callable[..., Mock]:
-    """Makes a trainer in the middle of 10 epochs of 10 steps, but for what it is given."""
+    """Make a trainer in the middle of 10 epochs of 10 steps; keyword arguments replace its attributes."""
 
     def make(fn: str = "fit", **changes) -> Mock:
         state = {"world_size": 1, "global_step": 50, "current_epoch": 4, "max_epochs": 10, "loggers": []}
@@ -23,7 +23,7 @@ def make_trainer() -> Callable[..., Mock]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Stops time, which passes only when it is called with seconds."""
+    """Stop the clock; calling the fixture advances it by seconds."""
     now = [1000.0]
 
     def passes(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint is taken, and what is read out of one (tests/test_resume.py has whole runs)."""
+"""When a checkpoint is saved, and its counters (tests/config/test_resume.py has whole runs)."""
 
 import signal
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from cim_lightning.callbacks.checkpoints import LastCheckpoint
 
 
 class Run:
-    """A trainer that notes when it is asked to save, beside a clock."""
+    """A trainer that counts its saves, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, world_size: int = 1):
         self.now, self.saves = 0.0, 0
@@ -46,14 +46,14 @@ def run(monkeypatch, tmp_path) -> Run:
 
 
 def test_it_saves_every_few_minutes_between_steps(run):
-    seen = []
+    saves = []
     for minute, accumulating in ((4, False), (5, True), (5, False), (9, False), (10, False)):
         run.batch(minute, accumulating)
-        seen.append(run.saves)
-    assert seen == [0, 0, 1, 1, 2]
+        saves.append(run.saves)
+    assert saves == [0, 0, 1, 1, 2]
 
 
-def test_the_last_batch_of_an_epoch_leaves_saving_to_the_epochs_end(run):
+def test_after_the_last_batch_of_an_epoch_the_epoch_end_saves(run):
     run.batch(6, last=True)
     assert run.saves == 0
     run.callback.on_train_epoch_end(run.trainer, run.module)
@@ -64,32 +64,32 @@ def test_the_last_batch_of_an_epoch_leaves_saving_to_the_epochs_end(run):
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SIGTERMException)]
 )
 def test_a_stop_waits_for_the_end_of_the_step(run, number, raised):
-    run.callback._ask(number, None)
+    run.callback._on_signal(number, None)
     run.batch(1, accumulating=True)
     assert run.saves == 0
     run.batch(1)
-    assert run.saves == 1  # and Lightning has still to log this step
+    assert run.saves == 1  # not yet stopped: Lightning logs this step first
     with pytest.raises(raised) as caught:
         run.callback.on_train_batch_start(run.trainer, run.module, None, 0)
     if number == signal.SIGTERM:
         assert caught.value.code == 143
 
 
-def test_a_stop_in_the_last_step_waits_for_the_epochs_end(run):
-    run.callback._ask(signal.SIGTERM, None)
+def test_a_stop_in_the_last_step_waits_for_the_end_of_the_epoch(run):
+    run.callback._on_signal(signal.SIGTERM, None)
     run.batch(1, last=True)
     with pytest.raises(SIGTERMException):
         run.callback.on_train_epoch_end(run.trainer, run.module)
     assert run.saves == 1
 
 
-def test_a_second_ctrl_c_ends_at_once(run):
-    run.callback._ask(signal.SIGINT, None)
+def test_a_second_ctrl_c_raises_at_once(run):
+    run.callback._on_signal(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
-        run.callback._ask(signal.SIGINT, None)
+        run.callback._on_signal(signal.SIGINT, None)
 
 
-def test_an_error_between_steps_is_saved_and_one_inside_is_not(run):
+def test_an_error_saves_between_steps_only(run):
     run.batch(1)
     run.callback.on_exception(run.trainer, run.module, ValueError())
     assert run.saves == 1
@@ -100,7 +100,7 @@ def test_an_error_between_steps_is_saved_and_one_inside_is_not(run):
     assert run.saves == 1
 
 
-def test_one_of_several_devices_does_not_save_alone(monkeypatch, tmp_path):
+def test_an_error_does_not_save_with_several_devices(monkeypatch, tmp_path):
     run = Run(monkeypatch, tmp_path, world_size=2)
     run.batch(1)
     run.callback.on_exception(run.trainer, run.module, ValueError())
@@ -114,16 +114,18 @@ def counter(ready: int, started: int, processed: int, completed: int) -> dict[st
 @pytest.mark.parametrize(
     ("batches", "epochs", "last", "expected"),
     [
-        ((8, 8, 8, 7), (2, 2, 1, 1), False, (3, 1)),  # on the end of batch 3 of epoch 1
-        ((9, 8, 8, 8), (2, 2, 1, 1), False, (3, 1)),  # on the beginning of the next
-        ((10, 10, 10, 10), (2, 2, 1, 1), True, (0, 2)),  # on the end of validation
-        ((10, 10, 10, 10), (2, 2, 2, 1), True, (0, 2)),  # on the end of the epoch
-        ((8, 8, 8, 8), (2, 2, 2, 1), False, (3, 1)),  # where max_steps cut an epoch
+        ((8, 8, 8, 7), (2, 2, 1, 1), False, (3, 1)),  # at the end of batch 3 of epoch 1
+        ((9, 8, 8, 8), (2, 2, 1, 1), False, (3, 1)),  # at the start of the next batch
+        ((10, 10, 10, 10), (2, 2, 1, 1), True, (0, 2)),  # at the end of validation
+        ((10, 10, 10, 10), (2, 2, 2, 1), True, (0, 2)),  # at the end of the epoch
+        ((8, 8, 8, 8), (2, 2, 2, 1), False, (3, 1)),  # after max_steps inside an epoch
     ],
 )
-def test_counters_say_a_batch_of_an_epoch_or_the_start_of_one(batches, epochs, last, expected, run):
-    total, here = counter(*batches), counter(*(count - 5 for count in batches))
-    progress = {"total": total, "current": here, "is_last_batch": last}
+def test_counters_are_normalized_to_some_batches_into_an_epoch_or_to_its_start(
+    batches, epochs, last, expected, run
+):
+    total, current = counter(*batches), counter(*(count - 5 for count in batches))
+    progress = {"total": total, "current": current, "is_last_batch": last}
     both = {"total": counter(*epochs), "current": counter(*epochs)}
     loop = {"epoch_loop.batch_progress": progress, "epoch_progress": both, "epoch_loop.state_dict": {}}
     checkpoint = {"loops": {"fit_loop": loop}, "global_step": 4}
@@ -132,6 +134,5 @@ def test_counters_say_a_batch_of_an_epoch_or_the_start_of_one(batches, epochs, l
     assert progress["total"] == counter(*[batches[2]] * 4)
     assert progress["current"] == counter(*[batch] * 4)
     assert progress["is_last_batch"] is False
-    begun = 2
-    assert both["current"] == both["total"] == counter(begun, begun, epoch, epoch)
+    assert both["current"] == both["total"] == counter(2, 2, epoch, epoch)
     assert loop["epoch_loop.state_dict"]["_batches_that_stepped"] == 4

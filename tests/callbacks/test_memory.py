@@ -1,4 +1,4 @@
-"""The most memory in use, since it was last asked to forget."""
+"""Peak memory since the last reset."""
 
 import mmap
 import os
@@ -11,30 +11,30 @@ from cim_lightning.callbacks import memory
 CPU = torch.device("cpu")
 
 
-def use_and_leave() -> None:
-    """640 MB of pages of their own: an array may lie in memory that others have freed and Python has kept."""
+def use_and_free() -> None:
+    """Use 640 MB of new pages; an array could reuse memory that Python has not returned to the system."""
     with mmap.mmap(-1, 640_000_000) as pages:
         for start in range(0, len(pages), mmap.PAGESIZE):
             pages[start] = 1
 
 
-def test_a_peak_is_seen_after_it_is_gone():
+def test_a_peak_is_reported_after_the_memory_is_freed():
     memory.reset_peak(CPU)
     before = memory.peak(CPU)
-    use_and_leave()
+    use_and_free()
     assert memory.peak(CPU) > before + 500e6
 
 
-def test_a_new_beginning_forgets_it():
+def test_a_reset_clears_the_peak():
     if not os.access(memory.RESET, os.W_OK):
-        pytest.skip("only Linux forgets a process's peak, and not every container lets it")
-    use_and_leave()
+        pytest.skip("needs Linux, and a container that allows the reset")
+    use_and_free()
     high = memory.peak(CPU)
     memory.reset_peak(CPU)
     assert memory.peak(CPU) < high - 500e6
 
 
-def test_a_system_that_does_not_say_has_the_process_peak(monkeypatch, tmp_path):
+def test_other_systems_report_the_peak_of_the_process(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
     monkeypatch.setattr(memory, "RESET", tmp_path / "missing")
     memory.reset_peak(CPU)

@@ -1,4 +1,4 @@
-"""Correlation panels: a picture is drawn, with its colors as they were."""
+"""Correlation panels: content, colors, and when they are drawn."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -33,14 +33,14 @@ def rendered(figure: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("normalize", [NORMALIZE, lambda images: images, lambda images: 2 * images - 1])
-def test_normalisation_is_undone(normalize):
+def test_normalization_is_undone(normalize):
     image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(1))
     shown = _pixels(normalize(image[None])[0], lambda images: normalize(images))
     assert shown.shape == (8, 9, 3)
     np.testing.assert_allclose(shown, image.permute(1, 2, 0), atol=1e-6)
 
 
-def test_one_channel_is_shown_as_gray_and_of_many_the_first_three():
+def test_one_channel_is_shown_as_gray_and_the_first_three_of_many():
     gray = torch.rand(1, 4, 4)
     np.testing.assert_allclose(_pixels(gray, lambda images: images), gray.permute(1, 2, 0).expand(4, 4, 3))
     many = torch.rand(5, 4, 4)
@@ -55,18 +55,18 @@ def test_a_panel_is_drawn(channels):
     assert picture[-1, -1].tolist() == [255, 255, 255]  # the margin
 
 
-def test_a_box_stands_where_its_map_does():
+def test_a_box_is_where_its_map_is():
     crops = crops_of(b=1, k=1)
-    where = crops.maps[0, 0].nonzero().float().mean(dim=0).flip(0) / 32  # center of the map, x and y, 0..1
+    expected = crops.maps[0, 0].nonzero().float().mean(dim=0).flip(0) / 32  # center of the map, x and y, 0..1
     figure = draw(crops, crops.maps.float(), lambda images: images)
     (axes,) = figure.axes
     outline = next(patch for patch in axes.patches if type(patch).__name__ == "Polygon")
     left, right, bottom, top = axes.images[0].get_extent()  # the context
     center = outline.get_xy()[:4].mean(axis=0)
-    np.testing.assert_allclose((center - (left, top)) / (right - left, bottom - top), where, atol=0.03)
+    np.testing.assert_allclose((center - (left, top)) / (right - left, bottom - top), expected, atol=0.03)
 
 
-def test_the_prediction_is_what_colors_the_last_row():
+def test_the_prediction_changes_the_last_row_only():
     crops = crops_of(b=1, k=2)
     none = rendered(draw(crops, torch.zeros_like(crops.maps, dtype=torch.float32), lambda images: images))
     true = rendered(draw(crops, crops.maps.float(), lambda images: images))
@@ -76,27 +76,27 @@ def test_the_prediction_is_what_colors_the_last_row():
 
 
 class Method(L.LightningModule):
-    """Predicts nothing."""
+    """A method whose logits are all 0."""
 
     def forward(self, crops: Crops) -> torch.Tensor:
         return torch.zeros(crops.maps.shape)
 
 
 def trainer(**state: Any) -> Any:
-    made: Any = MagicMock(spec=L.Trainer, is_global_zero=True, estimated_stepping_batches=100)
-    made.datamodule = SimpleNamespace(cropping=SimpleNamespace(normalize=lambda images: images))
-    made.loggers = [
+    mock: Any = MagicMock(spec=L.Trainer, is_global_zero=True, estimated_stepping_batches=100)
+    mock.datamodule = SimpleNamespace(cropping=SimpleNamespace(normalize=lambda images: images))
+    mock.loggers = [
         SimpleNamespace(experiment=None),
         SimpleNamespace(log_image=MagicMock()),
         SimpleNamespace(experiment=SimpleNamespace(add_image=MagicMock())),
     ]
-    made.state = SimpleNamespace(fn=state.pop("fn", "fit"))
+    mock.state = SimpleNamespace(fn=state.pop("fn", "fit"))
     for name, value in state.items():
-        setattr(made, name, value)
-    return made
+        setattr(mock, name, value)
+    return mock
 
 
-def test_the_first_validation_batch_becomes_a_png_and_goes_to_loggers_that_take_pictures(tmp_path):
+def test_the_first_validation_batch_becomes_a_png_and_is_sent_to_loggers_with_images(tmp_path):
     panels = CorrelationPanels(str(tmp_path / "panels"), num_images=2, every_n_epochs=1)
     run = trainer(current_epoch=0, global_step=12)
     batch = (crops_of(), torch.zeros(3))
@@ -114,14 +114,14 @@ def test_the_first_validation_batch_becomes_a_png_and_goes_to_loggers_that_take_
 @pytest.mark.parametrize(
     ("state", "due"),
     [
-        ({"fn": "validate", "current_epoch": 0, "global_step": 0}, True),  # the untrained one
+        ({"fn": "validate", "current_epoch": 0, "global_step": 0}, True),  # before training
         ({"current_epoch": 0, "global_step": 10}, False),
         ({"current_epoch": 2, "global_step": 30}, True),
         ({"current_epoch": 3, "global_step": 100}, True),  # the last
         ({"current_epoch": 2, "global_step": 30, "is_global_zero": False}, False),
     ],
 )
-def test_panels_are_drawn_every_few_epochs_at_the_start_and_at_the_end(state, due, tmp_path):
+def test_panels_are_drawn_before_training_every_n_epochs_and_at_the_end(state, due, tmp_path):
     panels = CorrelationPanels(str(tmp_path / "panels"), num_images=1, every_n_epochs=3)
     panels.on_validation_batch_end(trainer(**state), Method(), None, (crops_of(), torch.zeros(3)), 0)
     assert (tmp_path / "panels").exists() is due

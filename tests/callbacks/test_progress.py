@@ -1,4 +1,4 @@
-"""The bar's figures, by a clock that only the test moves."""
+"""Metrics of the progress bar, with a clock that the test controls."""
 
 import logging
 from types import SimpleNamespace
@@ -22,14 +22,14 @@ METRICS = {
 
 
 class Run:
-    """A run that goes on at step 100 of 200, beside a clock."""
+    """A run that resumes at step 100 of 200, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, terminal: bool):
         self.now = 1000.0
         monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: self.now))
         stderr = SimpleNamespace(isatty=lambda: terminal)
         monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stderr))
-        # Lightning's own bar is Lightning's to test
+        # the bar itself is Lightning's
         monkeypatch.setattr(progress.TQDMProgressBar, "on_train_start", lambda *args: None)
         monkeypatch.setattr(progress.TQDMProgressBar, "on_train_batch_end", lambda *args: None)
         self.trainer: Any = MagicMock(
@@ -44,19 +44,25 @@ class Run:
         self.bar.on_train_batch_end(self.trainer, None, None, None, step)
 
 
-def test_the_figures_are_loss_skill_speed_and_wait(monkeypatch):
+def test_the_bar_shows_registered_metrics_and_the_time_left(monkeypatch):
     run = Run(monkeypatch, terminal=True)
-    figures = run.bar.get_metrics(run.trainer, None)
-    assert figures == {"loss": "1.23", "skill": "0.5", "img/s": "1.23e+03", "wait": "0.0625", "left": "?"}
+    metrics = run.bar.get_metrics(run.trainer, None)
+    assert metrics == {"loss": "1.23", "skill": "0.5", "img/s": "1.23e+03", "wait": "0.0625", "left": "?"}
 
 
-def test_time_to_go_counts_from_where_this_process_began(monkeypatch):
+def test_the_bar_shows_the_metrics_of_dino(monkeypatch):
     run = Run(monkeypatch, terminal=True)
-    run.at(50, step=110)  # 5 s a step, 90 to go
+    run.trainer.callback_metrics = {"train/target_perplexity": torch.tensor(12.5)}
+    assert run.bar.get_metrics(run.trainer, None) == {"target perplexity": "12.5", "left": "?"}
+
+
+def test_the_time_left_counts_from_the_first_step_of_this_process(monkeypatch):
+    run = Run(monkeypatch, terminal=True)
+    run.at(50, step=110)  # 5 s per step, 90 steps left
     assert run.bar.get_metrics(run.trainer, None)["left"] == "0:07:30"
 
 
-def test_without_a_terminal_a_line_is_logged_twice_a_minute(monkeypatch, caplog):
+def test_without_a_terminal_two_lines_per_minute_are_logged(monkeypatch, caplog):
     run = Run(monkeypatch, terminal=False)
     with caplog.at_level(logging.INFO, "cim_lightning"):
         for second in range(1, 91):
@@ -67,7 +73,7 @@ def test_without_a_terminal_a_line_is_logged_twice_a_minute(monkeypatch, caplog)
     assert run.bar.is_disabled
 
 
-def test_a_terminal_gets_no_lines(monkeypatch, caplog):
+def test_with_a_terminal_no_lines_are_logged(monkeypatch, caplog):
     run = Run(monkeypatch, terminal=True)
     with caplog.at_level(logging.INFO, "cim_lightning"):
         run.at(1000, step=150)

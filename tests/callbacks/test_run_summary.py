@@ -1,4 +1,4 @@
-"""What a run amounts to, by a clock that only the test moves, and over interruptions."""
+"""Summary of a run, with a clock that the test controls, and across interruptions."""
 
 import json
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def trainer(fn: str = "fit", **metrics: float) -> Any:
-    made: Any = MagicMock(
+    mock: Any = MagicMock(
         spec=L.Trainer,
         world_size=2,
         is_global_zero=True,
@@ -33,59 +33,63 @@ def trainer(fn: str = "fit", **metrics: float) -> Any:
         precision="32-true",
         accumulate_grad_batches=3,
     )
-    made.state, made.global_step, made.current_epoch = SimpleNamespace(fn=fn), 30, 3
-    made.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)), batch_size=8)
-    made.callback_metrics = {
+    mock.state, mock.global_step, mock.current_epoch = SimpleNamespace(fn=fn), 30, 3
+    mock.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)), batch_size=8)
+    mock.callback_metrics = {
         name.replace("_", "/", 1): torch.tensor(value) for name, value in metrics.items()
     }
-    return made
+    return mock
 
 
-def test_seconds_are_those_of_training_and_of_waiting_for_data_alone(clock, tmp_path):
-    kept = RunSummary(str(tmp_path))
-    for start, end in ((10, 12), (15, 16)):  # 2, then 3 of waiting and 1
+def test_seconds_are_those_of_training_and_of_waiting_for_data(clock, tmp_path):
+    summary = RunSummary(str(tmp_path))
+    for start, end in ((10, 12), (15, 16)):  # 2 s, then 3 s of waiting and 1 s
         clock.seconds = start
-        kept.on_train_batch_start(trainer(), None, BATCH, 0)
+        summary.on_train_batch_start(trainer(), None, BATCH, 0)
         clock.seconds = end
-        kept.on_train_batch_end(trainer(), None, None, BATCH, 0)
-    kept.on_validation_end(trainer(), None)
+        summary.on_train_batch_end(trainer(), None, None, BATCH, 0)
+    summary.on_validation_end(trainer(), None)
     clock.seconds = 100
-    kept.on_train_batch_start(trainer(), None, BATCH, 0)
+    summary.on_train_batch_start(trainer(), None, BATCH, 0)
     clock.seconds = 101
-    kept.on_train_batch_end(trainer(), None, None, BATCH, 0)
-    assert kept.seconds == 7
-    assert kept.images == 3 * 8 * 2
+    summary.on_train_batch_end(trainer(), None, None, BATCH, 0)
+    assert summary.seconds == 7
+    assert summary.images == 3 * 8 * 2
 
 
 @pytest.fixture(autouse=True)
-def _cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def _flops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_summary, "flops_per_image", lambda method, data: Flops(3.0, 6.0))
 
 
-def fit(kept: RunSummary, **metrics: float) -> None:
-    kept.setup(trainer(), MagicMock(), "fit")
-    kept.on_train_epoch_end(trainer(**metrics), None)
-    kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+def fit(summary: RunSummary, **metrics: float) -> None:
+    summary.setup(trainer(), MagicMock(), "fit")
+    summary.on_train_epoch_end(trainer(**metrics), None)
+    summary.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
 
 
-def test_what_is_known_at_the_first_step_lies_there_from_then_on(tmp_path):
-    kept = RunSummary(str(tmp_path))
-    kept.setup(trainer(), MagicMock(), "fit")
-    kept.on_train_start(trainer(), SimpleNamespace(device=torch.device("cpu")))
-    begun = json.loads((tmp_path / "begun.json").read_text())
+def test_the_setup_is_in_run_json_before_the_first_step_and_in_metrics_json(tmp_path):
+    summary = RunSummary(str(tmp_path))
+    (tmp_path / "run.json").write_text('{"command": "cim-pretrain", "setup": {"torch": "old"}}')
+    summary.setup(trainer(), MagicMock(), "fit")
+    summary.on_fit_start(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["command"] == "cim-pretrain"
+    setup = info["setup"]
+    assert setup["torch"] != "old"
     assert not (tmp_path / "metrics.json").exists()
-    assert (begun["train_images"], begun["images_per_step"]) == (50, 8 * 2 * 3)
-    assert (begun["forward_flops_per_image"], begun["backward_flops_per_image"]) == (3, 6)
-    assert {"torch", "git_commit", "device"} <= begun.keys()
-    fit(kept)
-    assert begun.items() <= json.loads((tmp_path / "metrics.json").read_text()).items()
+    assert (setup["train_images"], setup["images_per_step"]) == (50, 8 * 2 * 3)
+    assert (setup["forward_flops_per_image"], setup["backward_flops_per_image"]) == (3, 6)
+    assert {"torch", "git_commit", "device"} <= setup.keys()
+    fit(summary)
+    assert setup.items() <= json.loads((tmp_path / "metrics.json").read_text()).items()
 
 
-def test_first_and_last_validation_stand_side_by_side(tmp_path):
-    kept = RunSummary(str(tmp_path))
-    kept.on_validation_end(trainer("validate", val_skill=-0.5, train_loss=1.0), None)
-    kept.on_validation_end(trainer(val_skill=0.1), None)
-    fit(kept, val_skill=0.25, train_loss=0.75, other_x=3.0)
+def test_first_and_last_validation_are_in_metrics_json(tmp_path):
+    summary = RunSummary(str(tmp_path))
+    summary.on_validation_end(trainer("validate", val_skill=-0.5, train_loss=1.0), None)
+    summary.on_validation_end(trainer(val_skill=0.1), None)
+    fit(summary, val_skill=0.25, train_loss=0.75, other_x=3.0)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["initial/skill"] == -0.5
     assert metrics["val/skill"] == 0.25
@@ -96,28 +100,28 @@ def test_first_and_last_validation_stand_side_by_side(tmp_path):
     assert metrics["train_images"] == 50
 
 
-def test_a_run_of_no_step_ends_where_it_began(tmp_path):
-    kept = RunSummary(str(tmp_path))
-    kept.on_validation_end(trainer("validate", val_knn=0.25), None)
-    kept.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+def test_a_run_without_a_step_has_equal_first_and_last_validations(tmp_path):
+    summary = RunSummary(str(tmp_path))
+    summary.on_validation_end(trainer("validate", val_knn=0.25), None)
+    summary.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["initial/knn"] == metrics["val/knn"] == 0.25
 
 
-def test_a_resumed_record_goes_on_where_it_stood(tmp_path):
+def test_a_resumed_run_continues_its_summary(tmp_path):
     first, second = RunSummary(str(tmp_path)), RunSummary(str(tmp_path))
     first.on_validation_end(trainer("validate", val_skill=-0.5), None)
     first.on_train_epoch_end(trainer(val_skill=0.5, train_loss=2.0), None)
     first.seconds, first.images = 12.5, 640
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))  # plain values only
-    fit(second)  # which had no step left to train
+    fit(second)  # no step left to train
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["seconds"], metrics["images_seen"], metrics["images_per_s"]) == (12.5, 640, 51.2)
     assert (metrics["initial/skill"], metrics["val/skill"], metrics["train/loss"]) == (-0.5, 0.5, 2.0)
 
 
 @pytest.mark.parametrize("state", [{"interrupted": True}, {"is_global_zero": False}])
-def test_an_interrupted_run_and_other_devices_leave_no_record(state, tmp_path):
+def test_an_interrupted_run_and_other_devices_write_no_files(state, tmp_path):
     run = trainer()
     for name, value in state.items():
         setattr(run, name, value)
@@ -126,14 +130,14 @@ def test_an_interrupted_run_and_other_devices_leave_no_record(state, tmp_path):
 
 
 @pytest.mark.parametrize(("step", "stops"), [(11, False), (12, True)])
-def test_the_last_of_max_steps_is_validated_wherever_it_falls(clock, step, stops, tmp_path):
+def test_the_last_of_max_steps_stops_with_a_validation(clock, step, stops, tmp_path):
     run = trainer()
     run.max_steps, run.global_step, run.should_stop = 12, step, False
     RunSummary(str(tmp_path)).on_train_batch_end(run, None, None, BATCH, 0)
     assert run.should_stop is stops
 
 
-def test_the_table_says_before_after_and_what_a_constant_map_reaches():
+def test_the_table_has_before_after_and_the_constant_map():
     metrics = {
         "initial/iou": 0.1,
         "val/iou": 0.5,
@@ -149,3 +153,11 @@ def test_the_table_says_before_after_and_what_a_constant_map_reaches():
     assert knn.split() == ["k-NN", "accuracy", "0.750"]
     assert iou.split() == ["IoU", "0.100", "0.500", "0.450"]
     assert cost == "12,345 images in 61 s of training (201 images/s on a CPU)"
+
+
+def test_the_table_has_the_metrics_of_dino():
+    metrics = {"initial/target_entropy": 4.0, "val/target_entropy": 0.5, "val/target_perplexity": 12.0}
+    metrics |= {"images_seen": 1, "seconds": 1.0, "images_per_s": 1.0, "device": "a CPU"}
+    _, entropy, perplexity, _ = table(metrics).splitlines()
+    assert entropy.split() == ["target", "entropy", "4.000", "0.500"]
+    assert perplexity.split() == ["target", "perplexity", "12.000"]

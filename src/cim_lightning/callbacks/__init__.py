@@ -1,1 +1,1 @@
-"""Lightning callbacks and loggers: what watches a run and what it leaves behind."""
+"""Lightning callbacks: checkpoints, online metrics, pictures, progress and the summary of a run."""

@@ -1,4 +1,4 @@
-"""`last.ckpt`: saved only where training can be taken up again to the bit."""
+"""`last.ckpt`: saved only where training can resume exactly."""
 
 import logging
 import signal
@@ -11,24 +11,21 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from cim_lightning.callbacks import lightning_internals
+
 log = logging.getLogger(__name__)
-ASK_DEVICES_EVERY = 20  # steps between two times that several devices agree whether to stop or save
+SYNC_EVERY = 20  # steps between two moments when several devices agree whether to save or to stop
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves the whole run between optimizer steps: every few minutes, at the end of each epoch, when stopped.
+    """Save the whole run every few minutes, at the end of each epoch and when stopped, between two steps.
 
-    Inside a step, weights, running statistics and accumulated gradients belong to different moments. So a
-    first Ctrl-C or SIGTERM waits for the end of the step under way; a second Ctrl-C, or an error, ends the
-    run at once, and it goes on from the last save. Between an epoch's last step and its end lies validation,
-    which a stop waits for too.
-
-    A checkpoint of Lightning's says, by the differences of its counters, which hook it was saved in, and not
-    every such place resumes exactly. On loading, the counters are made to say one of two things: so many
-    batches into an epoch, or at the start of one.
+    Inside a step, weights, running statistics and accumulated gradients belong to different moments. The
+    first Ctrl-C or SIGTERM therefore waits for the end of the current step, or of the epoch if that was its
+    last step. A second Ctrl-C, or an error, ends the run at once; it resumes from the last save.
 
     Args:
-        folder: where `last.ckpt` is kept.
+        folder: folder of `last.ckpt`.
         every_minutes: time between two saves inside an epoch.
     """
 
@@ -36,64 +33,52 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(folder) / "last.ckpt"
         self.seconds = every_minutes * 60
         self.saved_at = 0.0
-        self.between_steps = False  # where the weights and all counters belong together
-        self.asked: int | None = None  # the signal that asked for an end
-        self.stopping: int | None = None  # the same, once all is saved
+        self.between_steps = False  # weights and counters belong together
+        self.received: int | None = None  # the first signal
+        self.stopping: int | None = None  # the same signal, once the run is saved
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
-        loop: Any = trainer.fit_loop
-        if loop.epoch_loop.batch_progress.current.ready == 0:  # Lightning takes max_steps for half an epoch
-            loop._restarting = loop.epoch_loop._restarting = False
+        lightning_internals.clear_restart_at_epoch_start(trainer)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._ask)  # Lightning puts the old ones back
+                signal.signal(number, self._on_signal)  # Lightning restores the previous handlers
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        _stop(self.stopping, trainer)  # not before: Lightning logs a step after its last hook
+        _stop(self.stopping, trainer)  # not earlier: Lightning logs a step after its last hook
         self.between_steps = False
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        loop: Any = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate() or loop.batch_progress.is_last_batch:
+        if not lightning_internals.is_mid_epoch_step(trainer):
             return
         self.between_steps = True
-        if trainer.world_size > 1 and trainer.global_step % ASK_DEVICES_EVERY:
+        if trainer.world_size > 1 and trainer.global_step % SYNC_EVERY:
             return
         due = time.monotonic() - self.saved_at >= self.seconds
-        due, asked = trainer.strategy.broadcast((due, self.asked))  # what rank 0 decides
-        if due or asked:
+        due, received = trainer.strategy.broadcast((due, self.received))  # rank 0 decides
+        if due or received:
             self._save(trainer)
-        self.stopping = asked
+        self.stopping = received
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer)
-        _stop(trainer.strategy.broadcast(self.asked), trainer)
+        _stop(trainer.strategy.broadcast(self.received), trainer)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        if self.between_steps and trainer.world_size == 1:  # a failed device's peers would wait for it
+        if self.between_steps and trainer.world_size == 1:  # the other devices would wait for a failed one
             self._save(trainer)
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        loop = checkpoint["loops"]["fit_loop"]
-        batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
-        done = 0 if batches["is_last_batch"] else batches["current"]["processed"]
-        for counter, count in ((batches["total"], batches["total"]["processed"]), (batches["current"], done)):
-            counter.update(ready=count, started=count, processed=count, completed=count)
-        for counter in epochs.values():
-            ended = counter["started"] - (done > 0)
-            counter.update(ready=counter["started"], processed=ended, completed=ended)
-        batches["is_last_batch"] = False
-        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+        lightning_internals.normalize_progress(checkpoint)
 
-    def _ask(self, number: int, frame: Any) -> None:
-        if number == signal.SIGINT and self.asked is not None:
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
-        self.asked = number
+        self.received = number
 
     def _save(self, trainer: L.Trainer) -> None:
         self.between_steps = False
@@ -101,10 +86,11 @@ class LastCheckpoint(Checkpoint):
         self.saved_at = time.monotonic()
 
 
-def _stop(asked: int | None, trainer: L.Trainer) -> None:
-    if asked is not None and trainer.is_global_zero:
-        log.info("stopped after step %d, and saved: the same command goes on from there", trainer.global_step)
-    if asked == signal.SIGINT:
+def _stop(number: int | None, trainer: L.Trainer) -> None:
+    if number is None:
+        return
+    if trainer.is_global_zero:
+        log.info("saved and stopped at step %d; run the same command to resume", trainer.global_step)
+    if number == signal.SIGINT:
         raise KeyboardInterrupt
-    if asked is not None:
-        raise SIGTERMException(128 + asked)  # the exit code
+    raise SIGTERMException(128 + number)  # the exit code

@@ -1,4 +1,4 @@
-"""The most memory in use since some moment: of the GPU where there is one, else of this process."""
+"""Peak memory: of the GPU if there is one, else of this process."""
 
 import resource
 import sys
@@ -8,26 +8,26 @@ from pathlib import Path
 import torch
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-FORGET_PEAK = "5"  # what Linux wants written there
+RESET_PEAK = "5"  # what Linux expects in that file, see proc(5)
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begins anew: jobs of a sweep follow each other in one process, and each wants its own peak."""
+    """Start a new measurement, since several jobs of a sweep may run in one process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif RESET.exists():
-        with suppress(OSError):  # not every container allows it; then it is that of the process's whole life
-            RESET.write_text(FORGET_PEAK)
+        with suppress(OSError):  # some containers do not allow it; the peak then includes earlier jobs
+            RESET.write_text(RESET_PEAK)
 
 
 def peak(device: torch.device) -> int:
-    """Bytes, since reset_peak where the system can tell, else since the process began."""
+    """Return bytes since reset_peak, or since the process started if the system cannot reset."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.exists():
         lines = (line.partition(":") for line in STATUS.read_text().splitlines())
-        known = {name: value.split() for name, _, value in lines}
-        if "VmHWM" in known:
-            return int(known["VmHWM"][0]) * 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+        fields = {name: value.split() for name, _, value in lines}
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"][0]) * 1024
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return rss if sys.platform == "darwin" else rss * 1024

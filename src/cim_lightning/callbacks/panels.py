@@ -12,28 +12,31 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
+from cim_lightning import bounds
+from cim_lightning.callbacks.schedule import is_due
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.errors import ConfigError
 
 COLORS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]
-INCH = 1.1  # side of a tile
-MOST_EXEMPLARS = 6
-TITLE = 4  # exemplars that what stands above them is as wide as
+GRAY = "#888888"
+INCH = 1.1  # side of an exemplar
+MAX_EXEMPLARS = 6
+TITLE_WIDTH = 4  # in exemplars
+CONTEXT = 3.05  # side of the context, in exemplars
+FILLED = 0.97  # share of a tile's side that its image fills
 
 
 class CorrelationPanels(L.Callback):
-    """Draws the first validation images as `panels/step-00001234.png`, and shows them to loggers that can.
+    """Draw the first validation images as `panels/step-00001234.png`, and send them to loggers with images.
 
     Args:
-        folder: where to write them.
-        num_images: images a panel.
-        every_n_epochs: how often; the validation before training and the last one always.
+        folder: folder of the pictures.
+        num_images: images per picture.
+        every_n_epochs: epochs between two pictures; see is_due.
     """
 
     def __init__(self, folder: str, num_images: int, every_n_epochs: int):
-        for name, value in {"num_images": num_images, "every_n_epochs": every_n_epochs}.items():
-            if value < 1:
-                raise ConfigError(f"callbacks.panels.{name}={value}: at least 1; try 1, or ~callbacks.panels")
+        bounds.at_least("num_images", num_images, 1)
+        bounds.at_least("every_n_epochs", every_n_epochs, 1)
         self.folder = Path(folder)
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 
@@ -46,81 +49,77 @@ class CorrelationPanels(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        last = (
-            trainer.global_step >= trainer.estimated_stepping_batches if trainer.state.fn == "fit" else True
-        )
-        due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if batch_idx or not due or not trainer.is_global_zero or not isinstance(batch[0], Crops):
+        if batch_idx or not trainer.is_global_zero or not isinstance(batch[0], Crops):
             return
-        crops: Crops = batch[0]
-        few = Crops(*(part[: self.num_images] for part in crops))  # pyright: ignore
+        if not is_due(trainer, self.every_n_epochs):
+            return
+        crops = Crops(*(part[: self.num_images] for part in batch[0]))  # pyright: ignore
         with torch.no_grad():
-            probability = pl_module(few).float().sigmoid()
-        figure = draw(few, probability, trainer.datamodule.cropping.normalize)  # pyright: ignore
+            probability = pl_module(crops).float().sigmoid()
+        figure = draw(crops, probability, trainer.datamodule.cropping.normalize)  # pyright: ignore
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
-        step = max(trainer.global_step - 1, 0)  # by which Lightning logs this validation's numbers
+        step = max(trainer.global_step - 1, 0)  # the step under which Lightning logs this validation
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("panels", [str(path)], step=step)
             elif hasattr(logger.experiment, "add_image"):
-                picture = matplotlib.image.imread(path)[..., :3]
-                logger.experiment.add_image("panels", picture, step, dataformats="HWC")
+                image = matplotlib.image.imread(path)[..., :3]
+                logger.experiment.add_image("panels", image, step, dataformats="HWC")
 
 
 def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
-    """A block of three rows an image: exemplars, true maps, predicted maps; its context at the left.
+    """Draw one block per image: the context, and rows of exemplars, true maps and predicted maps.
 
     Args:
-        crops: of b views, normalized.
+        crops: normalized crops of b views.
         probability: predicted maps "b k s s", 0..1.
-        normalize: what the crops were normalized with, undone here.
+        normalize: normalization of the crops, which is undone here.
     """
     b, k = crops.boxes.angle.shape
-    k = min(k, MOST_EXEMPLARS)
-    width, height = max(k, TITLE) + 3.2, b * 3.15 + 0.3
+    k = min(k, MAX_EXEMPLARS)
+    width, height = max(k, TITLE_WIDTH) + 3.2, b * 3.15 + 0.3
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles: axes are what takes time to draw
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles, because axes are slow to draw
     axes.axis("off")
 
-    def tile(x: float, y: float, side: float, picture: np.ndarray, color: str = "#888888") -> None:
-        side = side * 0.97
-        axes.imshow(picture, interpolation="nearest", extent=(x, x + side, y + side, y), zorder=1)
-        edge = 0.5 if color == "#888888" else 2
+    def tile(x: float, y: float, side: float, image: np.ndarray, color: str = GRAY) -> None:
+        side = side * FILLED
+        axes.imshow(image, interpolation="nearest", extent=(x, x + side, y + side, y), zorder=1)
+        edge = 0.5 if color == GRAY else 2
         axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=color, linewidth=edge, zorder=3))
 
-    heat = matplotlib.colormaps["magma"]
     for i in range(b):
         top = 0.3 + i * 3.15
         context = _pixels(crops.context[i], normalize)
-        tile(0.05, top, 3.05, context)
-        scale = 3.05 * 0.97 / np.array([crops.boxes.view[1], crops.boxes.view[0]])
+        tile(0.05, top, CONTEXT, context)
+        scale = CONTEXT * FILLED / np.array([crops.boxes.view[1], crops.boxes.view[0]])
         for j in range(k):
             color = COLORS[j % len(COLORS)]
             corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
             axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
             x = 3.2 + j
             tile(x, top, 1, _pixels(crops.exemplars[i, j], normalize), color)
-            tile(x, top + 1.02, 1, _over(context, crops.maps[i, j].float().cpu().numpy(), heat))
-            tile(x, top + 2.04, 1, _over(context, probability[i, j].cpu().numpy(), heat))
-    axes.set(xlim=(0, width), ylim=(height, 0))  # pictures have moved them
+            tile(x, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
+            tile(x, top + 2.04, 1, _overlay(context, probability[i, j]))
+    axes.set(xlim=(0, width), ylim=(height, 0))  # imshow has moved them
     axes.text(0.05, 0.2, "context", fontsize=8)
-    axes.text(3.2, 0.2, "exemplars; where they are; where the decoder says they are", fontsize=8)
+    axes.text(3.2, 0.2, "exemplars; correlation maps; predicted maps", fontsize=8)
     return figure
 
 
 def _pixels(image: Tensor, normalize: Any) -> np.ndarray:
-    """Undoes a normalization, which maps each channel by a line, and shows one or three channels."""
+    """Undo a normalization, which must be linear per channel, and return one or three channels as RGB."""
     ends = torch.stack((torch.zeros_like(image), torch.ones_like(image)))
     low, high = normalize(ends)
-    shown = ((image - low) / (high - low)).clamp(0, 1).cpu()
-    shown = shown[:3] if len(shown) >= 3 else shown[:1].expand(3, -1, -1)
-    return shown.permute(1, 2, 0).numpy()
+    pixels = ((image - low) / (high - low)).clamp(0, 1).cpu()
+    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    return pixels.permute(1, 2, 0).numpy()
 
 
-def _over(context: np.ndarray, share: np.ndarray, heat: Any) -> np.ndarray:
-    """A map 0..1 as heat over a gray context."""
+def _overlay(context: np.ndarray, heat: Tensor) -> np.ndarray:
+    """Blend a map, 0..1, as colors over the gray context."""
     gray = context.mean(axis=2, keepdims=True)
-    return 0.35 * gray + 0.65 * heat(share)[..., :3]
+    return 0.35 * gray + 0.65 * matplotlib.colormaps["magma"](heat.cpu().numpy())[..., :3]

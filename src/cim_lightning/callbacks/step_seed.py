@@ -1,4 +1,4 @@
-"""The random streams of the networks, such as stochastic depth."""
+"""Seeds of the random layers of a network, such as stochastic depth."""
 
 from typing import Any
 
@@ -6,21 +6,23 @@ import lightning as L
 import numpy as np
 import torch
 
+from cim_lightning.callbacks.lightning_internals import batches_processed
+
 
 class StepSeed(L.Callback):
-    """Seeds torch anew before every batch, as a function of seed, device and batches done.
+    """Seed torch before every training batch from the seed, the rank and the number of batches processed.
 
-    So a resumed run finds its streams where they stood, whatever drew from them in between: a saved
-    generator state would be moved by the loaders that resuming creates.
+    A resumed run thus draws the same numbers. Restoring the generator's state would not be enough: the data
+    loaders that a resumed run creates draw from it.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
-        words = np.random.SeedSequence((self.seed, trainer.global_rank, done)).generate_state(2)
+        entropy = (self.seed, trainer.global_rank, batches_processed(trainer))
+        words = np.random.SeedSequence(entropy).generate_state(2)
         torch.manual_seed(int(words[0]) << 32 | int(words[1]))

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the time it waits for data."""
+"""Images per second, and the share of time that training waits for data."""
 
 import time
 from collections import deque
@@ -6,18 +6,18 @@ from typing import Any
 
 import lightning as L
 
-WINDOW = 50  # steps that a figure averages over
+WINDOW = 50  # steps to average over
 
 
 class Throughput(L.Callback):
-    """Logs `train/images_per_s`, over all devices, and `train/data_wait`, the share of time waited, 0..1.
+    """Log `train/images_per_s`, over all devices, and `train/data_wait`, the share of time waited, 0..1.
 
-    Waiting is the time between the end of one training batch and the start of the next, transfer and
-    cropping included. Validation, saving a checkpoint and the first batch of an epoch count to neither.
+    The wait is the time from the end of a training batch to the start of the next one, with transfer and
+    cropping. Validation, saving a checkpoint and the first batch of an epoch do not count.
     """
 
     def __init__(self) -> None:
-        self.steps: deque[tuple[float, float, int]] = deque(maxlen=WINDOW)
+        self.steps: deque[tuple[float, float, int]] = deque(maxlen=WINDOW)  # seconds, of them waiting, images
         self.ended: float | None = None
         self.started = 0.0
 
@@ -38,9 +38,8 @@ class Throughput(L.Callback):
     ) -> None:
         now = time.perf_counter()
         if self.ended is not None:
-            self.steps.append(
-                (now - self.ended, self.started - self.ended, len(batch[1]) * trainer.world_size)
-            )
-            whole, waited, images = (sum(column) for column in zip(*self.steps, strict=True))
-            pl_module.log_dict({"train/images_per_s": images / whole, "train/data_wait": waited / whole})
+            images = len(batch[1]) * trainer.world_size
+            self.steps.append((now - self.ended, self.started - self.ended, images))
+            total, waited, images = (sum(column) for column in zip(*self.steps, strict=True))
+            pl_module.log_dict({"train/images_per_s": images / total, "train/data_wait": waited / total})
         self.ended = now

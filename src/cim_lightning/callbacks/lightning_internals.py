@@ -1,0 +1,51 @@
+"""Every access to Lightning's internals, for Lightning 2.6, which pyproject.toml pins.
+
+Lightning alone does not resume exactly: the counters in a checkpoint depend on the hook that saved it. These
+functions make a resumed run repeat the uninterrupted one, and make every run validate after its last step.
+"""
+
+from typing import Any
+
+import lightning as L
+
+
+def batches_processed(trainer: L.Trainer) -> int:
+    """Return the number of training batches since the start of the run, over all epochs."""
+    loop: Any = trainer.fit_loop
+    return loop.epoch_loop.batch_progress.total.processed
+
+
+def is_mid_epoch_step(trainer: L.Trainer) -> bool:
+    """Return whether the batch ended an optimizer step, but not the epoch."""
+    loop: Any = trainer.fit_loop
+    return not (loop.epoch_loop._should_accumulate() or loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def clear_restart_at_epoch_start(trainer: L.Trainer) -> None:
+    """Mark a resumed run as not restarting if no batch of the epoch is done.
+
+    Lightning otherwise takes an epoch that max_steps cut short for one to continue.
+    """
+    loop: Any = trainer.fit_loop
+    if loop.epoch_loop.batch_progress.current.ready == 0:
+        loop._restarting = loop.epoch_loop._restarting = False
+
+
+def validate_after_last_step(trainer: L.Trainer) -> None:
+    """Stop at max_steps through `should_stop`, which validates; max_steps alone ends mid-epoch without."""
+    if trainer.global_step == trainer.max_steps:
+        trainer.should_stop = True
+
+
+def normalize_progress(checkpoint: dict[str, Any]) -> None:
+    """Set the counters of a checkpoint to one of two states: some batches into an epoch, or at its start."""
+    loop = checkpoint["loops"]["fit_loop"]
+    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+    done = 0 if batches["is_last_batch"] else batches["current"]["processed"]
+    for counter, count in ((batches["total"], batches["total"]["processed"]), (batches["current"], done)):
+        counter.update(ready=count, started=count, processed=count, completed=count)
+    for counter in epochs.values():
+        ended = counter["started"] - (done > 0)
+        counter.update(ready=counter["started"], processed=ended, completed=ended)
+    batches["is_last_batch"] = False
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
