@@ -1,4 +1,4 @@
-"""`metrics.csv`: a row a step, which a resumed run continues."""
+"""`metrics.csv`: one row per step, which a resumed run continues."""
 
 import csv
 from pathlib import Path
@@ -7,14 +7,16 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from cim_lightning.atomic import replacing
+
 STEP = "step"
 
 
 class ResumableCSVLogger(Logger):
-    """Logs to one CSV file; whatever is logged of a step that the file holds already replaces it.
+    """Log to one CSV file; a step that the file has already is updated.
 
     Args:
-        path: of the file; what it holds is kept, but for a last line that a killed run left unfinished.
+        path: file to continue; a last line that a killed run left unfinished is dropped.
     """
 
     def __init__(self, path: str):
@@ -36,7 +38,7 @@ class ResumableCSVLogger(Logger):
 
     @property
     def experiment(self) -> None:
-        """There is no other object behind this logger."""
+        """None: no object of another library is behind this logger."""
 
     @property
     def version(self) -> str:
@@ -44,7 +46,7 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them."""
+        """Do nothing: config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -68,16 +70,14 @@ class ResumableCSVLogger(Logger):
         self.save()
 
     def _rewrite(self, columns: list[str]) -> None:
-        kept = {int(row[STEP]): row for row in self._rows()} if self.path.exists() else {}
+        rows = {int(row[STEP]): row for row in self._rows()} if self.path.exists() else {}
         for row in self._pending_rows():
-            kept[row[STEP]] = kept.get(row[STEP], {}) | row
+            rows[row[STEP]] = rows.get(row[STEP], {}) | row
         self.columns = columns
-        fresh = self.path.with_suffix(".tmp")
-        with fresh.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(kept[step] for step in sorted(kept))
-        fresh.replace(self.path)  # never half a file
+            writer.writerows(rows[step] for step in sorted(rows))
         self.intact = True
 
     def _pending_rows(self) -> list[dict[str, Any]]:
