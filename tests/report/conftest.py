@@ -1,4 +1,4 @@
-"""Runs as `cim-pretrain` leaves them, made up."""
+"""Made-up runs, in the files that `cim-pretrain` writes."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,12 +13,11 @@ from cim_lightning.report import failures
 
 
 @pytest.fixture
-def leave(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a run of a method into a job's folder, with what it was asked and what it measured.
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write the folder of a job, with its overrides and numbers.
 
-    Also, if so asked: settings, the text of its metrics.csv, and panels after so many steps, each of a gray
-    of its own; and all as it lies there before the run is finished, with what was known when it began, or
-    why it failed.
+    Optional: settings, the text of metrics.csv, panels (gray, by step), the setup that a run records when
+    training starts, and the reason why the job failed.
     """
 
     def write(
@@ -30,49 +29,47 @@ def leave(tmp_path: Path) -> Callable[..., Path]:
         logged: str | None = None,
         panels: Sequence[int] = (),
         sweep: str | None = None,
-        begun: dict[str, Any] | None = None,
+        setup: dict[str, Any] | None = None,
         failed: str | None = None,
-        flags: Sequence[str] = (),
+        config_dirs: Sequence[str] = (),
         swept: Sequence[str] = (),
         **numbers: Any,
     ) -> Path:
-        place = tmp_path / job
-        place.mkdir(parents=True)
-        asked = dict(one.split("=") for one in overrides)
-        launch = {
-            "door": "cim-pretrain",
+        folder = tmp_path / job
+        folder.mkdir(parents=True)
+        values = dict(override.split("=") for override in overrides)
+        info = {
+            "command": "cim-pretrain",
             "overrides": overrides,
-            "choices": {"method": asked.get("method", "cim"), "backbone": "vit"},
+            "choices": {"method": values.get("method", "cim"), "backbone": "vit"},
             "cwd": "/home/me",
-            "flags": list(flags),
+            "config_dirs": list(config_dirs),
             "sweep": sweep is not None,
             "swept": list(swept),
         }
-        (place / "launch.json").write_text(json.dumps(launch))
+        (folder / "run.json").write_text(json.dumps(info | ({} if setup is None else {"setup": setup})))
         if sweep is not None:
             typed = {"hydra": ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"], "task": [sweep]}
-            (place.parent / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": typed}}))
-        configured = {"seed": int(asked.get("seed", 0))} | (settings or {})
-        (place / "config.yaml").write_text(yaml.safe_dump(configured))
+            (folder.parent / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": typed}}))
+        configured = {"seed": int(values.get("seed", 0))} | (settings or {})
+        (folder / "config.yaml").write_text(yaml.safe_dump(configured))
         if logged is not None:
-            (place / "metrics.csv").write_text(logged)
+            (folder / "metrics.csv").write_text(logged)
         for step in panels:
-            (place / "panels").mkdir(exist_ok=True)
+            (folder / "panels").mkdir(exist_ok=True)
             gray = Image.new("RGBA", (800, 600), (step % 256,) * 3)
-            gray.save(place / "panels" / f"step-{step:08d}.png")
-        if begun is not None:
-            (place / "begun.json").write_text(json.dumps(begun))
+            gray.save(folder / "panels" / f"step-{step:08d}.png")
         if failed is not None:
-            failures.write(place, overrides, swept, failed, f"Traceback of {job}")
+            failures.write(folder, overrides, swept, failed, f"Traceback of {job}")
         if not finished:
-            return place
+            return folder
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}
         measured |= {"forward_flops_per_image": 1e9, "backward_flops_per_image": 2e9, "steps": 10}
         measured |= {"peak_memory_bytes": 2e9, "device": "NVIDIA H100", "initial/knn": 0.25}
-        (place / "metrics.json").write_text(json.dumps(measured | numbers))
+        (folder / "metrics.json").write_text(json.dumps(measured | numbers))
         if evaluation is not None:
-            (place / "evaluation").mkdir()
-            (place / "evaluation" / "metrics.json").write_text(json.dumps(evaluation))
-        return place
+            (folder / "evaluation").mkdir()
+            (folder / "evaluation" / "metrics.json").write_text(json.dumps(evaluation))
+        return folder
 
     return write

@@ -1,15 +1,15 @@
-"""The page in a browser: opened, clicked, looked at; wide and narrow, light and dark."""
+"""The page in a browser: layout, colors and interaction, wide and narrow, light and dark."""
 
 import shutil
 
 import pytest
 
 from cim_lightning.report.page import page
-from cim_lightning.report.runs import read_begun
+from cim_lightning.report.runs import read_runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+SCREENS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.fixture(scope="module")
@@ -23,49 +23,51 @@ def chromium():
 
 
 @pytest.fixture
-def sweep(leave, tmp_path):
-    """A page of a sweep with all there can be: two settings, seeds, curves, panels, an unfinished run."""
+def sweep(write_run, tmp_path):
+    """The page of a sweep with all sections: settings, seeds, curves, panels and an unfinished run."""
     for i in range(6):
         logged = "step,val/loss,val/skill,train/loss,val/knn\n0,9,-2,,0.2\n4,,,4,\n"
         logged += f"9,{2 + i / 10},0.{i},3,0.{3 + i}\n"
-        asked = [f"cropping.rotation={15 * (i // 2)}", f"decoder.depth={1 + i // 4}", f"seed={i % 2}"]
+        overrides = [f"cropping.rotation={15 * (i // 2)}", f"decoder.depth={1 + i // 4}", f"seed={i % 2}"]
         settings = {
             "cropping": {"rotation": 15 * (i // 2)},
             "a_setting_of_quite_a_long_name": "x" * 200 + str(i),
         }
         measured = {"val/knn": 0.3 + i / 100 + i % 2 / 30, "val/skill": i / 10}
         panels = [0, 100, 200] if i == 0 else []
-        leave(f"{i}", asked, finished=i != 5, logged=logged, settings=settings, panels=panels, **measured)
+        write_run(
+            f"{i}", overrides, finished=i != 5, logged=logged, settings=settings, panels=panels, **measured
+        )
     path = tmp_path / "report.html"
-    path.write_text(page("sweep", read_begun(tmp_path)))
+    path.write_text(page("sweep", read_runs(tmp_path)))
     return path
 
 
 @pytest.fixture
 def opened(chromium, sweep):
-    """Opens the page, and minds what it asks for and complains of."""
+    """Open the page; at the end, check that it logged no error and requested no other file."""
     pages = []
 
     def open_in(width, scheme):
         tab = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        said, asked = [], []
-        tab.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
+        errors, urls = [], []
+        tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("request", lambda request: urls.append(request.url))
         tab.goto(sweep.as_uri())
         tab.wait_for_selector("#curves .main-svg")
-        pages.append((tab, said, asked))
+        pages.append((tab, errors, urls))
         return tab
 
     yield open_in
-    for tab, said, asked in pages:
-        assert said == []
-        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [sweep.as_uri()]
+    for tab, errors, urls in pages:
+        assert errors == []
+        assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [sweep.as_uri()]
         tab.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_it_fits_and_has_the_colors_of_the_device(opened, width, scheme):
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_the_page_fits_and_follows_the_color_scheme(opened, width, scheme):
     tab = opened(width, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -73,7 +75,7 @@ def test_it_fits_and_has_the_colors_of_the_device(opened, width, scheme):
     dark = (paper, text) == ("rgb(22, 24, 28)", "#e4e6ea")
     assert dark == (scheme == "dark")
     assert {h.inner_text() for h in tab.query_selector_all("h2")} == {
-        "What was asked",
+        "Overview",
         "Results",
         "Curves",
         "Parallel coordinates",
@@ -87,22 +89,22 @@ def test_it_fits_and_has_the_colors_of_the_device(opened, width, scheme):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_click_on_an_axis_turns_all_curves(opened, width):
+def test_a_click_on_an_axis_converts_all_curves(opened, width):
     tab = opened(width, "light")
     title = tab.locator("#curves .infolayer .x3title")
     first = "document.getElementById('curves').data[0].x"
     assert title.inner_html() == "epochs"
     assert tab.evaluate(first) == pytest.approx([0, 2])
-    for name, at_end, words in [("seconds", 20, "seconds of training"), ("images", 1000, "images seen")]:
+    for name, end, label in [("seconds", 20, "seconds of training"), ("images", 1000, "images seen")]:
         tab.locator("label", has_text=name).click()
-        tab.wait_for_function(f"{first}[1] === {at_end}")
-        assert title.inner_html() == words
+        tab.wait_for_function(f"{first}[1] === {end}")
+        assert title.inner_html() == label
     low, high = tab.evaluate("document.getElementById('curves').layout.xaxis3.range")
     assert low <= 0
     assert 1000 <= high < 1200
 
 
-def test_an_unfinished_run_stands_against_steps_alone(opened):
+def test_an_unfinished_run_without_a_setup_is_plotted_against_steps_only(opened):
     tab = opened(1280, "light")
     last = "document.getElementById('curves').data.at(-1).x"
     assert tab.evaluate(last) == []
@@ -113,25 +115,25 @@ def test_an_unfinished_run_stands_against_steps_alone(opened):
 def test_the_slider_changes_the_picture(opened):
     tab = opened(390, "light")
     slider = tab.locator("figure input")
-    seen = []
-    for place, step in (("2", "200"), ("0", "0"), ("1", "100")):
-        slider.fill(place)
+    screenshots = []
+    for position, step in (("2", "200"), ("0", "0"), ("1", "100")):
+        slider.fill(position)
         picture = tab.locator("figure img:visible")
         assert picture.count() == 1
         assert picture.get_attribute("data-step") == step
         assert tab.locator("figure output").inner_text() == f"step {step}"
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 560
-        seen.append(picture.screenshot())
-    assert len(set(seen)) == 3
+        screenshots.append(picture.screenshot())
+    assert len(set(screenshots)) == 3
 
 
-def test_colors_follow_the_device_while_the_page_is_open(opened):
+def test_colors_follow_a_change_of_the_color_scheme(opened):
     tab = opened(1280, "light")
     tab.emulate_media(color_scheme="dark")
     tab.wait_for_function("document.getElementById('curves').layout.font.color === '#e4e6ea'")
 
 
-def test_a_finger_scrolls_past_the_curves(chromium, sweep):
+def test_touch_scrolls_past_the_curves(chromium, sweep):
     tab = chromium.new_page(viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
     tab.goto(sweep.as_uri())
     tab.wait_for_selector("#curves .main-svg")

@@ -1,4 +1,4 @@
-"""`cim-report`, from its arguments to its files, or to one line."""
+"""`cim-report`, from its arguments to its files or to its error."""
 
 import csv
 import subprocess
@@ -11,7 +11,7 @@ from cim_lightning.cli import main
 
 @pytest.fixture
 def report(monkeypatch):
-    """The door, called with its arguments."""
+    """`cim-report` as a function of its arguments."""
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["cim-report", *map(str, arguments)])
@@ -20,10 +20,10 @@ def report(monkeypatch):
     return call
 
 
-def test_a_page_a_markdown_table_and_a_csv_file_lie_in_the_folder(leave, tmp_path, report, capsys):
-    leave("s/0", ["method=mae", "seed=0"], **{"val/knn": 0.30})
-    leave("s/1", ["method=mae", "seed=1"], **{"val/knn": 0.34})
-    leave("s/2", ["method=cim", "seed=0"], finished=False)
+def test_a_page_a_markdown_table_and_a_csv_file_are_written(write_run, tmp_path, report, capsys):
+    write_run("s/0", ["method=mae", "seed=0"], **{"val/knn": 0.30})
+    write_run("s/1", ["method=mae", "seed=1"], **{"val/knn": 0.34})
+    write_run("s/2", ["method=cim", "seed=0"], finished=False)
     report(tmp_path / "s")
     assert capsys.readouterr().out == f"2 finished and 1 unfinished runs: {tmp_path / 's' / 'report.html'}\n"
     assert (tmp_path / "s" / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -39,24 +39,24 @@ def test_a_page_a_markdown_table_and_a_csv_file_lie_in_the_folder(leave, tmp_pat
     assert rows[0]["probe, %"] == ""
 
 
-def test_what_failed_is_told_even_where_nothing_else_is(leave, tmp_path, report, capsys):
-    place = leave("s/0", ["seed=0", "decoder.depth=9"], finished=False, failed="ValueError: no")
-    (place / "config.yaml").unlink()
+def test_failed_jobs_are_reported_also_without_a_finished_run(write_run, tmp_path, report, capsys):
+    folder = write_run("s/0", ["seed=0", "decoder.depth=9"], finished=False, failed="ValueError: no")
+    (folder / "config.yaml").unlink()
     report(tmp_path / "s")
     assert capsys.readouterr().out.startswith("0 finished and 0 unfinished runs, 1 failed: ")
     assert "* 0 (seed=0): ValueError: no" in (tmp_path / "s" / "report.md").read_text()
-    leave("s/1", ["seed=1"])
-    leave("s/2", ["seed=2"], finished=False, failed="ValueError: no")
+    write_run("s/1", ["seed=1"])
+    write_run("s/2", ["seed=2"], finished=False, failed="ValueError: no")
     report(tmp_path / "s")
     assert capsys.readouterr().out.startswith("1 finished and 0 unfinished runs, 2 failed: ")
-    told = (tmp_path / "s" / "report.md").read_text()
-    assert "Failed:\n\n* 0 (decoder.depth=9 seed=0): ValueError: no\n* 2 (seed=2): ValueError: no" in told
-    assert "Unfinished" not in told
+    text = (tmp_path / "s" / "report.md").read_text()
+    assert "Failed:\n\n* 0 (decoder.depth=9 seed=0): ValueError: no\n* 2 (seed=2): ValueError: no" in text
+    assert "Unfinished" not in text
 
 
-def test_several_folders_make_one_page_and_a_run_counts_once(leave, tmp_path, report, capsys):
-    leave("a/0", ["method=mae"])
-    leave("b", ["method=cim"])
+def test_several_folders_make_one_page_and_a_run_counts_once(write_run, tmp_path, report, capsys):
+    write_run("a/0", ["method=mae"])
+    write_run("b", ["method=cim"])
     out = tmp_path / "new" / "all.html"
     report(tmp_path / "a", tmp_path / "a" / "0", tmp_path / "b", "-o", out)
     assert "2 finished" in capsys.readouterr().out
@@ -64,31 +64,33 @@ def test_several_folders_make_one_page_and_a_run_counts_once(leave, tmp_path, re
     assert f",{tmp_path / 'b'}," in out.with_suffix(".csv").read_text()
 
 
-def test_several_folders_overwrite_no_page_of_one_of_them(leave, tmp_path, report, capsys, monkeypatch):
+def test_the_page_of_several_folders_is_in_the_working_directory(
+    write_run, tmp_path, report, capsys, monkeypatch
+):
     (tmp_path / "c").mkdir()
     monkeypatch.chdir(tmp_path / "c")
-    leave("a", ["method=mae"])
+    write_run("a", ["method=mae"])
     report(tmp_path / "a", tmp_path / "c")
-    assert capsys.readouterr().err == f"{tmp_path / 'c'}: holds no run of cim-pretrain\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'c'}: has no run of cim-pretrain\n"
     assert not (tmp_path / "a" / "report.html").exists()
     assert (tmp_path / "c" / "report.html").exists()
 
 
-@pytest.mark.parametrize(("folder", "line"), [("nowhere", "there is no such folder"), (".", "holds no run")])
-def test_a_folder_without_runs_is_told_in_one_line(tmp_path, report, capsys, folder, line):
+@pytest.mark.parametrize(("folder", "line"), [("nowhere", "no such folder"), (".", "has no run")])
+def test_a_folder_without_runs_is_an_error_of_one_line(tmp_path, report, capsys, folder, line):
     with pytest.raises(SystemExit) as end:
         report(tmp_path / folder)
     assert end.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"cim-report: {tmp_path / folder}: ")
-    assert line in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"cim-report: {tmp_path / folder}: ")
+    assert line in message
+    assert message.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["page.md", "page", "taken/page.html"])
-def test_a_file_that_cannot_be_the_page_is_told_in_one_line(leave, tmp_path, report, capsys, name):
-    leave("0", [])
+def test_an_invalid_output_is_an_error_of_one_line(write_run, tmp_path, report, capsys, name):
+    write_run("0", [])
     (tmp_path / "taken").write_text("")
     with pytest.raises(SystemExit) as end:
         report(tmp_path / "0", "-o", tmp_path / name)
@@ -103,28 +105,26 @@ def test_a_file_that_cannot_be_the_page_is_told_in_one_line(leave, tmp_path, rep
         ("config.yaml", ""),
         ("config.yaml", "a: ["),
         ("metrics.json", '{"a'),
-        ("launch.json", "{}"),
-        ("launch.json", ""),
+        ("run.json", "{}"),
+        ("run.json", ""),
     ],
 )
-def test_a_run_whose_files_are_half_written_is_passed_over(
-    leave, tmp_path, report, capsys, caplog, file, text
-):
-    leave("0", ["seed=0"])
-    (leave("1", ["seed=1"]) / file).write_text(text)
+def test_a_run_with_incomplete_files_is_skipped(write_run, tmp_path, report, capsys, caplog, file, text):
+    write_run("0", ["seed=0"])
+    (write_run("1", ["seed=1"]) / file).write_text(text)
     report(tmp_path)
     assert capsys.readouterr().out.startswith("1 finished and 0 unfinished")
-    assert "passed over" in caplog.text
+    assert "skipped" in caplog.text
 
 
-def test_a_run_of_a_version_that_recorded_less_is_shown(leave, tmp_path, report):
-    place = leave("0", ["seed=0"], logged="step,val/loss\n0,2\n9,1\n")
-    (place / "metrics.json").write_text('{"val/knn": 0.5}')
-    report(place)
-    assert "| cim | 1 | 50.0 |" in (place / "report.md").read_text()
+def test_a_run_of_a_version_that_recorded_less_is_shown(write_run, tmp_path, report):
+    folder = write_run("0", ["seed=0"], logged="step,val/loss\n0,2\n9,1\n")
+    (folder / "metrics.json").write_text('{"val/knn": 0.5}')
+    report(folder)
+    assert "| cim | 1 | 50.0 |" in (folder / "report.md").read_text()
 
 
-def test_the_door_opens_without_plotly():
+def test_the_command_starts_without_importing_plotly():
     code = "import sys, cim_lightning.cli.report, cim_lightning.report.page; print('plotly' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Panels in a page: which, how large, and that they are the ones."""
+"""Panels on the page: selection, size and content."""
 
 import base64
 import io
@@ -15,25 +15,25 @@ def decoded(uri):
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_panels_come_by_step_and_small(leave):
-    place = leave("0", [], panels=[100, 0, 20])
-    (place / "panels" / "other.png").write_bytes(b"")
-    found = frames(panels(place), 9)
-    assert [frame.step for frame in found] == [0, 20, 100]
-    for frame in found:
+def test_panels_are_sorted_by_step_and_reduced_in_size(write_run):
+    folder = write_run("0", [], panels=[100, 0, 20])
+    (folder / "panels" / "other.png").write_bytes(b"")
+    shown = frames(panels(folder), 9)
+    assert [frame.step for frame in shown] == [0, 20, 100]
+    for frame in shown:
         picture = decoded(frame.uri)
         assert picture.size == (560, 420)
         assert picture.getpixel((5, 5)) == pytest.approx((frame.step,) * 3, abs=2)
 
 
-def test_of_many_the_ends_and_some_between(leave):
-    found = frames(panels(leave("0", [], panels=range(0, 21, 2))), 3)
-    assert [frame.step for frame in found] == [0, 10, 20]
+def test_many_panels_are_reduced_to_the_ends_and_some_between(write_run):
+    shown = frames(panels(write_run("0", [], panels=range(0, 21, 2))), 3)
+    assert [frame.step for frame in shown] == [0, 10, 20]
 
 
-def test_a_picture_that_is_being_written_is_passed_over(leave):
-    place = leave("0", [], panels=[0, 1])
-    half = place / "panels" / "step-00000001.png"
-    half.write_bytes(half.read_bytes()[:200])
-    assert [frame.step for frame in frames(panels(place), 9)] == [0]
-    assert panels(place / "nowhere") == []
+def test_an_incomplete_picture_is_skipped(write_run):
+    folder = write_run("0", [], panels=[0, 1])
+    path = folder / "panels" / "step-00000001.png"
+    path.write_bytes(path.read_bytes()[:200])
+    assert [frame.step for frame in frames(panels(folder), 9)] == [0]
+    assert panels(folder / "nowhere") == []

@@ -1,22 +1,22 @@
-"""Figures, read back from their JSON."""
+"""Figures, parsed from their JSON."""
 
 import json
 
 from cim_lightning.report import plots
-from cim_lightning.report.runs import read_begun
+from cim_lightning.report.runs import read_runs
 
 LOGGED = "step,val/loss,train/loss,val/knn\n0,9.0,9.5,0.25\n4,,4.0,\n9,2.0,3.0,0.5\n"
 
 
 def drawn(figure, tmp_path):
-    text = figure(read_begun(tmp_path))
+    text = figure(read_runs(tmp_path))
     return None if text is None else json.loads(text)
 
 
-def test_a_line_a_run_and_part_and_a_row_a_measure(leave, tmp_path):
-    leave("0", ["method=mae", "seed=0"], logged=LOGGED)
-    leave("1", ["method=mae", "seed=1"], logged=LOGGED, finished=False)
-    leave("2", ["method=cim", "seed=0"], logged="step,val/skill\n9,0.25\n")
+def test_one_line_per_run_and_split_and_one_row_per_metric(write_run, tmp_path):
+    write_run("0", ["method=mae", "seed=0"], logged=LOGGED)
+    write_run("1", ["method=mae", "seed=1"], logged=LOGGED, finished=False)
+    write_run("2", ["method=cim", "seed=0"], logged="step,val/skill\n9,0.25\n")
     figure = drawn(plots.curves, tmp_path)
     lines = figure["data"]
     assert [line["name"] for line in lines] == ["mae"] * 6 + ["cim"]
@@ -24,7 +24,7 @@ def test_a_line_a_run_and_part_and_a_row_a_measure(leave, tmp_path):
     assert len({line["line"]["color"] for line in lines}) == 2
     assert [note["text"] for note in figure["layout"]["annotations"]] == [
         "<b>loss</b>",
-        "<b>skill</b>",
+        "<b>correlation skill</b>",
         "<b>k-NN accuracy</b>",
     ]
     loss, training, knn = lines[:3]
@@ -36,24 +36,24 @@ def test_a_line_a_run_and_part_and_a_row_a_measure(leave, tmp_path):
     assert lines[3]["line"]["dash"] == "dot"
 
 
-def test_the_fall_from_an_untrained_network_does_not_hide_the_rest(leave, tmp_path):
+def test_the_range_leaves_out_the_fall_from_an_untrained_network(write_run, tmp_path):
     steep = "step,val/loss,val/knn\n0,100,0.25\n4,3,0.3\n9,2,0.5\n"
-    leave("0", ["seed=0"], logged=steep)
-    leave("1", ["seed=1"], logged="step,val/loss\n0,90\n", finished=False)  # has just begun
+    write_run("0", ["seed=0"], logged=steep)
+    write_run("1", ["seed=1"], logged="step,val/loss\n0,90\n", finished=False)  # has just started
     layout = drawn(plots.curves, tmp_path)["layout"]
     assert layout["yaxis"]["range"] == [1.92, 3.08]
     assert "range" not in layout["yaxis2"]
 
 
-def test_nothing_logged_draws_nothing(leave, tmp_path):
-    leave("0", [])
+def test_runs_without_logs_have_no_plot(write_run, tmp_path):
+    write_run("0", [])
     assert drawn(plots.curves, tmp_path) is None
 
 
-def test_coordinates_are_numbers_where_they_can_be_and_measures_that_all_runs_have(leave, tmp_path):
+def test_coordinates_are_numeric_where_possible_and_results_are_those_of_all_runs(write_run, tmp_path):
     for i, (depth, size) in enumerate([(8, "small"), (2, "large"), (4, "small")]):
-        rest = {"val/skill": 0.5} if i else {}
-        leave(str(i), [f"decoder.depth={depth}", f"net={size}"], **{"val/knn": 0.25 * i}, **rest)
+        skill = {"val/skill": 0.5} if i else {}
+        write_run(str(i), [f"decoder.depth={depth}", f"net={size}"], **{"val/knn": 0.25 * i}, **skill)
     figure = drawn(plots.coordinates, tmp_path)
     depth, net, knn = figure["data"][0]["dimensions"]
     assert (depth["label"], depth["values"], depth["tickvals"]) == ("depth", [8, 2, 4], [2, 4, 8])
@@ -61,19 +61,19 @@ def test_coordinates_are_numbers_where_they_can_be_and_measures_that_all_runs_ha
     assert (knn["label"], knn["values"]) == ("online k-NN after, %", [0, 25, 50])
 
 
-def test_names_that_are_short_for_two_settings_stay_long(leave, tmp_path):
-    leave("0", ["a.size=1", "b.size=1"], **{"val/knn": 0.5})
-    leave("1", ["a.size=2", "b.size=2"], **{"val/knn": 0.5})
-    labels = [one["label"] for one in drawn(plots.coordinates, tmp_path)["data"][0]["dimensions"]]
+def test_ambiguous_names_are_not_shortened(write_run, tmp_path):
+    write_run("0", ["a.size=1", "b.size=1"], **{"val/knn": 0.5})
+    write_run("1", ["a.size=2", "b.size=2"], **{"val/knn": 0.5})
+    labels = [d["label"] for d in drawn(plots.coordinates, tmp_path)["data"][0]["dimensions"]]
     assert labels == ["a.size", "b.size", "online k-NN after, %"]
 
 
-def test_seeds_alone_are_no_coordinates(leave, tmp_path):
-    leave("0", ["seed=0"], **{"val/knn": 0.5})
-    leave("1", ["seed=1"], **{"val/knn": 0.5})
+def test_runs_that_differ_in_the_seed_have_no_coordinates(write_run, tmp_path):
+    write_run("0", ["seed=0"], **{"val/knn": 0.5})
+    write_run("1", ["seed=1"], **{"val/knn": 0.5})
     assert drawn(plots.coordinates, tmp_path) is None
 
 
-def test_nothing_can_close_the_script_that_a_figure_lies_in(leave, tmp_path):
-    leave("0", ["method=</script><b>"], logged=LOGGED)
-    assert "<" not in plots.curves(read_begun(tmp_path))
+def test_a_figure_cannot_close_its_script_element(write_run, tmp_path):
+    write_run("0", ["method=</script><b>"], logged=LOGGED)
+    assert "<" not in plots.curves(read_runs(tmp_path))

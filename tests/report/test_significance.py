@@ -1,19 +1,20 @@
-"""Tests of differences beside arithmetic, a closed form and an integral."""
+"""t-tests against hand calculation, a closed form and an integral."""
 
 import math
 
 import numpy as np
 import pytest
 
-from cim_lightning.report.comparison import COLUMNS
+from cim_lightning.report.columns import COLUMNS
+from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import read_runs
 from cim_lightning.report.significance import against_best, between, paired, welch
 
 KNN = next(column for column in COLUMNS if column.title == "online k-NN after, %")
 
 
-def outside(t: float, freedom: float) -> float:
-    """The chance of a Student's t at least as far from 0: all but the integral of its density."""
+def two_sided_p(t: float, freedom: float) -> float:
+    """Return the probability of a larger |t| by integrating the density of Student's t."""
     x = np.linspace(-abs(t), abs(t), 200_001)
     density = (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi * freedom)
@@ -21,7 +22,7 @@ def outside(t: float, freedom: float) -> float:
 
 
 def test_paired_by_hand():
-    """Differences 1, 2, 3: mean 2, deviation 1, so t = 2 sqrt(3) with 2 degrees."""
+    """Differences 1, 2, 3: mean 2, deviation 1, hence t = 2 sqrt(3) with 2 degrees of freedom."""
     found = paired([11, 22, 33], [10, 20, 30])
     t = 2 * math.sqrt(3)
     assert found is not None
@@ -31,32 +32,32 @@ def test_paired_by_hand():
 
 
 def test_welch_by_hand():
-    """Means 2 and 8.5, their squared errors 1 and 5/12, of 1 and 3 degrees."""
+    """Means 2 and 8.5 with squared errors 1 and 5/12 and 1 and 3 degrees of freedom."""
     found = welch([1, 3], [7, 8, 9, 10])
     assert found is not None
     freedom = (17 / 12) ** 2 / (1 + (5 / 12) ** 2 / 3)
     assert found.mean == -6.5
     assert found.n == (2, 4)
-    assert found.p == pytest.approx(outside(6.5 / math.sqrt(17 / 12), freedom))
+    assert found.p == pytest.approx(two_sided_p(6.5 / math.sqrt(17 / 12), freedom))
     assert found.text(2).startswith("-6.50, p = 0.0")
     assert found.text(2).endswith("(Welch, n = 2, 4)")
 
 
-def test_nothing_is_said_of_one_run_or_without_spread():
+def test_one_run_or_equal_values_are_not_tested():
     assert paired([1], [2]) is None
     assert paired([1, 2], [2, 3]) is None
     assert welch([1], [2, 3, 4]) is None
     assert welch([1, 1], [2, 2]) is None
 
 
-def leave_seeds(leave, method, values):
+def write_runs(write_run, method, values):
     for seed, value in values.items():
-        leave(f"{method}-{seed}", [f"method={method}", f"seed={seed}"], **{"val/knn": value})
+        write_run(f"{method}-{seed}", [f"method={method}", f"seed={seed}"], **{"val/knn": value})
 
 
-def test_pairs_are_made_by_seed_whatever_the_order(leave, tmp_path):
-    leave_seeds(leave, "mae", {2: 0.33, 0: 0.11, 1: 0.22})
-    leave_seeds(leave, "cim", {0: 0.10, 1: 0.20, 2: 0.30})
+def test_pairs_are_matched_by_seed_in_any_order(write_run, tmp_path):
+    write_runs(write_run, "mae", {2: 0.33, 0: 0.11, 1: 0.22})
+    write_runs(write_run, "cim", {0: 0.10, 1: 0.20, 2: 0.30})
     cim, mae = (
         [run for run in read_runs(tmp_path) if run.overrides["method"] == name] for name in ("cim", "mae")
     )
@@ -64,32 +65,32 @@ def test_pairs_are_made_by_seed_whatever_the_order(leave, tmp_path):
     assert found is not None
     assert found.paired
     assert found.p == pytest.approx(1 - 2 * math.sqrt(3) / math.sqrt(2 + 12))
-    apart = between(mae[:2], cim, KNN)
-    assert apart is not None
-    assert not apart.paired
+    unpaired = between(mae[:2], cim, KNN)
+    assert unpaired is not None
+    assert not unpaired.paired
 
 
-def test_a_seed_that_ran_twice_has_no_partner(leave, tmp_path):
+def test_runs_with_a_repeated_seed_are_not_paired(write_run, tmp_path):
     for job, (method, value) in enumerate([("mae", 0.1), ("mae", 0.3), ("cim", 0.2), ("cim", 0.5)]):
-        leave(str(job), [f"method={method}", "seed=0"], **{"val/knn": value})
+        write_run(str(job), [f"method={method}", "seed=0"], **{"val/knn": value})
     runs = read_runs(tmp_path)
     found = between(runs[:2], runs[2:], KNN)
     assert found is not None
     assert not found.paired
 
 
-def test_every_setting_stands_beside_the_best(leave, tmp_path):
-    leave_seeds(leave, "mae", {0: 0.3, 1: 0.35})
-    leave_seeds(leave, "cim", {0: 0.5, 1: 0.51})
-    leave_seeds(leave, "dino", {0: 0.4})
-    found = against_best(read_runs(tmp_path))
+def test_settings_are_tested_against_the_best(write_run, tmp_path):
+    write_runs(write_run, "mae", {0: 0.3, 1: 0.35})
+    write_runs(write_run, "cim", {0: 0.5, 1: 0.51})
+    write_runs(write_run, "dino", {0: 0.4})
+    found = against_best(Comparison(read_runs(tmp_path)))
     assert found.keys() == {"online k-NN after, %"}
     assert found["online k-NN after, %"].keys() == {"mae"}
     assert found["online k-NN after, %"]["mae"].mean == pytest.approx(-18)
 
 
-def test_what_rounding_leaves_is_no_spread():
-    """0.3 - 0.2 and 0.2 - 0.1 are not the same to a computer."""
+def test_rounding_errors_are_not_variation():
+    """0.3 - 0.2 and 0.2 - 0.1 differ in floating point."""
     assert paired([0.3, 0.2], [0.2, 0.1]) is None
     assert welch([0.1 + 0.2, 0.3], [0.7, 0.1 + 0.6]) is None
     assert welch([0.1 + 0.2, 0.3], [0.7, 0.8]) is not None

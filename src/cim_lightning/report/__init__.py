@@ -1,1 +1,1 @@
-"""Runs and sweeps, read back from what they left behind."""
+"""Finished, running and failed runs, read from their folders: tables, curves and one HTML page."""

@@ -1,44 +1,37 @@
-"""What a run logged, as curves against what it had cost by then."""
+"""Logged curves, and the cost of a step for their horizontal axis."""
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cim_lightning.report.runs import Run
 
 STEP = "step"
-MOST_POINTS = 500  # of a curve; more would be seen by nobody, and a page must stay small
-
-
-class Axis(NamedTuple):
-    """What a curve can stand against."""
-
-    name: str
-    title: str
-
-
-AXES = (
-    Axis("epochs", "epochs"),
-    Axis("images", "images seen"),
-    Axis("TFLOP", "TFLOP of training, forward and backward"),
-    Axis("seconds", "seconds of training"),
-    Axis("steps", "optimizer steps"),
-)
+MAX_POINTS = 500  # per curve, to keep the page small
+Item = TypeVar("Item")
+AXES = {  # name -> title
+    "epochs": "epochs",
+    "images": "images seen",
+    "TFLOP": "TFLOP of training, forward and backward",
+    "seconds": "seconds of training",
+    "steps": "optimizer steps",
+}
 
 
 class Curve(NamedTuple):
-    """Values after so many optimizer steps."""
+    """Values after numbers of optimizer steps."""
 
     steps: list[int]
     values: list[float]
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """The columns of a `metrics.csv`; half-written lines, and what is not finite, are skipped.
+    """Return the columns of a `metrics.csv`, without unfinished lines and values that are not finite.
 
-    Lightning numbers steps from 0, so that step 24 stands behind 25 updates; but a validation at step 0 is
-    that of the untrained network.
+    Lightning counts steps from 0, so that step 24 is after 25 updates; but a validation at step 0 is before
+    the first one.
     """
     curves: dict[str, Curve] = {}
     if not path.exists():
@@ -49,33 +42,30 @@ def read_curves(path: Path) -> dict[str, Curve]:
         if STEP not in columns:
             return curves
         for row in rows:
-            said = dict(zip(columns, row, strict=False))
-            if len(row) != len(columns) or (step := _number(said.pop(STEP))) is None:
+            cells = dict(zip(columns, row, strict=False))
+            if len(row) != len(columns) or (step := _number(cells.pop(STEP))) is None:
                 continue
-            for name, text in said.items():
+            for name, text in cells.items():
                 if (value := _number(text)) is not None:
-                    curve = curves.setdefault(name, Curve([], []))
                     untrained = step == 0 and name.startswith("val/")
+                    curve = curves.setdefault(name, Curve([], []))
                     curve.steps.append(0 if untrained else int(step) + 1)
                     curve.values.append(value)
     return curves
 
 
-def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """At most so many of a curve's points, evenly chosen, the first and the last among them."""
-    n = len(curve.steps)
-    if n <= most:
-        return curve
-    kept = [round(i * (n - 1) / (most - 1)) for i in range(most)]
-    return Curve([curve.steps[i] for i in kept], [curve.values[i] for i in kept])
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most `count` (two or more) of the items, evenly spaced, with the first and the last."""
+    n = len(items)
+    return [*items] if n <= count else [items[round(i * (n - 1) / (count - 1))] for i in range(count)]
 
 
 def step_costs(run: Run) -> dict[str, float]:
-    """What one optimizer step is on every axis, on the average of the run, as far as it recorded that.
+    """Return what one optimizer step of a run costs on average, on each axis for which the run recorded it.
 
-    An unfinished run knows how many images a step has, but its seconds are recorded at the end.
+    The seconds of an unfinished run are unknown.
     """
-    numbers = run.begun | run.numbers
+    numbers: dict[str, Any] = run.setup | run.numbers
     steps = max(numbers.get("steps", 0), 1)
     costs = {"steps": 1.0}
     if "seconds" in numbers:

@@ -1,17 +1,16 @@
-"""Jobs that failed, as they lie in folders: what was asked of them, and why they came to no end."""
+"""Failed jobs, written to and read from their folders."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cim_lightning.atomic import atomic_write
-from cim_lightning.report.runs import Run, by_key, differing, read_all, told
+from cim_lightning.atomic import atomic_write, read_json, write_json
+from cim_lightning.report.runs import Run, differing_keys, parse_overrides, read_all
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that came to no end, and why: in one line, and as a traceback. See Run for the rest."""
+    """A failed job: see Run, and the reason in one line and as a traceback."""
 
     folder: Path
     overrides: dict[str, str]
@@ -21,34 +20,35 @@ class Failure:
 
 
 def write(folder: Path, overrides: Sequence[str], swept: Sequence[str], reason: str, trace: str) -> None:
-    """Keeps why a job failed in its folder: `failure.json`, and the traceback in `failure.txt`."""
-    said = {"reason": reason, "traceback": "failure.txt", "overrides": [*overrides], "swept": [*swept]}
+    """Write `failure.json`, and the traceback to `failure.txt`."""
     atomic_write(folder / "failure.txt", trace)
-    atomic_write(folder / "failure.json", json.dumps(said, indent=2) + "\n")
+    content = {"reason": reason, "traceback": "failure.txt", "overrides": [*overrides], "swept": [*swept]}
+    write_json(folder / "failure.json", content)
 
 
-def forget(folder: Path) -> None:
-    """Of a job that is begun again."""
+def clear(folder: Path) -> None:
+    """Remove the failure of a job that starts again."""
     for name in ("failure.json", "failure.txt"):
         (folder / name).unlink(missing_ok=True)
 
 
 def read(folder: Path) -> list[Failure]:
-    """The failed jobs in a folder, at any depth, in the order of their folders' names."""
+    """Return the failed jobs in a folder, at any depth, sorted by folder."""
     return read_all(folder, "failure.json", _read)
 
 
-def _read(place: Path) -> Failure:
-    said = told(place / "failure.json")
-    trace = (place / said["traceback"]).read_text()
-    return Failure(place, by_key(said["overrides"]), by_key(said["swept"]), said["reason"], trace)
-
-
 def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:
-    """A line a failed job: its folder's name, what tells it from the other jobs and the runs, and why."""
-    keys = [*differing([*failures, *runs]), "seed"]
-    said = []
-    for one in failures:
-        asked = " ".join(f"{key}={one.overrides[key]}" for key in keys if key in one.overrides)
-        said.append(f"{one.folder.name}{f' ({asked})' if asked else ''}: {one.reason}")
-    return said
+    """Return one line per failed job: folder, overrides that distinguish it from other jobs, and reason."""
+    keys = [*differing_keys([*failures, *runs]), "seed"]
+    formatted = []
+    for failure in failures:
+        overrides = " ".join(f"{key}={failure.overrides[key]}" for key in keys if key in failure.overrides)
+        formatted.append(f"{failure.folder.name}{f' ({overrides})' if overrides else ''}: {failure.reason}")
+    return formatted
+
+
+def _read(folder: Path) -> Failure:
+    content = read_json(folder / "failure.json")
+    overrides, swept = parse_overrides(content["overrides"]), parse_overrides(content["swept"])
+    trace = (folder / content["traceback"]).read_text()
+    return Failure(folder, overrides, swept, content["reason"], trace)

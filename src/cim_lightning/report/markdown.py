@@ -1,33 +1,39 @@
-"""Runs in Markdown: the table, what is different in it, what failed and what is not finished."""
+"""The report in Markdown, for an issue or a notebook."""
 
 from collections.abc import Sequence
 
-from cim_lightning.report import comparison, failures, significance
+from cim_lightning.report import failures, significance
+from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.failures import Failure
-from cim_lightning.report.runs import Run, names
+from cim_lightning.report.runs import Run, run_titles
 
 
 def markdown(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
-    """For an issue or a notebook; the same numbers as on the page."""
-    parts = [f"# {title}"]
-    rows = comparison.compare(runs)
-    if rows:
-        parts.append(comparison.markdown(runs))
-    for measure, found in significance.against_best(runs).items():
-        digits = next(column.digits for column in comparison.COLUMNS if column.title == measure)
-        lines = [f"* {name}: {difference.text(digits)}" for name, difference in found.items()]
-        first = comparison.best(rows, measure)
-        parts.append(f"{measure}, difference from {first} (t-test, uncorrected):\n\n" + "\n".join(lines))
+    """Return the table, the differences, and the failed and unfinished runs; numbers as on the page."""
+    parts, comparison = [f"# {title}"], Comparison(runs)
+    if comparison.rows:
+        parts.append(comparison.markdown())
+    tested = significance.against_best(comparison)
+    for column in comparison.goals:
+        if column.title in tested:
+            head = f"{column.title}, difference from {comparison.best(column)} (t-test, uncorrected)"
+            differences = tested[column.title].items()
+            parts.append(
+                _items(head, [f"{name}: {found.text(column.digits)}" for name, found in differences])
+            )
     if failed:
-        parts.append("Failed:\n\n" + "\n".join(f"* {line}" for line in failures.lines(failed, runs)))
-    called = {run.folder: name for run, name in zip(runs, names(runs), strict=True)}
-    begun = [f"* {called[run.folder]}: {run.folder}" for run in unfinished(runs, failed)]
-    if begun:
-        parts.append("Unfinished:\n\n" + "\n".join(begun))
+        parts.append(_items("Failed", failures.lines(failed, runs)))
+    titles = dict(zip([run.folder for run in runs], run_titles(runs), strict=True))
+    if rest := unfinished(runs, failed):
+        parts.append(_items("Unfinished", [f"{titles[run.folder]}: {run.folder}" for run in rest]))
     return "\n\n".join(parts) + "\n"
 
 
 def unfinished(runs: Sequence[Run], failed: Sequence[Failure]) -> list[Run]:
-    """Those that are running, or were cut off, and did not fail."""
-    ended = {one.folder for one in failed}
-    return [run for run in runs if not run.finished and run.folder not in ended]
+    """Return the runs that are running or were interrupted, and did not fail."""
+    folders = {failure.folder for failure in failed}
+    return [run for run in runs if not run.finished and run.folder not in folders]
+
+
+def _items(head: str, items: Sequence[str]) -> str:
+    return f"{head}:\n\n" + "\n".join(f"* {item}" for item in items)

@@ -1,65 +1,65 @@
-"""Figures of plotly's, as JSON; the page colors their text and lines, as it is light or dark.
+"""plotly figures as JSON; the page sets the colors of text and lines, for light and dark screens.
 
-plotly takes a while to import, so that it is where a figure is drawn.
+plotly is slow to import, so functions import it when they draw.
 """
 
 import html
 from collections.abc import Sequence
 from typing import Any
 
-from cim_lightning.report.comparison import compare, goals
+from cim_lightning.metrics import PLOT, by_section
+from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.config_diff import ABSENT
-from cim_lightning.report.curves import Curve, read_curves, step_costs, thinned
-from cim_lightning.report.runs import Run, differing, grouped
+from cim_lightning.report.curves import MAX_POINTS, Curve, evenly_spaced, read_curves, step_costs
+from cim_lightning.report.runs import Run, differing_keys, group_by_setting
 
-MEASURES = {  # as logged, and as told
-    "loss": "loss",
-    "skill": "skill",
-    "knn": "k-NN accuracy",
-    "knn_pooled": "k-NN accuracy, pooled",
-    "effective_rank": "effective rank",
-}
 COLORS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
 COLORS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
-EARLY = 0.2  # of a run
-ROW = 230  # pixels a measure
+SPLITS = ("val", "train")  # the first curve of a setting is in the legend
+EARLY = 0.2  # share of a run
+ROW = 230  # pixels per metric
 AXIS = 105  # pixels between two parallel coordinates
 
 
 def curves(runs: Sequence[Run]) -> str | None:
-    """A row a measure over one axis of steps, a line a run; training thin, validation with points.
+    """Plot one row per metric against steps: a thin line for training, a line with points for validation.
 
-    Every line brings what a step cost its run (`meta.costs`), so that a page can turn steps into images,
-    FLOPs or seconds. None if nothing was logged.
+    Every line has the cost of a step in `meta.costs`, with which the page converts steps into images, FLOPs
+    or seconds. None if nothing was logged.
     """
     logged = {run.folder: read_curves(run.folder / "metrics.csv") for run in runs}
-    there = {name for columns in logged.values() for name in columns}
-    measures = [name for name in MEASURES if {f"train/{name}", f"val/{name}"} & there]
-    if not measures:
+    names = {name for columns in logged.values() for name in columns}
+    metrics = [
+        metric
+        for section in by_section().values()
+        for metric in section
+        if PLOT in metric.places and {f"train/{metric.name}", f"val/{metric.name}"} & names
+    ]
+    if not metrics:
         return None
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(len(measures), 1, shared_xaxes=True, vertical_spacing=0.16 / len(measures))
-    for i, (name, some) in enumerate(grouped(runs).items()):
+    figure = make_subplots(len(metrics), 1, shared_xaxes=True, vertical_spacing=0.16 / len(metrics))
+    for i, (setting, group) in enumerate(group_by_setting(runs).items()):
         in_legend = True
-        for run in some:
-            for row, measure in enumerate(measures, 1):
-                for part in ("val", "train"):  # the first stands in the legend
-                    curve = logged[run.folder].get(f"{part}/{measure}")
+        for run in group:
+            for row, metric in enumerate(metrics, 1):
+                for split in SPLITS:
+                    curve = logged[run.folder].get(f"{split}/{metric.name}")
                     if curve is not None:
-                        line = _line(run, name, part, thinned(curve), COLORS[i % len(COLORS)])
+                        line = _line(run, setting, split, curve, COLORS[i % len(COLORS)])
                         figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
                         in_legend = False
-    for row, measure in enumerate(measures, 1):
-        drawn = [columns.get(f"{part}/{measure}") for columns in logged.values() for part in ("val", "train")]
+    for row, metric in enumerate(metrics, 1):
+        drawn = [columns.get(f"{split}/{metric.name}") for columns in logged.values() for split in SPLITS]
         figure.update_yaxes(range=_window([curve for curve in drawn if curve is not None]), row=row)
         figure.add_annotation(
-            text=f"<b>{MEASURES[measure]}</b>", xref="paper", yref=f"y{'' if row == 1 else row} domain",
+            text=f"<b>{metric.title}</b>", xref="paper", yref=f"y{'' if row == 1 else row} domain",
             x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
         )  # fmt: skip
     figure.update_layout(
         template="none",
-        height=ROW * len(measures) + 110,
+        height=ROW * len(metrics) + 110,
         margin={"l": 48, "r": 8, "t": 24, "b": 48},
         legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
@@ -72,26 +72,26 @@ def curves(runs: Sequence[Run]) -> str | None:
 
 
 def coordinates(runs: Sequence[Run]) -> str | None:
-    """Parallel coordinates, a line a run: what was swept, then what came out; None of runs of one setting.
+    """Plot parallel coordinates, one line per run: what was swept, then the results that all runs have.
 
-    Measures that some of the runs lack are left out, and all is left out where none remains.
+    None for runs of one setting, or without a common result.
     """
-    asked = _asked(runs)
-    outcomes = [(column, [column.of(run) for run in runs]) for column in goals(compare(runs))]
-    outcomes = [(column, values) for column, values in outcomes if None not in values]
-    if not asked or not outcomes:
+    swept = _swept(runs)
+    results = [(column, [column.of(run) for run in runs]) for column in Comparison(runs).goals]
+    results = [(column, values) for column, values in results if None not in values]
+    if not swept or not results:
         return None
     from plotly.graph_objects import Figure, Parcoords
 
-    dimensions = [_dimension(key, values) for key, values in asked.items()]
+    dimensions = [_dimension(key, values) for key, values in swept.items()]
     dimensions += [
         {"label": html.escape(column.title), "values": values, "tickformat": f".{column.digits}f"}
-        for column, values in outcomes
+        for column, values in results
     ]
     scale = [[0, COLORS[0]], [0.5, COLORS[5]], [1, COLORS[1]]]
-    color = {"color": outcomes[0][1], "colorscale": scale}
-    ends = {"size": 1, "color": "rgba(0,0,0,0)"}  # they would lie over the labels
-    figure = Figure(Parcoords(dimensions=dimensions, line=color, labelangle=-14, rangefont=ends))
+    color = {"color": results[0][1], "colorscale": scale}
+    hidden = {"size": 1, "color": "rgba(0,0,0,0)"}  # the range would cover the labels
+    figure = Figure(Parcoords(dimensions=dimensions, line=color, labelangle=-14, rangefont=hidden))
     figure.update_layout(
         template="none",
         height=380,
@@ -102,72 +102,69 @@ def coordinates(runs: Sequence[Run]) -> str | None:
     return _json(figure)
 
 
-def _window(some: list[Curve]) -> list[float] | None:
-    """Where to look at first, if the fall from an untrained network's values would flatten all the rest."""
-    whole = [value for curve in some for value in curve.values]
-    last = max(curve.steps[-1] for curve in some)
-    settled = [
-        value
-        for curve in some
-        for step, value in zip(*curve, strict=True)
-        if step > EARLY * last or step == last
-    ]
-    low, high = min(settled), max(settled)
-    if high == low or max(whole) - min(whole) < 3 * (high - low):
-        return None
-    return [low - 0.08 * (high - low), high + 0.08 * (high - low)]
-
-
-def _line(run: Run, name: str, part: str, curve: Curve, color: str) -> dict[str, Any]:
-    training = part == "train"
-    seed = "" if run.finished else ", unfinished"
-    about = f"{html.escape(name)}, seed {run.seed}{seed}"
-    return {
-        "x": curve.steps,
-        "y": curve.values,
-        "mode": "lines" if training else "lines+markers",
-        "line": {"color": color, "width": 1 if training else 2, "dash": "solid" if run.finished else "dot"},
-        "opacity": 0.45 if training else 1,
-        "marker": {"size": 5},
-        "name": html.escape(name),
-        "legendgroup": name,
-        "meta": {"costs": step_costs(run), "steps": curve.steps},
-        "hovertemplate": f"%{{y:.4g}} at %{{x:.4g}}<br>{about}<extra>{part}</extra>",
-    }
-
-
-def _asked(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What was swept, by the shortest name that tells it from the others: a value a run."""
-    keys = differing(runs)
-    if keys and set(keys) <= {"compare", "method"}:
-        return {"method": [str(run.choices["method"]) for run in runs]}
-    last = [key.rpartition(".")[2] for key in keys]
-    names = [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
-    return {
-        name: [run.overrides.get(key, ABSENT) for run in runs] for key, name in zip(keys, names, strict=True)
-    }
-
-
-def _dimension(label: str, values: list[str]) -> dict[str, Any]:
-    """A coordinate of numbers if all values are; else one of names, in the order in which they come."""
-    label = html.escape(label)
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        names = list(dict.fromkeys(values))
-        places = [names.index(value) for value in values]
-        ticks = {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
-        return {"label": label, "values": places, **ticks}
-    ticks = sorted(set(numbers))
-    return {"label": label, "values": numbers} | ({"tickvals": ticks} if len(ticks) <= 8 else {})
-
-
 def library() -> str:
-    """plotly.js, whole."""
+    """Return the source of plotly.js."""
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()
 
 
+def _window(curves: list[Curve]) -> list[float] | None:
+    """Return a range of y without the first part of the runs, if that would flatten the rest."""
+    values = [value for curve in curves for value in curve.values]
+    last = max(curve.steps[-1] for curve in curves)
+    late = [
+        value
+        for curve in curves
+        for step, value in zip(*curve, strict=True)
+        if step > EARLY * last or step == last
+    ]
+    low, high = min(late), max(late)
+    if high == low or max(values) - min(values) < 3 * (high - low):
+        return None
+    return [low - 0.08 * (high - low), high + 0.08 * (high - low)]
+
+
+def _line(run: Run, setting: str, split: str, curve: Curve, color: str) -> dict[str, Any]:
+    training = split == "train"
+    steps, values = (evenly_spaced(part, MAX_POINTS) for part in curve)
+    about = f"{html.escape(setting)}, seed {run.seed}{'' if run.finished else ', unfinished'}"
+    return {
+        "x": steps,
+        "y": values,
+        "mode": "lines" if training else "lines+markers",
+        "line": {"color": color, "width": 1 if training else 2, "dash": "solid" if run.finished else "dot"},
+        "opacity": 0.45 if training else 1,
+        "marker": {"size": 5},
+        "name": html.escape(setting),
+        "legendgroup": setting,
+        "meta": {"costs": step_costs(run), "steps": steps},
+        "hovertemplate": f"%{{y:.4g}} at %{{x:.4g}}<br>{about}<extra>{split}</extra>",
+    }
+
+
+def _swept(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the value of each run by swept key, shortened to its last part if that is unique."""
+    keys = differing_keys(runs)
+    if keys and set(keys) <= {"compare", "method"}:
+        return {"method": [str(run.choices["method"]) for run in runs]}
+    short = [key.rpartition(".")[2] for key in keys]
+    names = {key: name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)}
+    return {name: [run.overrides.get(key, ABSENT) for run in runs] for key, name in names.items()}
+
+
+def _dimension(label: str, values: list[str]) -> dict[str, Any]:
+    """Return a coordinate: numeric if all values are numbers, else categories in order of appearance."""
+    label = html.escape(label)
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        names = list(dict.fromkeys(values))
+        ticks = {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
+        return {"label": label, "values": [names.index(value) for value in values], **ticks}
+    ticks = sorted(set(numbers))
+    return {"label": label, "values": numbers} | ({"tickvals": ticks} if len(ticks) <= 8 else {})
+
+
 def _json(figure: Any) -> str:
-    return figure.to_json()  # in which < is written so that nothing closes a script element
+    return figure.to_json()  # escapes <, so that nothing can close a script element

@@ -1,6 +1,5 @@
-"""Runs as they lie in folders: what was asked of them, and what came of it."""
+"""Runs, read from their folders."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,15 +8,17 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import yaml
 
+from cim_lightning.atomic import read_json
+from cim_lightning.config.result_settings import changes_result
+
 log = logging.getLogger(__name__)
-# Overrides that make no difference between two settings, and groups that cannot change what is trained.
-PASSED_OVER = {"output_dir", "seed", "resume", "logger", "callbacks", "paths", "hydra", "evaluation"}
-Read = TypeVar("Read")
+INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "swept"}
+Record = TypeVar("Record")
 
 
 @runtime_checkable
-class Asked(Protocol):
-    """Whatever was started by a command: a run, or a job that failed. Of a sweep's, what that swept."""
+class Job(Protocol):
+    """What one command or one job of a sweep started: a run, or a job that failed."""
 
     @property
     def overrides(self) -> dict[str, str]: ...
@@ -30,30 +31,37 @@ class Asked(Protocol):
 class Run:
     """One run of `cim-pretrain`.
 
-    launch: the command that it was begun by (see doors.launch). settings: all of them, resolved. begun: what
-    was known before its first step: what an image costs, machine, versions. numbers: see read_numbers.
+    Args:
+        folder: folder of the run.
+        info: content of `run.json`: command, overrides, and the setup once training has started.
+        settings: content of `config.yaml`: all settings, resolved.
+        numbers: see read_numbers.
     """
 
     folder: Path
-    launch: dict[str, Any]
+    info: dict[str, Any]
     settings: dict[str, Any]
-    begun: dict[str, Any]
     numbers: dict[str, Any]
 
     @property
     def overrides(self) -> dict[str, str]:
-        """What was typed, or what a sweep put in its place, by key."""
-        return by_key(self.launch["overrides"])
+        """Overrides of the run, by key."""
+        return parse_overrides(self.info["overrides"])
 
     @property
     def swept(self) -> dict[str, str]:
-        """Those that are the job's own in its sweep."""
-        return by_key(self.launch["swept"])
+        """Overrides that differ between the jobs of the sweep, by key."""
+        return parse_overrides(self.info["swept"])
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The file of each config group."""
-        return self.launch["choices"]
+        """Option of each config group."""
+        return self.info["choices"]
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """Cost per image, device and versions; empty before training starts."""
+        return self.info.get("setup", {})
 
     @property
     def seed(self) -> int:
@@ -65,98 +73,87 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The finished runs in a folder, at any depth, in the order of their folders' names."""
-    return [run for run in read_begun(folder) if run.finished]
+    """Return the runs in a folder, at any depth and finished or not, sorted by folder."""
+    return read_all(folder, "run.json", read_run)
 
 
-def read_begun(folder: Path) -> list[Run]:
-    """The unfinished ones too, in the same order; what they measured so far lies in their `metrics.csv`."""
-    return read_all(folder, "launch.json", read_run)
+def read_finished_runs(folder: Path) -> list[Run]:
+    """Return the finished runs in a folder, at any depth, sorted by folder."""
+    return [run for run in read_runs(folder) if run.finished]
 
 
-def read_all(folder: Path, name: str, read: Callable[[Path], Read]) -> list[Read]:
-    """What lies in the folders, at any depth, that hold a file of that name, by their order.
-
-    What cannot be read, such as a file that a kill left half-written, is told and passed over.
-    """
-    found = []
-    for place in sorted((path.parent for path in folder.rglob(name)), key=_natural):
+def read_all(folder: Path, name: str, read: Callable[[Path], Record]) -> list[Record]:
+    """Read each folder, at any depth, that has a file of that name; skip unreadable ones with a warning."""
+    records = []
+    for path in sorted((path.parent for path in folder.rglob(name)), key=_natural):
         try:
-            found.append(read(place))
+            records.append(read(path))
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            log.warning("%s: passed over, it cannot be read (%s)", place, reason)
-    return found
+            log.warning("skipped %s, which cannot be read (%s)", path, reason)
+    return records
 
 
-def read_run(place: Path) -> Run:
-    """The run that a folder holds."""
-    launch, settings = told(place / "launch.json"), yaml.safe_load((place / "config.yaml").read_text())
-    run = Run(place, launch, settings, told(place / "begun.json"), read_numbers(place))
-    if (
-        not {"door", "overrides", "choices", "cwd", "flags", "sweep", "swept"} <= launch.keys()
-        or "seed" not in settings
-    ):
-        raise ValueError("its launch.json or config.yaml is not whole")
-    return run
+def read_run(folder: Path) -> Run:
+    """Return the run in a folder.
+
+    Raises:
+        ValueError: `run.json` or `config.yaml` is incomplete.
+    """
+    info, settings = read_json(folder / "run.json"), yaml.safe_load((folder / "config.yaml").read_text())
+    if not info.keys() >= INFO_KEYS or "seed" not in settings:
+        raise ValueError("run.json or config.yaml is incomplete")
+    return Run(folder, info, settings, read_numbers(folder))
 
 
-def read_numbers(place: Path) -> dict[str, Any]:
-    """What came of a run: `metrics.json`, and that of its evaluation as "evaluation/..."; nothing before."""
-    numbers = told(place / "metrics.json")
+def read_numbers(folder: Path) -> dict[str, Any]:
+    """Return `metrics.json`, and that of the evaluation as "evaluation/..."; empty for an unfinished run."""
+    numbers = read_json(folder / "metrics.json")
     if numbers:
-        found = told(place / "evaluation" / "metrics.json")
-        numbers |= {f"evaluation/{name}": value for name, value in found.items()}
+        evaluation = read_json(folder / "evaluation" / "metrics.json")
+        numbers |= {f"evaluation/{name}": value for name, value in evaluation.items()}
     return numbers
 
 
-def told(path: Path) -> dict[str, Any]:
-    """A JSON file's object; an empty one where there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else {}
+def parse_overrides(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the values of overrides such as "+optim.base_lr=0.1", by key."""
+    split = (override.partition("=") for override in overrides)
+    return {key.lstrip("+"): value for key, _, value in split}
 
 
-def by_key(overrides: Iterable[str]) -> dict[str, str]:
-    """Overrides as they were typed, by the key that each is for."""
-    return {key.lstrip("+"): value for key, _, value in (one.partition("=") for one in overrides)}
+def differing_keys(jobs: Iterable[Job]) -> list[str]:
+    """Return the keys of overrides that were swept or differ between jobs, except for the seed."""
+    jobs = list(jobs)
+    overrides, swept = [job.overrides for job in jobs], {key for job in jobs for key in job.swept}
+    keys = dict.fromkeys(key for values in overrides for key in values)
+    keys = [key for key in keys if changes_result(key) and key != "seed"]
+    return [key for key in keys if key in swept or len({values.get(key) for values in overrides}) > 1]
 
 
-def differing(runs: Iterable[Asked]) -> list[str]:
-    """Keys of the overrides that are not the same in all runs, or were to be; seeds are none of them."""
+def group_by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Group runs that differ in their seed alone, by their differing overrides or by the method."""
     runs = list(runs)
-    asked, swept = [run.overrides for run in runs], {key for run in runs for key in run.swept}
-    keys = dict.fromkeys(key for one in asked for key in one if matters(key))
-    return [key for key in keys if key in swept or len({one.get(key) for one in asked}) > 1]
-
-
-def matters(key: str) -> bool:
-    """Whether runs that differ in an override are of different settings."""
-    return key.partition(".")[0].partition("/")[0] not in PASSED_OVER
-
-
-def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone, by what tells them from others: "rotation=15", or the method."""
-    runs = list(runs)
-    keys = differing(runs)
+    keys = differing_keys(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if set(keys) <= {"compare", "method"}:
             name = run.choices["method"]
         else:
             name = ", ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
-        groups.setdefault(name or "as shipped", []).append(run)
+        groups.setdefault(name or "default", []).append(run)
     return groups
 
 
-def names(runs: Sequence[Run]) -> list[str]:
-    """Setting and seed, in the order of the runs; the folder too where these are not enough."""
-    groups = {run.folder: name for name, some in grouped(runs).items() for run in some}
-    named = [f"{groups[run.folder]}, seed {run.seed}" for run in runs]
+def run_titles(runs: Sequence[Run]) -> list[str]:
+    """Return setting and seed of each run, and the folder if these are not unique."""
+    settings = {run.folder: name for name, group in group_by_setting(runs).items() for run in group}
+    titles = [f"{settings[run.folder]}, seed {run.seed}" for run in runs]
     return [
-        name if named.count(name) == 1 else f"{name} ({run.folder.name})"
-        for name, run in zip(named, runs, strict=True)
+        title if titles.count(title) == 1 else f"{title} ({run.folder.name})"
+        for title, run in zip(titles, runs, strict=True)
     ]
 
 
-def _natural(place: Path) -> list[tuple[bool, int, str]]:
-    """A key to sort folders by, so that job 10 follows job 9."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in place.parts]
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort key with job 10 after job 9."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.parts]

@@ -4,7 +4,7 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
 const lowest = (layout) => axesOf(layout).filter((key) => key[0] === "x").pop();
 
-// Text and grid in the page's colors, which change when the device turns dark.
+// Colors of text and grid, which depend on the color scheme of the device.
 function themed(layout) {
   const changes = { "font.color": css("--text") };
   for (const axis of axesOf(layout)) {
@@ -14,7 +14,7 @@ function themed(layout) {
   return changes;
 }
 
-// Steps, turned into what they cost on an axis; nothing, for a run that does not know.
+// Convert steps into their cost on an axis; empty for a run that did not record it.
 function against(figure, axis) {
   return figure.data.map(({ meta }) => {
     const cost = meta.costs[axis];
@@ -29,7 +29,7 @@ for (const script of document.querySelectorAll('script[type="application/json"]'
   const figure = JSON.parse(script.textContent);
   figure.layout.font = { family: "system-ui, sans-serif", size: 12 };
   if (figure.layout.meta) document.getElementById(name).style.minWidth = `${figure.layout.meta.width}px`;
-  if (touch) figure.layout.dragmode = false; // or a finger could not scroll past
+  if (touch) figure.layout.dragmode = false; // so that a finger scrolls the page
   const config = { responsive: true, displaylogo: false, displayModeBar: false };
   Plotly.newPlot(name, figure.data, figure.layout, config);
   figures[name] = document.getElementById(name);
