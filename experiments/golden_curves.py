@@ -1,7 +1,7 @@
-"""The first ten losses of every method: `python experiments/golden_curves.py`.
+"""Record the first ten losses of every method: `python experiments/golden_curves.py`.
 
-Writes tests/methods/golden.json, against which the tests hold every change that should change no number. Run
-it when one should, and say why in the commit.
+It writes tests/methods/golden.json, which the tests compare with. Rerun it only for a change that is meant to
+change numbers, and give the reason in the commit.
 """
 
 import csv
@@ -42,20 +42,20 @@ OWN = {
         "method.head.out=128",
         "method.freeze_last_layer=0.3",
         "method.temperature_warmup=0.5",
-        "cropping.small.count=2",
-        "cropping.small.size=32",
+        "cropping.num_local_crops=2",
+        "cropping.local_crop.size=32",
     ],
     "supervised": [],
 }
 
 
 def arguments(method: str, folder: Path) -> list[str]:
-    """Of `cim-pretrain`, for ten steps of a method."""
+    """Return the arguments of `cim-pretrain` for ten steps of a method."""
     return [f"method={method}", *COMMON, *OWN[method], f"output_dir={folder}"]
 
 
 def losses(folder: Path) -> list[float]:
-    """The ten training losses that a run logged."""
+    """Return the training losses that a run logged."""
     rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
     return [float(row["train/loss"]) for row in rows if row["train/loss"]]
 
@@ -63,10 +63,10 @@ def losses(folder: Path) -> list[float]:
 def main() -> None:
     curves = {}
     for method in OWN:
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as folder:
             command = str(Path(sys.executable).parent / "cim-pretrain")
-            subprocess.run([command, *arguments(method, Path(place))], check=True)
-            curves[method] = losses(Path(place))
+            subprocess.run([command, *arguments(method, Path(folder))], check=True)
+            curves[method] = losses(Path(folder))
     GOLDEN.write_text(json.dumps(curves, indent=1) + "\n")
 
 

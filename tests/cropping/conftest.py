@@ -1,4 +1,4 @@
-"""What the cropping tests share: the paper's cropping at a quarter of its sizes, and views to crop."""
+"""Fixtures of the cropping tests: the paper's cropping at a quarter of its sizes, and views."""
 
 import pytest
 import torch
@@ -8,33 +8,33 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 
 
 @pytest.fixture(scope="session")
-def paper_looks():
-    colors = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter_prob": 0.8}
-    return colors | {"grayscale": 0.2, "blur": 0.5, "blur_sigma": [0.1, 2.0], "solarize": 0.2}
+def paper_colors():
+    jitter = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter_prob": 0.8}
+    return jitter | {"grayscale": 0.2, "blur": 0.5, "blur_sigma": [0.1, 2.0], "solarize": 0.2}
 
 
 @pytest.fixture(scope="session")
-def cropper(paper_looks):
-    """Makes a cropper of the paper's boxes and colors, but for the settings it is given."""
+def cropper(paper_colors):
+    """Build a cropper with the paper's boxes and colors, and some settings changed."""
 
-    def make(**changes) -> ExemplarCropper:
+    def build(**changes) -> ExemplarCropper:
         settings = {"num_exemplars": 3, "scale": [0.05, 0.48], "ratio": [1 / 3, 3.0], "rotation": 45.0}
         settings |= {"context_size": 40, "exemplar_size": 16, "flip": 0.5}
-        settings |= {"appearance": Appearance(**paper_looks)}
+        settings |= {"appearance": Appearance(**paper_colors)}
         settings |= {"normalize": lambda images: (images - 0.45) / 0.22}
         return ExemplarCropper(**settings | changes)
 
-    return make
+    return build
 
 
 @pytest.fixture(scope="session")
 def plain(cropper):
-    """Makes a cropper that only cuts: no flip, no colors, no normalization."""
+    """Build a cropper without flips, color augmentation and normalization."""
 
-    def make(**changes) -> ExemplarCropper:
+    def build(**changes) -> ExemplarCropper:
         return cropper(**{"flip": 0.0, "appearance": None, "normalize": None} | changes)
 
-    return make
+    return build
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""IoU and pointing accuracy of hand literals."""
+"""IoU and pointing accuracy of maps worked out by hand."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch
 from cim_lightning.cropping.metrics import iou_and_pointing
 
 
-def test_agreement_of_hand_literals():
+def test_two_maps_by_hand():
     maps = torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]], dtype=torch.bool)
     logits = torch.tensor([[[[3.0, -1], [2, 0]], [[1, 5], [-1, 2]]]])
     # first: 3 and 2 predicted of 4 true; second: 1, 5 and 2 predicted, where 2 is true and 5 is not
-    agreed = iou_and_pointing(logits, maps)
-    assert agreed["iou"].item() == pytest.approx((2 / 4 + 1 / 3) / 2)
-    assert agreed["pointing"].item() == 0.5
+    scores = iou_and_pointing(logits, maps)
+    assert scores["iou"].item() == pytest.approx((2 / 4 + 1 / 3) / 2)
+    assert scores["pointing"].item() == 0.5
 
 
-def test_agreement_of_nothing_with_nothing_is_0():
-    agreed = iou_and_pointing(-torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.bool))
-    assert agreed == {"iou": 0, "pointing": 0}
+def test_empty_maps_score_0():
+    scores = iou_and_pointing(-torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.bool))
+    assert scores == {"iou": 0, "pointing": 0}

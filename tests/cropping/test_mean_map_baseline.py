@@ -1,66 +1,65 @@
-"""The constant map of boxes whose mean map is known by hand, and of the paper's."""
+"""The mean-map baseline of boxes with a mean map known by hand, and of the paper's boxes."""
 
 import math
 
 import pytest
 import torch
 
-from cim_lightning.cropping.boxes import Boxes
+from cim_lightning.cropping.boxes import Boxes, BoxSampler
 from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_baseline
 
 
-class FixedBoxes:
-    """Draws the given (x, y, w, h), in shares of the view and in turn."""
+class FixedBoxes(BoxSampler):
+    """Returns the given (x, y, w, h), as shares of the view, in turn."""
 
     def __init__(self, *boxes):
         self.boxes = torch.tensor(boxes)
 
     def sample(self, b, k, view, generator) -> Boxes:
         height, width = view
-        drawn = self.boxes[torch.arange(b * k) % len(self.boxes)].reshape(b, k, 4)
-        corner, size = drawn[..., :2], drawn[..., 2:]
+        sampled = self.boxes[torch.arange(b * k) % len(self.boxes)].reshape(b, k, 4)
+        corner, size = sampled[..., :2], sampled[..., 2:]
         pixels = torch.tensor([width, height])
         return Boxes((corner + size / 2) * pixels, size * pixels, torch.zeros(b, k), view)
 
 
 def estimate(plain, *boxes) -> MeanMapBaseline:
-    cropping = plain(context_size=8, exemplar_size=2)
-    cropping.boxes = FixedBoxes(*boxes)
+    cropping = plain(context_size=8, exemplar_size=2).with_boxes(FixedBoxes(*boxes))
     return estimate_mean_map_baseline(cropping)
 
 
-def test_left_or_right_half_leaves_nothing_to_know(plain):
-    constant = estimate(plain, (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
-    assert constant.loss == pytest.approx(math.log(2))
-    assert constant.iou == 0  # nowhere above a half
-    assert constant.best_iou == pytest.approx(0.5)  # everywhere
-    assert constant.pointing == pytest.approx(0.5)
+def test_left_and_right_half_in_turn(plain):
+    baseline = estimate(plain, (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
+    assert baseline.loss == pytest.approx(math.log(2))
+    assert baseline.iou == 0  # the mean is nowhere above a half
+    assert baseline.best_iou == pytest.approx(0.5)  # everywhere
+    assert baseline.pointing == pytest.approx(0.5)
 
 
-def test_three_lefts_to_one_whole(plain):
+def test_three_left_halves_and_one_whole_view(plain):
     # the left half is always covered, the right half in 1 of 4; at 0.5 the left half is predicted
     left, whole = (0.0, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0, 1.0)
-    constant = estimate(plain, left, left, left, whole)
+    baseline = estimate(plain, left, left, left, whole)
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert constant.loss == pytest.approx(entropy / 2)
-    assert constant.iou == pytest.approx((3 * 1 + 0.5) / 4)
-    assert constant.best_iou == pytest.approx(0.875)
-    assert constant.pointing == 1
+    assert baseline.loss == pytest.approx(entropy / 2)
+    assert baseline.iou == pytest.approx((3 * 1 + 0.5) / 4)
+    assert baseline.best_iou == pytest.approx(0.875)
+    assert baseline.pointing == 1
 
 
-def test_boxes_that_never_differ_are_known_whole(plain):
-    constant = estimate(plain, (0.25, 0.25, 0.5, 0.5))
-    assert constant == MeanMapBaseline(loss=0, iou=1, best_iou=1, pointing=1)
+def test_equal_boxes_are_predicted_perfectly(plain):
+    baseline = estimate(plain, (0.25, 0.25, 0.5, 0.5))
+    assert baseline == MeanMapBaseline(loss=0, iou=1, best_iou=1, pointing=1)
 
 
-def test_the_papers_boxes_have_the_measured_constant_map(plain):
-    constant = estimate_mean_map_baseline(plain(context_size=160, exemplar_size=64))
-    assert constant.loss == pytest.approx(0.454, abs=0.03)
-    assert constant.iou == pytest.approx(0.45, abs=0.03)
-    assert constant.best_iou == pytest.approx(0.49, abs=0.03)
+def test_the_papers_boxes_have_the_measured_baseline(plain):
+    baseline = estimate_mean_map_baseline(plain(context_size=160, exemplar_size=64))
+    assert baseline.loss == pytest.approx(0.454, abs=0.03)
+    assert baseline.iou == pytest.approx(0.45, abs=0.03)
+    assert baseline.best_iou == pytest.approx(0.49, abs=0.03)
 
 
-def test_the_estimate_repeats_and_leaves_the_global_stream(plain):
+def test_the_estimate_is_reproducible_and_leaves_the_global_random_stream(plain):
     before = torch.get_rng_state()
     first = estimate_mean_map_baseline(plain())
     torch.rand(1)
@@ -70,7 +69,7 @@ def test_the_estimate_repeats_and_leaves_the_global_stream(plain):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_skill_is_0_at_the_constant_loss_and_1_at_none():
-    constant = MeanMapBaseline(loss=0.4, iou=0.0, best_iou=0.0, pointing=0.0)
+def test_skill_is_0_at_the_baseline_loss_and_1_at_loss_0():
+    baseline = MeanMapBaseline(loss=0.4, iou=0.0, best_iou=0.0, pointing=0.0)
     losses = torch.tensor([0.4, 0.0, 0.1, 0.8])
-    torch.testing.assert_close(constant.skill(losses), torch.tensor([0.0, 1.0, 0.75, -1.0]))
+    torch.testing.assert_close(baseline.skill(losses), torch.tensor([0.0, 1.0, 0.75, -1.0]))

@@ -1,4 +1,4 @@
-"""What the methods' tests share: a small ViT, views, and what stands around a method without a trainer."""
+"""Fixtures of the method tests: a small ViT, views, and a stand-in for the trainer."""
 
 from collections.abc import Callable
 from unittest.mock import Mock
@@ -13,13 +13,13 @@ VIT = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 2, "num_heads"
 
 @pytest.fixture
 def vit() -> Callable[..., Backbone]:
-    """Makes a ViT of 4 x 4 patches."""
+    """Build a ViT with patches of 4 x 4 pixels."""
 
-    def make(freeze: bool = False) -> Backbone:
+    def build(freeze: bool = False) -> Backbone:
         torch.manual_seed(0)
         return Backbone("vit_tiny_patch16_224", VIT, "sincos", freeze, "xavier")
 
-    return make
+    return build
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def views() -> torch.Tensor:
 
 
 @pytest.fixture
-def alone() -> Callable[..., torch.optim.Optimizer]:
-    """Takes a method out of its loop: what it logs goes nowhere, and it has an optimizer all the same."""
+def detach_from_trainer() -> Callable[..., torch.optim.Optimizer]:
+    """Give a method an optimizer and a mock trainer, and discard what it logs."""
 
     def prepare(method, **settings) -> torch.optim.Optimizer:
         method.log_dict = Mock()

@@ -1,4 +1,4 @@
-"""CIM: what its numbers mean, where its gradients go, and when its target moves."""
+"""CIM: its metrics, its gradients, and the updates of its target."""
 
 import copy
 import functools
@@ -38,7 +38,7 @@ CROPPING = ExemplarCropper(
     flip=0.5,
 )
 CONTRAST = functools.partial(ContrastiveHead, hidden=8, out=4, temperature=0.2, weight=1.0)
-HALVES = MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
+BASELINE = MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
 FROZEN = {
     "backbone.model.pos_embed",
     "backbone.model.patch_embed.proj.weight",
@@ -53,7 +53,7 @@ def cim(**changes) -> CIM:
         "decoder": functools.partial(CorrelationDecoder, width=8, depth=1, num_heads=2, mlp_ratio=2.0),
         "target": TARGETS["ema"],
         "optim": AdamWCosine(base_lr=0.1, weight_decay=0.05, betas=[0.9, 0.95], warmup=0.0),
-        "constant": HALVES,
+        "baseline": BASELINE,
         "online_input": "exemplars",
         "reduction": "sum",
         "contrast": None,
@@ -66,8 +66,8 @@ def crops(b: int = 3, seed: int = 0, cropping: ExemplarCropper = CROPPING) -> Cr
     return cropping(torch.randint(0, 256, (b, 3, 40, 40), dtype=torch.uint8, generator=generator), seed)
 
 
-class Says(torch.nn.Module):
-    """A decoder that gives one answer to everything."""
+class FixedDecoder(torch.nn.Module):
+    """A decoder that always returns the same logits."""
 
     def __init__(self, logits: torch.Tensor):
         super().__init__()
@@ -77,8 +77,8 @@ class Says(torch.nn.Module):
         return self.logits
 
 
-def saying(logits: torch.Tensor, **changes) -> CIM:
-    return cim(decoder=lambda dim: Says(logits), **changes)
+def cim_with_logits(logits: torch.Tensor, **changes) -> CIM:
+    return cim(decoder=lambda dim: FixedDecoder(logits), **changes)
 
 
 # --- gradients ---
@@ -103,50 +103,50 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, onl
 @pytest.mark.parametrize("decoder", [CorrelationDecoder, ConvolutionDecoder])
 @pytest.mark.parametrize("online_input", ["exemplars", "context"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_trainable_parameter_gets_a_gradient_where_pooling_has_its_own(target, online_input, decoder):
-    """None at all, instead of zero, and several devices would refuse to go on."""
+def test_every_trainable_parameter_gets_a_gradient_if_pooling_has_parameters(target, online_input, decoder):
+    """DDP fails if a gradient is None instead of zero."""
     convnext = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, "timm", False, "timm")
     heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
-    made = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
+    build_decoder = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
     cropping = ExemplarCropper(
         2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5
     )
-    method = cim(backbone=convnext, target=TARGETS[target], online_input=online_input, decoder=made)
+    method = cim(backbone=convnext, target=TARGETS[target], online_input=online_input, decoder=build_decoder)
     method.compute_losses(crops(cropping=cropping))["loss"].backward()
     assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.mark.parametrize("online_input", ["exemplars", "context"])
-def test_each_network_reads_its_side(online_input):
+def test_each_network_gets_its_input(online_input):
     method, batch = cim(online_input=online_input), crops()
     with (
         mock.patch.object(method.backbone, "forward", wraps=method.backbone.forward) as online,
         mock.patch.object(method.target.network, "forward", wraps=method.target.network.forward) as target,
     ):
         method(batch)
-    sides = {"exemplars": batch.exemplars.flatten(0, 1), "context": batch.context}
-    assert torch.equal(online.call_args.args[0], sides.pop(online_input))
-    assert torch.equal(target.call_args.args[0], *sides.values())
+    inputs = {"exemplars": batch.exemplars.flatten(0, 1), "context": batch.context}
+    assert torch.equal(online.call_args.args[0], inputs.pop(online_input))
+    assert torch.equal(target.call_args.args[0], *inputs.values())
     assert online.call_count == target.call_count == 1  # all exemplars in one batch
 
 
-def test_both_directions_agree_while_the_networks_are_equal():
+def test_both_directions_agree_if_the_networks_are_equal():
     batch = crops()
     torch.testing.assert_close(cim(online_input="exemplars")(batch), cim(online_input="context")(batch))
 
 
-def test_logits_belong_to_their_own_image_and_exemplar():
+def test_logits_depend_on_their_own_image_and_exemplar_only():
     method, batch = cim(), crops()
-    whole = method(batch)
+    logits = method(batch)
     for i in range(3):
         for j in range(2):
-            alone = Crops(
+            single = Crops(
                 batch.context[i : i + 1],
                 batch.exemplars[i : i + 1, j : j + 1],
                 batch.maps[i : i + 1, j : j + 1],
                 batch.boxes[i : i + 1],
             )
-            torch.testing.assert_close(method(alone)[0, 0], whole[i, j], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(method(single)[0, 0], logits[i, j], atol=1e-5, rtol=1e-5)
 
 
 # --- numbers ---
@@ -157,7 +157,7 @@ def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
     logits = torch.randn(3, 2, 32, 32)
     pixel = -torch.where(batch.maps, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).log()
     summed, mean = (
-        saying(logits, reduction=reduction).compute_losses(batch) for reduction in ("sum", "mean")
+        cim_with_logits(logits, reduction=reduction).compute_losses(batch) for reduction in ("sum", "mean")
     )
     torch.testing.assert_close(summed["loss"], pixel[:, 0].mean() + pixel[:, 1].mean())
     torch.testing.assert_close(mean["loss"], pixel.mean())
@@ -165,31 +165,32 @@ def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
     assert torch.equal(summed["skill"], mean["skill"])
 
 
-def test_the_constant_maps_values_stand_beside_the_methods():
-    measured = cim().compute_losses(crops())
-    assert measured["iou_constant"] == 0.25
-    assert measured["pointing_constant"] == 0.125
-    assert all(value.ndim == 0 for value in measured.values())
+def test_the_metrics_of_the_baseline_are_logged():
+    metrics = cim().compute_losses(crops())
+    assert metrics["iou_constant"] == 0.25
+    assert metrics["best_iou_constant"] == 0.375
+    assert metrics["pointing_constant"] == 0.125
+    assert all(value.ndim == 0 for value in metrics.values())
 
 
-def test_the_constant_map_has_skill_0_and_the_true_one_1():
-    maps = CROPPING.boxes.sample(1000, 2, (32, 32), torch.Generator().manual_seed(5)).cover(32, 32)
-    constant, batch = estimate_mean_map_baseline(CROPPING), crops(1000)
+def test_the_mean_map_has_skill_0_and_the_true_map_1():
+    maps = CROPPING.boxes.sample(1000, 2, (32, 32), torch.Generator().manual_seed(5)).rasterize(32, 32)
+    baseline, batch = estimate_mean_map_baseline(CROPPING), crops(1000)
     batch = batch._replace(maps=maps)
     share = maps.float().mean(dim=(0, 1))
     logit = torch.logit(share, eps=1e-4).expand(1000, 2, 32, 32)
 
-    unread = Features(torch.zeros(1, 1), torch.zeros(1, 1, 1, 1))
+    unused = Features(torch.zeros(1, 1), torch.zeros(1, 1, 1, 1))
 
-    def measured(logits):
-        method = saying(logits, constant=constant)
-        with mock.patch.object(method, "_encode", return_value=(unread, unread)):
+    def compute_metrics(logits):
+        method = cim_with_logits(logits, baseline=baseline)
+        with mock.patch.object(method, "_encode", return_value=(unused, unused)):
             return method.compute_losses(batch)
 
-    assert measured(logit)["skill"].item() == pytest.approx(0, abs=0.02)
-    assert measured(logit)["iou"].item() == pytest.approx(constant.iou, abs=0.02)
-    assert measured(logit)["pointing"].item() == pytest.approx(constant.pointing, abs=0.03)
-    perfect = measured(40 * maps.float() - 20)
+    assert compute_metrics(logit)["skill"].item() == pytest.approx(0, abs=0.02)
+    assert compute_metrics(logit)["iou"].item() == pytest.approx(baseline.iou, abs=0.02)
+    assert compute_metrics(logit)["pointing"].item() == pytest.approx(baseline.pointing, abs=0.03)
+    perfect = compute_metrics(40 * maps.float() - 20)
     assert perfect["skill"].item() == pytest.approx(1, abs=1e-5)
     assert perfect["iou"] == perfect["pointing"] == 1
 
@@ -198,25 +199,25 @@ def test_the_contrastive_term_is_added_with_its_weight():
     batch = crops()
     without = cim().compute_losses(batch)["loss"]
     method = cim(contrast=functools.partial(CONTRAST, weight=0.5))
-    measured = method.compute_losses(batch)
-    torch.testing.assert_close(measured["loss"], without + measured["contrast"])
+    metrics = method.compute_losses(batch)
+    torch.testing.assert_close(metrics["loss"], without + metrics["contrast"])
     online = method.backbone(batch.exemplars.flatten(0, 1)).pooled
     keys = method.contrast_target.network(method.target.network(batch.context).pooled)
-    torch.testing.assert_close(measured["contrast"], method.contrast(online, keys))
+    torch.testing.assert_close(metrics["contrast"], method.contrast(online, keys))
     method.contrast.weight = 1.0
-    torch.testing.assert_close(measured["contrast"], 0.5 * method.contrast(online, keys))
+    torch.testing.assert_close(metrics["contrast"], 0.5 * method.contrast(online, keys))
 
 
 # --- the target ---
 
 
-def test_after_a_step_every_target_follows_its_own_network():
+def test_every_target_is_updated_with_its_own_network():
     method = cim(contrast=CONTRAST)
     method.log_dict = mock.Mock()
-    follow, of_head = (mock.Mock(return_value={"momentum": 0.5}) for _ in range(2))
-    method.target.follow, method.contrast_target.follow = follow, of_head
+    follow, follow_head = (mock.Mock(return_value={"momentum": 0.5}) for _ in range(2))
+    method.target.follow, method.contrast_target.follow = follow, follow_head
     method.update_target(0.25)
-    for called, network in ((follow, method.backbone), (of_head, method.contrast.projector)):
+    for called, network in ((follow, method.backbone), (follow_head, method.contrast.projector)):
         (online, progress), _ = called.call_args
         assert online is network
         assert progress == 0.25
@@ -224,7 +225,7 @@ def test_after_a_step_every_target_follows_its_own_network():
 
 
 class TinyCrops(L.LightningDataModule):
-    """Sixteen images of noise; a batch is its seed until it is cropped after the transfer."""
+    """Sixteen images of noise. A batch is a seed, and is cropped after the transfer."""
 
     batch_size = 2
 
@@ -241,8 +242,8 @@ class TinyCrops(L.LightningDataModule):
         return crops(2, batch), torch.zeros(2)
 
 
-class Watch(L.Callback):
-    """Notes the online weights after each optimizer step, and the target after each batch."""
+class Recorder(L.Callback):
+    """Records the online weights after each optimizer step, and the target after each batch."""
 
     def __init__(self):
         self.progress, self.online, self.target = [], [], []
@@ -250,9 +251,9 @@ class Watch(L.Callback):
     def on_fit_start(self, trainer, method):
         self.start = copy.deepcopy(method.backbone.state_dict())
         self.update_target = method.update_target
-        method.update_target = functools.partial(self.note, method)
+        method.update_target = functools.partial(self.record, method)
 
-    def note(self, method, progress):
+    def record(self, method, progress):
         self.progress.append(progress)
         self.online.append(copy.deepcopy(method.backbone.state_dict()))
         self.update_target(progress)
@@ -262,13 +263,13 @@ class Watch(L.Callback):
 
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:.*does not have many workers")
-def test_the_target_moves_once_an_optimizer_step_under_accumulation(tmp_path):
-    watch, method = Watch(), cim(target=functools.partial(EmaTarget, momentum=0.6, tied=[]))
+def test_the_target_is_updated_once_per_optimizer_step_under_accumulation(tmp_path):
+    recorder, method = Recorder(), cim(target=functools.partial(EmaTarget, momentum=0.6, tied=[]))
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=1,
         accumulate_grad_batches=2,
-        callbacks=[watch],
+        callbacks=[recorder],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -277,19 +278,19 @@ def test_the_target_moves_once_an_optimizer_step_under_accumulation(tmp_path):
     )
     trainer.fit(method, datamodule=TinyCrops())
     assert trainer.global_step == 4
-    assert watch.progress == [0.25, 0.5, 0.75, 1]
+    assert recorder.progress == [0.25, 0.5, 0.75, 1]
     name = "model.blocks.1.mlp.fc1.weight"
-    expected, seen = watch.start[name], []
-    for progress, online in zip(watch.progress, watch.online, strict=True):
+    expected, targets = recorder.start[name], []
+    for progress, online in zip(recorder.progress, recorder.online, strict=True):
         momentum = 1 - 0.4 * (1 + math.cos(math.pi * progress)) / 2
         expected = momentum * expected + (1 - momentum) * online[name]
-        seen.append(expected)
-    moved = [state[name] for state in watch.target]
-    assert torch.equal(moved[0], watch.start[name])  # half a step moves nothing
+        targets.append(expected)
+    moved = [state[name] for state in recorder.target]
+    assert torch.equal(moved[0], recorder.start[name])  # no update after half a step
     for step, batch in enumerate((1, 3, 5, 7)):
-        torch.testing.assert_close(moved[batch], seen[step], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(moved[batch], targets[step], atol=1e-6, rtol=1e-6)
         assert batch == 7 or torch.equal(moved[batch], moved[batch + 1])
-    assert (seen[0] - watch.start[name]).abs().max() > 1e-5
+    assert (targets[0] - recorder.start[name]).abs().max() > 1e-5
     assert method.global_batch_size == 4  # 2 images x 2 batches x 1 device
 
 
@@ -308,12 +309,20 @@ def test_training_learns_the_maps_of_one_batch():
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told", "nearest"),
+    ("mistake", "message"),
     [
-        ({"online_input": "views"}, "method.online_input=views", "exemplars"),
-        ({"reduction": "max"}, "method.reduction=max", "sum"),
+        (
+            {"online_input": "contexts"},
+            "online_input=contexts: must be one of exemplars, context; did you mean context?",
+        ),
+        ({"reduction": "max"}, "reduction=max: must be one of sum, mean; "),
     ],
 )
-def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):
-    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}$"):
+def test_a_mistake_gets_one_line_with_the_choices(mistake, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*$"):
         cim(**mistake)
+
+
+def test_without_contrast_there_is_one_target():
+    assert len(cim().target_pairs()) == 1
+    assert len(cim(contrast=CONTRAST).target_pairs()) == 2

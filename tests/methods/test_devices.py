@@ -1,4 +1,4 @@
-"""Methods that look beyond one device: two processes of half a batch each, beside one of all of it."""
+"""Methods with communication between devices: two processes with half a batch each, against one process."""
 
 import functools
 from pathlib import Path
@@ -24,45 +24,45 @@ PROTOTYPES = functools.partial(DINOHead, hidden=12, bottleneck=8, out=10)
 SCHEDULES = (0.1, [0.04, 0.07], 0.5, 0.9, 0.25, 0.4)
 
 
-def still(method: MoCoV3) -> MoCoV3:
-    """With batch normalization by running statistics, which do not depend on who has which images."""
+def freeze_batch_norm(method: MoCoV3) -> MoCoV3:
+    """Use the running statistics, which do not depend on how the images are distributed."""
     for module in method.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.eval()
     return method
 
 
-MAKE = {
-    "moco_v3": lambda backbone: still(MoCoV3(backbone, TARGET, CONTRAST, Mock)),
+BUILD = {
+    "moco_v3": lambda backbone: freeze_batch_norm(MoCoV3(backbone, TARGET, CONTRAST, Mock)),
     "dino": lambda backbone: DINO(backbone, TARGET, PROTOTYPES, Mock, *SCHEDULES),
 }
 
 
-def measured(name: str, images: slice) -> dict[str, torch.Tensor]:
-    """Loss and its gradient on some of eight images, and DINO's center after it."""
+def run_step(name: str, images: slice) -> dict[str, torch.Tensor]:
+    """Return the loss on a slice of eight images, its gradient, and DINO's center after it."""
     torch.manual_seed(0)
-    method = MAKE[name](Backbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier"))
-    first, second = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    loss = method.compute_losses(MultiCrops(first[images], second[images], None))["loss"]
+    method = BUILD[name](Backbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier"))
+    crops = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    loss = method.compute_losses(MultiCrops(crops[:, images], None))["loss"]
     loss.backward()
     gradient = method.backbone.model.blocks[0].mlp.fc1.weight.grad
     return {"loss": loss.detach(), "gradient": gradient, "center": getattr(method, "center", torch.zeros(1))}
 
 
-def one_of_two(rank: int, name: str, folder: str) -> None:
+def run_process(rank: int, name: str, folder: str) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    torch.save(measured(name, slice(4 * rank, 4 * rank + 4)), f"{folder}/{rank}.pt")
+    torch.save(run_step(name, slice(4 * rank, 4 * rank + 4)), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", MAKE)
-def test_two_devices_do_what_one_does(name, tmp_path: Path):
-    """Their mean loss and gradient, as DDP takes it, and either's center are those of the whole batch."""
-    torch.multiprocessing.start_processes(one_of_two, (name, str(tmp_path)), nprocs=2, start_method="fork")
+@pytest.mark.parametrize("name", BUILD)
+def test_two_devices_match_one(name, tmp_path: Path):
+    """The mean loss and gradient, as in DDP, and both centers equal those of the whole batch."""
+    torch.multiprocessing.start_processes(run_process, (name, str(tmp_path)), nprocs=2, start_method="fork")
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    whole = measured(name, slice(0, 8))
+    whole = run_step(name, slice(0, 8))
     for key in ("loss", "gradient"):
         torch.testing.assert_close((halves[0][key] + halves[1][key]) / 2, whole[key], atol=1e-5, rtol=1e-4)
     for half in halves:

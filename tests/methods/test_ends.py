@@ -49,7 +49,9 @@ def test_the_loss_of_a_uniform_classifier_is_the_log_of_the_number_of_classes(su
 
 
 def test_missing_labels_are_reported_in_one_line(supervised):
-    with pytest.raises(ConfigError, match=r"^the images have no labels, [^\n]*; put them into class folders$"):
+    with pytest.raises(
+        ConfigError, match=r"^the images have no labels, [^\n]*; put them into class folders$"
+    ):
         supervised(None)
 
 
@@ -76,5 +78,7 @@ def test_random_does_not_train(vit, views):
 
 
 def test_the_cropping_of_another_method_is_reported_in_one_line(vit, views):
-    with pytest.raises(ConfigError, match=r"^Random needs [^\n]* ImageBatch, not MaskedImages; leave [^\n]*$"):
+    with pytest.raises(
+        ConfigError, match=r"^Random needs [^\n]* ImageBatch, not MaskedImages; leave [^\n]*$"
+    ):
         Random(vit(), Mock).prepare(MaskedCropper(16, 4, 0.5)(views, 0), None)

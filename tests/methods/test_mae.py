@@ -1,4 +1,4 @@
-"""MAE's loss against a transcription, and what its encoder cannot see."""
+"""MAE: its loss against a transcription, and an encoder without the masked patches."""
 
 import functools
 import math
@@ -17,15 +17,15 @@ DECODER = functools.partial(PixelDecoder, width=16, depth=1, num_heads=2, mlp_ra
 CROPPING = MaskedCropper(16, 4, 0.75)
 
 
-class Says(torch.nn.Module):
-    """A decoder with one answer."""
+class FixedDecoder(torch.nn.Module):
+    """A decoder that always returns the same pixels."""
 
-    def __init__(self, answer: torch.Tensor):
+    def __init__(self, pixels: torch.Tensor):
         super().__init__()
-        self.answer = answer
+        self.pixels = pixels
 
     def forward(self, tokens, visible, grid) -> torch.Tensor:
-        return self.answer
+        return self.pixels
 
 
 def mae(backbone: Backbone, norm_pix_loss: bool = True, **changes) -> MAE:
@@ -36,31 +36,31 @@ def mae(backbone: Backbone, norm_pix_loss: bool = True, **changes) -> MAE:
 
 
 def patches_of(images: torch.Tensor, side: int) -> list[list[torch.Tensor]]:
-    """The patches of every image, cut with slices."""
-    count = images.shape[-1] // side
+    """Return the patches of every image, by slicing."""
+    columns = images.shape[-1] // side
     return [
         [
             image[
                 :,
-                side * (i // count) : side * (i // count) + side,
-                side * (i % count) : side * (i % count) + side,
+                side * (i // columns) : side * (i // columns) + side,
+                side * (i % columns) : side * (i % columns) + side,
             ]
-            for i in range(count**2)
+            for i in range(columns**2)
         ]
         for image in images
     ]
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalize):
+def test_the_loss_is_the_mean_square_error_over_masked_patches(vit, views, normalize):
     crops = CROPPING(views, 0)
     model = mae(vit(), normalize)
     images = torch.arange(3 * 16 * 16.0).view(1, 3, 16, 16)
     predicted = torch.randn(6, 16, 48)
     total, count = 0.0, 0
-    layout = mae(vit(), False).targets(images)[0, 0].long()  # which pixel stands where in a patch
-    first = images[0, :, :4, :4].flatten().long().tolist()
-    place = [first.index(int(pixel)) for pixel in layout]
+    layout = mae(vit(), False).targets(images)[0, 0].long()  # order of the pixels of a patch
+    first_patch = images[0, :, :4, :4].flatten().long().tolist()
+    order = [first_patch.index(int(pixel)) for pixel in layout]
     for b, patches in enumerate(patches_of(crops.images, 4)):
         for n, patch in enumerate(patches):
             if not crops.mask[b].flatten()[n]:
@@ -70,42 +70,42 @@ def test_the_loss_is_the_mean_square_over_hidden_patches(vit, views, normalize):
                 mean = sum(values) / 48
                 deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / 47 + 1e-6)
                 values = [(v - mean) / deviation for v in values]
-            total += sum((values[place[i]] - predicted[b, n, i].item()) ** 2 for i in range(48)) / 48
+            total += sum((values[order[i]] - predicted[b, n, i].item()) ** 2 for i in range(48)) / 48
             count += 1
-    model.decoder = Says(predicted)
+    model.decoder = FixedDecoder(predicted)
     assert count == 6 * 12
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_a_perfect_prediction_costs_nothing_and_visible_patches_do_not_count(vit, views):
+def test_a_perfect_prediction_has_loss_0_and_visible_patches_do_not_count(vit, views):
     crops = CROPPING(views, 0)
     model = mae(vit())
     perfect = model.targets(crops.images)
-    model.decoder = Says(perfect)
+    model.decoder = FixedDecoder(perfect)
     assert model.compute_losses(crops)["loss"] == 0
-    model.decoder = Says(torch.where(crops.mask.flatten(1)[..., None], perfect, perfect + 9))
+    model.decoder = FixedDecoder(torch.where(crops.mask.flatten(1)[..., None], perfect, perfect + 9))
     assert model.compute_losses(crops)["loss"] == 0
-    model.decoder = Says(torch.zeros_like(perfect))
+    model.decoder = FixedDecoder(torch.zeros_like(perfect))
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(
         47 / 48, abs=1e-3
-    )  # the variance of what is normalized
+    )  # the variance of normalized pixels
 
 
-def test_hidden_patches_are_absent_from_the_encoder(vit, views):
+def test_masked_patches_do_not_enter_the_encoder(vit, views):
     crops, model = CROPPING(views, 0), mae(vit())
-    seen = []
-    model.visible.register_forward_hook(lambda _, inputs, tokens: seen.append(tokens))
+    outputs = []
+    model.visible.register_forward_hook(lambda _, inputs, tokens: outputs.append(tokens))
     model.compute_losses(crops)
-    under = crops.mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    masked = crops.mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
     model.compute_losses(
-        crops._replace(images=torch.where(under, torch.randn_like(crops.images), crops.images))
+        crops._replace(images=torch.where(masked, torch.randn_like(crops.images), crops.images))
     )
     model.compute_losses(
-        crops._replace(images=torch.where(under, crops.images, torch.randn_like(crops.images)))
+        crops._replace(images=torch.where(masked, crops.images, torch.randn_like(crops.images)))
     )
-    assert seen[0].shape == (6, 1 + 4, 24)  # a quarter of sixteen, and the class token
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.allclose(seen[0], seen[2])
+    assert outputs[0].shape == (6, 1 + 4, 24)  # a quarter of sixteen patches, and the class token
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[0], outputs[2])
 
 
 def test_cells_may_be_several_patches(vit, views):
@@ -123,7 +123,7 @@ def test_gradients_reach_every_trainable_parameter(vit, views):
     ] == []
 
 
-def test_it_learns_one_batch(vit, views):
+def test_the_loss_falls_on_one_batch(vit, views):
     model, crops = mae(vit()), CROPPING(views, 0)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     losses = []
@@ -136,6 +136,6 @@ def test_it_learns_one_batch(vit, views):
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_another_family_is_refused_in_one_line():
+def test_a_backbone_other_than_a_vit_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"^method=mae: [^\n]*try [^\n]*method=simmim$"):
         mae(Backbone("resnet18", {}, "timm", False, "timm"))

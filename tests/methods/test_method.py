@@ -1,4 +1,4 @@
-"""What the loop does around every method's loss."""
+"""Compilation of the training step of every method."""
 
 import json
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-# In a process of its own, without the checks of shapes, which break compiled graphs apart.
-COUNTED = """
+# Run in a subprocess without runtime shape checks, which break compiled graphs.
+SCRIPT = """
 import torch
 from cim_lightning.cli.main import pretrain
 
@@ -26,27 +26,27 @@ print(shapes)
 """
 
 
-GRAPHS = {  # of a step: the lengths of the images and maps that each reads
+GRAPHS = {  # per compiled graph of a step: the batch sizes of its image and map inputs
     "cim": [[32], [8], [8, 32]],
     "mae": [[8], []],
     "simmim": [[8], [8]],
-    "dino": [[16], [], [16], [], [16], []],  # the target's, and the online network's of either size
+    "dino": [[16], [], [16], [], [16], []],  # target, and online network with global and with local crops
 }
 
 
 @pytest.mark.parametrize("method", GRAPHS)
-def test_what_is_compiled_is_the_training_step_alone_once(method, own, tiny, tmp_path):
-    """One graph a part and size, without a break; validation is not compiled."""
-    (tmp_path / "counted.py").write_text(COUNTED)
-    of_others = ("drop_path", "callbacks.panels=null", "cropping=", "decoder.")
-    plain = [a for a in tiny if not any(one in a for one in of_others)]
+def test_each_network_of_the_training_step_is_compiled_once(method, own, tiny, tmp_path):
+    """One graph per network and input size, without a graph break; validation is not compiled."""
+    (tmp_path / "counted.py").write_text(SCRIPT)
+    excluded = ("drop_path", "callbacks.panels=null", "cropping=", "decoder.")
+    overrides = [a for a in tiny if not any(part in a for part in excluded)]
     limits = ["compile=true", "trainer.max_steps=2", "output_dir=run"]
-    done = subprocess.run(
-        [sys.executable, "counted.py", f"method={method}", *plain, *own[method], *limits],
+    result = subprocess.run(
+        [sys.executable, "counted.py", f"method={method}", *overrides, *own[method], *limits],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == GRAPHS[method]
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == GRAPHS[method]

@@ -1,4 +1,4 @@
-"""SimMIM's loss against a transcription, for every family."""
+"""SimMIM: its loss against a transcription, and its gradients with every family of backbones."""
 
 from unittest.mock import Mock
 
@@ -10,7 +10,7 @@ from cim_lightning.methods.simmim import SimMIM
 from cim_lightning.models.backbone import Backbone
 
 SWIN = {"img_size": 32, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
-OTHERS = {
+OTHER_FAMILIES = {
     "swin": lambda: Backbone("swin_tiny_patch4_window7_224", SWIN, "timm", False, "timm"),
     "resnet": lambda: Backbone("resnet18", {}, "timm", False, "timm"),
     "convnext": lambda: Backbone(
@@ -20,26 +20,26 @@ OTHERS = {
 CROPPING = MaskedCropper(16, 8, 0.6)
 
 
-class Says(torch.nn.Module):
-    """A head that draws one answer."""
+class FixedHead(torch.nn.Module):
+    """A head that always predicts the same pixels."""
 
     def __init__(self, pixels: torch.Tensor, stride: int):
         super().__init__()
-        self.answer = torch.nn.functional.pixel_unshuffle(pixels, stride)
+        self.pixels = torch.nn.functional.pixel_unshuffle(pixels, stride)
 
     def forward(self, grid) -> torch.Tensor:
-        return self.answer
+        return self.pixels
 
 
-def test_the_loss_is_the_mean_distance_over_hidden_pixels(vit, views):
-    model, crops, said = SimMIM(vit(), Mock), CROPPING(views, 0), torch.randn(6, 3, 16, 16)
-    model.head = Says(said, 4)
+def test_the_loss_is_the_mean_absolute_error_over_masked_pixels(vit, views):
+    model, crops, predicted = SimMIM(vit(), Mock), CROPPING(views, 0), torch.randn(6, 3, 16, 16)
+    model.head = FixedHead(predicted, 4)
     total, count = 0.0, 0
     for b in range(6):
         for y in range(16):
             for x in range(16):
                 if crops.mask[b, y // 8, x // 8]:
-                    total += (said[b, :, y, x] - crops.images[b, :, y, x]).abs().sum().item()
+                    total += (predicted[b, :, y, x] - crops.images[b, :, y, x]).abs().sum().item()
                     count += 3
     assert count == 6 * 3 * 3 * 64  # three of four blocks
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(total / count, rel=1e-5)
@@ -47,25 +47,25 @@ def test_the_loss_is_the_mean_distance_over_hidden_pixels(vit, views):
 
 def test_visible_pixels_do_not_count(vit, views):
     model, crops = SimMIM(vit(), Mock), CROPPING(views, 0)
-    under = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
-    model.head = Says(torch.where(under, crops.images, 100.0), 4)
+    masked = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    model.head = FixedHead(torch.where(masked, crops.images, 100.0), 4)
     assert model.compute_losses(crops)["loss"] == 0
-    model.head = Says(torch.where(under, crops.images + 2, crops.images), 4)
+    model.head = FixedHead(torch.where(masked, crops.images + 2, crops.images), 4)
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(2)
 
 
-def test_what_is_predicted_does_not_depend_on_hidden_pixels(vit, views):
-    model, crops, seen = SimMIM(vit(), Mock), CROPPING(views, 0), []
-    model.head.register_forward_hook(lambda _, inputs, said: seen.append(said))
-    under = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
-    for images in (crops.images, torch.where(under, torch.randn_like(crops.images), crops.images)):
+def test_predictions_do_not_depend_on_masked_pixels(vit, views):
+    model, crops, outputs = SimMIM(vit(), Mock), CROPPING(views, 0), []
+    model.head.register_forward_hook(lambda _, inputs, pixels: outputs.append(pixels))
+    masked = crops.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    for images in (crops.images, torch.where(masked, torch.randn_like(crops.images), crops.images)):
         model.compute_losses(crops._replace(images=images))
-    assert torch.equal(*seen)
+    assert torch.equal(*outputs)
 
 
-@pytest.mark.parametrize("family", ["vit", *OTHERS])
+@pytest.mark.parametrize("family", ["vit", *OTHER_FAMILIES])
 def test_every_trainable_parameter_gets_a_gradient(family, vit, views):
-    backbone = vit() if family == "vit" else OTHERS[family]()
+    backbone = vit() if family == "vit" else OTHER_FAMILIES[family]()
     side = 16 if family == "vit" else 32
     cropping = MaskedCropper(side, side // 4, 0.5)
     model = SimMIM(backbone, Mock)

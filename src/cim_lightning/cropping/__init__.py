@@ -1,1 +1,1 @@
-"""Exemplars, contexts and correlation maps, cut out of views on the device."""
+"""Croppings: uint8 views in, batches for a method out, all on the device that holds the views."""

@@ -1,9 +1,9 @@
-"""Per-exemplar appearance: color jitter, grayscale, blur, solarize, each with a strength of its own.
+"""Color augmentation per exemplar: color jitter, grayscale, blur, solarize.
 
-Brightness, contrast, saturation, hue and grayscale are affine in color, so their composition, in an order
-drawn anew for each exemplar, is one 3 x 4 matrix and one pass over the pixels. Two things differ from the
-usual chain of operations: values are clipped once, after the whole jitter, and hue turns colors about the
-gray axis of YIQ, which keeps luma, where HSV does not.
+Brightness, contrast, saturation, hue and grayscale are affine in color. Their composition, in a random order
+for each exemplar, is one 3 x 4 matrix and one pass over the pixels. Two things differ from the usual chain
+of operations: values are clipped once, after the whole jitter, and hue rotates colors about the gray axis of
+YIQ, which keeps luma; HSV does not.
 """
 
 import math
@@ -15,41 +15,41 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import ordered, share, within
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 FROM_YIQ = torch.linalg.inv(torch.tensor(TO_YIQ, dtype=torch.float64)).tolist()
-IDENTITY_SIGMA = 1e-3  # pixels: the Gaussian's neighbors underflow to exactly 0
+IDENTITY_SIGMA = 1e-3  # pixels; so small that the weights of all neighbors underflow to 0
 SOLARIZE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class ColorParams:
-    """What will be done to each of n exemplars; an exemplar left alone holds the neutral value."""
+    """Sampled colors of n exemplars. An operation that is off has its neutral value."""
 
     brightness: Float[Tensor, " n"]  # factor, 1 is neutral
-    contrast: Float[Tensor, " n"]  # factor about the exemplar's mean luma, 1 is neutral
+    contrast: Float[Tensor, " n"]  # factor about the mean luma of the exemplar, 1 is neutral
     saturation: Float[Tensor, " n"]  # factor, 1 is neutral, 0 is gray
     hue: Float[Tensor, " n"]  # turns, -0.5..0.5, 0 is neutral
     order: Int[Tensor, "n 4"]  # order of the four above
     grayscale: Bool[Tensor, " n"]
-    sigma: Float[Tensor, " n"]  # pixels
+    sigma: Float[Tensor, " n"]  # of the blur, in pixels
     solarize: Bool[Tensor, " n"]
 
 
 class Appearance:
-    """Draws and applies colors (paper, section 3.1; its values are those of conf/cropping/paper.yaml).
+    """Samples and applies colors (paper, section 3.1; its values are in conf/cropping/paper.yaml).
 
     Args:
-        brightness, contrast, saturation: largest change of the factor, in 0..1: drawn from 1 - x..1 + x.
-        hue: largest turn, 0..0.5.
-        jitter: probability of the four above together.
+        brightness, contrast, saturation: largest change x, 0..1; the factor is uniform in 1 - x..1 + x.
+        hue: largest rotation in turns, 0..0.5.
+        jitter_prob: probability of the four above together.
         grayscale, blur, solarize: probabilities.
         blur_sigma: smallest and largest standard deviation of the Gaussian, in exemplar pixels.
 
     Raises:
-        ConfigError: a probability or strength is outside its limits.
+        ConfigError: a value is outside its range.
     """
 
     def __init__(
@@ -64,53 +64,46 @@ class Appearance:
         blur_sigma: Sequence[float],
         solarize: float,
     ):
-        shares = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+        within("hue", hue, 0, 0.5)
+        shares = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         shares |= {"jitter_prob": jitter_prob, "grayscale": grayscale, "blur": blur, "solarize": solarize}
         for name, value in shares.items():
-            limit = 0.5 if name == "hue" else 1
-            if not 0 <= value <= limit:
-                nearest = min(max(value, 0), limit)
-                raise ConfigError(f"cropping.appearance.{name}={value}: must be in 0..{limit}; try {nearest}")
-        if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ConfigError(
-                f"cropping.appearance.blur_sigma={list(blur_sigma)}: two numbers with 0 < low <= high; "
-                "try [0.1, 2.0]"
-            )
+            share(name, value)
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
         self.jitter_prob, self.grayscale, self.blur, self.solarize = jitter_prob, grayscale, blur, solarize
-        self.blur_sigma = blur_sigma
+        self.blur_sigma = ordered("blur_sigma", blur_sigma, suggest=[0.1, 2.0])
 
     def sample(self, n: int, generator: torch.Generator) -> ColorParams:
-        """Draws the colors of n exemplars, on the generator's device."""
+        """Sample the colors of n exemplars, on the generator's device."""
 
-        def uniform(low: float, high: float, otherwise: float, where: Tensor) -> Tensor:
-            value = low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
-            return torch.where(where, value, otherwise)
-
-        def happens(probability: float) -> Tensor:
+        def bernoulli(probability: float) -> Tensor:
             return torch.rand(n, generator=generator, device=generator.device) < probability
 
-        jitter = happens(self.jitter_prob)
+        def uniform(low: float, high: float, neutral: float, active: Tensor) -> Tensor:
+            value = low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
+            return torch.where(active, value, neutral)
+
+        jitter = bernoulli(self.jitter_prob)
         return ColorParams(
             brightness=uniform(1 - self.brightness, 1 + self.brightness, 1, jitter),
             contrast=uniform(1 - self.contrast, 1 + self.contrast, 1, jitter),
             saturation=uniform(1 - self.saturation, 1 + self.saturation, 1, jitter),
             hue=uniform(-self.hue, self.hue, 0, jitter),
             order=torch.rand(n, 4, generator=generator, device=generator.device).argsort(dim=-1),
-            grayscale=happens(self.grayscale),
-            sigma=uniform(self.blur_sigma[0], self.blur_sigma[1], IDENTITY_SIGMA, happens(self.blur)),
-            solarize=happens(self.solarize),
+            grayscale=bernoulli(self.grayscale),
+            sigma=uniform(*self.blur_sigma, IDENTITY_SIGMA, bernoulli(self.blur)),
+            solarize=bernoulli(self.solarize),
         )
 
     def apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
-        """Exemplars of 0..1 with their colors; color operations need three channels and skip others."""
+        """Recolor exemplars in 0..1. Images without three channels are only blurred and solarized."""
         if exemplars.shape[1] == 3 and self.jitter_prob + self.grayscale > 0:
             exemplars = _recolor(exemplars, color_matrix(exemplars.mean(dim=(-2, -1)), colors))
         if self.blur > 0:
-            reach = math.ceil(3 * self.blur_sigma[1])
-            reach = min(reach, exemplars.shape[-1] - 1)  # reflection needs more pixels than it reflects
+            radius = math.ceil(3 * self.blur_sigma[1])
+            radius = min(radius, exemplars.shape[-1] - 1)  # reflection padding must be below the image size
             sigma = colors.sigma[:, None].expand(-1, 2)
-            exemplars = kornia.filters.gaussian_blur2d(exemplars, 2 * reach + 1, sigma, "reflect")
+            exemplars = kornia.filters.gaussian_blur2d(exemplars, 2 * radius + 1, sigma, "reflect")
         if self.solarize > 0:
             bright = (exemplars >= SOLARIZE_THRESHOLD) & colors.solarize[:, None, None, None]
             exemplars = torch.where(bright, 1 - exemplars, exemplars)
@@ -118,11 +111,12 @@ class Appearance:
 
 
 def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tensor, "n 3 4"]:
-    """Jitter in each exemplar's own order, then grayscale, as new = matrix @ (r, g, b, 1).
+    """Return the matrix of jitter and grayscale: new color = matrix @ (r, g, b, 1).
 
     Args:
-        mean: mean color of each exemplar before the jitter: contrast turns about its luma *at its place in
-            the order*, which follows from this mean, since all that comes before it is affine.
+        mean: mean color of each exemplar before the jitter. Contrast scales about the mean luma at its place
+            in the order, which follows from this mean, since all operations before it are affine.
+        colors: sampled colors; each exemplar has its own order of operations.
     """
     luma = mean.new_tensor(LUMA)
     gray = luma.expand(3, 3)  # every channel becomes luma
@@ -137,26 +131,29 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
         ),
         dim=1,
     )
-    pull = torch.zeros(n, 4, device=mean.device)  # how much of the mean luma each step adds
-    pull[:, 1] = 1 - colors.contrast
+    luma_weight = torch.zeros(n, 4, device=mean.device)  # weight of the mean luma that an operation adds
+    luma_weight[:, 1] = 1 - colors.contrast
     matrix, bias = eye.expand(n, 3, 3), mean.new_zeros(n, 3)
     for step in colors.order.unbind(dim=-1):
-        now = linear[torch.arange(n, device=mean.device), step]
-        at = (torch.einsum("nij,nj->ni", matrix, mean) + bias) @ luma
-        added = pull.gather(1, step[:, None]) * at[:, None]
-        matrix, bias = now @ matrix, torch.einsum("nij,nj->ni", now, bias) + added
-    whole = torch.cat((matrix, bias[..., None]), dim=-1)
-    return torch.where(colors.grayscale[:, None, None], gray @ whole, whole)
+        operation = linear[torch.arange(n, device=mean.device), step]
+        mean_luma = (torch.einsum("nij,nj->ni", matrix, mean) + bias) @ luma
+        added = luma_weight.gather(1, step[:, None]) * mean_luma[:, None]
+        matrix, bias = operation @ matrix, torch.einsum("nij,nj->ni", operation, bias) + added
+    jitter = torch.cat((matrix, bias[..., None]), dim=-1)
+    return torch.where(colors.grayscale[:, None, None], gray @ jitter, jitter)
 
 
 def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     to_yiq = turns.new_tensor(TO_YIQ)
     cos, sin = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
     zero, one = torch.zeros_like(turns), torch.ones_like(turns)
-    turn = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=-1).unflatten(-1, (3, 3))
-    return turns.new_tensor(FROM_YIQ) @ turn @ to_yiq
+    rotation = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=-1).unflatten(-1, (3, 3))
+    return turns.new_tensor(FROM_YIQ) @ rotation @ to_yiq
 
 
 def _recolor(exemplars: Float[Tensor, "n 3 e e"], matrix: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 e e"]:
     flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
     return flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])
+
+
+NEUTRAL = Appearance(0, 0, 0, 0, jitter_prob=0, grayscale=0, blur=0, blur_sigma=(1, 1), solarize=0)

@@ -1,11 +1,11 @@
-"""ImageBatch views, and which of their cells are hidden: what masked image modeling reads."""
+"""Resized views with random masks, for masked image modeling."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.cropping.resize import ResizeCropper
@@ -13,24 +13,24 @@ from cim_lightning.errors import ConfigError
 
 
 class MaskedImages(NamedTuple):
-    """b images, each with the same number of hidden cells."""
+    """Normalized images, and masks with the same number of masked cells in each."""
 
     images: Float[Tensor, "b c s s"]
-    mask: Bool[Tensor, "b h w"]  # a cell is square: s / h pixels a side
-    num_masked: int  # hidden cells an image
+    mask: Bool[Tensor, "b h w"]  # True: the cell is masked; a cell has s / h x s / w pixels
+    num_masked: int  # masked cells per image
 
 
-class MaskedCropper:
-    """Resizes views and draws which cells of each are mask, uniformly among all choices of that many.
+class MaskedCropper(ResizeCropper):
+    """Resizes views and masks a fixed number of random cells of each.
 
     Args:
-        size: side of the images in pixels (s); a multiple of mask_patch_size.
-        mask_patch_size: side of a cell in pixels.
-        mask_ratio: share of the cells that are mask, above 0 and below 1; rounded up to whole cells.
-        normalize: maps images of 0..1 to what the backbone reads; None leaves them.
+        size: side of the images in pixels (s).
+        mask_patch_size: side of a cell in pixels; divides `size`.
+        mask_ratio: share of masked cells, above 0 and below 1; rounded up to whole cells.
+        normalize: see Cropper.
 
     Raises:
-        ConfigError: a setting is outside its limits, or hides all of an image.
+        ConfigError: a value is outside its range, or would mask the whole image.
     """
 
     def __init__(
@@ -40,39 +40,24 @@ class MaskedCropper:
         mask_ratio: float,
         normalize: Callable[[Tensor], Tensor] | None = None,
     ):
-        self.whole = ResizeCropper(size, normalize)
-        if mask_patch_size < 1 or size % mask_patch_size:
-            fitting = [side for side in range(1, size + 1) if size % side == 0]
-            near = min(fitting, key=lambda side: abs(side - mask_patch_size))
-            raise ConfigError(
-                f"cropping.mask_patch_size={mask_patch_size}: must divide cropping.size={size}; try {near}"
-            )
-        if mask_patch_size == size:
-            raise ConfigError(
-                f"cropping.mask_patch_size={mask_patch_size}: is all of an image; try a divisor of {size}"
-            )
+        super().__init__(size, normalize)
+        divisors = [side for side in range(1, size // 2 + 1) if size % side == 0] or [1]
+        if mask_patch_size not in divisors:
+            nearest = min(divisors, key=lambda side: abs(side - mask_patch_size))
+            rule = f"must divide the size of {size} and be below it"
+            raise ConfigError("mask_patch_size", mask_patch_size, rule, suggest=nearest)
         self.grid = size // mask_patch_size
-        self.num_masked = math.ceil(mask_ratio * self.grid**2 - 1e-6)
-        if not 0 < mask_ratio < 1 or self.num_masked == self.grid**2:
-            near = min(max(mask_ratio, 0.1), (self.grid**2 - 1) / self.grid**2)
-            raise ConfigError(
-                f"cropping.mask_ratio={mask_ratio}: above 0, leaving one of {self.grid}x{self.grid} cells; "
-                f"try {near:.4g}"
-            )
+        cells = self.grid**2
+        self.num_masked = math.ceil(mask_ratio * cells - 1e-6)
+        if not 0 < mask_ratio < 1 or self.num_masked == cells:
+            nearest = float(f"{min(max(mask_ratio, 0.1), (cells - 1) / cells):.4g}")
+            rule = f"must be above 0 and leave one of {self.grid}x{self.grid} cells visible"
+            raise ConfigError("mask_ratio", mask_ratio, rule, suggest=nearest)
 
-    @property
-    def normalize(self) -> Callable[[Tensor], Tensor]:
-        return self.whole.normalize
-
-    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> MaskedImages:
-        """Images of uint8 views and what is hidden of them; the same views and seed give the same."""
-        generator = torch.Generator(views.device).manual_seed(seed)
-        return MaskedImages(
-            self.whole(views, seed).images, self.sample(len(views), generator), self.num_masked
-        )
-
-    def sample(self, b: int, generator: torch.Generator) -> Bool[Tensor, "b h w"]:
-        """Draws the hidden cells of b images, on the generator's device."""
+    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Bool[Tensor, "b g g"]:
         noise = torch.rand(b, self.grid**2, generator=generator, device=generator.device)
         rank = noise.argsort(dim=1).argsort(dim=1)
         return (rank < self.num_masked).unflatten(1, (self.grid, self.grid))
+
+    def crop(self, images: Float[Tensor, "b c h w"], params: Bool[Tensor, "b g g"]) -> Any:
+        return MaskedImages(super().crop(images, None).images, params, self.num_masked)

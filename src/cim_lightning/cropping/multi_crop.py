@@ -1,110 +1,65 @@
-"""Several random crops of each view, colored independently: what methods that compare crops read."""
+"""Two global and several local crops of each view, for methods that compare crops."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.cropping.appearance import Appearance
-from cim_lightning.cropping.boxes import BoxSampler
-from cim_lightning.cropping.exemplars import NEUTRAL, CropParams, crop_and_resize
+from cim_lightning.bounds import at_least
+from cim_lightning.cropping.cropper import Cropper
+from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.errors import ConfigError
 
 
 class MultiCrops(NamedTuple):
-    """Two large crops of each of b images, and k small ones."""
+    """Two global crops of each of b images, and k local crops, if there are any."""
 
-    first: Float[Tensor, "b c s s"]
-    second: Float[Tensor, "b c s s"]
-    small: Float[Tensor, "b k c t t"] | None
+    global_crops: Float[Tensor, "2 b c s s"]
+    local_crops: Float[Tensor, "b k c t t"] | None
 
 
-class RandomCrops:
-    """One kind of crops: upright, resized to one size, mirrored and colored at random.
+class MultiCropper(Cropper):
+    """Crops two large and several small regions of each view, each kind with its own augmentation.
 
     Args:
-        count: crops a view (k).
-        size: side of the crops in pixels.
-        scale, ratio: see BoxSampler.
-        flip: probability that a crop is mirrored left to right.
-        appearance: what happens to the crops' colors; None leaves them.
+        global_crop_1, global_crop_2: the two large crops, of the same size.
+        local_crop: the small crops; None: none.
+        num_local_crops: small crops per view (k); 0: none.
+        normalize: see Cropper.
+
+    Raises:
+        ConfigError: the sizes do not fit, or there is no `local_crop` to take crops of.
     """
 
     def __init__(
         self,
-        count: int,
-        size: int,
-        scale: Sequence[float],
-        ratio: Sequence[float],
-        flip: float,
-        appearance: Appearance | None = None,
-    ):
-        for name, value in {"count": count, "size": size}.items():
-            if value < 1:
-                raise ConfigError(f"{name}={value}: must be at least 1; try 1")
-        if not 0 <= flip <= 1:
-            raise ConfigError(f"flip={flip}: a probability is in 0..1; try {min(max(flip, 0), 1)}")
-        self.count, self.size, self.flip = count, size, flip
-        self.appearance = appearance or NEUTRAL
-        self.boxes = BoxSampler(scale, ratio, rotation=0)
-
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
-        """Draws the crops of b views of (height, width) pixels, on the generator's device."""
-        boxes = self.boxes.sample(b, self.count, view, generator)
-        flipped = torch.rand(b, self.count, generator=generator, device=generator.device) < self.flip
-        return CropParams(boxes, flipped, self.appearance.sample(b * self.count, generator))
-
-    def apply(self, images: Float[Tensor, "b c h w"], plan: CropParams) -> Float[Tensor, "b k c e e"]:
-        """Cuts what the plan says out of images of 0..1."""
-        crops = crop_and_resize(images, plan.boxes, plan.flipped, self.size)
-        return self.appearance.apply(crops.flatten(0, 1), plan.colors).unflatten(0, crops.shape[:2])
-
-
-class MultiCropper:
-    """Cuts two large crops of each view, of which each may have colors of its own, and k small ones.
-
-    Args:
-        first, second: the large crops, one a view each and of one size.
-        small: the small crops; None cuts none.
-        normalize: maps images of 0..1 to what the backbone reads; None leaves them.
-    """
-
-    def __init__(
-        self,
-        first: RandomCrops,
-        second: RandomCrops,
-        small: RandomCrops | None = None,
+        global_crop_1: RandomCrop,
+        global_crop_2: RandomCrop,
+        local_crop: RandomCrop | None,
+        num_local_crops: int,
         normalize: Callable[[Tensor], Tensor] | None = None,
     ):
-        for name, large in {"first": first, "second": second}.items():
-            if large.count != 1:
-                raise ConfigError(f"cropping.{name}.count={large.count}: there is one of it; try 1")
-        if second.size != first.size:
-            raise ConfigError(
-                f"cropping.second.size={second.size}: both large crops have one size; try {first.size}"
-            )
-        if small is not None and small.size > first.size:
-            raise ConfigError(
-                f"cropping.small.size={small.size}: at most that of the large crops; try {first.size}"
-            )
-        self.kinds = [first, second] if small is None else [first, second, small]
-        self.normalize = normalize or (lambda images: images)
-
-    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> MultiCrops:
-        """Crops of uint8 views; the same views and seed give the same crops."""
-        generator = torch.Generator(views.device).manual_seed(seed)
-        return self.apply(views, self.sample(len(views), (views.shape[-2], views.shape[-1]), generator))
+        super().__init__(normalize)
+        size = global_crop_1.size
+        if global_crop_2.size != size:
+            raise ConfigError("size", global_crop_2.size, f"both global crops have size {size}", suggest=size)
+        at_least("num_local_crops", num_local_crops, 0)
+        self.kinds = [(global_crop_1, 1), (global_crop_2, 1)]
+        if num_local_crops:
+            if local_crop is None:
+                raise ConfigError("num_local_crops", num_local_crops, "needs a local_crop", suggest=0)
+            if local_crop.size > size:
+                rule = f"must be at most {size}, the size of the global crops"
+                raise ConfigError("size", local_crop.size, rule, suggest=size)
+            self.kinds.append((local_crop, num_local_crops))
 
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> list[CropParams]:
-        """Draws all crops of b views of (height, width) pixels: a plan a kind."""
-        return [kind.sample(b, view, generator) for kind in self.kinds]
+        return [kind.sample(b, k, view, generator) for kind, k in self.kinds]
 
-    def apply(self, views: UInt8[Tensor, "b c h w"], plans: list[CropParams]) -> MultiCrops:
-        """Cuts what the plans say; geometry runs in fp32 whatever the autocast."""
-        with torch.autocast(views.device.type, enabled=False):
-            images = views.float() / 255
-            cuts = [kind.apply(images, plan) for kind, plan in zip(self.kinds, plans, strict=True)]
-            seen = [self.normalize(crops.flatten(0, 1)).unflatten(0, crops.shape[:2]) for crops in cuts]
-        return MultiCrops(seen[0][:, 0], seen[1][:, 0], seen[2] if len(seen) > 2 else None)
+    def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> Any:
+        crops = [kind.crop(images, drawn) for (kind, _), drawn in zip(self.kinds, params, strict=True)]
+        crops = [self.normalize(c.flatten(0, 1)).unflatten(0, c.shape[:2]) for c in crops]
+        global_crops = torch.stack((crops[0][:, 0], crops[1][:, 0]))
+        return MultiCrops(global_crops, crops[2] if len(crops) > 2 else None)

@@ -1,43 +1,42 @@
-"""ImageBatch views at the size that a backbone reads, with nothing hidden and nothing cut."""
+"""Resized views, for methods that need images and nothing else."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import at_least
+from cim_lightning.cropping.cropper import Cropper
 
 
 class ImageBatch(NamedTuple):
-    """What a method reads that wants images and nothing else."""
+    """Normalized images."""
 
     images: Float[Tensor, "b c s s"]
 
 
-class ResizeCropper:
-    """Resizes views and normalizes them.
+class ResizeCropper(Cropper):
+    """Resizes and normalizes views, without randomness.
 
     Args:
         size: side of the images in pixels (s).
-        normalize: maps images of 0..1 to what the backbone reads; None leaves them.
+        normalize: see Cropper.
     """
 
     def __init__(self, size: int, normalize: Callable[[Tensor], Tensor] | None = None):
-        if size < 1:
-            raise ConfigError(f"cropping.size={size}: must be at least 1; try 1")
-        self.size, self.normalize = size, normalize or (lambda images: images)
+        super().__init__(normalize)
+        at_least("size", size, 1)
+        self.size = size
 
-    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> ImageBatch:
-        """Images of uint8 views; there is nothing random about them."""
-        with torch.autocast(views.device.type, enabled=False):
-            return ImageBatch(self.normalize(resized(views.float() / 255, self.size)))
+    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
+        return ImageBatch(self.normalize(resize(images, self.size)))
 
 
-def resized(images: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s s"]:
-    """Images of 0..1 at side x side pixels, bicubic and antialiased; untouched where they have that size."""
-    if images.shape[-2:] == (side, side):
+def resize(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s s"]:
+    """Resize images in 0..1 to size x size pixels, bicubic and antialiased."""
+    if images.shape[-2:] == (size, size):
         return images
-    return F.interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from cim_lightning.bounds import above, share
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
@@ -22,21 +23,21 @@ from cim_lightning.models.target import EmaTarget
 
 
 class DINO(Method):
-    """Learns by giving every crop of an image the prototypes that the target sees in another, large one.
+    """Self-distillation: every crop predicts the target's prototype assignment of another, global crop.
 
-    What comes of it is the target's backbone, of which the published numbers are.
+    The backbone to evaluate is the target's, as in the published results.
 
     Args:
         backbone: the online encoder.
-        target: builds the other encoder, and the other head, around the online ones.
-        head: builds the scores against prototypes from the backbone's width.
+        target: builds the target of an online network, for the backbone and for the head.
+        head: builds the head, which scores prototypes, from the backbone's width.
         optim: see Method.
-        temperature: of the online softmax.
-        target_temperature: of the target's, at the start and after its warm-up.
-        temperature_warmup: share of training, 0..1, over which it rises linearly.
-        center_momentum: of the running mean that is taken off the target's scores, 0..1.
-        freeze_last_layer: share of training, 0..1, in which the prototypes do not learn.
-        weight_decay_end: what weight decay rises to by a cosine; None keeps the optimizer's.
+        temperature: softmax temperature of the online network.
+        target_temperature: that of the target, at the start of training and after the warm-up.
+        temperature_warmup: share of training, 0..1, in which the target's temperature changes linearly.
+        center_momentum: momentum, 0..1, of the running mean that is subtracted from the target's scores.
+        freeze_last_layer: share of training, 0..1, in which the prototypes are frozen.
+        weight_decay_end: weight decay at the end of its cosine schedule; None: constant weight decay.
     """
 
     batch_type = MultiCrops
@@ -57,11 +58,13 @@ class DINO(Method):
         weight_decay_end: float | None,
     ):
         super().__init__(backbone, optim)
-        _check_temperatures(temperature, target_temperature)
-        shares = {"temperature_warmup": temperature_warmup, "center_momentum": center_momentum}
-        for name, value in (shares | {"freeze_last_layer": freeze_last_layer}).items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"method.{name}={value}: must be in 0..1; try {min(max(value, 0), 1)}")
+        above("temperature", temperature, 0, suggest=0.1)
+        if len(target_temperature) != 2 or min(target_temperature) <= 0:
+            rule = "must be two numbers above 0"
+            raise ConfigError("target_temperature", target_temperature, rule, suggest=[0.04, 0.07])
+        share("temperature_warmup", temperature_warmup)
+        share("center_momentum", center_momentum)
+        share("freeze_last_layer", freeze_last_layer)
         self.head = head(backbone.dim)
         self.target = target(backbone)
         self.head_target = target(self.head)
@@ -69,45 +72,44 @@ class DINO(Method):
         self.temperature_warmup, self.freeze_last_layer = temperature_warmup, freeze_last_layer
         self.center_momentum, self.weight_decay_end = center_momentum, weight_decay_end
         self.register_buffer("center", torch.zeros(len(self.head.prototypes)))
-        self.register_buffer("progress", torch.zeros(()))  # kept with the weights for a resumed run
+        self.register_buffer("progress", torch.zeros(()))  # a buffer, so that checkpoints hold it
 
     @property
     def eval_backbone(self) -> Backbone:
-        followed: Any = self.target.network if isinstance(self.target, EmaTarget) else self.backbone
-        return followed
+        network: Any = self.target.network if isinstance(self.target, EmaTarget) else self.backbone
+        return network
 
     def compute_losses(self, crops: MultiCrops) -> dict[str, Tensor]:
-        large = torch.cat((crops.first, crops.second))
+        global_crops = crops.global_crops.flatten(0, 1)
         with torch.no_grad():
-            targets = self.head_target(self.head, self.target(self.backbone, large).pooled).float()
-        said = [*self.head(self.backbone(large).pooled).float().chunk(2)]
-        if crops.small is not None:
-            small = self.head(self.backbone(crops.small.flatten(0, 1)).pooled).float()
-            said += small.unflatten(0, crops.small.shape[:2]).unbind(dim=1)
-        wanted = ((targets - self.center) / self.target_temp).softmax(dim=-1)
-        pairs = [
-            self.cross_entropy(one, other)
-            for i, one in enumerate(wanted.chunk(2))
-            for j, other in enumerate(said)
+            scores = self.head_target(self.head, self.target(self.backbone, global_crops).pooled).float()
+        targets = ((scores - self.center) / self.target_temp).softmax(dim=-1)
+        online = [*self.head(self.backbone(global_crops).pooled).float().chunk(2)]
+        if crops.local_crops is not None:
+            local = self.head(self.backbone(crops.local_crops.flatten(0, 1)).pooled).float()
+            online += local.unflatten(0, crops.local_crops.shape[:2]).unbind(dim=1)
+        losses = [
+            self.cross_entropy(target, crop_scores)
+            for i, target in enumerate(targets.chunk(2))
+            for j, crop_scores in enumerate(online)
             if i != j
         ]
         if self.training:
-            self._recenter(targets)
-        entropy = torch.special.entr(wanted).sum(dim=-1).mean()  # 0: one prototype; log out: all alike
-        mean = torch.special.entr(wanted.mean(dim=0)).sum()  # 0: the same one for every image
+            self._update_center(scores)
+        mean_entropy = torch.special.entr(targets.mean(dim=0)).sum()  # 0: all images have the same prototype
         return {
-            "loss": torch.stack(pairs).mean(),
-            "target_entropy": entropy,
-            "target_perplexity": mean.exp(),
+            "loss": torch.stack(losses).mean(),
+            "target_entropy": torch.special.entr(targets).sum(dim=-1).mean(),  # 0: one prototype per image
+            "target_perplexity": mean_entropy.exp(),
         }
 
-    def cross_entropy(self, wanted: Float[Tensor, "b out"], scores: Float[Tensor, "b out"]) -> Tensor:
-        """Of the online softmax of some scores under the wanted distribution, in nats an image."""
-        return -(wanted * F.log_softmax(scores / self.temperature, dim=-1)).sum(dim=-1).mean()
+    def cross_entropy(self, targets: Float[Tensor, "b out"], scores: Float[Tensor, "b out"]) -> Tensor:
+        """Return the mean cross-entropy, in nats, of the online softmax against the targets."""
+        return -(targets * F.log_softmax(scores / self.temperature, dim=-1)).sum(dim=-1).mean()
 
     @property
     def target_temp(self) -> Tensor:
-        """The target's temperature at this point of training."""
+        """Temperature of the target at the current step."""
         first, last = self.target_temperature
         return first + (last - first) * (self.progress / max(self.temperature_warmup, 1e-12)).clamp(max=1)
 
@@ -122,27 +124,21 @@ class DINO(Method):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
         if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.freeze_last_layer:
-            self.head.prototypes.grad = None  # and so no decay, and no step that Adam would count
+            self.head.prototypes.grad = None  # AdamW skips it, weight decay and step count included
 
     def _update_weight_decay(self, progress: float) -> None:
-        """Moves weight decay, where there is some, along half a cosine."""
+        if self.weight_decay_end is None:
+            return
         for group in self.trainer.optimizers[0].param_groups:
-            if self.weight_decay_end is not None and group["weight_decay"] > 0:
+            if group["weight_decay"] > 0:
                 start = group.setdefault("weight_decay_start", group["weight_decay"])
-                share = (1 - math.cos(math.pi * progress)) / 2
-                group["weight_decay"] = start + (self.weight_decay_end - start) * share
+                done = (1 - math.cos(math.pi * progress)) / 2
+                group["weight_decay"] = start + (self.weight_decay_end - start) * done
 
     @torch.no_grad()
-    def _recenter(self, targets: Float[Tensor, "n out"]) -> None:
-        mean = targets.mean(dim=0)
+    def _update_center(self, scores: Float[Tensor, "n out"]) -> None:
+        mean = scores.mean(dim=0)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
         self.center.lerp_(mean, 1 - self.center_momentum)
-
-
-def _check_temperatures(online: float, target: Sequence[float]) -> None:
-    if online <= 0:
-        raise ConfigError(f"method.temperature={online}: must be above 0; try 0.1")
-    if len(target) != 2 or min(target) <= 0:
-        raise ConfigError(f"method.target_temperature={list(target)}: two numbers above 0; try [0.04, 0.07]")

@@ -1,4 +1,4 @@
-"""MaskedImages autoencoders: He, Chen, Xie, Li, Dollár, Girshick, CVPR 2022, arXiv 2111.06377.
+"""Masked autoencoders: He, Chen, Xie, Li, Dollár, Girshick, CVPR 2022, arXiv 2111.06377.
 
 Published: ViT-B/16, 1600 epochs on ImageNet-1k, 83.6 top-1 after fine-tuning, 68.0 by a linear probe.
 """
@@ -16,17 +16,17 @@ from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.masked_vit import MaskedViTEncoder, check_vit, on_patches
 from cim_lightning.models.pixel_decoder import PixelDecoder
 
-LEAST_VARIANCE = 1e-6  # added to a patch's, so that a flat one can be divided by it
+EPSILON = 1e-6  # added to the variance of a patch, which is 0 in a uniform one
 
 
 class MAE(Method):
-    """Learns by filling in most of an image from the few patches that its encoder is shown.
+    """Predicts the pixels of masked patches from the visible ones.
 
     Args:
-        backbone: the encoder, a ViT; hidden patches never enter it.
-        decoder: builds the decoder from the backbone's width and the number of a patch's values.
+        backbone: the encoder, a ViT; it processes the visible patches only.
+        decoder: builds the decoder from the backbone's width and the number of values in a patch.
         optim: see Method.
-        norm_pix_loss: predict the pixels of a patch less their mean, over their deviation.
+        norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
 
     Raises:
         ConfigError: the backbone is not a ViT.
@@ -51,18 +51,18 @@ class MAE(Method):
     def compute_losses(self, crops: MaskedImages) -> dict[str, Tensor]:
         grid = (crops.images.shape[-2] // self.patch, crops.images.shape[-1] // self.patch)
         mask = on_patches(crops.mask, grid, "cropping.mask_patch_size").flatten(1)
-        cells = crops.mask.shape[1] * crops.mask.shape[2]
-        seen = mask.shape[1] // cells * (cells - crops.num_masked)  # the same of every image
-        visible = mask.int().argsort(dim=1, stable=True)[:, :seen]
+        cells = crops.mask[0].numel()
+        num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # the same in every image
+        visible = mask.int().argsort(dim=1, stable=True)[:, :num_visible]
         tokens = self.visible(self.backbone, crops.images, visible)
         predicted = self.decoder(tokens, visible, grid).float()
         error = (predicted - self.targets(crops.images)).square().mean(dim=-1)
         return {"loss": (error * mask).sum() / mask.sum()}
 
     def targets(self, images: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n pixels"]:
-        """The pixels of every patch, row by row, as they are to be predicted."""
+        """Return the pixels to predict for every patch, row by row."""
         patches = F.pixel_unshuffle(images.float(), self.patch).flatten(2).transpose(1, 2)
         if not self.norm_pix_loss:
             return patches
-        deviation = (patches.var(dim=-1, keepdim=True) + LEAST_VARIANCE).sqrt()
+        deviation = (patches.var(dim=-1, keepdim=True) + EPSILON).sqrt()
         return (patches - patches.mean(dim=-1, keepdim=True)) / deviation

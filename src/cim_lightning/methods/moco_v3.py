@@ -16,12 +16,12 @@ from cim_lightning.models.contrastive_head import ContrastiveHead
 
 
 class MoCoV3(Method):
-    """Learns by telling two crops of one image from the crops of all other images in the batch.
+    """Contrastive learning: each crop identifies the other crop of its image among all images of the batch.
 
     Args:
         backbone: the online encoder.
-        target: builds the other encoder, and the other projector, around the online ones.
-        head: builds projector, predictor and the loss from the backbone's width.
+        target: builds the target of an online network, for the backbone and for the projector.
+        head: builds projector, predictor and loss from the backbone's width.
         optim: see Method.
     """
 
@@ -40,10 +40,10 @@ class MoCoV3(Method):
         self.head_target = target(self.head.projector)
 
     def compute_losses(self, crops: MultiCrops) -> dict[str, Tensor]:
-        views = (crops.first, crops.second)
+        views = crops.global_crops.unbind()
         with torch.no_grad():
-            seen = [self.target(self.backbone, view).pooled for view in views]
-            keys = [self.head_target(self.head.projector, pooled) for pooled in seen]
+            features = [self.target(self.backbone, view).pooled for view in views]
+            keys = [self.head_target(self.head.projector, pooled) for pooled in features]
         queries = [self.backbone(view).pooled for view in views]
         return {"loss": self.head(queries[0], keys[1]) + self.head(queries[1], keys[0])}
 

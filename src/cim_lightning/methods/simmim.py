@@ -17,11 +17,11 @@ from cim_lightning.models.masked_vit import on_patches
 
 
 class SimMIM(Method):
-    """Learns by saying which pixels lie under the mask, with one linear layer on the backbone's feature map.
+    """Predicts masked pixels with one linear layer on the backbone's feature map.
 
     Args:
-        backbone: any; one that embeds patches sees a learned token for each hidden patch, others (ResNet,
-            ConvNeXt) see hidden pixels as 0.
+        backbone: any. Backbones with patch embeddings get a learned token for each masked patch; in others
+            (ResNet, ConvNeXt), masked pixels are 0.
         optim: see Method.
     """
 
@@ -40,5 +40,5 @@ class SimMIM(Method):
         mask = on_patches(crops.mask, size, "cropping.mask_patch_size")[:, None].expand_as(crops.images)
         error = (predicted - crops.images.float()).abs()
         loss = (error * mask).sum() / mask.sum()
-        # Several devices wait for a gradient of every parameter, of those too that only pooling reads.
+        # DDP requires a gradient for every parameter, also for those that only the pooled features use.
         return {"loss": loss + 0 * features.pooled.sum()}

@@ -34,7 +34,9 @@ class Supervised(Method):
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
         if num_classes is None:
-            raise ConfigError("the images have no labels, which Supervised needs; put them into class folders")
+            raise ConfigError(
+                "the images have no labels, which Supervised needs; put them into class folders"
+            )
         self._build_classifier(num_classes)
 
     def compute_batch_losses(self, batch: tuple[ImageBatch, Tensor]) -> dict[str, Tensor]:
