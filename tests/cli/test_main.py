@@ -58,14 +58,17 @@ MISTAKES = {
     "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
-    "no root": (["~data.root"], ["data.root", "cannot do without it"]),
+    "no root": (["~data.root"], ["root: this data set cannot do without it", "give root=..."]),
     "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
     "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
     "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "try [0.9, 0.95]"]),
     "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "try [0.9, 0.95]"]),
-    "interval of 0": (["callbacks.knn.every_n_epochs=0"], ["every_n_epochs=0", "~callbacks.knn"]),
-    "no neighbors": (["callbacks.knn.num_val=0"], ["knn.num_val=0", "~callbacks.knn"]),
+    "interval of 0": (
+        ["callbacks.knn.every_n_epochs=0"],
+        ["callbacks.knn.every_n_epochs=0", "try callbacks.knn.every_n_epochs=1"],
+    ),
+    "no neighbors": (["callbacks.knn.num_val=0"], ["callbacks.knn.num_val=0", "try callbacks.knn.num_val=1"]),
     "exemplar of incomplete patches": (
         ["cropping.exemplar_size=15"],
         ["exemplar_size=15", "patches of 4", "try 16"],
@@ -94,18 +97,18 @@ MISTAKES = {
     ),
     "batch larger than data": (
         ["data.batch_size=4000"],
-        ["data.batch_size=4000", "43 images", "try 43"],
+        ["data.batch_size=4000", "43 images", "try data.batch_size=43"],
     ),
     "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try 1.5e-4"]),
     "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
     "share": (["target.momentum=2"], ["target.momentum=2", "try 1"]),
     "architecture": (["backbone.name=resnet5O"], ["backbone.name=resnet5O", "try resnet5"]),
-    "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "try [0.5, 1.0]"]),
-    "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "try 0"]),
+    "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "try data.view_scale=[0.5, 1.0]"]),
+    "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "try data.num_workers=0"]),
     "accelerator": (["trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
     "class": (["+callbacks.mine._target_=nowhere.Mine"], ["callbacks.mine._target_=nowhere.Mine", "nowhere"]),
     "checkpoint": (["resume=lost.ckpt"], ["resume=lost.ckpt", "try resume=auto"]),
-    "folder": (["data.root={photos}x"], ["{photos}x", "does not exist", "nearest is '{photos}'"]),
+    "folder": (["data.root={photos}x"], ["data.root={photos}x: does not exist", "did you mean {photos}?"]),
     "null for a group": (["callbacks=null"], ["callbacks=null", "[] for none", "callbacks=default"]),
     "number for a group": (["data=10"], ["data=10", "try data="]),
     "target temperature": (
@@ -144,7 +147,7 @@ MISTAKES = {
     "budget below a step": (["budget=images", "budget.images=7"], ["pays for 7 images", "data.batch_size=7"]),
     "file": (
         ["data.root={photos}/val/a/0.png"],
-        ["{photos}/val/a/0.png", "file", "nearest is '{photos}/val/a'"],
+        ["data.root={photos}/val/a/0.png: is a file", "try data.root={photos}/val/a"],
     ),
 }
 
@@ -168,7 +171,7 @@ def test_the_installed_script_reports_a_mistake_in_one_line(tiny, tmp_path):
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "data.root='nowhere' does not exist" in line
+    assert "data.root=nowhere: does not exist" in line
 
 
 def test_an_error_with_running_workers_ends_the_process(tiny, tmp_path):
@@ -202,7 +205,7 @@ def test_the_line_about_a_folder_without_images_lists_its_files(run_pretrain, ti
         run_pretrain(*tiny, f"data.root={tmp_path}/empty")
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "holds no image" in line
+    assert f"data.root={tmp_path}/empty: has no image" in line
     assert "1 .txt" in line
 
 
