@@ -24,8 +24,8 @@ demo: setup ## pre-train on generated images, 3 to 4 minutes on two CPU cores, a
 	@$(BIN)/cim-pretrain experiment=demo
 
 format: setup ## format the code and apply the fixes of ruff; the pre-commit hooks do the same
-	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 check: setup ## check the format, lint and types
 	@$(BIN)/ruff format --check .
