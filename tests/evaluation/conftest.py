@@ -1,4 +1,4 @@
-"""A context whose images and features a test can say."""
+"""A context with given images and features."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +15,14 @@ from cim_lightning.models.backbone import Backbone
 
 @pytest.fixture
 def context(tmp_path: Path) -> Callable[..., EvalContext]:
-    """Makes a context of a tiny backbone; features of its splits, a method and data as they are given."""
+    """Build a context of a tiny backbone, with the given method, data, and features by split."""
 
-    def made(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
+    def build(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
         backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
-        one = EvalContext(
+        built = EvalContext(
             backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
         )
-        one._features |= {(split, None, 1): of_split for split, of_split in features.items()}
-        return one
+        built._features |= {(split, None, 1): of_split for split, of_split in features.items()}
+        return built
 
-    return made
+    return build

@@ -1,4 +1,4 @@
-"""The pretext task on held-out images, with decoders whose answers are known."""
+"""The pretext task on validation images, with decoders of known output."""
 
 import csv
 from types import SimpleNamespace
@@ -15,24 +15,24 @@ from cim_lightning.evaluation.correlation import CorrelationGrid
 CROPPING = ExemplarCropper(4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5)
 
 
-class Answers(torch.nn.Module):
-    """A method that says of crops what it is told to."""
+class StubMethod(torch.nn.Module):
+    """A method whose logits are a function of the crops."""
 
     decoder = None
 
-    def __init__(self, answer):
+    def __init__(self, logits):
         super().__init__()
-        self.answer = answer
+        self.logits = logits
 
     def forward(self, crops):
-        return self.answer(crops)
+        return self.logits(crops)
 
 
 @pytest.fixture
-def answering(context):
-    """Makes a context whose decoder gives an answer, on gray images."""
+def context_with_logits(context):
+    """Build a context with black images, whose method returns given logits."""
 
-    def made(answer, images: int = 64):
+    def build(logits, images: int = 64):
         views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
         data = SimpleNamespace(
             cropping=CROPPING,
@@ -40,61 +40,63 @@ def answering(context):
                 Batch(views[:limit], torch.zeros(limit).long(), seed=3)
             ],
         )
-        return context(method=Answers(answer), data=data)
+        return context(method=StubMethod(logits), data=data)
 
-    return made
+    return build
 
 
 def grid(num_images: int = 64) -> CorrelationGrid:
     return CorrelationGrid([0.1, 0.4], [0, 45, 90], num_images)
 
 
-def test_a_decoder_that_knows_reaches_1_everywhere(answering, tmp_path):
-    numbers = grid()(answering(lambda crops: (crops.maps.float() - 0.5) * 200))
+def test_perfect_logits_reach_1_in_every_metric(context_with_logits, tmp_path):
+    numbers = grid()(context_with_logits(lambda crops: (crops.maps.float() - 0.5) * 200))
     cells = list(csv.DictReader((tmp_path / "correlation.csv").read_text().splitlines()))
-    places = [(float(cell["scale"]), float(cell["rotation"])) for cell in cells]
-    assert places == [(scale, rotation) for scale in (0.1, 0.4) for rotation in (0, 45, 90)]
+    settings = [(float(cell["scale"]), float(cell["rotation"])) for cell in cells]
+    assert settings == [(scale, rotation) for scale in (0.1, 0.4) for rotation in (0, 45, 90)]
     for name in ("skill", "iou", "pointing", "auc"):
         assert [float(cell[name]) for cell in cells] == pytest.approx([1] * 6)
         assert numbers[name] == pytest.approx(1)
     assert (tmp_path / "correlation.png").stat().st_size > 10_000
 
 
-def test_a_decoder_that_knows_only_the_constant_map_has_no_skill(answering):
+def test_the_mean_map_has_no_skill(context_with_logits):
     boxes = CROPPING.boxes.sample(1, 4000, (16, 16), torch.Generator().manual_seed(7))
-    mean = boxes.cover(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
-    answer = answering(lambda crops: mean.logit().expand_as(crops.maps), images=256)
-    numbers = CorrelationGrid([0.1], [45], 256).measure(answer, CROPPING)
-    constant = estimate_mean_map_baseline(CROPPING)
+    mean = boxes.rasterize(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
+    built = context_with_logits(lambda crops: mean.logit().expand_as(crops.maps), images=256)
+    numbers = CorrelationGrid([0.1], [45], 256).measure(built, CROPPING)
+    baseline = estimate_mean_map_baseline(CROPPING)
     assert numbers["skill"] == pytest.approx(0, abs=0.02)
     assert (
         numbers["iou"]
-        == pytest.approx(constant.iou, abs=0.03)
+        == pytest.approx(baseline.iou, abs=0.03)
         == pytest.approx(numbers["iou_constant"], abs=0.03)
     )
     assert numbers["auc"] == pytest.approx(numbers["auc_constant"], abs=0.01)
     assert 0.6 < numbers["auc_constant"] < 0.95
 
 
-def test_cells_cut_what_they_say(answering):
-    seen = {}
+def test_cells_crop_with_their_scale_and_rotation(context_with_logits):
+    boxes = []
 
-    def note(crops):
-        seen[len(seen)] = crops.boxes
+    def record(crops):
+        boxes.append(crops.boxes)
         return torch.zeros(crops.maps.shape)
 
-    grid()(answering(note))
-    _, *cells = seen.values()
+    grid()(context_with_logits(record))
+    _, *cells = boxes
     assert len(cells) == 6
     upright = cells[0]
     assert not upright.angle.any()
     torch.testing.assert_close(upright.area, torch.full_like(upright.area, 0.1), atol=1e-4, rtol=0)
     assert 80 < torch.rad2deg(cells[2].angle.abs().max()) <= 90
-    assert CROPPING.boxes.scale == (0.05, 0.48)  # left as it was
+    assert CROPPING.boxes.scale == (0.05, 0.48)  # unchanged
 
 
-def test_without_a_decoder_it_is_refused(context):
-    with pytest.raises(ConfigError, match=r"evaluation=correlation: .*try"):
+def test_invalid_settings_raise(context):
+    with pytest.raises(
+        ConfigError, match=r"^only a checkpoint of the method cim has a correlation decoder; "
+    ):
         grid()(context())
-    with pytest.raises(ConfigError, match=r"evaluation\.correlation\.num_images=0"):
+    with pytest.raises(ConfigError, match=r"^num_images=0: .*try num_images=1$"):
         grid(0)

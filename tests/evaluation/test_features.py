@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, and the closed forms of what is said of them without labels."""
+"""Features of a frozen backbone, and closed forms of the label-free metrics."""
 
 import math
 
@@ -18,11 +18,11 @@ def test_rank_one_is_one():
 
 @pytest.mark.parametrize("d", [2, 5, 7])
 def test_orthogonal_columns_of_equal_length_have_rank_d(d):
-    table = torch.cat((torch.eye(d), -torch.eye(d)))  # centered as it stands
+    table = torch.cat((torch.eye(d), -torch.eye(d)))  # centered
     assert effective_rank(3 * table) == pytest.approx(d, rel=1e-5)
 
 
-def test_two_unequal_directions_lie_between():
+def test_two_unequal_directions_have_a_rank_between_1_and_2():
     table = torch.tensor(
         [[3.0, 0], [-3, 0], [0, 1], [0, -1]]
     )  # singular values 3 and 1, after a square root of 2
@@ -30,16 +30,18 @@ def test_two_unequal_directions_lie_between():
     assert effective_rank(table) == pytest.approx(math.exp(entropy), rel=1e-5)
 
 
-def test_rank_does_not_see_scale_place_or_rotation():
+def test_rank_is_invariant_to_scale_shift_and_rotation():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(20, 4, generator=generator)
-    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator))[0]
-    assert effective_rank(5 * table @ turn + 2) == pytest.approx(effective_rank(table), rel=1e-4)
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=generator))[0]
+    assert effective_rank(5 * table @ rotation + 2) == pytest.approx(effective_rank(table), rel=1e-4)
 
 
 def test_identical_features_have_no_spread():
     assert spread(torch.tensor([[3.0, 4.0]]).repeat(6, 1)) == pytest.approx(0, abs=1e-7)
-    assert spread(torch.tensor([[3.0, 4.0], [6.0, 8.0]])) == pytest.approx(0, abs=1e-7)  # by length alone
+    assert spread(torch.tensor([[3.0, 4.0], [6.0, 8.0]])) == pytest.approx(
+        0, abs=1e-7
+    )  # they differ in length only
 
 
 def test_one_feature_has_no_spread():
@@ -47,7 +49,7 @@ def test_one_feature_has_no_spread():
 
 
 def test_spread_of_two_opposite_features():
-    # (1, 0) and (-1, 0): deviations 1 and 0, of which the mean is half.
+    # (1, 0) and (-1, 0): deviations 1 and 0, whose mean is a half.
     assert spread(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])) == pytest.approx(1 / 2)
 
 
@@ -63,9 +65,9 @@ def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_looking_leaves_mode_and_batch_norm_as_they_were(training):
+def test_extraction_preserves_modes_and_batch_norm_statistics(training):
     backbone = small().train(training)
-    backbone.model.layer1.eval()  # one part frozen by hand
+    backbone.model.layer1.eval()  # one frozen module
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     modes = {name: module.training for name, module in backbone.named_modules()}
     features = extract(backbone, batches(3, 2), lambda images: images, torch.device("cpu"))
@@ -74,7 +76,7 @@ def test_looking_leaves_mode_and_batch_norm_as_they_were(training):
     assert not features.pooled.requires_grad
 
 
-def test_features_are_those_of_the_prepared_images_whatever_the_batches():
+def test_features_are_those_of_the_normalized_images_for_any_batch_size():
     backbone = small().train()
     (views, labels), (more, _) = batches(3, 2)
     whole = extract(
@@ -95,21 +97,21 @@ def test_features_are_those_of_the_prepared_images_whatever_the_batches():
     assert parts.labels.tolist() == whole.labels.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_stochastic_depth_is_off_while_looking():
+def test_stochastic_depth_is_off_during_extraction():
     backbone = small("test_vit", drop_path_rate=0.9, dynamic_img_size=True).train()
     assert any(type(module).__name__ == "DropPath" for module in backbone.modules())
     (batch,) = batches(4)
-    one, other = (extract(backbone, [batch], nn.Identity(), torch.device("cpu")) for _ in range(2))
-    assert torch.equal(one.pooled, other.pooled)
+    first, second = (extract(backbone, [batch], nn.Identity(), torch.device("cpu")) for _ in range(2))
+    assert torch.equal(first.pooled, second.pooled)
 
 
 @pytest.mark.parametrize("broken", ["pooled", "grid"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_features_of_a_training_that_diverged_are_refused(broken, value):
-    def break_one(module: nn.Module, given: object, features: Features) -> None:
+def test_features_that_are_not_finite_raise(broken, value):
+    def break_features(module: nn.Module, inputs: object, features: Features) -> None:
         getattr(features, broken).view(-1)[-1] = value
 
     backbone = small()
-    backbone.register_forward_hook(break_one)
-    with pytest.raises(ConfigError, match=r"^optim\.base_lr: .* diverged; try a tenth"):
+    backbone.register_forward_hook(break_features)
+    with pytest.raises(ConfigError, match=r"^the backbone's features are not finite: .* diverged, .*; try "):
         extract(backbone, batches(2), lambda images: images, torch.device("cpu"))

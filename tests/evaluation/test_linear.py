@@ -1,4 +1,4 @@
-"""The linear probe: what is learnable is learned, the rest is chance, and the test set chooses nothing."""
+"""The linear probe: closed forms, chance level, and no tuning on the validation images."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def probe(**changes) -> LinearProbe:
 
 
 def clouds(n: int, seed: int, shuffled: bool = False) -> FeatureSet:
-    """Three far classes in five dimensions, on scales that differ a thousandfold."""
+    """Three separate classes in five dimensions, whose scales differ a thousandfold."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (n,), generator=generator)
     centers = torch.eye(3, 5) * 10
@@ -35,8 +35,8 @@ def clouds(n: int, seed: int, shuffled: bool = False) -> FeatureSet:
 
 
 def test_separable_features_give_1():
-    accuracy, _, held = probe().probe(clouds(200, 0), clouds(100, 1), "mean", CPU, 0)
-    assert accuracy == held == 1.0
+    accuracy, _, val_accuracy = probe().probe(clouds(200, 0), clouds(100, 1), "mean", CPU, 0)
+    assert accuracy == val_accuracy == 1.0
 
 
 def test_shuffled_labels_give_chance():
@@ -46,10 +46,9 @@ def test_shuffled_labels_give_chance():
     assert abs(accuracy - 1 / 3) < 0.1
 
 
-def test_the_rate_that_does_best_held_out_is_taken():
-    def hidden(
-        seed: int,
-    ) -> FeatureSet:  # in the difference of two noisy coordinates: one step does not see it
+def test_the_learning_rate_with_the_best_held_out_accuracy_is_used():
+    def difference(seed: int) -> FeatureSet:
+        """Classes in the difference of two noisy coordinates, which one small step does not find."""
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(200) % 2
         noise = 2 * torch.randn(200, 1, generator=generator)
@@ -58,39 +57,41 @@ def test_the_rate_that_does_best_held_out_is_taken():
         )
         return FeatureSet(x, x, labels)
 
-    accuracy, rate, _ = probe(lrs=[1e-9, 0.3, 1e-8]).probe(hidden(0), hidden(1), "mean", CPU, 0)
-    assert rate == 0.3
+    accuracy, lr, _ = probe(lrs=[1e-9, 0.3, 1e-8]).probe(difference(0), difference(1), "mean", CPU, 0)
+    assert lr == 0.3
     assert accuracy > 0.95
 
 
-def test_the_choice_does_not_look_at_the_validation_images():
+def test_the_learning_rate_does_not_depend_on_the_validation_images():
     train = clouds(200, 0)
-    right, wrong = clouds(100, 1), clouds(100, 1, shuffled=True)
-    chosen = [probe().probe(train, val, "mean", CPU, 0)[1:] for val in (right, wrong)]
+    correct, wrong = clouds(100, 1), clouds(100, 1, shuffled=True)
+    chosen = [probe().probe(train, val, "mean", CPU, 0)[1:] for val in (correct, wrong)]
     assert chosen[0] == chosen[1]
 
 
-def test_classifiers_of_several_rates_are_those_trained_alone():
+def test_classifiers_trained_together_equal_those_trained_alone():
     train = clouds(50, 0)
     x, _ = standardized(train.mean, train.mean)
     generators = [torch.Generator().manual_seed(4) for _ in range(3)]
     together = probe().fit(x, train.labels, 3, [0.01, 0.1], generators[0])
-    for i, rate in enumerate((0.01, 0.1)):
-        alone = probe().fit(x, train.labels, 3, [rate], generators[i + 1])
+    for i, lr in enumerate((0.01, 0.1)):
+        alone = probe().fit(x, train.labels, 3, [lr], generators[i + 1])
         torch.testing.assert_close(together[i], alone[0])
 
 
 def test_one_step_is_the_gradient_worked_by_hand():
-    # Two points of one coordinate, one class each; from zero weights every softmax is a half.
+    # Two points with one coordinate, one per class; at zero weights every softmax output is a half.
     x, y = torch.tensor([[2.0], [-4.0]]), torch.tensor([0, 1])
     weights = probe(epochs=1, batch_size=2, weight_decay=0.5).fit(x, y, 2, [0.1], torch.Generator())
-    slope = (2 * (0.5 - 1) + -4 * 0.5) / 2  # of the weight of class 0: mean of x times (softmax - one-hot)
+    slope = (
+        2 * (0.5 - 1) + -4 * 0.5
+    ) / 2  # for the weight of class 0: the mean of x times (softmax - one-hot)
     bias = ((0.5 - 1) + 0.5) / 2
     expected = -0.1 * torch.tensor([[[slope, -slope], [bias, -bias]]])
     torch.testing.assert_close(weights, expected)
 
 
-def test_training_follows_the_gradient_of_torchs_own_cross_entropy():
+def test_training_follows_the_gradient_of_cross_entropy():
     train = clouds(32, 0)
     x, _ = standardized(train.mean, train.mean)
     weights = probe(epochs=1, batch_size=32, weight_decay=0.1).fit(
@@ -112,35 +113,37 @@ def test_accuracies_are_counted_by_hand():
     assert accuracies(weights, x, y).tolist() == [0.75, 0.25, 0.5]
 
 
-def test_standardising_uses_the_training_features_alone():
-    train, other = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[5.0, 5.0]])
-    x, queries = standardized(train, other)
+def test_standardization_uses_the_training_features_only():
+    train, val = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[5.0, 5.0]])
+    x, val_x = standardized(train, val)
     assert x.tolist() == [[-1, 0], [1, 0]]
-    assert queries.tolist() == [[3, 0]]
+    assert val_x.tolist() == [[3, 0]]
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("name", "value"),
     [
-        {"lrs": []},
-        {"lrs": [0.1, -1.0]},
-        {"val_fraction": 0.0},
-        {"val_fraction": 1.0},
-        {"epochs": 0},
-        {"layers": 0},
+        ("lrs", []),
+        ("lrs", [0.1, -1.0]),
+        ("val_fraction", 0.0),
+        ("val_fraction", 1.0),
+        ("epochs", 0),
+        ("layers", 0),
+        ("weight_decay", -1.0),
     ],
 )
-def test_nonsense_settings_get_one_line(changes):
-    with pytest.raises(ConfigError, match=r"^evaluation\.linear.*try") as caught:
-        probe(**changes)
+def test_invalid_settings_raise(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name}=.*; try {name}=") as caught:
+        probe(**{name: value})
     assert "\n" not in str(caught.value)
 
 
-def test_the_mean_of_the_last_layers_stands_beside_the_last(context):
-    one = context(train=clouds(200, 0), val=clouds(100, 1))
+def test_a_second_probe_uses_the_mean_of_the_last_layers(context):
+    built = context(train=clouds(200, 0), val=clouds(100, 1))
     shuffled = {"train": clouds(200, 2, shuffled=True), "val": clouds(100, 3, shuffled=True)}
-    one._features |= {(split, None, 4): features for split, features in shuffled.items()}
-    numbers = probe(layers=4)(one)
+    built._features |= {(split, None, 4): features for split, features in shuffled.items()}
+    numbers = probe(layers=4)(built)
     assert numbers["mean"] == numbers["pooled"] == 1
     assert numbers["mean_last_4"] < 0.6 > numbers["pooled_last_4"]
-    assert {key: numbers[key] for key in probe()(one)} == probe()(one)
+    assert {key: numbers[key] for key in probe()(built)} == probe()(built)
+    assert {"mean_lr", "mean_val_accuracy", "pooled_last_4_lr"} < numbers.keys()

@@ -1,11 +1,11 @@
-"""RelabeledData labels: how they are drawn, and what they are worth."""
+"""Few labels: how they are drawn, and the accuracy that they give."""
 
 import pytest
 import torch
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet
-from cim_lightning.evaluation.lowshot import LowShot, drawn
+from cim_lightning.evaluation.lowshot import LowShot, draw_per_class
 
 LABELS = torch.tensor([0] * 10 + [1] * 40 + [4] * 1)
 
@@ -15,13 +15,13 @@ LABELS = torch.tensor([0] * 10 + [1] * 40 + [4] * 1)
     [(1, (1, 1, 1)), (3, (3, 3, 1)), (50, (10, 40, 1)), (0.1, (1, 4, 1)), (1.0, (10, 40, 1))],
 )
 def test_images_are_drawn_class_by_class(size, counts):
-    places = drawn(LABELS, size, torch.Generator().manual_seed(0))
-    assert len(places.unique()) == len(places)
-    assert tuple(int((LABELS[places] == label).sum()) for label in (0, 1, 4)) == counts
+    indices = draw_per_class(LABELS, size, torch.Generator().manual_seed(0))
+    assert len(indices.unique()) == len(indices)
+    assert tuple(int((LABELS[indices] == label).sum()) for label in (0, 1, 4)) == counts
 
 
-def test_another_seed_draws_others():
-    draws = [drawn(LABELS, 5, torch.Generator().manual_seed(seed)).tolist() for seed in (0, 0, 1)]
+def test_another_seed_draws_other_images():
+    draws = [draw_per_class(LABELS, 5, torch.Generator().manual_seed(seed)).tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -42,8 +42,8 @@ def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(context):
 @pytest.mark.parametrize(
     "changes", [{"shares": [0.0]}, {"shares": [1.5]}, {"shots": [0]}, {"draws": 0}, {"penalty": -1.0}]
 )
-def test_nonsense_settings_get_one_line(changes):
+def test_invalid_settings_raise(changes):
     settings = {"shares": [0.1], "shots": [1], "draws": 1, "penalty": 0.0, "num_train": None, "num_val": None}
     (name,) = changes
-    with pytest.raises(ConfigError, match=rf"^evaluation\.lowshot\.{name}=.*try"):
+    with pytest.raises(ConfigError, match=rf"^{name}=.*; try {name}="):
         LowShot(**settings | changes)

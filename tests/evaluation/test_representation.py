@@ -1,4 +1,4 @@
-"""Alignment and uniformity by hand, and attention maps against attention written out."""
+"""Alignment and uniformity by hand, and attention maps against a reference implementation."""
 
 import math
 
@@ -10,13 +10,13 @@ from cim_lightning.evaluation.representation import alignment, attention, unifor
 
 
 def test_alignment_is_the_mean_squared_distance_of_directions():
-    one = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    other = torch.tensor([[5.0, 0.0], [0.0, -3.0]])  # the same direction; the opposite one, at distance 2
-    assert alignment(one, other) == pytest.approx((0 + 4) / 2)
+    first = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    second = torch.tensor([[5.0, 0.0], [0.0, -3.0]])  # the same direction; the opposite one, at distance 2
+    assert alignment(first, second) == pytest.approx((0 + 4) / 2)
 
 
 def test_uniformity_of_three_directions():
-    # Pairs at squared distance 2, 4 and 2.
+    # The pairs have squared distances 2, 4 and 2.
     features = torch.tensor([[1.0, 0.0], [0.0, 7.0], [-2.0, 0.0]])
     expected = math.log((2 * math.exp(-4) + math.exp(-8)) / 3)
     assert uniformity(features) == pytest.approx(expected)
@@ -39,15 +39,15 @@ def test_attention_is_softmax_of_queries_and_keys(class_token):
         global_pool="token" if class_token else "avg",
     ).eval()
     images = torch.randn(2, 3, 16, 24)
-    found = attention(model, images)
-    assert found.shape == (2, 3, 2, 3)
+    maps = attention(model, images)
+    assert maps.shape == (2, 3, 2, 3)
 
-    seen = []
-    model.blocks[-1].attn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs = []
+    model.blocks[-1].attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     with torch.no_grad():
         model.forward_features(images)
-        q, k, _ = model.blocks[-1].attn.qkv(seen[0]).reshape(2, -1, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        q, k, _ = model.blocks[-1].attn.qkv(inputs[0]).reshape(2, -1, 3, 3, 4).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-1, -2) / 2).softmax(dim=-1)  # heads of 4 coordinates
     expected = weights[:, :, 0, 1:] if class_token else weights.mean(dim=2)
-    torch.testing.assert_close(found.flatten(2), expected, atol=1e-5, rtol=1e-5)
-    assert model.blocks[-1].attn.fused_attn  # the model itself is left as it was
+    torch.testing.assert_close(maps.flatten(2), expected, atol=1e-5, rtol=1e-5)
+    assert model.blocks[-1].attn.fused_attn  # the model itself is unchanged

@@ -1,1 +1,1 @@
-"""How good a backbone is: a Backbone in, numbers out."""
+"""Evaluation of a backbone on downstream tasks."""

@@ -1,7 +1,5 @@
-"""What is evaluated: a backbone, what its images want, and the images it is judged by."""
+"""`EvalContext`, the input of every evaluator, and the `Evaluator` protocol."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,73 +18,63 @@ from cim_lightning.models.last_layers import LastLayers
 
 @dataclass
 class EvalContext:
-    """Everything that a part of the evaluation may look at; parts leave all of it as they found it.
+    """A backbone and the data to evaluate it on, with a cache of its features. Evaluators modify neither."""
 
-    backbone: in evaluation mode, on `device`. method: the whole pre-training method where a checkpoint of
-    ours was given, else None. normalize: maps images of 0..1 to what the backbone reads. data: the images, an
-    ImageData or what has its loaders. folder: for pictures. seed: of all that a part draws. origin: what all
-    that can be said of the context depends on (weights, data, seed), as plain values.
-    """
-
-    backbone: Backbone
-    method: Any
-    normalize: Callable[[Tensor], Tensor]
-    data: Any
+    backbone: Backbone  # in evaluation mode, on `device`
+    method: Any  # the whole pre-training method, if the weights come from a checkpoint of this project
+    normalize: Callable[[Tensor], Tensor]  # maps images in 0..1 to the backbone's input
+    data: Any  # an ImageData, or an object with its data loaders
     device: torch.device
-    folder: Path
-    seed: int
-    origin: dict[str, Any]
+    folder: Path  # for files that evaluators write
+    seed: int  # of everything random
+    origin: dict[str, Any]  # what all results depend on (weights, data, seed), as plain values
     _features: dict[tuple[str, int | None, int], FeatureSet] = field(default_factory=dict)
 
     def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
-        """Features of at most `limit` whole images of "train" or "val"; extracted once, whoever asks.
+        """Return the cached features of at most `limit` center crops of the "train" or "val" split.
 
-        Of `layers` above 1 they are means over so many last layers (see LastLayers).
+        With `layers` above 1, the features are means over that many last layers (see LastLayers).
         """
         key = (split, limit, layers)
         if key not in self._features:
             batches = self.data.center_crop_dataloader(split, limit)
             bar = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
-            reader = self.backbone if layers == 1 else LastLayers(self.backbone, layers)
-            self._features[key] = extract(reader, bar, self.normalize, self.device)
+            model = self.backbone if layers == 1 else LastLayers(self.backbone, layers)
+            self._features[key] = extract(model, bar, self.normalize, self.device)
         return self._features[key]
 
     def labeled_features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
-        """The same, of images with a label. Raises ConfigError if there is none."""
+        """Return the features of the labeled images only. Raise ConfigError if no image has a label."""
         features = self.features(split, limit, layers)
-        known = features.labels >= 0
-        if not known.any():
-            raise ConfigError(
-                f"data: its {split} images have no labels, which this part needs; try class folders"
-            )
-        return FeatureSet(*(part[known] for part in features))
+        labeled = features.labels >= 0
+        if not labeled.any():
+            raise ConfigError(f"the {split} images have no labels; put them into one folder per class")
+        return FeatureSet(*(tensor[labeled] for tensor in features))
 
-    def kept(self, place: str, name: str, asked: Any) -> TrainingCache:
-        """Where a training of this context is kept, for the very same `asked` (see TrainingCache)."""
-        whole = {"of": self.origin, "asked": asked}
-        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:8]
-        return TrainingCache(self.folder / place / f"{name}-{digest}", whole)
+    def training_cache(self, group: str, name: str, args: Any) -> TrainingCache:
+        """Return the cache of a training with these arguments on this context."""
+        return TrainingCache(self.folder / group / name, {"origin": self.origin, "args": args})
 
     def autocast(self) -> torch.autocast:
-        """bf16 where the device computes in it, else fp32: emulated, it is many times slower."""
-        fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one, else the CPU. Raises ConfigError."""
-    cuda = torch.cuda.is_available()
-    try:
-        device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        raise ConfigError(f"device={name}: no such kind of device; try auto") from None
-    if device.type == "cuda" and not cuda:
-        raise ConfigError(f"device={name}: this machine has no such GPU; try cpu")
-    return device
+        """Return bf16 autocast, enabled on GPUs with native bf16; emulated bf16 is slower than fp32."""
+        native = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=native)
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """One way to judge a backbone: its numbers by name, of which the part's own name is put before."""
+    """Compute metrics of a backbone, by name. The suite puts the evaluator's name before them."""
 
     def __call__(self, context: EvalContext) -> dict[str, float]: ...
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by name; "auto" is the GPU if there is one, else the CPU."""
+    available = torch.cuda.is_available()
+    try:
+        device = torch.device(("cuda" if available else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise ConfigError("device", name, "must be a device of torch", suggest="auto") from None
+    if device.type == "cuda" and not available:
+        raise ConfigError("device", name, "this machine has no GPU", suggest="cpu")
+    return device

@@ -1,106 +1,101 @@
-"""The pretext task itself on held-out images, against the scale and the rotation of the exemplars."""
+"""Metrics of the pretext task on validation images, by scale and rotation of the exemplars."""
 
-import copy
 import csv
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
+from cim_lightning.bounds import at_least
 from cim_lightning.cropping.boxes import BoxSampler
 from cim_lightning.cropping.metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.metrics import BASELINE, METRICS
 
-MEASURES = {
-    "skill": "correlation skill",
-    "iou": "IoU at 0.5",
-    "pointing": "pointing accuracy",
-    "auc": "area under ROC",
-}
-THRESHOLDS = 200  # of the ROC curve, so that its memory does not grow with the images
+SHOWN = ("skill", "iou", "pointing", "auc")
+THRESHOLDS = 200  # of the ROC curve; its memory does not grow with the number of images
 
 
+@dataclass
 class CorrelationGrid:
-    """Skill, IoU, pointing accuracy and area under the ROC curve, each beside the constant map's.
+    """Skill, IoU, pointing accuracy and area under the ROC curve, of the method and of the mean-map baseline.
 
-    First under the cropping of pre-training, then for each scale with each rotation in its place. The
-    constant map is estimated anew for every one of them; skill is 0 for it by definition.
-
-    Args:
-        scales: shares of the view's area before turning, one at a time.
-        rotations: largest angles in degrees, one at a time.
-        num_images: validation images to look at.
+    Evaluates the cropping of pre-training, then every combination of one scale and one rotation. The baseline
+    is estimated for each; its skill is 0 by definition.
     """
 
-    def __init__(self, scales: list[float], rotations: list[float], num_images: int):
-        if num_images < 1:
-            raise ConfigError(f"evaluation.correlation.num_images={num_images}: at least 1; try 1")
-        self.scales, self.rotations, self.num_images = scales, rotations, num_images
+    scales: list[float]  # exemplar areas before rotation, as shares of the view
+    rotations: list[float]  # largest angles in degrees
+    num_images: int  # validation images
+
+    def __post_init__(self) -> None:
+        at_least("num_images", self.num_images, 1)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """The measures by name; those of each cell go into `correlation.csv` and `correlation.png`."""
+        """Return the metrics; write those of each combination to correlation.csv and correlation.png."""
         if not hasattr(context.method, "decoder"):
             raise ConfigError(
-                "evaluation=correlation: there is no correlation decoder without a checkpoint of CIM; "
-                "try checkpoint=<its run's folder>, or ~evaluation.correlation"
+                "only a checkpoint of the method cim has a correlation decoder; "
+                "give one, or leave the evaluation correlation out"
             )
         cropping = context.data.cropping
-        numbers = self.measure(context, cropping)
-        cells = {(scale, rotation): {} for scale in self.scales for rotation in self.rotations}
-        for (scale, rotation), cell in tqdm(cells.items(), desc="correlation", leave=False, disable=None):
-            fixed = copy.copy(cropping)
-            fixed.boxes = BoxSampler([scale, scale], cropping.boxes.ratio, rotation)
-            cell |= {"scale": scale, "rotation": rotation} | self.measure(context, fixed)
+        metrics = self.measure(context, cropping)
+        grid = [(scale, rotation) for scale in self.scales for rotation in self.rotations]
+        rows = []
+        for scale, rotation in tqdm(grid, "correlation", leave=False, disable=None):
+            fixed = cropping.with_boxes(BoxSampler([scale, scale], cropping.boxes.ratio, rotation))
+            rows.append({"scale": scale, "rotation": rotation} | self.measure(context, fixed))
         with (context.folder / "correlation.csv").open("w", newline="") as file:
-            rows = csv.DictWriter(file, next(iter(cells.values()), {}))
-            rows.writeheader()
-            rows.writerows(cells.values())
-        draw(cells, self.scales, self.rotations).savefig(context.folder / "correlation.png", dpi=110)
-        return numbers
+            writer = csv.DictWriter(file, rows[0] if rows else ())
+            writer.writeheader()
+            writer.writerows(rows)
+        draw(rows, self.scales, self.rotations).savefig(context.folder / "correlation.png", dpi=110)
+        return metrics
 
     @torch.no_grad()
     def measure(self, context: EvalContext, cropping: Any) -> dict[str, float]:
-        """Under one cropping: each measure of the method, and as "<measure>_constant" of the constant map."""
+        """Return the metrics under one cropping; "<metric>_constant" is that of the mean-map baseline."""
         method = context.method.to(context.device).eval()
-        constant = estimate_mean_map_baseline(cropping)
-        logits, maps = [], []
+        baseline = estimate_mean_map_baseline(cropping)
+        batches, map_batches = [], []
         for batch in context.data.center_crop_dataloader("val", self.num_images):
             crops = cropping(batch.views.to(context.device), batch.seed)
-            logits.append(method(crops).float().cpu())
-            maps.append(crops.maps.cpu())
-        said, true = torch.cat(logits), torch.cat(maps)
-        loss = F.binary_cross_entropy_with_logits(said, true.float())
-        mean = true.float().mean(dim=(0, 1)).expand_as(said)
-        numbers = {"skill": constant.skill(loss)} | iou_and_pointing(said, true)
-        numbers |= {"auc": _area(said.sigmoid(), true), "auc_constant": _area(mean, true)}
-        found = {name: float(value) for name, value in numbers.items()}
-        return found | {"iou_constant": constant.iou, "pointing_constant": constant.pointing}
+            batches.append(method(crops).float().cpu())
+            map_batches.append(crops.maps.cpu())
+        logits, maps = torch.cat(batches), torch.cat(map_batches)
+        loss = F.binary_cross_entropy_with_logits(logits, maps.float())
+        mean_map = maps.float().mean(dim=(0, 1)).expand_as(logits)
+        metrics = {"skill": baseline.skill(loss)} | iou_and_pointing(logits, maps)
+        metrics |= {"auc": _auc(logits.sigmoid(), maps), f"auc{BASELINE}": _auc(mean_map, maps)}
+        metrics |= {f"iou{BASELINE}": baseline.iou, f"pointing{BASELINE}": baseline.pointing}
+        return {name: float(value) for name, value in metrics.items()}
 
 
-def draw(cells: dict[Any, dict[str, float]], scales: list[float], rotations: list[float]) -> Figure:
-    """A heat map a measure: scales down, rotations across; in each cell its value and the constant map's."""
-    figure = Figure(figsize=(3.4 * len(MEASURES), 0.9 + 0.55 * len(scales)), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
-        values = [[cells[scale, rotation][name] for rotation in rotations] for scale in scales]
-        axes.imshow(values, aspect="auto", cmap="viridis", vmin=min(0, *map(min, values)), vmax=1)
-        axes.set(title=title, xlabel="largest rotation (degrees)")
+def draw(rows: list[dict[str, float]], scales: list[float], rotations: list[float]) -> Figure:
+    """Draw one heat map per metric, scales by rotations, with the baseline in brackets."""
+    figure = Figure(figsize=(3.4 * len(SHOWN), 0.9 + 0.55 * len(scales)), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True):
+        values = np.array([row[name] for row in rows]).reshape(len(scales), len(rotations))
+        axes.imshow(values, aspect="auto", cmap="viridis", vmin=values.min(initial=0), vmax=1)
+        axes.set(title=METRICS[name].title, xlabel="largest rotation (degrees)")
         axes.set_xticks(range(len(rotations)), [f"{rotation:g}" for rotation in rotations])
         axes.set_yticks(range(len(scales)), [f"{scale:g}" for scale in scales])
-        for (scale, rotation), cell in cells.items():
-            constant = f"\n({cell[f'{name}_constant']:.2f})" if f"{name}_constant" in cell else ""
-            place = rotations.index(rotation), scales.index(scale)
-            color = "black" if cell[name] > 0.6 else "white"
-            axes.text(
-                *place, f"{cell[name]:.2f}{constant}", ha="center", va="center", color=color, fontsize=8
-            )
+        for i, row in enumerate(rows):
+            y, x = divmod(i, len(rotations))
+            baseline = f"\n({row[f'{name}{BASELINE}']:.2f})" if f"{name}{BASELINE}" in row else ""
+            color = "black" if row[name] > 0.6 else "white"
+            text = f"{row[name]:.2f}{baseline}"
+            axes.text(x, y, text, ha="center", va="center", color=color, fontsize=8)
     figure.axes[0].set_ylabel("exemplar scale (share of the view)")
-    figure.suptitle("in brackets: the constant map", fontsize=9)
+    figure.suptitle("in brackets: mean-map baseline", fontsize=9)
     return figure
 
 
-def _area(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    return binary_auroc(scores.flatten(), truth.flatten().int(), thresholds=THRESHOLDS)
+def _auc(scores: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    return binary_auroc(scores.flatten(), maps.flatten().int(), thresholds=THRESHOLDS)

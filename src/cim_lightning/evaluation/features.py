@@ -1,4 +1,4 @@
-"""Features of whole images from a frozen backbone, and what can be said of them without labels."""
+"""Features of a frozen backbone, and collapse metrics that need no labels."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,51 +15,51 @@ from cim_lightning.models.last_layers import LastLayers
 class FeatureSet(NamedTuple):
     """Features of n images, in fp32 on the CPU."""
 
-    pooled: Float[Tensor, "n d"]  # class token, or what the architecture pools
+    pooled: Float[Tensor, "n d"]  # class token, or the architecture's own pooling
     mean: Float[Tensor, "n d"]  # mean over the grid
-    labels: Int64[Tensor, " n"]  # -1 where there is none
+    labels: Int64[Tensor, " n"]  # -1: no label
 
 
 @torch.no_grad()
 def extract(
     backbone: Backbone | LastLayers,
     batches: Iterable[Any],
-    prepare: Callable[[Tensor], Tensor],
+    normalize: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> FeatureSet:
-    """Features of batches of (uint8 views, labels, ...); `prepare` normalizes images of 0..1.
+    """Return the features of batches of (uint8 views, labels, ...); `normalize` maps images in 0..1.
 
-    The backbone runs in evaluation mode and is left in the mode it came in, part by part.
+    The backbone runs in evaluation mode; afterwards every module is in the mode that it was in before.
 
     Raises:
-        ConfigError: some are no finite numbers, of which k-NN would make an accuracy all the same.
+        ConfigError: some features are not finite.
     """
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     pooled, mean, labels = [], [], []
     for batch in batches:
-        features = backbone(prepare(batch[0].to(device, non_blocking=True).float() / 255))
+        features = backbone(normalize(batch[0].to(device, non_blocking=True).float() / 255))
         pooled.append(features.pooled.float().cpu())
         mean.append(features.grid.float().mean(dim=(2, 3)).cpu())
         labels.append(batch[1])
     for module, training in modes:
         module.training = training
-    found = FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
-    if not (found.pooled.isfinite().all() and found.mean.isfinite().all()):
+    features = FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
+    if not (features.pooled.isfinite().all() and features.mean.isfinite().all()):  # k-NN would not notice
         raise ConfigError(
-            "optim.base_lr: the backbone's features are not finite, so its training has diverged; "
-            "try a tenth of that rate"
+            "the backbone's features are not finite: training has diverged, or the weights are damaged; "
+            "try a lower learning rate, or another checkpoint"
         )
-    return found
+    return features
 
 
 def spread(features: Float[Tensor, "n d"]) -> float:
-    """Mean standard deviation of the coordinates of unit-length features; near 0 when they have collapsed."""
+    """Return the mean standard deviation of the coordinates of unit-length features; 0 is full collapse."""
     return torch.nn.functional.normalize(features, dim=1).std(dim=0, correction=0).mean().item()
 
 
 def effective_rank(features: Float[Tensor, "n d"]) -> float:
-    """Exponential of the entropy of the normalized singular values of centered features, 1..d.
+    """Return the exponential of the entropy of centered features' normalized singular values, 1..d.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """

@@ -1,43 +1,43 @@
 """k-nearest-neighbor classification on frozen features."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from cim_lightning.bounds import above
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 
-SIMILARITIES = 2**27  # at a time: half a gigabyte of them, so that all of ImageNet fits
+MAX_SIMILARITIES = 2**27  # per chunk: half a gigabyte, so that ImageNet fits into memory
 
 
+@dataclass
 class KNN:
-    """Accuracy of a vote of the nearest training images, for several k, on both kinds of features.
+    """k-NN accuracy of the validation images, with the training images as neighbors."""
 
-    Args:
-        ks: numbers of neighbors.
-        temperature: see knn_accuracy.
-        num_train, num_val: most images that vote and that are classified; None: all.
-    """
+    ks: list[int]  # numbers of neighbors
+    temperature: float  # see knn_accuracy
+    num_train: int | None  # maximum number of images to search; None: all
+    num_val: int | None  # maximum number of images to classify; None: all
 
-    def __init__(self, ks: list[int], temperature: float, num_train: int | None, num_val: int | None):
-        if not ks or min(ks) < 1:
-            raise ConfigError(f"evaluation.knn.ks={ks}: numbers of neighbors, each 1 or more; try [20]")
-        self.ks, self.temperature = ks, temperature
-        self.num_train, self.num_val = num_train, num_val
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1:
+            raise ConfigError("ks", self.ks, "must be numbers of neighbors, each at least 1", suggest=[20])
+        above("temperature", self.temperature, 0, suggest=0.07)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Shares of validation images, 0..1, as "mean_k20", "pooled_k20" and so on."""
-        bank, queries = (
-            context.labeled_features("train", self.num_train),
-            context.labeled_features("val", self.num_val),
-        )
-        numbers = {}
+        """Return accuracies in 0..1, as "mean_k20" and "pooled_k20"."""
+        bank = context.labeled_features("train", self.num_train)
+        queries = context.labeled_features("val", self.num_val)
+        metrics = {}
         for kind in ("mean", "pooled"):
-            mine, theirs = (getattr(one, kind).to(context.device) for one in (bank, queries))
-            votes, answers = (one.labels.to(context.device) for one in (bank, queries))
+            x, val_x = (getattr(part, kind).to(context.device) for part in (bank, queries))
+            y, val_y = (part.labels.to(context.device) for part in (bank, queries))
             for k in self.ks:
-                numbers[f"{kind}_k{k}"] = knn_accuracy(mine, votes, theirs, answers, k, self.temperature)
-        return numbers
+                metrics[f"{kind}_k{k}"] = knn_accuracy(x, y, val_x, val_y, k, self.temperature)
+        return metrics
 
 
 def knn_accuracy(
@@ -48,17 +48,16 @@ def knn_accuracy(
     k: int,
     temperature: float,
 ) -> float:
-    """Share of queries, 0..1, whose label wins the vote of the k nearest by cosine similarity.
+    """Return the share of queries, 0..1, whose label wins the vote of the k nearest by cosine similarity.
 
-    A neighbor of similarity s votes with weight exp(s / temperature) (Wu et al., CVPR 2018, section 3.4).
+    A neighbor with similarity s has the weight exp(s / temperature) (Wu et al., CVPR 2018, section 3.4).
     """
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
-    correct = 0
-    at_once = max(SIMILARITIES // len(bank), 1)
-    for chunk, truth in zip(queries.split(at_once), query_labels.split(at_once), strict=True):
+    correct, chunk_size = 0, max(MAX_SIMILARITIES // len(bank), 1)
+    for chunk, labels in zip(queries.split(chunk_size), query_labels.split(chunk_size), strict=True):
         similarity, nearest = (chunk @ bank.T).topk(min(k, len(bank)))
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()  # the nearest weighs 1: no overflow
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()  # at most 1, so no overflow
         votes = chunk.new_zeros(len(chunk), classes).scatter_add_(1, bank_labels[nearest], weights)
-        correct += int((votes.argmax(dim=1) == truth).sum())
+        correct += int((votes.argmax(dim=1) == labels).sum())
     return correct / len(queries)

@@ -1,6 +1,7 @@
-"""What features are like, without a label: rank, spread, alignment, uniformity, and where a ViT colors."""
+"""Label-free metrics of the features, and attention maps of a ViT."""
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,94 +10,99 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import at_least
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import effective_rank, extract, spread
 
-HEADS = 6  # shown of the last block
+MAX_HEADS = 6  # per picture
 
 
+@dataclass
 class Representation:
-    """Numbers on the mean over the grid, and attention maps of a ViT's last block as a picture.
+    """Label-free metrics of the mean over the grid, and a picture of a ViT's attention in the last block."""
 
-    Args:
-        num_images: validation images to look at.
-        num_pictures: of them shown with their attention maps; 0 draws none.
-    """
+    num_images: int  # validation images
+    num_pictures: int  # of these in the picture; 0: no picture
 
-    def __init__(self, num_images: int, num_pictures: int):
-        if num_images < 2:
-            raise ConfigError(f"evaluation.representation.num_images={num_images}: at least 2; try 2")
-        if num_pictures < 0:
-            raise ConfigError(f"evaluation.representation.num_pictures={num_pictures}: 0 or more; try 0")
-        self.num_images, self.num_pictures = num_images, num_pictures
+    def __post_init__(self) -> None:
+        at_least("num_images", self.num_images, 2)
+        at_least("num_pictures", self.num_pictures, 0)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Effective rank (1..d), spread, alignment (0..4) and uniformity (-8..0); the last two best low."""
-        whole = context.features("val", self.num_images).mean
-        one, other = (
+        """Return effective rank (1..d), spread, alignment (0..4) and uniformity (-8..0).
+
+        Low alignment and uniformity are better.
+        """
+        data = context.data
+        features = context.features("val", self.num_images).mean
+        first, second = (
             extract(
                 context.backbone,
-                context.data.random_crop_dataloader("val", self.num_images, epoch),
+                data.random_crop_dataloader("val", self.num_images, epoch),
                 context.normalize,
                 context.device,
             ).mean
             for epoch in range(2)
         )
         if self.num_pictures and hasattr(context.backbone.model, "blocks"):
-            batch = next(iter(context.data.center_crop_dataloader("val", self.num_pictures)))
+            batch = next(iter(data.center_crop_dataloader("val", self.num_pictures)))
             images = batch.views[: self.num_pictures].to(context.device).float() / 255
             maps = attention(context.backbone.model, context.normalize(images))
             draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
         return {
-            "effective_rank": effective_rank(whole),
-            "spread": spread(whole),
-            "alignment": alignment(one, other),
-            "uniformity": uniformity(whole),
+            "effective_rank": effective_rank(features),
+            "spread": spread(features),
+            "alignment": alignment(first, second),
+            "uniformity": uniformity(features),
         }
 
 
-def alignment(one: Float[Tensor, "n d"], other: Float[Tensor, "n d"]) -> float:
-    """Mean squared distance between unit features of two random views of an image, 0..4.
+def alignment(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> float:
+    """Return the mean squared distance between unit-length features of two views of each image, 0..4.
 
     Source: Wang and Isola, "Understanding contrastive representation learning through alignment and
     uniformity on the hypersphere", ICML 2020, section 4.
     """
-    return (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean().item()
+    return (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(dim=1).mean().item()
 
 
 def uniformity(features: Float[Tensor, "n d"]) -> float:
-    """Logarithm of the mean of exp(-2 squared distance) over pairs of unit features, -8..0 (same source)."""
+    """Return the log of the mean of exp(-2 squared distance) over pairs of unit-length features, -8..0.
+
+    Source: as alignment.
+    """
     distances = torch.pdist(F.normalize(features, dim=1))
     return (-2 * distances.square()).exp().mean().log().item()
 
 
 @torch.no_grad()
 def attention(model: Any, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b heads h2 w2"]:
-    """What the class token attends to in the last block of a timm ViT; without one, what all patches do."""
+    """Return the attention from the class token to the patches in the last block of a timm ViT.
+
+    Without a class token: the mean over the attention from all tokens.
+    """
     model = copy.deepcopy(model).eval()
     last = model.blocks[-1].attn
-    last.fused_attn = False  # which never forms the weights that are asked for
-    seen = []
-    last.attn_drop.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    last.fused_attn = False  # the fused kernel does not expose the attention weights
+    weights = []
+    last.attn_drop.register_forward_pre_hook(lambda _, inputs: weights.append(inputs[0]))
     model.forward_features(images)
-    prefix = model.num_prefix_tokens
-    rows = seen[0][:, :, :1] if model.has_class_token else seen[0]
+    rows = weights[0][:, :, :1] if model.has_class_token else weights[0]
     h, w = model.patch_embed.dynamic_feat_size(images.shape[-2:])
-    return rows[..., prefix:].mean(dim=2).unflatten(-1, (h, w))
+    return rows[..., model.num_prefix_tokens :].mean(dim=2).unflatten(-1, (h, w))
 
 
 def draw(images: Float[Tensor, "b c h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:
-    """A row an image: itself and the maps of its first heads, each from 0 to its own maximum."""
-    heads = min(maps.shape[1], HEADS)
-    figure = Figure(figsize=(1.3 * (heads + 1), 1.3 * len(images)), layout="constrained")
-    grid = figure.subplots(len(images), heads + 1, squeeze=False)
-    for row, image, attended in zip(grid, images, maps, strict=True):
+    """Draw one row per image: the image and the maps of its first heads, each scaled to its own maximum."""
+    titles = ["image", *(f"head {i + 1}" for i in range(min(maps.shape[1], MAX_HEADS)))]
+    figure = Figure(figsize=(1.3 * len(titles), 1.3 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), len(titles), squeeze=False)
+    for row, image, heads in zip(grid, images, maps, strict=True):
         row[0].imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
-        for axes, head in zip(row[1:], attended, strict=False):
+        for axes, head in zip(row[1:], heads, strict=False):
             axes.imshow(head.numpy(), cmap="magma", vmin=0)
-        for axes in row:
-            axes.set_axis_off()
-    for axes, title in zip(grid[0], ["image", *(f"head {i + 1}" for i in range(heads))], strict=True):
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     return figure

@@ -1,12 +1,12 @@
-"""All parts of an evaluation, one after another; what is done is kept, and skipped by a rerun."""
+"""Run all evaluators and write their results; a rerun uses the cached results."""
 
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from cim_lightning.atomic import atomic_write
+from cim_lightning.atomic import atomic_write, read_json, write_json
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
 from cim_lightning.rng import fork_rng
 
@@ -14,47 +14,49 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    parts: Mapping[str, Evaluator], context: EvalContext, asked: Mapping[str, Any], about: Mapping[str, Any]
+    evaluators: Mapping[str, Evaluator],
+    context: EvalContext,
+    args: Mapping[str, Any],
+    about: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Runs every part and writes `metrics.json` and `table.md` into the context's folder after each.
+    """Run every evaluator and update `metrics.json` and `table.md` in the context's folder after each.
 
     Args:
-        parts: by name.
-        asked: what each part's numbers depend on, by name, as plain values. A part whose numbers lie in
-            `parts/<name>.json` for the very same is not run again.
-        about: what the numbers are about, such as the checkpoint; goes into `metrics.json` too.
+        evaluators: by name.
+        context: the backbone and the data.
+        args: everything that each evaluator's metrics depend on, by name, as plain values. An evaluator with
+            the same arguments in `parts/<name>.json` does not run again.
+        about: what was evaluated, such as the checkpoint; goes into `metrics.json`.
 
-    Returns the numbers, as "part/name".
+    Returns:
+        The metrics, as "evaluator/metric".
     """
-    done: dict[str, float] = {}
-    for name, part in parts.items():
-        kept = context.folder / "parts" / f"{name}.json"
-        numbers = _kept(kept, asked[name])
-        if numbers is None:
-            log.info("%s ...", name)
-            with fork_rng(context.seed):  # whatever part came before
-                numbers = part(context)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(kept, json.dumps({"asked": asked[name], "numbers": numbers}, indent=2) + "\n")
+    metrics: dict[str, float] = {}
+    (context.folder / "parts").mkdir(parents=True, exist_ok=True)
+    for name, evaluator in evaluators.items():
+        path, wanted = context.folder / "parts" / f"{name}.json", json.loads(json.dumps(args[name]))
+        cached = read_json(path)
+        if cached.get("args") == wanted:
+            log.info("%s: cached", name)
         else:
-            log.info("%s: done before", name)
-        done |= {f"{name}/{key}": value for key, value in numbers.items()}
-        atomic_write(context.folder / "metrics.json", json.dumps({**about, **done}, indent=2) + "\n")
-        atomic_write(context.folder / "table.md", table(done) + "\n")
-    return done
+            log.info("%s ...", name)
+            try:
+                with fork_rng(context.seed):  # independent of the evaluators before
+                    cached = {"args": wanted, "numbers": evaluator(context)}
+            except ConfigError as error:
+                error.group = error.group or f"evaluation.{name}"
+                raise
+            write_json(path, cached)
+        metrics |= {f"{name}/{key}": value for key, value in cached["numbers"].items()}
+        write_json(context.folder / "metrics.json", {**about, **metrics})
+        atomic_write(context.folder / "table.md", table(metrics) + "\n")
+    return metrics
 
 
-def table(numbers: Mapping[str, float]) -> str:
-    """Markdown, a row a number."""
+def table(metrics: Mapping[str, float]) -> str:
+    """Format the metrics as a Markdown table, one row per metric."""
     lines = ["| part | measure | value |", "|---|---|---|"]
-    for key, value in numbers.items():
-        part, _, measure = key.partition("/")
-        lines.append(f"| {part} | {measure.replace('_', ' ')} | {value:.4g} |")
+    for key, value in metrics.items():
+        evaluator, _, metric = key.partition("/")
+        lines.append(f"| {evaluator} | {metric.replace('_', ' ')} | {value:.4g} |")
     return "\n".join(lines)
-
-
-def _kept(path: Path, asked: Any) -> dict[str, float] | None:
-    if not path.exists():
-        return None
-    before = json.loads(path.read_text())
-    return before["numbers"] if before["asked"] == json.loads(json.dumps(asked)) else None

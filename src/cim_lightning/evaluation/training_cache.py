@@ -1,6 +1,7 @@
-"""What a training leaves on disk, so that an interrupted one goes on and a finished one is not repeated."""
+"""Cache of the trainings in an evaluation: unfinished ones resume, finished ones are not repeated."""
 
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -11,68 +12,60 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-EVERY_SECONDS = 300.0  # between two times that a training under way is kept
+from cim_lightning.atomic import read_json, replacing, write_json
+
+SAVE_EVERY_SECONDS = 300.0
 
 
 class TrainingCache:
-    """A folder for one training, which is known again by what was asked of it.
+    """Folder of one training. Its name ends in a hash of the arguments, so other arguments never find it.
 
-    `last.ckpt` holds a training under way, `weights.safetensors` beside `asked.json` one that ended; either
-    counts only for the very same `asked`.
+    `last.ckpt` holds the state of an unfinished training; `weights.safetensors` and `result.json` hold the
+    result of a finished one.
 
     Args:
-        folder: where; made when there is something to keep.
-        asked: what the result depends on, as plain values (see `fingerprint`).
+        folder: path of the folder, without the hash. The first save creates it.
+        args: everything that the result depends on, as plain values (see `fingerprint`).
     """
 
-    def __init__(self, folder: Path, asked: Any):
-        self.folder, self.asked = folder, json.loads(json.dumps(asked))
-        self.at = time.monotonic()
+    def __init__(self, folder: Path, args: Any):
+        digest = hashlib.sha256(json.dumps(args, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder, self.args = folder.with_name(f"{folder.name}-{digest}"), args
+        self.saved_at = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether it is time to keep a training under way."""
-        return time.monotonic() - self.at >= EVERY_SECONDS
+        """Whether the last save of the state is five minutes old."""
+        return time.monotonic() - self.saved_at >= SAVE_EVERY_SECONDS
 
-    def begun(self) -> dict[str, Any] | None:
-        """The state of the same training, where it was interrupted."""
+    def unfinished(self) -> dict[str, Any] | None:
+        """Return the saved state of an interrupted training."""
         path = self.folder / "last.ckpt"
-        state = torch.load(path, "cpu", weights_only=True) if path.exists() else None
-        return state if state is not None and state.pop("asked") == self.asked else None
+        return torch.load(path, "cpu", weights_only=True) if path.exists() else None
 
-    def keep(self, state: Mapping[str, Any]) -> None:
-        """Keeps a training under way: plain values and state_dicts."""
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Save plain values and state dicts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / "last.tmp"
-        torch.save({**state, "asked": self.asked}, fresh)
-        fresh.replace(self.folder / "last.ckpt")  # never half a file
-        self.at = time.monotonic()
+        with replacing(self.folder / "last.ckpt") as temporary:
+            torch.save(dict(state), temporary)
+        self.saved_at = time.monotonic()
 
-    def ended(self) -> tuple[dict[str, Tensor], Any] | None:
-        """Weights of the same training at its end, and what was said with them."""
-        path = self.folder / "asked.json"
-        found = json.loads(path.read_text()) if path.exists() else {}
-        if found.get("asked") != self.asked:
-            return None
-        return load_file(self.folder / "weights.safetensors"), found["said"]
+    def finished(self) -> tuple[dict[str, Tensor], Any] | None:
+        """Return the weights and the result of a finished training."""
+        saved = read_json(self.folder / "result.json")
+        return (load_file(self.folder / "weights.safetensors"), saved["result"]) if saved else None
 
-    def end(self, weights: Mapping[str, Tensor], said: Any) -> None:
-        """Keeps the end of a training, which needs no state to go on."""
+    def save_result(self, weights: Mapping[str, Tensor], result: Any) -> None:
+        """Save the weights and a result of plain values, and delete the state."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "asked.json").unlink(missing_ok=True)  # of other weights
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, self._fresh)
-        self._fresh.replace(self.folder / "weights.safetensors")
-        self._fresh.write_text(json.dumps({"asked": self.asked, "said": said}, indent=2) + "\n")
-        self._fresh.replace(self.folder / "asked.json")
+        with replacing(self.folder / "weights.safetensors") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+        write_json(self.folder / "result.json", {"args": self.args, "result": result})
         (self.folder / "last.ckpt").unlink(missing_ok=True)
-
-    @property
-    def _fresh(self) -> Path:
-        return self.folder / "fresh.tmp"
 
 
 def fingerprint(thing: Any) -> Any:
-    """A part's settings as plain values, however deep: what it was made with, by attribute."""
+    """Return the settings of an object as plain values: its class and its public attributes, recursively."""
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
     if isinstance(thing, Mapping):
@@ -80,8 +73,8 @@ def fingerprint(thing: Any) -> Any:
     if isinstance(thing, list | tuple):
         return [fingerprint(value) for value in thing]
     if isinstance(thing, functools.partial):
-        return {"calls": fingerprint(thing.func), "with": fingerprint([thing.args, thing.keywords])}
+        return {"partial": fingerprint(thing.func), "args": fingerprint([thing.args, thing.keywords])}
     if callable(thing) and hasattr(thing, "__qualname__"):
         return f"{thing.__module__}.{thing.__qualname__}"
     public = {name: value for name, value in vars(thing).items() if not name.startswith("_")}
-    return {"is": fingerprint(type(thing)), "with": fingerprint(public)}
+    return {"class": fingerprint(type(thing)), "args": fingerprint(public)}

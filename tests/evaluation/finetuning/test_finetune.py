@@ -1,4 +1,4 @@
-"""Fine-tuning and probing as a whole, on a problem that colors solve."""
+"""Fine-tuning and probing end to end, on images whose color is the class."""
 
 import copy
 import os
@@ -30,12 +30,12 @@ from cim_lightning.models.backbone import Backbone
 COLORS = [(200, 40, 30), (40, 200, 30), (40, 60, 220)]
 
 
-class Plain:
-    """Images of one color under noise; every third is of no known class, where `holes`."""
+class ColorImages:
+    """Noisy images of one color; with `unlabeled`, every third image has no label."""
 
-    def __init__(self, count: int, seed: int, holes: bool, known: bool = True):
-        self.count, self.seed, self.holes, self.known = count, seed, holes, known
-        self.classes = ["red", "green", "blue"] if known else None
+    def __init__(self, count: int, seed: int, unlabeled: bool, classes: bool = True):
+        self.count, self.seed, self.unlabeled = count, seed, unlabeled
+        self.classes = ["red", "green", "blue"] if classes else None
         self.labels = np.array([self[i][1] for i in range(count)])
 
     def __len__(self) -> int:
@@ -45,11 +45,12 @@ class Plain:
         rng = np.random.default_rng((self.seed, index))
         label = int(rng.integers(3))
         pixels = (COLORS[label] + rng.normal(0, 20, (20, 24, 3))).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(pixels), -1 if not self.known or (self.holes and index % 3 == 0) else label
+        hidden = self.classes is None or (self.unlabeled and index % 3 == 0)
+        return Image.fromarray(pixels), -1 if hidden else label
 
 
-def data(holes: bool = False, known: bool = True, workers: int = 0) -> ImageData:
-    splits = Splits(Plain(40, 0, holes, known), Plain(15, 1, holes, known))
+def data(unlabeled: bool = False, classes: bool = True, workers: int = 0) -> ImageData:
+    splits = Splits(ColorImages(40, 0, unlabeled, classes), ColorImages(15, 1, unlabeled, classes))
     return ImageData(lambda: splits, lambda views, seed: views, 8, workers, 16, (1, 1), (1, 1), 0.0, 0)
 
 
@@ -62,7 +63,7 @@ def context(folder: Path, images: ImageData, seed: int = 0) -> EvalContext:
 
 
 def training(**changes: Any) -> ClassifierTraining:
-    optim = LayerDecayOptim(torch.optim.AdamW, 1e-2, None, 0.9, 0.05, 0.1, "cosine", 1.0)
+    optim = LayerDecayOptim(torch.optim.AdamW, 1e-2, None, 0.9, 0.05, 0.1, "cosine")
     settings: dict[str, Any] = {"finetune": True, "global_pool": "mean", "drop_path": 0.1, "epochs": 4}
     settings |= {
         "batch_size": 8,
@@ -77,111 +78,119 @@ def training(**changes: Any) -> ClassifierTraining:
 
 
 @pytest.mark.parametrize(
-    ("changes", "holes"),
+    ("changes", "unlabeled"),
     [
         ({}, False),
         ({"finetune": False, "epochs": 8}, False),
         ({"ema": 0.5, "accumulate_grad_batches": 1, "aug_repeats": 2}, True),
     ],
-    ids=["fine-tuned", "probed", "averaged, a third unlabeled"],
+    ids=["fine-tuned", "probed", "weight average, a third unlabeled"],
 )
-def test_colors_are_learned_and_the_subject_stays_as_it_was(
-    tmp_path: Path, changes: dict, holes: bool
+def test_colors_are_learned_and_the_context_is_unchanged(
+    tmp_path: Path, changes: dict, unlabeled: bool
 ) -> None:
-    given = context(tmp_path, data(holes))
-    before = copy.deepcopy(given.backbone.state_dict())
-    numbers = Finetune(training(**changes), None)(given)
+    built = context(tmp_path, data(unlabeled))
+    before = copy.deepcopy(built.backbone.state_dict())
+    numbers = Finetune(training(**changes), None)(built)
     assert numbers["top1"] > 0.9, numbers
     assert numbers["top5"] == 1  # of three classes
-    assert all(torch.equal(value, before[name]) for name, value in given.backbone.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in built.backbone.state_dict().items())
     assert {path.name for path in tmp_path.glob("finetune.*")} == {"finetune.csv", "finetune.png"}
 
 
-def test_the_seed_decides_and_the_number_of_workers_does_not(tmp_path: Path) -> None:
-    few = training(epochs=1)
-    found = []
+def test_weights_depend_on_the_seed_and_not_on_the_number_of_workers(tmp_path: Path) -> None:
+    short = training(epochs=1)
+    weights = []
     for i, (workers, seed) in enumerate(((0, 0), (1, 0), (0, 1))):
-        found.append(few(context(tmp_path / str(i), data(workers=workers), seed)).state_dict())
+        weights.append(short(context(tmp_path / str(i), data(workers=workers), seed)).state_dict())
         torch.rand(1)
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    assert not torch.equal(found[0]["head.1.weight"], found[2]["head.1.weight"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.1.weight"], weights[2]["head.1.weight"])
 
 
-def test_another_part_that_asks_for_the_same_trains_nothing(tmp_path: Path, monkeypatch) -> None:
-    given = context(tmp_path, data())
-    first = training(epochs=1)(given)
-    monkeypatch.setattr(ClassifierTraining, "_trained", lambda *_: pytest.fail("trained again"))
-    again = training(epochs=1)(given)
+def test_a_training_with_the_same_settings_is_cached(tmp_path: Path, monkeypatch) -> None:
+    built = context(tmp_path, data())
+    first = training(epochs=1)(built)
+    monkeypatch.setattr(ClassifierTraining, "_fit", lambda *_: pytest.fail("trained again"))
+    again = training(epochs=1)(built)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
     assert not again.training
     other = context(tmp_path, data())
     other.origin = {"seed": 5}
-    for asked, whose in ((training(epochs=2), given), (training(epochs=1), other)):
+    for changed, on in ((training(epochs=2), built), (training(epochs=1), other)):
         with pytest.raises(pytest.fail.Exception, match="trained again"):
-            asked(whose)
+            changed(on)
 
 
 @pytest.mark.parametrize(
     ("number", "workers", "changes"),
     [(signal.SIGINT, 0, {}), (signal.SIGTERM, 1, {"ema": 0.5, "aug_repeats": 2})],
-    ids=["ctrl-c", "sigterm, a worker, a moving average"],
+    ids=["ctrl-c", "sigterm, one worker, weight average"],
 )
-def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, number, workers, changes) -> None:
+def test_an_interrupted_training_resumes(tmp_path, monkeypatch, number, workers, changes) -> None:
     def train(folder: str) -> Any:
         return training(epochs=2, **changes)(context(tmp_path / folder, data(workers=workers)))
 
-    straight = train("straight")
+    uninterrupted = train("uninterrupted")
     calls = []
-    plain = MixupCutmix.__call__
+    original = MixupCutmix.__call__
 
-    def breaks(self, *arguments):
+    def interrupt(self, *args):
         calls.append(1)
         if len(calls) == 7:  # in the fourth of ten steps
             os.kill(os.getpid(), number)
-        return plain(self, *arguments)
+        return original(self, *args)
 
-    monkeypatch.setattr(MixupCutmix, "__call__", breaks)
+    monkeypatch.setattr(MixupCutmix, "__call__", interrupt)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train("broken")
-    resumed = train("broken")
-    assert len(calls) == 2 * 10  # two accumulate_grad_batches a step, none twice
-    for name, value in straight.state_dict().items():
+        train("interrupted")
+    resumed = train("interrupted")
+    assert len(calls) == 2 * 10  # two micro-batches per step, none repeated
+    for name, value in uninterrupted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_a_batch_larger_than_the_data_is_all_of_it(tmp_path: Path) -> None:
+def test_a_batch_size_above_the_number_of_images_uses_all_images(tmp_path: Path) -> None:
     changes = {"epochs": 2, "aug_repeats": 1, "mixing": MixupCutmix(0.0, 0.0, 0.0, 0.0)}
     changes |= {"view": RandAugmentCrop(16, (1, 1), (1.2, 1.2), 0.0, None), "drop_path": 0.0}
-    found = [
+    weights = [
         training(batch_size=size, accumulate_grad_batches=1, **changes)(
             context(tmp_path / str(size), data())
         ).state_dict()
         for size in (40, 1000)
     ]
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize(
-    ("changes", "images", "told"),
+    ("changes", "images", "message"),
     [
-        ({"accumulate_grad_batches": 3}, {}, r"classifier\.accumulate_grad_batches=3: .*try [24]"),
-        ({"accumulate_grad_batches": 8}, {}, r"classifier\.accumulate_grad_batches=8: .*try 4"),
-        ({"batch_size": 1, "accumulate_grad_batches": 1}, {}, r"classifier\.batch_size=1: at least 2; try 2"),
-        ({"epochs": 0}, {}, r"classifier\.epochs=0: .*try 1"),
-        ({"num_train": 0}, {}, r"classifier\.num_train=0: .*try 2"),
-        ({"ema": 1.0}, {}, r"classifier\.ema=1\.0: .*try"),
-        ({}, {"known": False}, "data: a classifier needs labeled .*try"),
+        (
+            {"accumulate_grad_batches": 3},
+            {},
+            "accumulate_grad_batches=3: .*; try accumulate_grad_batches=[24]$",
+        ),
+        ({"accumulate_grad_batches": 8}, {}, "accumulate_grad_batches=8: .*; try accumulate_grad_batches=4$"),
+        (
+            {"batch_size": 1, "accumulate_grad_batches": 1},
+            {},
+            "batch_size=1: must be at least 2; try batch_size=2$",
+        ),
+        ({"epochs": 0}, {}, "epochs=0: .*; try epochs=1$"),
+        ({"num_train": 0}, {}, "num_train=0: .*; try num_train=2$"),
+        ({"ema": 1.0}, {}, r"ema=1\.0: .*; try ema=0\.9$"),
+        ({}, {"classes": False}, "a classifier needs labeled training images .*; put them into"),
     ],
 )
-def test_a_mistake_gets_one_line(tmp_path: Path, changes: dict, images: dict, told: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{told}"):
+def test_invalid_settings_raise(tmp_path: Path, changes: dict, images: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
         training(**changes)(context(tmp_path, data(**images)))
 
 
 PAPER = {
     "optimizer": "AdamW",
     "loss": "SoftTargetCrossEntropy",
-    "rate": 4.8e-3,  # at 1,024 images
+    "lr": 4.8e-3,  # at a batch size of 1,024
     "layer_decay": 0.8,
     "weight_decay": 0.05,
     "warmup": 5 / 100,
@@ -198,18 +207,18 @@ PAPER = {
     "aug_repeats": 1,
     "ema": None,
 }
-A3 = PAPER | {"optimizer": "Lamb", "loss": "BinaryCrossEntropy", "rate": 8e-3, "layer_decay": 1.0}
+A3 = PAPER | {"optimizer": "Lamb", "loss": "BinaryCrossEntropy", "lr": 8e-3, "layer_decay": 1.0}
 A3 |= {"weight_decay": 0.02, "batch_size": 2048, "randaugment": "rand-m6-mstd0.5-inc1", "erasing": 0.0}
 A3 |= {"mixup": 0.1, "smoothing": 0.0, "drop_path": 0.0, "size": 160}
-A2 = A3 | {"rate": 5e-3, "epochs": 300, "warmup": 5 / 300, "randaugment": "rand-m7-mstd0.5-inc1"}
+A2 = A3 | {"lr": 5e-3, "epochs": 300, "warmup": 5 / 300, "randaugment": "rand-m7-mstd0.5-inc1"}
 A2 |= {"drop_path": 0.05, "size": None, "aug_repeats": 3}
-PROBE = PAPER | {"optimizer": "Lars", "rate": 0.4, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 10 / 90}
+PROBE = PAPER | {"optimizer": "Lars", "lr": 0.4, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 10 / 90}
 PROBE |= {"epochs": 90, "batch_size": 4096, "randaugment": None, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 PROBE |= {"smoothing": 0.0, "drop_path": 0.0, "finetune": False}
 RECIPES = {"finetuned": PAPER, "rsb_a3": A3, "rsb_a2": A2, "probe": PROBE}
 
 
-def made_by_configuration(name: str) -> Any:
+def from_config(name: str) -> Any:
     register_resolvers()
     overrides = ["evaluation=finetune", f"classifier@evaluation.finetune.classifier={name}", "data=synthetic"]
     overrides += ["checkpoint=x", "output_dir=x", "data.view_size=224"]
@@ -218,27 +227,27 @@ def made_by_configuration(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_recipes_hold_the_published_values(name: str) -> None:
-    made = made_by_configuration(name).classifier
+def test_the_recipes_have_the_published_values(name: str) -> None:
+    recipe = from_config(name).classifier
     head = nn.Linear(2, 2)
-    built, _ = made.optim(Backbone("test_resnet", {}, "timm", False, "timm"), head, 1024, 10)
-    loss = made.loss()
-    found = {"optimizer": type(built).__name__, "loss": type(loss).__name__}
-    found |= {"rate": pytest.approx(max(group["initial_lr"] for group in built.param_groups))}
-    found |= {key: getattr(made.mixing, key) for key in ("erasing", "mixup", "cutmix", "smoothing")}
-    found |= {key: getattr(made.optim, key) for key in ("layer_decay", "weight_decay")}
-    found |= {
-        key: getattr(made, key)
+    optimizer, _ = recipe.optim(Backbone("test_resnet", {}, "timm", False, "timm"), head, 1024, 10)
+    loss = recipe.loss()
+    values = {"optimizer": type(optimizer).__name__, "loss": type(loss).__name__}
+    values |= {"lr": pytest.approx(max(group["initial_lr"] for group in optimizer.param_groups))}
+    values |= {key: getattr(recipe.mixing, key) for key in ("erasing", "mixup", "cutmix", "smoothing")}
+    values |= {key: getattr(recipe.optim, key) for key in ("layer_decay", "weight_decay")}
+    values |= {
+        key: getattr(recipe, key)
         for key in ("epochs", "batch_size", "drop_path", "finetune", "aug_repeats", "ema")
     }
-    found |= {"randaugment": made.view.randaugment, "size": made.view.size}
-    assert found | {"warmup": pytest.approx(made.optim.warmup)} == RECIPES[name]
-    assert (list(made.view.scale), list(made.view.ratio)) == ([0.08, 1.0], pytest.approx([3 / 4, 4 / 3]))
+    values |= {"randaugment": recipe.view.randaugment, "size": recipe.view.size}
+    assert values | {"warmup": pytest.approx(recipe.optim.warmup)} == RECIPES[name]
+    assert (list(recipe.view.scale), list(recipe.view.ratio)) == ([0.08, 1.0], pytest.approx([3 / 4, 4 / 3]))
     assert getattr(loss, "target_threshold", None) == (0.2 if "rsb" in name else None)
 
 
-def test_the_probes_rate_adapts_to_each_layer_as_lars_says() -> None:
-    optim = made_by_configuration("probe").classifier.optim
+def test_the_probe_scales_its_learning_rate_by_lars() -> None:
+    optim = from_config("probe").classifier.optim
     optim.warmup = 0.0
     head = nn.Linear(2, 1, bias=False)
     head.weight.data = torch.tensor([[3.0, 4.0]])
@@ -247,10 +256,10 @@ def test_the_probes_rate_adapts_to_each_layer_as_lars_says() -> None:
     )
     head.weight.grad = torch.tensor([[0.0, 2.0]])
     optimizer.step()
-    step = 0.1 * 0.001 * 5 / 2  # rate, trust, the length of the weights over that of the gradient
+    step = 0.1 * 0.001 * 5 / 2  # lr, trust coefficient, norm of the weights over the norm of the gradient
     torch.testing.assert_close(head.weight.data, torch.tensor([[3.0, 4.0 - 2 * step]]))
 
 
-def test_a_classifier_that_is_not_trained_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^classifier@evaluation\.finetune\.classifier: [^\n]*try"):
+def test_a_classifier_that_is_not_trained_on_views_raises() -> None:
+    with pytest.raises(ConfigError, match=r"^classifier=LogisticRegression: [^\n]*; choose "):
         Finetune(LogisticRegression(None, 0.0, 5), None)

@@ -1,4 +1,4 @@
-"""Crops of an image whose pixels are their own positions, so that a mask cut elsewhere is seen."""
+"""Crops of an image whose pixels hold their own position, so that a misplaced mask is found."""
 
 import re
 
@@ -16,53 +16,53 @@ def crops(**changes) -> RandomScaleCrop:
     return RandomScaleCrop(**DEFAULT | changes)
 
 
-def same(images: torch.Tensor) -> torch.Tensor:
+def identity(images: torch.Tensor) -> torch.Tensor:
     return images
 
 
 def positions() -> tuple[torch.Tensor, torch.Tensor]:
-    """Channels 0 and 1 hold y and x; the mask holds the tile of 10 x 10 pixels, 9 to a row."""
+    """Channels 0 and 1 hold y and x; the mask holds the number of the 10 x 10 tile, 9 tiles per row."""
     y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
     image = torch.stack((y, x, torch.zeros_like(x))).to(torch.uint8)
     return image, (y // 10 * 9 + x // 10).to(torch.uint8)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_image_and_mask_are_cut_alike(seed: int) -> None:
+def test_image_and_mask_have_the_same_crop(seed: int) -> None:
     image, mask = positions()
     cropper = crops()
     crop = cropper.sample(H, W, torch.Generator().manual_seed(seed))
-    pixels, labels = cropper.apply(image, mask, crop, same, 255)
+    pixels, labels = cropper.apply(image, mask, crop, identity, 255)
     inside = labels != 255
     assert inside.any()
     y, x = (pixels[:2] * 255)[:, inside]
-    # A pixel within two of a tile's edge may be either's, as the image is antialiased.
+    # The image is antialiased, so pixels near the edge of a tile may belong to either tile.
     clear = ((y % 10 - 4.5).abs() < 2.5) & ((x % 10 - 4.5).abs() < 2.5)
     assert clear.any()
     assert torch.equal(labels[inside][clear], (y // 10 * 9 + x // 10)[clear].long())
     assert not pixels[:, ~inside].any()
 
 
-def test_factors_and_places_fill_their_ranges_and_flips_their_share() -> None:
+def test_scales_positions_and_flips_have_their_distributions() -> None:
     cropper, generator = crops(), torch.Generator().manual_seed(0)
-    drawn = [cropper.sample(H, W, generator) for _ in range(500)]
-    factors = torch.tensor([c.out_width / c.width for c in drawn])
+    samples = [cropper.sample(H, W, generator) for _ in range(500)]
+    factors = torch.tensor([c.out_width / c.width for c in samples])
     assert 0.49 < factors.min() < 0.55
     assert 1.9 < factors.max() < 2.1
     assert factors.mean() == pytest.approx(1.25, abs=0.08)
-    assert sum(c.mirrored for c in drawn) / 500 == pytest.approx(0.5, abs=0.07)
-    assert min(c.left for c in drawn) == 0
-    assert max(c.left + c.width for c in drawn) == W
-    assert all(c.top + c.height <= H and c.left + c.width <= W for c in drawn)
-    assert all(c.out_height == 32 or c.height == H for c in drawn)
+    assert sum(c.mirrored for c in samples) / 500 == pytest.approx(0.5, abs=0.07)
+    assert min(c.left for c in samples) == 0
+    assert max(c.left + c.width for c in samples) == W
+    assert all(c.top + c.height <= H and c.left + c.width <= W for c in samples)
+    assert all(c.out_height == 32 or c.height == H for c in samples)
 
 
-def test_the_same_seed_draws_the_same_crop() -> None:
-    one, two = (crops().sample(H, W, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert one == two
+def test_the_same_seed_samples_the_same_crop() -> None:
+    first, second = (crops().sample(H, W, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first == second
 
 
-def test_what_an_image_lacks_is_zero_after_normalising_and_ignored() -> None:
+def test_padding_is_zero_after_normalization_and_ignored() -> None:
     image, mask = positions()
     crop = MaskCrop(0, 0, H, W, 20, 30, mirrored=True)
     pixels, labels = crops().apply(image, mask, crop, lambda x: x + 7, 255)
@@ -75,10 +75,10 @@ def test_what_an_image_lacks_is_zero_after_normalising_and_ignored() -> None:
     assert labels[0, 0] == 8  # mirrored: the right end of the first row of tiles
 
 
-def test_a_batch_is_of_images_of_any_size() -> None:
+def test_a_batch_may_have_images_of_different_sizes() -> None:
     image, mask = positions()
     pairs = [(image, mask), (image[:, :20, :25], mask[:20, :25])]
-    images, masks = crops().batch(pairs, torch.device("cpu"), same, 255, torch.Generator().manual_seed(0))
+    images, masks = crops().batch(pairs, torch.device("cpu"), identity, 255, torch.Generator().manual_seed(0))
     assert images.shape == (2, 3, 32, 32)
     assert masks.shape == (2, 32, 32)
     assert masks.dtype == torch.int64
@@ -88,7 +88,7 @@ def test_a_batch_is_of_images_of_any_size() -> None:
     ("setting", "value"),
     [("size", 0), ("short_side", 0), ("scale", [0.0, 1.0]), ("scale", [2.0, 1.0]), ("flip", 1.5)],
 )
-def test_a_mistake_gets_one_line(setting: str, value: object) -> None:
-    told = re.escape(f"evaluation.segmentation.crops.{setting}={value}: ")
-    with pytest.raises(ConfigError, match=f"^{told}[^\n]*try [^\n]*$"):
+def test_invalid_settings_raise(setting: str, value: object) -> None:
+    message = re.escape(f"{setting}={value}: ")
+    with pytest.raises(ConfigError, match=f"^{message}[^\n]*; try {setting}=[^\n]*$"):
         crops(**{setting: value})

@@ -1,4 +1,4 @@
-"""ImageBatch and sliding inference against models whose answer is known."""
+"""Whole-image and sliding-window inference with models of known output."""
 
 import re
 
@@ -9,31 +9,31 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 
 
-def same(images: torch.Tensor) -> torch.Tensor:
+def identity(images: torch.Tensor) -> torch.Tensor:
     return images
 
 
 def by_hand(image: torch.Tensor, window: int, rows: list[int], columns: list[int], model) -> torch.Tensor:
-    """Every pixel on its own: the mean of what the windows that see it say."""
+    """Reference: the mean over all windows that contain a pixel, pixel by pixel."""
     h, w = image.shape[-2:]
-    answers = {(y, x): model(image[..., y : y + window, x : x + window])[0] for y in rows for x in columns}
-    out = torch.zeros(next(iter(answers.values())).shape[0], h, w)
+    logits = {(y, x): model(image[..., y : y + window, x : x + window])[0] for y in rows for x in columns}
+    out = torch.zeros(next(iter(logits.values())).shape[0], h, w)
     for i in range(h):
         for j in range(w):
-            seen = [
-                answer[:, i - y, j - x]
-                for (y, x), answer in answers.items()
+            overlapping = [
+                window_logits[:, i - y, j - x]
+                for (y, x), window_logits in logits.items()
                 if y <= i < y + window and x <= j < x + window
             ]
-            out[:, i, j] = torch.stack(seen).mean(dim=0)
+            out[:, i, j] = torch.stack(overlapping).mean(dim=0)
     return out
 
 
 def centered(images: torch.Tensor) -> torch.Tensor:
-    """Depends on where the window lies: the image without its mean, and a second class."""
-    one = images[:, :1] - images[:, :1].mean(dim=(2, 3), keepdim=True)
+    """A model that depends on the position of the window: one class is the image without its mean."""
+    first = images[:, :1] - images[:, :1].mean(dim=(2, 3), keepdim=True)
     return (
-        torch.cat((one, images[:, 1:2] * images.mean()), dim=1)
+        torch.cat((first, images[:, 1:2] * images.mean()), dim=1)
         if len(images) == 1
         else torch.cat([centered(image[None]) for image in images])
     )
@@ -51,43 +51,43 @@ def test_overlapping_windows_are_averaged(overlap: float, rows: list[int], colum
 
 
 @pytest.mark.parametrize("size", [13, 64])
-def test_a_window_that_covers_all_is_the_whole_image(size: int) -> None:
+def test_a_window_larger_than_the_image_is_the_whole_image(size: int) -> None:
     image = (torch.rand(3, 11, 13) * 255).to(torch.uint8)
-    whole = SlidingWindow(20, None, 0.5)(centered, image, same, (4, 4))
-    torch.testing.assert_close(SlidingWindow(20, max(size, 28), 0.5)(centered, image, same, (4, 4)), whole)
+    whole = SlidingWindow(20, None, 0.5)(centered, image, identity, (4, 4))
+    torch.testing.assert_close(
+        SlidingWindow(20, max(size, 28), 0.5)(centered, image, identity, (4, 4)), whole
+    )
     assert whole.shape == (2, 11, 13)
 
 
-def test_images_are_brought_to_the_short_side_and_filled_up_and_logits_back() -> None:
-    seen = []
+def test_images_are_resized_and_padded_and_logits_resized_back() -> None:
+    inputs = []
 
     def model(images: torch.Tensor) -> torch.Tensor:
-        seen.append(images)
+        inputs.append(images)
         return images[:, :1]
 
     image = torch.full((3, 10, 14), 255, dtype=torch.uint8)
     logits = SlidingWindow(20, None, 0.0)(model, image, lambda x: x * 2, (8, 8))
-    assert seen[0].shape == (1, 3, 24, 32)
-    assert seen[0][..., :20, :28].eq(2).all()
-    assert not seen[0][..., 20:, :].any()
-    assert not seen[0][..., 28:].any()
-    torch.testing.assert_close(logits, torch.full((1, 10, 14), 2.0))  # nothing of what was filled up
+    assert inputs[0].shape == (1, 3, 24, 32)
+    assert inputs[0][..., :20, :28].eq(2).all()
+    assert not inputs[0][..., 20:, :].any()
+    assert not inputs[0][..., 28:].any()
+    torch.testing.assert_close(logits, torch.full((1, 10, 14), 2.0))  # no padding
 
 
-def test_a_pixel_keeps_its_place() -> None:
+def test_a_pixel_keeps_its_position() -> None:
     image = torch.zeros(3, 12, 18, dtype=torch.uint8)
     image[:, 7, 3] = 255
     for windows in (SlidingWindow(None, None, 0.0), SlidingWindow(None, 8, 0.4)):
-        logits = windows(same, image, same, (4, 4))
+        logits = windows(identity, image, identity, (4, 4))
         assert divmod(int(logits[0].argmax()), 18) == (7, 3)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [((0, None, 0.5), "short_side=0"), ((None, 0, 0.5), "size=0"), ((None, 8, 1.0), "overlap=1.0")],
 )
-def test_a_mistake_gets_one_line(settings: tuple, told: str) -> None:
-    with pytest.raises(
-        ConfigError, match=f"^evaluation.segmentation.inference.{re.escape(told)}: [^\n]*try "
-    ):
+def test_invalid_settings_raise(settings: tuple, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}: [^\n]*; try "):
         SlidingWindow(*settings)

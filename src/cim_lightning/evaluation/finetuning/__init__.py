@@ -1,1 +1,1 @@
-"""Training on labels, of a head and the backbone under it: optimized in layers, kept, and gone on with."""
+"""Training on labels: a classifier or a segmentation head, and the backbone under it."""

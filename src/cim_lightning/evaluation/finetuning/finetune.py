@@ -1,67 +1,64 @@
-"""Accuracy of a classifier that was trained on labels, backbone and all."""
+"""Accuracy of a classifier that is trained on labels."""
 
 import csv
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from cim_lightning.bounds import at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
 from cim_lightning.models.classifier import top_accuracy
 
 
+@dataclass
 class Finetune:
-    """The part "finetune". The validation images are looked at once, by the classifier at its end.
+    """Top-1 and top-5 accuracy of a trained classifier on the validation images.
 
-    Leaves finetune.csv and finetune.png, the loss of its training, in the context's folder.
-
-    Args:
-        classifier: trains it.
-        num_val: most images to classify; None: all.
+    Writes its training loss to finetune.csv and finetune.png in the context's folder.
     """
 
-    def __init__(self, classifier: Callable[[EvalContext], Any], num_val: int | None):
-        if not isinstance(classifier, ClassifierTraining):
-            raise ConfigError(
-                "classifier@evaluation.finetune.classifier: must be one that is trained; try finetuned"
-            )
-        if num_val is not None and num_val < 1:
-            raise ConfigError(f"evaluation.finetune.num_val={num_val}: at least 1; try 1")
-        self.classifier, self.num_val = classifier, num_val
+    classifier: Callable[[EvalContext], Any]  # a ClassifierTraining
+    num_val: int | None  # maximum number of images to classify; None: all
 
-    @torch.no_grad()
+    def __post_init__(self) -> None:
+        if not isinstance(self.classifier, ClassifierTraining):
+            name = type(self.classifier).__name__
+            hint = "choose the classifier finetuned, probe, rsb_a2 or rsb_a3"
+            raise ConfigError("classifier", name, "must be trained on views", hint=hint)
+        at_least("num_val", self.num_val, 1)
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Shares of validation images, 0..1, whose label is the first, or among the first five."""
-        with torch.enable_grad():
-            model, losses = self.classifier.train(context)
-        _keep(losses, context)
-        first = fifth = total = 0
+        """Return "top1" and "top5" accuracy, 0..1, and the final training "loss"."""
+        model, losses = self.classifier.train(context)  # pyright: ignore
+        write_losses(losses, context)
+        top1 = top5 = total = 0
         batches = context.data.center_crop_dataloader("val", self.num_val)
         for batch in tqdm(batches, "classifying", unit="batch", leave=False, disable=None):
-            known = batch[1] >= 0
-            if not known.any():
-                continue
-            with context.autocast():
-                logits = model(batch[0][known].to(context.device).float() / 255)
-            labels = batch[1][known].to(context.device)
-            first += top_accuracy(logits, labels, 1)
-            fifth += top_accuracy(logits, labels, 5)
-            total += len(labels)
+            labeled = batch[1] >= 0
+            if labeled.any():
+                with torch.no_grad(), context.autocast():
+                    logits = model(batch[0][labeled].to(context.device).float() / 255)
+                labels = batch[1][labeled].to(context.device)
+                top1 += top_accuracy(logits, labels, 1)
+                top5 += top_accuracy(logits, labels, 5)
+                total += len(labels)
         if not total:
-            raise ConfigError("data: its val images have no labels, which this part needs; try class folders")
-        return {"top1": first / total, "top5": fifth / total, "loss": losses[-1]}
+            raise ConfigError("the val images have no labels; put them into one folder per class")
+        return {"top1": top1 / total, "top5": top5 / total, "loss": losses[-1]}
 
 
-def _keep(losses: list[float], context: EvalContext) -> None:
+def write_losses(losses: list[float], context: EvalContext) -> None:
+    """Write the training losses to finetune.csv and plot them in finetune.png."""
     context.folder.mkdir(parents=True, exist_ok=True)
     shares = [(i + 1) / len(losses) for i in range(len(losses))]
     with (context.folder / "finetune.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerows([("share_of_training", "loss"), *zip(shares, losses, strict=True)])
+        csv.writer(file).writerows([("share_of_training", "loss"), *zip(shares, losses, strict=True)])
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(shares, losses)

@@ -1,42 +1,38 @@
-"""Ctrl-C and SIGTERM, held back until they do no harm."""
+"""Delay Ctrl-C and SIGTERM until a safe point of a training."""
 
 import signal
 import sys
 import threading
-from types import FrameType
 from typing import Any
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulExit:
-    """While entered, notes the first signal that asks for an end; `raise_if_requested` obeys it.
+    """Context manager that records SIGINT and SIGTERM, and raises them in `raise_if_requested`.
 
-    A second Ctrl-C ends at once. Outside the main thread, where Python lets nobody handle signals, none are
-    noted.
+    A second Ctrl-C raises at once. Outside the main thread, Python allows no signal handlers, so signals act
+    as usual.
     """
 
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self._before: dict[int, Any] = {}
+    requested: int | None = None  # number of the signal
 
     def __enter__(self) -> "GracefulExit":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        main = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGINT, signal.SIGTERM) if main else ()
+        self._handlers: dict[int, Any] = {number: signal.signal(number, self._record) for number in signals}
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def raise_if_requested(self) -> None:
-        """Ends the program if a signal asked for it."""
-        if self.asked == signal.SIGINT:
+        """Raise KeyboardInterrupt after SIGINT, SystemExit after SIGTERM."""
+        if self.requested == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.asked is not None:
-            sys.exit(128 + self.asked)
+        if self.requested is not None:
+            sys.exit(128 + self.requested)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.asked is not None:
+    def _record(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self.requested is not None:
             raise KeyboardInterrupt
-        self.asked = number
+        self.requested = number

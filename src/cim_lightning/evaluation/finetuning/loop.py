@@ -1,4 +1,4 @@
-"""Steps of an optimizer, kept now and then: however often interrupted, they end in the same weights."""
+"""Training loop that saves its state; however often it is interrupted, the final weights are the same."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,75 +11,67 @@ from cim_lightning.evaluation.finetuning.graceful_exit import GracefulExit
 from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.rng import fork_rng
 
-NOTES = 100  # mean losses noted over a training: each waits for the device
+LOGGED_LOSSES = 100  # per training, as each waits for the device
 
 
-class Loop:
-    """Trains a model for a number of steps.
+def training_loop(
+    title: str,
+    steps: int,
+    seed: int,
+    cache: TrainingCache,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Any,
+    batches: Callable[[int], Iterable[Sequence[Any]]],
+    compute_loss: Callable[[Any], Tensor],
+    ema: Any = None,
+) -> list[float]:
+    """Train a model in place; resume from the cache, if it has a state.
 
     Args:
-        title: shown before the progress bar.
-        steps: of the optimizer.
-        seed: with the number of a step, of all that the step draws.
-        kept: where the training is kept.
+        title: of the progress bar.
+        steps: optimizer steps.
+        seed: each step's random numbers are a function of the seed and the number of the step.
+        cache: saves the state every few minutes, and when Ctrl-C or SIGTERM interrupts the training.
+        model: in training mode.
+        optimizer, schedule: stepped together.
+        batches: maps the number of the first step to the batches from there on. A batch is a sequence of
+            micro-batches of equal size, whose gradients are averaged.
+        compute_loss: returns the mean loss of a micro-batch.
+        ema: an AveragedModel that is updated after each step.
+
+    Returns:
+        The training losses, as means over up to a hundred equal intervals.
     """
-
-    def __init__(self, title: str, steps: int, seed: int, kept: TrainingCache):
-        self.title, self.steps, self.seed, self.kept = title, steps, seed, kept
-
-    def __call__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Any,
-        batches: Callable[[int], Iterable[Sequence[Any]]],
-        loss_of: Callable[[Any], Tensor],
-        averaged: Any = None,
-    ) -> list[float]:
-        """Trains the model in place and gives back the mean losses of up to a hundred stretches of it.
-
-        Args:
-            model: whose loss falls; in training mode.
-            optimizer, schedule: stepped together.
-            batches: from a step's number on, what each step trains on: one or more pieces of equal size,
-                whose gradients are averaged.
-            loss_of: the mean loss of a piece.
-            averaged: follows the model after each step, by `update_parameters`; None: nothing does.
-        """
-        parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        parts |= {} if averaged is None else {"averaged": averaged}
-        done, losses, total = self._restored(parts)
-        every = max(self.steps // NOTES, 1)
-        bar = tqdm(total=self.steps, initial=done, desc=self.title, unit="step", leave=False, disable=None)
-        with GracefulExit() as interruption, bar:
-            for step, pieces in zip(range(done, self.steps), batches(done), strict=False):
-                with fork_rng(self.seed, step):
-                    for piece in pieces:
-                        loss = loss_of(piece) / len(pieces)
-                        loss.backward()
-                        total = total + loss.detach()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                schedule.step()
-                if averaged is not None:
-                    averaged.update_parameters(model)
-                bar.update()
-                done = step + 1
-                if done % every == 0:
-                    losses.append(float(total) / every)
-                    total = 0.0
-                    bar.set_postfix(loss=f"{losses[-1]:.3f}")
-                if interruption.asked is not None or self.kept.due:
-                    state = {name: part.state_dict() for name, part in parts.items()}
-                    self.kept.keep(state | {"done": done, "losses": losses, "total": float(total)})
-                interruption.raise_if_requested()
-        return losses
-
-    def _restored(self, parts: dict[str, Any]) -> tuple[int, list[float], Tensor | float]:
-        """Brings the parts to where the same training was kept: steps done, losses noted, and since then."""
-        state = self.kept.begun()
-        if state is None:
-            return 0, [], 0.0
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    parts |= {} if ema is None else {"ema": ema}
+    state = cache.unfinished() or {"done": 0, "losses": [], "total": 0.0}
+    done, losses, total = state["done"], state["losses"], state["total"]
+    if done:
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        return state["done"], state["losses"], state["total"]
+    interval = max(steps // LOGGED_LOSSES, 1)
+    bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False, disable=None)
+    with GracefulExit() as graceful_exit, bar:
+        for step, micro_batches in zip(range(done, steps), batches(done), strict=False):
+            with fork_rng(seed, step):
+                for micro_batch in micro_batches:
+                    loss = compute_loss(micro_batch) / len(micro_batches)
+                    loss.backward()
+                    total = total + loss.detach()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            if ema is not None:
+                ema.update_parameters(model)
+            bar.update()
+            done = step + 1
+            if done % interval == 0:
+                losses.append(float(total) / interval)
+                total = 0.0
+                bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            if graceful_exit.requested is not None or cache.due:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                cache.save_state(state | {"done": done, "losses": losses, "total": float(total)})
+            graceful_exit.raise_if_requested()
+    return losses

@@ -1,4 +1,6 @@
-"""What training on labels does to a batch on the device: regions erased, images and labels mixed."""
+"""Random erasing, mixup and CutMix of a batch, on the device."""
+
+from dataclasses import dataclass
 
 from jaxtyping import Float, Int64
 from timm.data import Mixup
@@ -6,39 +8,31 @@ from timm.data.mixup import mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import at_least, share
 
 
+@dataclass
 class MixupCutmix:
-    """Random erasing, then mixup or CutMix, each for half of the batches where both are on.
+    """Apply random erasing, then mixup or CutMix; if both are on, each to half of the batches."""
 
-    Args:
-        erasing: probability that an image loses a rectangle to noise (Zhong et al., AAAI 2020), 0..1.
-        mixup, cutmix: parameters of the Beta distributions that shares are drawn from (Zhang et al., ICLR
-            2018; Yun et al., ICCV 2019); 0 switches one off.
-        smoothing: share of a label that is spread over all classes, 0 to below 1.
+    erasing: float  # probability of replacing a rectangle of an image by noise (Zhong et al., AAAI 2020)
+    mixup: float  # alpha of the Beta distribution of the mixing share; 0: off (Zhang et al., ICLR 2018)
+    cutmix: float  # the same for CutMix (Yun et al., ICCV 2019)
+    smoothing: float  # label smoothing, 0 to below 1
 
-    Raises:
-        ConfigError: a setting is outside its limits.
-    """
-
-    def __init__(self, erasing: float, mixup: float, cutmix: float, smoothing: float):
-        if not 0 <= erasing <= 1:
-            raise ConfigError(f"mixing.erasing={erasing}: a probability, 0..1; try {min(max(erasing, 0), 1)}")
-        if not 0 <= smoothing < 1:
-            raise ConfigError(f"mixing.smoothing={smoothing}: 0 to below 1; try 0.1")
-        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
-            if value < 0:
-                raise ConfigError(f"mixing.{name}={value}: 0 or more; try 0, which is off")
-        self.erasing, self.mixup, self.cutmix, self.smoothing = erasing, mixup, cutmix, smoothing
+    def __post_init__(self) -> None:
+        share("erasing", self.erasing)
+        at_least("mixup", self.mixup, 0)
+        at_least("cutmix", self.cutmix, 0)
+        share("smoothing", self.smoothing, one=False)
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"], classes: int
     ) -> tuple[Float[Tensor, "m c h w"], Float[Tensor, "m n"]]:
-        """Normalized images and the share of each class in them.
+        """Return the augmented normalized images and their soft labels.
 
-        An image is mixed with the one that mirrors it in the batch, so of an odd batch the last is left out.
-        timm draws from the global streams, which whoever calls has set.
+        timm mixes image i with image b - 1 - i, so mixing drops the last image of an odd batch. Random
+        numbers come from the global generators.
         """
         mixes = self.mixup > 0 or self.cutmix > 0
         even = len(images) - (len(images) % 2 if mixes else 0)

@@ -1,1 +1,1 @@
-"""Images with their masks: cropped, predicted, scored and colored."""
+"""Semantic segmentation: training crops, sliding-window inference, metrics and overlays."""

@@ -1,6 +1,7 @@
 """Random scale, crop and flip of images together with their masks, on the device."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,48 +9,38 @@ import torchvision.transforms.v2.functional as V
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from cim_lightning.errors import ConfigError
-
-SETTING = "evaluation.segmentation.crops"
+from cim_lightning.bounds import at_least, ordered, share
 
 
 class MaskCrop(NamedTuple):
-    """What is cut out of an image, in its pixels, and what it becomes."""
+    """A rectangle of an image in pixels, and its size after resizing."""
 
     top: int
     left: int
     height: int
     width: int
-    out_height: int  # up to the crop's size; what is missing is filled up
+    out_height: int  # below the crop size if the image is too small
     out_width: int
     mirrored: bool
 
 
+@dataclass
 class RandomScaleCrop:
-    """Draws and applies crops.
+    """Sample and apply random crops."""
 
-    Args:
-        size: side of a crop in pixels.
-        short_side: what the short side of an image is brought to at scale 1; null: the image stays as it is.
-        scale: smallest and largest factor of that.
-        flip: probability of mirroring left to right.
+    size: int  # side of a crop in pixels
+    short_side: int | None  # short side of the image at scale 1, in pixels; None: as in the file
+    scale: Sequence[float]  # smallest and largest scale
+    flip: float  # probability of a horizontal flip
 
-    Raises:
-        ConfigError: a setting is outside its limits.
-    """
-
-    def __init__(self, size: int, short_side: int | None, scale: Sequence[float], flip: float):
-        for name, value in (("size", size), ("short_side", 1 if short_side is None else short_side)):
-            if value < 1:
-                raise ConfigError(f"{SETTING}.{name}={value}: at least 1 pixel; try 1")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ConfigError(f"{SETTING}.scale={list(scale)}: 0 < low <= high; try [0.5, 2.0]")
-        if not 0 <= flip <= 1:
-            raise ConfigError(f"{SETTING}.flip={flip}: a probability, 0..1; try {min(max(flip, 0), 1)}")
-        self.size, self.short_side, self.scale, self.flip = size, short_side, scale, flip
+    def __post_init__(self) -> None:
+        at_least("size", self.size, 1)
+        at_least("short_side", self.short_side, 1)
+        ordered("scale", self.scale, suggest=[0.5, 2.0])
+        share("flip", self.flip)
 
     def sample(self, height: int, width: int, generator: torch.Generator) -> MaskCrop:
-        """Draws the crop of an image of that size, with a generator on the CPU."""
+        """Sample the crop of an image of this size; the generator is on the CPU."""
         draw, down, right, mirror = torch.rand(4, generator=generator).tolist()
         factor = self.scale[0] + draw * (self.scale[1] - self.scale[0])
         factor *= (self.short_side or min(height, width)) / min(height, width)
@@ -71,39 +62,30 @@ class RandomScaleCrop:
         mask: UInt8[Tensor, "h w"],
         crop: MaskCrop,
         normalize: Callable[[Tensor], Tensor],
-        ignored: int,
+        ignore_index: int,
     ) -> tuple[Float[Tensor, "c s s"], Int64[Tensor, "s s"]]:
-        """The crop, normalized, and its mask; beyond the image zeros and `ignored`.
-
-        Images are resized bilinearly and antialiased, masks by the nearest pixel.
-        """
-        rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
-        out = [crop.out_height, crop.out_width]
-        pixels = V.resize(
-            image[:, rows, columns].float() / 255, out, V.InterpolationMode.BILINEAR, antialias=True
-        )
-        labels = V.resize(mask[None, rows, columns], out, V.InterpolationMode.NEAREST_EXACT)
+        """Return the normalized crop and its mask, padded at the bottom right with 0 and `ignore_index`."""
+        height, width = size = [crop.out_height, crop.out_width]
+        pixels = V.resized_crop(image.float() / 255, *crop[:4], size)
+        labels = V.resized_crop(mask[None], *crop[:4], size, V.InterpolationMode.NEAREST_EXACT)
         if crop.mirrored:
             pixels, labels = pixels.flip(-1), labels.flip(-1)
-        fill = [0, 0, self.size - crop.out_width, self.size - crop.out_height]
-        pixels = V.pad(normalize(pixels[None])[0], fill, fill=0.0)
-        return pixels, V.pad(labels, fill, fill=float(ignored))[0].long()
+        padding = [0, 0, self.size - width, self.size - height]
+        pixels = V.pad(normalize(pixels[None])[0], padding, fill=0.0)
+        return pixels, V.pad(labels, padding, fill=float(ignore_index))[0].long()
 
     def batch(
         self,
         pairs: Sequence[tuple[Tensor, Tensor]],
         device: torch.device,
         normalize: Callable[[Tensor], Tensor],
-        ignored: int,
+        ignore_index: int,
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "b c s s"], Int64[Tensor, "b s s"]]:
-        """A crop of each of some images and masks."""
-        crops = [
-            self.sample(mask.shape[0], mask.shape[1], generator) for _, mask in pairs
-        ]  # images differ in size: one by one
-        done = [
-            self.apply(image.to(device), mask.to(device), crop, normalize, ignored)
-            for (image, mask), crop in zip(pairs, crops, strict=True)
-        ]
-        images, masks = zip(*done, strict=True)
+        """Return one random crop of each image, whose sizes may differ, and of its mask."""
+        cropped = []
+        for image, mask in pairs:
+            crop = self.sample(mask.shape[0], mask.shape[1], generator)
+            cropped.append(self.apply(image.to(device), mask.to(device), crop, normalize, ignore_index))
+        images, masks = zip(*cropped, strict=True)
         return torch.stack(images), torch.stack(masks)

@@ -1,58 +1,36 @@
-"""Images and masks of a source as tensors, and the order in which training sees them."""
+"""Images and masks as tensors, and the order in which training reads them."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Subset
 
 
-class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """At most `limit` images and masks of a source, evenly spaced, as uint8 tensors "c h w" and "h w"."""
-
-    def __init__(self, source: Any, limit: int | None):
-        self.source = source
-        self.chosen = evenly(len(source), min(limit or len(source), len(source)))
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = self.source[self.chosen[index]]
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1), torch.from_numpy(np.array(mask))
+def evenly_spaced(total: int, count: int | None) -> list[int]:
+    """Return `count` indices from the first to the last of `total`; all if there are fewer, or for None."""
+    count = total if count is None else min(count, total)
+    return np.linspace(0, total - 1, count).round().astype(int).tolist()
 
 
-class Order:
-    """Batches of indices: permutation after permutation, each a function of seed and epoch.
-
-    Args:
-        count: of the indices.
-        steps: batches in all.
-        batch_size: indices a batch.
-        seed: of the permutations.
-        done: batches to pass over, which were seen before.
-    """
-
-    def __init__(self, count: int, steps: int, batch_size: int, seed: int, done: int):
-        self.count, self.steps, self.batch_size, self.seed, self.done = count, steps, batch_size, seed, done
-
-    def __len__(self) -> int:
-        return self.steps - self.done
-
-    def __iter__(self) -> Iterator[list[int]]:
-        waiting: list[int] = []
-        epoch = 0
-        for step in range(self.steps):
-            while len(waiting) < self.batch_size:
-                waiting += np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
-                epoch += 1
-            batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            if step >= self.done:
-                yield batch
+def subset(source: Any, limit: int | None) -> Subset[Any]:
+    """Return at most `limit` evenly spaced pairs of a source."""
+    return Subset(source, evenly_spaced(len(source), limit))
 
 
-def evenly(count: int, chosen: int) -> list[int]:
-    """So many of the numbers below count, spread from the first to the last."""
-    return np.linspace(0, count - 1, chosen).round().astype(int).tolist()
+def to_tensors(pairs: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
+    """Convert RGB images and masks, whose sizes may differ, to uint8 tensors "3 h w" and "h w"."""
+    arrays = [(np.array(image), np.array(mask)) for image, mask in pairs]
+    return [(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)) for image, mask in arrays]
+
+
+def index_batches(
+    images: int, batch_size: int, seed: int, start: int, stop: int
+) -> Iterator[tuple[int, ...]]:
+    """Return batches `start` to `stop` of an endless sequence of permutations, each by seed and epoch."""
+    epochs = (np.random.default_rng((seed, epoch)).permutation(images) for epoch in itertools.count())
+    indices = (int(index) for epoch in epochs for index in epoch)
+    return itertools.islice(zip(*[indices] * batch_size, strict=True), start, stop)

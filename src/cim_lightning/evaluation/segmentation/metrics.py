@@ -10,45 +10,41 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 
 class SegmentationMetrics:
-    """Counts pixels; pixels of the ignored label count for nothing.
+    """Metrics over all pixels whose true label is not `ignore_index`.
 
     Args:
-        classes: names, in the order of their numbers.
-        ignored: the label of such pixels in the truth.
-        device: of predictions and truth.
+        classes: names.
+        ignore_index: label of the pixels that are not counted.
+        device: of predictions and masks.
     """
 
-    def __init__(self, classes: Sequence[str], ignored: int, device: torch.device):
+    def __init__(self, classes: Sequence[str], ignore_index: int, device: torch.device):
         self.classes = classes
-        # Its checks look for unique values, pixel by pixel; masks were checked when they were read.
+        # Its validation searches every mask for unique values; the masks were validated when they were read.
         self.metric = MulticlassJaccardIndex(
-            len(classes), average=None, ignore_index=ignored, validate_args=False
+            len(classes), average=None, ignore_index=ignore_index, validate_args=False
         ).to(device)
 
-    def update(self, predicted: Integer[Tensor, "*size"], truth: Integer[Tensor, "*size"]) -> None:
-        """Counts the pixels of one or more images."""
-        self.metric.update(predicted, truth)
+    def update(self, predicted: Integer[Tensor, "*size"], mask: Integer[Tensor, "*size"]) -> None:
+        """Count the pixels of one or more images."""
+        self.metric.update(predicted, mask)
 
     def compute(self) -> dict[str, float]:
-        """miou, pixel_accuracy, class_accuracy and iou_<class>, each 0..1.
+        """Return miou, pixel_accuracy, class_accuracy and iou_<class>, each 0..1; nan without pixels.
 
-        Means are over the classes that occur, in truth or prediction for miou (a class that does in neither
-        has no iou_<class>), in the truth for class_accuracy. Nothing counted gives nan.
+        miou is the mean over the classes in any mask or prediction; the other classes have no iou_<class>.
+        class_accuracy is the mean over the classes in any mask.
         """
         matrix = self.metric.confmat.double()  # pyright: ignore
-        right, true, found = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+        correct, true, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou = self.metric.compute().double()
-        occurs = true + found > 0
-        each = {
-            f"iou_{_plain(name)}": iou[i].item() for i, name in enumerate(self.classes) if occurs[i].item()
-        }
-        return {
+        occurs = true + predicted > 0
+        metrics = {
             "miou": iou[occurs].mean().item(),
-            "pixel_accuracy": (right.sum() / true.sum()).item(),
-            "class_accuracy": (right / true)[true > 0].mean().item(),
-            **each,
+            "pixel_accuracy": (correct.sum() / true.sum()).item(),
+            "class_accuracy": (correct / true)[true > 0].mean().item(),
         }
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\W+", "_", name).strip("_").lower()
+        for name, value, present in zip(self.classes, iou.tolist(), occurs.tolist(), strict=True):
+            if present:
+                metrics["iou_" + re.sub(r"\W+", "_", name).strip("_").lower()] = value
+        return metrics
