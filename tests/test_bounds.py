@@ -1,4 +1,4 @@
-"""Every check lets its bounds through, refuses what is just outside, and suggests a value that it accepts."""
+"""Every check accepts its bounds, refuses values just outside, and suggests a value that it accepts."""
 
 import math
 import pickle
@@ -8,7 +8,7 @@ import pytest
 from cim_lightning import bounds
 from cim_lightning.errors import ConfigError
 
-CHECKS = {  # name -> the check, values that pass, values that do not
+CHECKS = {  # name -> check, valid values, invalid values
     "at_least": (lambda v: bounds.at_least("x", v, 1), [1, 2, None], [0, 0.999, -3, math.nan]),
     "above": (lambda v: bounds.above("x", v, 0, suggest=0.5), [1e-9, 2, None], [0, -1, math.nan]),
     "within": (lambda v: bounds.within("x", v, -1, 180), [-1, 0, 180, None], [-1.5, 180.5, math.nan]),
@@ -20,17 +20,17 @@ CHECKS = {  # name -> the check, values that pass, values that do not
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_bounds_pass_and_the_suggestion_works(name):
-    check, good, bad = CHECKS[name]
-    for value in good:
+def test_bounds_are_valid_and_the_suggestion_is_valid(name):
+    check, valid, invalid = CHECKS[name]
+    for value in valid:
         check(value)
-    for value in bad:
+    for value in invalid:
         with pytest.raises(ConfigError, match=r"^x=[^\n]*: must be [^\n]*; try x=") as caught:
             check(value)
         check(caught.value.suggest)
 
 
-def test_one_of_names_the_closest_or_all():
+def test_one_of_suggests_the_closest_choice_or_lists_all():
     bounds.one_of("reduction", "sum", ("sum", "mean"))
     with pytest.raises(ConfigError, match=r"^reduction=summ: must be one of sum, mean; did you mean sum\?$"):
         bounds.one_of("reduction", "summ", ("sum", "mean"))
@@ -39,7 +39,7 @@ def test_one_of_names_the_closest_or_all():
 
 
 @pytest.mark.parametrize("value", [[0, 1], [0.5, 0.4], [0.5], [0.1, 0.2, 0.3], [0.5, 1.5]])
-def test_ordered_refuses_what_is_no_range(value):
+def test_ordered_refuses_anything_but_a_range(value):
     with pytest.raises(ConfigError, match=r"two numbers with 0 < low <= high <= 1; try scale=\[0.5, 1.0\]$"):
         bounds.ordered("scale", value, high=1, suggest=[0.5, 1.0])
 
@@ -48,7 +48,7 @@ def test_ordered_returns_the_two_numbers():
     assert bounds.ordered("scale", [1, 1], high=1, suggest=[0.5, 1.0]) == (1.0, 1.0)
 
 
-def test_an_error_survives_the_way_out_of_a_worker_and_can_be_called_by_its_path():
+def test_an_error_can_be_pickled_and_named_by_its_path():
     error = ConfigError("depth", 0, "must be at least 1", suggest=1)
     assert str(error) == "depth=0: must be at least 1; try depth=1"
     assert error.line("decoder.depth") == "decoder.depth=0: must be at least 1; try decoder.depth=1"

@@ -24,7 +24,7 @@ def test_a_method_that_computes_nothing_takes_no_step():
 
 @pytest.mark.parametrize("settings", [{}, {"images": 1, "petaflop": 1.0}])
 def test_exactly_one_budget_is_set(settings):
-    with pytest.raises(ConfigError, match="^a budget needs either images or petaflop, and not both$"):
+    with pytest.raises(ConfigError, match=r"^a budget needs either images or petaflop, and not both$"):
         Budget(**settings)
 
 
@@ -39,7 +39,9 @@ def test_exactly_one_budget_is_set(settings):
     ],
 )
 def test_a_mistake_gets_one_line(settings, message, suggestion):
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*; try {re.escape(suggestion)}$") as error:
+    with pytest.raises(
+        ConfigError, match=f"^{re.escape(message)}[^\n]*; try {re.escape(suggestion)}$"
+    ) as error:
         Budget(**settings).max_steps(flops_per_image=4e9, global_batch_size=10)
     works = Budget(**{error.value.parameter: error.value.suggest})
     assert works.max_steps(flops_per_image=4e9, global_batch_size=10) >= 1

@@ -1,15 +1,15 @@
-"""Operations counted by torch, beside what they are by hand."""
+"""Operations counted by torch against counts by hand."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from cim_lightning.flops import IMAGES, flops_per_image
+from cim_lightning.flops import NUM_IMAGES, flops_per_image
 
 
 class Layers(torch.nn.Module):
-    """Two linear layers, of which the first may be frozen, and a batch normalization to be left alone."""
+    """Batch normalization and two linear layers."""
 
     def __init__(self):
         super().__init__()
@@ -23,17 +23,17 @@ class Layers(torch.nn.Module):
 DATA = SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 5))
 
 
-def test_a_multiply_and_an_add_are_two_and_backward_is_twice_forward():
-    cost = flops_per_image(Layers(), DATA)
-    assert cost.forward == 2 * (5 * 7 + 7 * 3)
-    assert cost.backward == 2 * cost.forward  # of weights and of inputs, for the normalization before them
+def test_a_multiplication_and_an_addition_are_two_and_backward_is_twice_forward():
+    flops = flops_per_image(Layers(), DATA)
+    assert flops.forward == 2 * (5 * 7 + 7 * 3)
+    assert flops.backward == 2 * flops.forward  # gradients of weights and of inputs
 
 
-def test_what_is_frozen_costs_no_gradient():
+def test_frozen_layers_need_no_gradient():
     layers = Layers()
     layers.first.requires_grad_(False)
     layers.norm.requires_grad_(False)
-    assert flops_per_image(layers, DATA).backward == 2 * 7 * 3  # of the second's weights
+    assert flops_per_image(layers, DATA).backward == 2 * 7 * 3  # weights of the second layer
 
 
 def test_attention_is_counted_in_full():
@@ -42,29 +42,29 @@ def test_attention_is_counted_in_full():
             q = batch[0].view(-1, 2, 10, 8).requires_grad_()
             return {"loss": torch.nn.functional.scaled_dot_product_attention(q, q, q).sum()}
 
-    cost = flops_per_image(Attention(), SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 160)))
-    assert cost.forward == 2 * 2 * (2 * 10 * 10 * 8)  # scores and mixture, of two heads
+    flops = flops_per_image(Attention(), SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 160)))
+    assert flops.forward == 2 * 2 * (2 * 10 * 10 * 8)  # scores and weighted sum, of two heads
 
 
-def test_counting_leaves_no_trace():
+def test_counting_changes_neither_weights_nor_random_streams():
     layers = Layers()
     before = {name: value.clone() for name, value in layers.state_dict().items()}
-    stream = torch.get_rng_state()
+    rng_state = torch.get_rng_state()
     flops_per_image(layers, DATA)
     assert all(torch.equal(before[name], value) for name, value in layers.state_dict().items())
     assert all(parameter.grad is None for parameter in layers.parameters())
-    assert torch.equal(stream, torch.get_rng_state())
-    assert IMAGES > 1
+    assert torch.equal(rng_state, torch.get_rng_state())
+    assert NUM_IMAGES > 1
 
 
-def test_a_method_that_learns_nothing_costs_nothing():
+def test_a_loss_without_gradient_counts_as_0():
     idle = torch.nn.Identity()
     idle.compute_batch_losses = lambda batch: {"loss": torch.zeros(())}
     assert flops_per_image(idle, DATA) == (0, 0)
 
 
-def test_ours_is_twice_the_weights_for_a_plain_network():
-    """Of a ViT's linear layers, every weight meets every token once: what attention adds is small."""
+def test_a_vit_by_hand():
+    """Every weight of a linear layer is used once per token; attention adds little."""
     from cim_lightning.cropping.resize import ResizeCropper
     from cim_lightning.methods.supervised import Supervised
     from cim_lightning.models.backbone import Backbone

@@ -1,4 +1,4 @@
-"""What decays and what does not, and the learning rate at steps worked out by hand."""
+"""Weight decay by parameter, and the learning rate at steps worked out by hand."""
 
 import re
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.optim import AdamWCosine
+from cim_lightning.optim import AdamWCosine, lr_factor
 
 SMALL = {
     "vit_tiny_patch16_224": {"depth": 1, "embed_dim": 8, "num_heads": 2, "patch_size": 8, "img_size": 16},
@@ -24,16 +24,16 @@ def adamw(**changes) -> AdamWCosine:
 
 
 def decay_of(module: nn.Module, **changes) -> dict[str, float]:
-    """Weight decay by parameter name."""
+    """Return the weight decay by parameter name."""
     optimizer, _ = adamw(**changes)(module, 256, 8)
     names = {parameter: name for name, parameter in module.named_parameters()}
-    found = [(names[p], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]]
-    assert len(dict(found)) == len(found)
-    return dict(found)
+    decay = [(names[p], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]]
+    assert len(dict(decay)) == len(decay)
+    return dict(decay)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_biases_norms_and_position_tables_do_not_decay_and_the_rest_does(name):
+def test_all_but_biases_norms_and_position_tables_decay(name):
     backbone = Backbone(name, SMALL[name], "timm", False, "timm")
     norms = [
         f"{path}.{leaf}"
@@ -44,18 +44,18 @@ def test_biases_norms_and_position_tables_do_not_decay_and_the_rest_does(name):
     decay = decay_of(backbone)
     assert decay.keys() == dict(backbone.named_parameters()).keys()
     for parameter, value in decay.items():
-        spared = parameter.endswith((".bias", "pos_embed", "relative_position_bias_table", ".gamma"))
-        assert value == (0 if spared or parameter in norms else 0.05), parameter
+        exempt = parameter.endswith((".bias", "pos_embed", "relative_position_bias_table", ".gamma"))
+        assert value == (0 if exempt or parameter in norms else 0.05), parameter
     assert len(norms) > 2
 
 
-def test_families_have_the_tables_that_are_spared():
+def test_position_tables_of_every_family_are_exempt():
     for name, table in (
         ("vit_tiny_patch16_224", "pos_embed"),
         ("swin_tiny_patch4_window7_224", "bias_table"),
     ):
         backbone = Backbone(name, SMALL[name], "timm", False, "timm")
-        decay = decay_of(nn.ModuleDict({"backbone": backbone}))  # at any depth of names
+        decay = decay_of(nn.ModuleDict({"backbone": backbone}))  # also with a prefix
         tables = [value for parameter, value in decay.items() if parameter.endswith(table)]
         assert tables
         assert not any(tables)
@@ -67,20 +67,20 @@ def test_only_trainable_parameters_are_optimized():
     assert decay_of(backbone).keys() == dict(backbone.named_parameters()).keys() - frozen
 
 
-def test_no_decay_at_all_is_no_decay():
+def test_weight_decay_0():
     assert set(decay_of(nn.Linear(2, 3), weight_decay=0.0).values()) == {0}
 
 
 @pytest.mark.parametrize(("images", "rate"), [(256, 1e-3), (64, 2.5e-4), (4096, 1.6e-2)])
-def test_the_rate_is_in_proportion_to_images_a_step(images, rate):
+def test_the_learning_rate_is_proportional_to_the_batch_size(images, rate):
     optimizer, _ = adamw(warmup=0.0)(nn.Linear(2, 3), images, 8)
     assert all(group["lr"] == pytest.approx(rate) for group in optimizer.param_groups)
     assert all(group["betas"] == (0.9, 0.95) for group in optimizer.param_groups)
 
 
-def test_the_rate_warms_up_linearly_and_falls_by_a_cosine_to_0_a_step_at_a_time():
+def test_the_learning_rate_per_step():
     module = nn.Linear(2, 3)
-    optimizer, schedule = adamw()(module, 512, 8)  # 2e-3 at the top; 2 steps up, 6 down
+    optimizer, schedule = adamw()(module, 512, 8)  # maximum 2e-3; 2 steps of warm-up, 6 of decay
     rates = []
     for _ in range(9):
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -88,14 +88,14 @@ def test_the_rate_warms_up_linearly_and_falls_by_a_cosine_to_0_a_step_at_a_time(
         optimizer.step()
         schedule.step()
     # half a cosine in sixths: (1 + cos 0, 30, 60, 90, 120, 150, 180 degrees) / 2
-    down = [1, 0.9330127, 0.75, 0.5, 0.25, 0.0669873, 0]
-    expected = [2e-3 * share for share in [0, 0.5, *down]]
+    decay = [1, 0.9330127, 0.75, 0.5, 0.25, 0.0669873, 0]
+    expected = [2e-3 * factor for factor in [0, 0.5, *decay]]
     assert [rate for rate, _ in rates] == pytest.approx(expected, abs=1e-9)
     assert all(weights == biases for weights, biases in rates)
 
 
 @pytest.mark.parametrize(
-    ("warmup", "total", "shares"),
+    ("warmup", "total", "factors"),
     [
         (0.0, 4, [1, 0.8535534, 0.5, 0.1464466, 0]),
         (1.0, 4, [0, 0.25, 0.5, 0.75, 1]),
@@ -104,20 +104,30 @@ def test_the_rate_warms_up_linearly_and_falls_by_a_cosine_to_0_a_step_at_a_time(
         (0.0, 1, [1, 0]),
     ],
 )
-def test_shares_of_the_full_rate_by_hand(warmup, total, shares):
-    schedule = adamw(warmup=warmup)
-    assert [schedule.share(step, total) for step in range(len(shares))] == pytest.approx(shares, abs=1e-7)
+def test_factors_of_the_learning_rate_by_hand(warmup, total, factors):
+    result = [lr_factor(step, total, warmup) for step in range(len(factors))]
+    assert result == pytest.approx(factors, abs=1e-7)
+
+
+def test_linear_decay_by_hand():
+    factors = [lr_factor(step, 8, 0.5, "linear") for step in range(10)]
+    assert factors == pytest.approx([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0, 0])
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told", "nearest"),
+    ("mistake", "message", "suggestion"),
     [
-        ({"warmup": 1.5}, "optim.warmup=1.5", "1"),
-        ({"warmup": -1.0}, "optim.warmup=-1.0", "0"),
-        ({"base_lr": 0.0}, "optim.base_lr=0.0", "1.5e-4, the paper's"),
-        ({"weight_decay": -0.1}, "optim.weight_decay=-0.1", "0"),
+        ({"warmup": 1.5}, "warmup=1.5", "1.0"),
+        ({"warmup": -1.0}, "warmup=-1.0", "0.0"),
+        ({"base_lr": 0.0}, "base_lr=0.0", "0.00015"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1", "0"),
+        ({"betas": [0.9]}, "betas=[0.9]", "[0.9, 0.95]"),
+        ({"betas": [0.9, 1.0]}, "betas=[0.9, 1.0]", "[0.9, 0.95]"),
     ],
 )
-def test_a_mistake_gets_one_line_with_setting_value_and_nearest(mistake, told, nearest):
-    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {re.escape(nearest)}$"):
+def test_a_mistake_gets_one_line_with_a_suggestion(mistake, message, suggestion):
+    (name,) = mistake
+    pattern = f"^{re.escape(message)}: [^\n]*; try {name}={re.escape(suggestion)}$"
+    with pytest.raises(ConfigError, match=pattern) as error:
         adamw(**mistake)
+    adamw(**{name: error.value.suggest})

@@ -1,4 +1,4 @@
-"""Streams of all three libraries are functions of the seed inside, and untouched outside."""
+"""Global random streams: seeded inside the block, restored after it."""
 
 import random
 
@@ -12,7 +12,7 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), torch.rand(1).item()  # noqa: NPY002
 
 
-def test_inside_the_seed_decides_and_outside_nothing_has_happened() -> None:
+def test_streams_depend_on_the_entropy_inside_and_are_restored_outside() -> None:
     torch.manual_seed(1)
     np.random.seed(2)  # noqa: NPY002
     random.seed(3)
@@ -29,7 +29,7 @@ def test_inside_the_seed_decides_and_outside_nothing_has_happened() -> None:
     assert draws() == before
 
 
-def test_an_error_inside_puts_the_streams_back_too() -> None:
+def test_streams_are_restored_after_an_error() -> None:
     random.seed(3)
     expected = random.random()
     random.seed(3)

@@ -1,4 +1,4 @@
-"""Atomic files: a reader or a later run finds the old content or the new one, never a part of it."""
+"""Atomic writes: a reader sees the old content or the new one, also after a crash."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,21 +19,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a text file."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain values as indented JSON."""
+    """Write plain values as indented JSON, atomically."""
     atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one if there is no such file."""
+    """Return the object in a JSON file; {} if the file does not exist."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def update_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Add to the object in a JSON file, or replace what it has under the same names."""
+    """Add entries to the object in a JSON file; they replace entries with the same keys."""
     write_json(path, read_json(path) | dict(content))

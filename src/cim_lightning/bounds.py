@@ -1,4 +1,4 @@
-"""Range checks of parameters. Each raises ConfigError, with the nearest valid value as the suggestion."""
+"""Range checks of parameters. Each raises ConfigError with a valid value as the suggestion."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -21,32 +21,25 @@ def above(name: str, value: float | None, low: float, suggest: float) -> None:
 def within(name: str, value: float | None, low: float, high: float) -> None:
     """Require low <= value <= high; None passes."""
     if value is not None and not low <= value <= high:
-        raise ConfigError(
-            name, value, f"must be in {low:g}..{high:g}", suggest=low if not value > high else high
-        )
+        raise ConfigError(name, value, f"must be in {low:g}..{high:g}", suggest=high if value > high else low)
 
 
 def share(name: str, value: float | None, *, zero: bool = True, one: bool = True) -> None:
     """Require a share or probability in 0..1, with or without its ends; None passes."""
     if value is None or (0 < value < 1) or (zero and value == 0) or (one and value == 1):
         return
-    ends = {
-        (True, True): "must be in 0..1",
-        (True, False): "must be at least 0 and below 1",
-        (False, True): "must be above 0 and at most 1",
-        (False, False): "must be above 0 and below 1",
-    }[zero, one]
+    rule = f"must be {'at least' if zero else 'above'} 0 and {'at most' if one else 'below'} 1"
+    rule = "must be in 0..1" if zero and one else rule
     low, high = 0.0 if zero else 0.1, 1.0 if one else 0.9
-    raise ConfigError(name, value, ends, suggest=high if value >= 1 else low)
+    raise ConfigError(name, value, rule, suggest=high if value >= 1 else low)
 
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
-    """Require one of some names."""
+    """Require a value that is among the choices."""
     choices = list(choices)
     if value not in choices:
-        raise ConfigError(
-            name, value, f"must be one of {', '.join(choices)}", hint=did_you_mean(value, choices)
-        )
+        rule = f"must be one of {', '.join(choices)}"
+        raise ConfigError(name, value, rule, hint=did_you_mean(value, choices))
 
 
 def ordered(
@@ -55,9 +48,8 @@ def ordered(
     """Require two numbers with low < first <= second <= high, and return them."""
     if len(value) != 2 or not low < value[0] <= value[1] <= high:
         end = "" if high == float("inf") else f" <= {high:g}"
-        raise ConfigError(
-            name, value, f"must be two numbers with {low:g} < low <= high{end}", suggest=suggest
-        )
+        rule = f"must be two numbers with {low:g} < low <= high{end}"
+        raise ConfigError(name, value, rule, suggest=suggest)
     return float(value[0]), float(value[1])
 
 
@@ -65,8 +57,4 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
     """A hint with the closest name, or with all names if none is close."""
     choices = sorted(choices)
     close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
-    return (
-        f"did you mean {close[0]}?"
-        if close
-        else f"choose from {', '.join(choices) or 'nothing: there is none'}"
-    )
+    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(choices) or '(nothing)'}"

@@ -1,4 +1,4 @@
-"""AdamW with a batch-scaled learning rate, linear warm-up and a cosine to zero, a step at a time."""
+"""AdamW with a learning rate scaled by the batch size, linear warm-up and cosine decay."""
 
 import math
 from collections.abc import Sequence
@@ -8,48 +8,37 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from cim_lightning.bounds import above, at_least, share
 from cim_lightning.errors import ConfigError
 
 POSITION_TABLES = ("*pos_embed", "*relative_position_bias_table")
-REFERENCE_BATCH = 256  # base learning rates are quoted for this many images a step
+REFERENCE_BATCH_SIZE = 256  # base learning rates hold for this many images per step
 
 
 class AdamWCosine:
-    """How a method is optimized; configured once, applied when the length of training is known.
+    """Builds the optimizer and the schedule of a method.
 
     Args:
-        base_lr: learning rate of 256 images a step; scaled linearly with images a step over all devices
-            and accumulated batches.
-        weight_decay: none on biases, norms and position tables, whatever this says.
-        betas: AdamW's.
-        warmup: share of the steps, 0..1, in which the rate rises linearly from 0.
+        base_lr: learning rate for 256 images per step; scaled linearly with the global batch size.
+        weight_decay: weight decay, except for biases, norms and position tables, which have none.
+        betas: see torch.optim.AdamW.
+        warmup: share of the steps, 0..1, with a linear rise from 0.
     """
 
     def __init__(self, base_lr: float, weight_decay: float, betas: Sequence[float], warmup: float):
-        if not 0 <= warmup <= 1:
-            raise ConfigError(
-                f"optim.warmup={warmup}: a share of training, 0..1; try {min(max(warmup, 0), 1)}"
-            )
-        if base_lr <= 0:
-            raise ConfigError(f"optim.base_lr={base_lr}: must be above 0; try 1.5e-4, the paper's")
+        above("base_lr", base_lr, 0, suggest=1.5e-4)
+        at_least("weight_decay", weight_decay, 0)
+        share("warmup", warmup)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ConfigError(
-                f"optim.betas={list(betas)}: two numbers from 0 to below 1; try [0.9, 0.95], the paper's"
-            )
-        if weight_decay < 0:
-            raise ConfigError(f"optim.weight_decay={weight_decay}: must be 0 or more; try 0")
+            raise ConfigError("betas", betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])
         self.base_lr, self.weight_decay, self.betas, self.warmup = base_lr, weight_decay, betas, warmup
 
     def __call__(self, module: nn.Module, global_batch_size: int, total_steps: int) -> tuple[AdamW, LambdaLR]:
-        """Optimizer of all trainable parameters of a module, and its schedule."""
+        """Return the optimizer of all trainable parameters of a module, and its schedule per step."""
         groups = param_groups_weight_decay(module, self.weight_decay, no_weight_decay_list=POSITION_TABLES)
-        rate = self.base_lr * global_batch_size / REFERENCE_BATCH
-        optimizer = AdamW(groups, lr=rate, betas=(self.betas[0], self.betas[1]))
-        return optimizer, LambdaLR(optimizer, lambda step: self.share(step, total_steps))
-
-    def share(self, step: int, total_steps: int) -> float:
-        """Share of the full rate at a step, 0..1."""
-        return lr_factor(step, total_steps, self.warmup)
+        lr = self.base_lr * global_batch_size / REFERENCE_BATCH_SIZE
+        optimizer = AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]))
+        return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, self.warmup))
 
 
 def lr_factor(step: int, total_steps: int, warmup: float, schedule: str = "cosine") -> float:

@@ -1,4 +1,4 @@
-"""All random streams that libraries draw from, set for a while and put back."""
+"""Temporary seeds for the global random streams of Python, NumPy and torch."""
 
 import random
 from collections.abc import Iterator
@@ -10,12 +10,15 @@ import torch
 
 @contextmanager
 def fork_rng(*entropy: int) -> Iterator[None]:
-    """Inside, what is drawn from Python's, NumPy's and torch's global streams is a function of `entropy`.
+    """Seed the global random streams inside the block, and restore them after it.
 
-    timm's augmentations and stochastic depth know no generator of their own, only these.
+    It is needed for code without a generator argument, such as timm's augmentations and stochastic depth.
+
+    Args:
+        entropy: any number of integers that determine the seed.
     """
     seed = int(np.random.default_rng(entropy).integers(2**32))
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         random.seed(seed)
@@ -24,5 +27,5 @@ def fork_rng(*entropy: int) -> Iterator[None]:
         try:
             yield
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
