@@ -12,10 +12,12 @@ NOT_METRICS = {"step", "epoch"}  # columns that Lightning adds
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_metric_that_a_run_logs_is_registered(method, run_pretrain, tiny, own, tmp_path):
+def test_every_metric_that_a_run_logs_is_registered(method, run_pretrain, tiny, method_overrides, tmp_path):
     of_other_methods = ("cropping=", "decoder.")
     common = [argument for argument in tiny if not argument.startswith(of_other_methods)]
-    run_pretrain(f"method={method}", *common, *own[method], "trainer.max_steps=1", "output_dir=run")
+    run_pretrain(
+        f"method={method}", *common, *method_overrides[method], "trainer.max_steps=1", "output_dir=run"
+    )
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         columns = set(next(csv.reader(file))) - NOT_METRICS
     names = {column.removeprefix("train/").removeprefix("val/") for column in columns}

@@ -1,4 +1,4 @@
-"""`metrics.csv`: a row a step, whatever stops the run in between."""
+"""`metrics.csv`: one row per step, also after interruptions."""
 
 import csv
 from pathlib import Path
@@ -13,10 +13,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metrics.csv"
 
 
-def write(file: ResumableCSVLogger, *steps: tuple[int, dict[str, float]]) -> None:
+def write(logger: ResumableCSVLogger, *steps: tuple[int, dict[str, float]]) -> None:
     for step, metrics in steps:
-        file.log_metrics(metrics, step)
-        file.save()
+        logger.log_metrics(metrics, step)
+        logger.save()
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -24,21 +24,21 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_row_a_step(path):
+def test_every_step_has_one_row(path):
     write(ResumableCSVLogger(str(path)), (0, {"loss": 2.5}), (1, {"loss": 0.5}))
     assert path.read_text().splitlines() == ["step,loss", "0,2.5", "1,0.5"]
 
 
-def test_what_is_logged_of_a_step_in_parts_is_one_row(path):
-    file = ResumableCSVLogger(str(path))
-    file.log_metrics({"loss": 1.0}, 3)
-    file.log_metrics({"lr": 0.1}, 3)
-    file.save()
-    write(file, (3, {"val": 9.0}))
+def test_several_logs_of_a_step_are_one_row(path):
+    logger = ResumableCSVLogger(str(path))
+    logger.log_metrics({"loss": 1.0}, 3)
+    logger.log_metrics({"lr": 0.1}, 3)
+    logger.save()
+    write(logger, (3, {"val": 9.0}))
     assert rows(path) == [{"step": "3", "loss": "1.0", "lr": "0.1", "val": "9.0"}]
 
 
-def test_new_columns_leave_earlier_rows_empty_there(path):
+def test_new_columns_are_empty_in_earlier_rows(path):
     write(ResumableCSVLogger(str(path)), (0, {"a": 1.0}), (1, {"b": 2.0}), (2, {"a": 3.0}))
     assert rows(path) == [
         {"step": "0", "a": "1.0", "b": ""},
@@ -47,7 +47,7 @@ def test_new_columns_leave_earlier_rows_empty_there(path):
     ]
 
 
-def test_a_resumed_run_continues_and_replaces_what_it_repeats(path):
+def test_a_resumed_run_continues_and_replaces_repeated_steps(path):
     write(ResumableCSVLogger(str(path)), (0, {"loss": 5.0}), (1, {"loss": 4.0}), (2, {"loss": 3.0}))
     write(ResumableCSVLogger(str(path)), (2, {"loss": 3.5}), (3, {"loss": 2.0, "lr": 1.0}))
     assert [(row["step"], row["loss"]) for row in rows(path)] == [
@@ -59,24 +59,24 @@ def test_a_resumed_run_continues_and_replaces_what_it_repeats(path):
     assert rows(path)[3]["lr"] == "1.0"
 
 
-def test_steps_stand_in_order_whenever_they_come(path):
+def test_rows_are_sorted_by_step(path):
     write(ResumableCSVLogger(str(path)), (4, {"a": 4.0}), (2, {"a": 2.0}), (6, {"a": 6.0}))
     assert [row["step"] for row in rows(path)] == ["2", "4", "6"]
 
 
-def test_plain_rows_are_appended_not_rewritten(path):
-    file = ResumableCSVLogger(str(path))
-    write(file, (0, {"a": 0.0}))
-    place = path.stat().st_ino
-    write(file, (1, {"a": 1.0}), (2, {"a": 2.0}))
-    assert path.stat().st_ino == place
-    write(file, (2, {"a": 3.0}))
-    assert path.stat().st_ino != place
+def test_later_steps_are_appended_without_a_rewrite(path):
+    logger = ResumableCSVLogger(str(path))
+    write(logger, (0, {"a": 0.0}))
+    inode = path.stat().st_ino
+    write(logger, (1, {"a": 1.0}), (2, {"a": 2.0}))
+    assert path.stat().st_ino == inode
+    write(logger, (2, {"a": 3.0}))
+    assert path.stat().st_ino != inode
 
 
-def test_a_rewrite_that_fails_leaves_the_old_file(path, monkeypatch):
-    file = ResumableCSVLogger(str(path))
-    write(file, (0, {"a": 0.0}))
+def test_a_failed_rewrite_leaves_the_old_file(path, monkeypatch):
+    logger = ResumableCSVLogger(str(path))
+    write(logger, (0, {"a": 0.0}))
     before = path.read_bytes()
 
     def fails(*args: object) -> None:
@@ -84,27 +84,27 @@ def test_a_rewrite_that_fails_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(csv.DictWriter, "writerows", fails)
     with pytest.raises(OSError, match="no space"):
-        write(file, (1, {"b": 1.0}))
+        write(logger, (1, {"b": 1.0}))
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_a_last_line_that_was_cut_off_is_dropped(path, cut):
+def test_an_unfinished_last_line_is_dropped(path, cut):
     write(ResumableCSVLogger(str(path)), (0, {"a": 1.25}), (1, {"a": 2.25}))
     path.write_bytes(path.read_bytes()[:-cut])
     write(ResumableCSVLogger(str(path)), (2, {"a": 3.0}))
     assert rows(path) == [{"step": "0", "a": "1.25"}, {"step": "2", "a": "3.0"}]
 
 
-def test_an_empty_file_is_begun_anew(path):
+def test_an_empty_file_gets_a_header(path):
     path.touch()
     write(ResumableCSVLogger(str(path)), (0, {"a": 1.0}))
     assert rows(path) == [{"step": "0", "a": "1.0"}]
 
 
-def test_the_end_of_a_run_writes_what_is_pending(path):
-    file = ResumableCSVLogger(str(path))
-    file.log_metrics({"a": 1.0}, 0)
+def test_finalize_writes_pending_rows(path):
+    logger = ResumableCSVLogger(str(path))
+    logger.log_metrics({"a": 1.0}, 0)
     assert not path.exists()
-    file.finalize("success")
+    logger.finalize("success")
     assert rows(path) == [{"step": "0", "a": "1.0"}]
