@@ -60,10 +60,10 @@ def method_overrides() -> dict[str, list[str]]:
         "cim": ["cropping=small", "decoder.width=16", "decoder.num_heads=2"],
         "mae": ["decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
         "simmim": [],
-        "moco_v3": ["method.head.hidden=32", "method.head.out=16"],
+        "moco_v3": ["method.head.hidden_dim=32", "method.head.out_dim=16"],
         "dino": [
-            "method.head.hidden=32",
-            "method.head.out=64",
+            "method.head.hidden_dim=32",
+            "method.head.out_dim=64",
             "cropping.local_crop.size=16",
             "cropping.num_local_crops=2",
         ],

@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 
 from cim_lightning.cli.dataset_cache import DatasetCache
-from cim_lightning.data import sources
+from cim_lightning.data import files
 
 
 @pytest.fixture
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that were scanned, in order."""
     scanned: list[str] = []
-    scan = sources.scan
+    scan = files.scan
 
     def recording_scan(root: str) -> Any:
         scanned.append(root)
         return scan(root)
 
-    monkeypatch.setattr(sources, "scan", recording_scan)
+    monkeypatch.setattr(files, "scan", recording_scan)
     return scanned
 
 

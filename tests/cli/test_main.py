@@ -30,11 +30,11 @@ MISTAKES = {
     "key": (["data.bacth_size=3"], ["data.bacth_size=3", "did you mean batch_size?"]),
     "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean root?"]),
     "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
-    "new top-level key": (["++modle.x=1"], ["modle={'x': 1}: no such setting", "did you mean method?"]),
+    "new top-level key": (["++modle.x=1"], ["modle={x: 1}: no such setting", "did you mean method?"]),
     "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "root"]),
     "new key of a class": (
         ["+target.momentun=1"],
-        ["target.momentun=1: EMATarget has no such setting", "did you mean momentum?"],
+        ["target.momentun=1: EmaTarget has no such setting", "did you mean momentum?"],
     ),
     "forced key of a class": (
         ["++method.foo=1"],
@@ -73,7 +73,10 @@ MISTAKES = {
         ["cropping.exemplar_size=15"],
         ["exemplar_size=15", "patches of 4", "try 16"],
     ),
-    "view of incomplete patches": (["data.view_size=34"], ["data.view_size=34", "patches of 4", "try 32"]),
+    "view of incomplete patches": (
+        ["data.view_size=34"],
+        ["data.view_size=34", "patches of 4", "try data.view_size=32"],
+    ),
     "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "=bf16-mixed"]),
     "no accumulation": (
         ["trainer.accumulate_grad_batches=0"],
@@ -90,10 +93,10 @@ MISTAKES = {
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],
     ),
     "not a checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "is not a checkpoint", "resume=auto"]),
-    "rotation": (["cropping.rotation=400"], ["cropping.rotation=400", "try 180"]),
+    "rotation": (["cropping.rotation=400"], [": cropping.rotation=400", "try cropping.rotation=180"]),
     "exemplar larger than view": (
         ["cropping.exemplar_size=64"],
-        ["cropping.exemplar_size=64", "try 32"],
+        ["cropping.exemplar_size=64", "try cropping.exemplar_size=32"],
     ),
     "batch larger than data": (
         ["data.batch_size=4000"],
@@ -102,7 +105,7 @@ MISTAKES = {
     "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try 1.5e-4"]),
     "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
     "share": (["target.momentum=2"], ["target.momentum=2", "try 1"]),
-    "architecture": (["backbone.name=resnet5O"], ["backbone.name=resnet5O", "try resnet5"]),
+    "architecture": (["backbone.name=resnet5O"], [": backbone.name=resnet5O", "did you mean resnet50?"]),
     "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "try data.view_scale=[0.5, 1.0]"]),
     "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "try data.num_workers=0"]),
     "accelerator": (["trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
@@ -119,7 +122,7 @@ MISTAKES = {
             "decoder=cross_attention",
             "method.target_temperature=[0.04]",
         ],
-        ["method.target_temperature=[0.04]", "try [0.04, 0.07]"],
+        ["method.target_temperature=[0.04]", "=[0.04, 0.07]"],
     ),
     "scale of one kind of crops": (
         [
@@ -128,11 +131,11 @@ MISTAKES = {
             "decoder=cross_attention",
             "cropping.global_crop_2.scale=[0.5,0.1]",
         ],
-        ["scale=[0.5, 0.1]", "try"],
+        [": cropping.global_crop_2.scale=[0.5, 0.1]", "try cropping.global_crop_2.scale="],
     ),
     "cropping of another method": (
         ["method=mae"],
-        ["cropping: MAE reads MaskedImages", "not Crops", "try"],
+        ["MAE needs a cropping that returns MaskedImages", "not Crops"],
     ),
     "cells of no whole patches": (
         ["method=mae", "cropping=masked", "cropping.mask_patch_size=2"],
@@ -144,7 +147,10 @@ MISTAKES = {
     ),
     "setting of another method": (["method.norm_pix_loss=true"], ["try method=mae, which has it"]),
     "budget without a size": (["budget=images"], ["budget.images", "budget.images=..."]),
-    "budget below a step": (["budget=images", "budget.images=7"], ["pays for 7 images", "data.batch_size=7"]),
+    "budget below a step": (
+        ["budget=images", "budget.images=7"],
+        ["budget.images=7", "8 images", "try budget.images=8"],
+    ),
     "file": (
         ["data.root={photos}/val/a/0.png"],
         ["data.root={photos}/val/a/0.png: is a file", "try data.root={photos}/val/a"],

@@ -7,8 +7,6 @@ from omegaconf import OmegaConf
 
 from cim_lightning.cli import preflight
 from cim_lightning.cli.preflight import (
-    RAY,
-    SLURM,
     check_launcher,
     check_processes,
     check_trainer,
@@ -72,6 +70,8 @@ def test_a_sweep_over_devices_is_refused_in_every_job(run_pretrain, tiny, tmp_pa
         assert not (tmp_path / "sweep" / job / "config.yaml").exists()
 
 
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 

@@ -10,21 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning.bounds import at_least
 from cim_lightning.errors import ConfigError
 
-SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
-RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 # Lightning starts the processes of a run by repeating the command, so every process starts the whole sweep.
-# With these sweepers and launchers, the processes would not run the same jobs.
+# With these sweepers and launchers, by their class, the processes would not run the same jobs.
 SINGLE_PROCESS = {
-    "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": (
-        "hydra/sweeper=optuna draws other settings in each process of a run"
-    ),
-    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": (
-        "hydra/launcher=joblib cannot start the other processes of a run"
-    ),
-    RAY: "ray cannot start the other processes of a run",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": (
-        "hydra/launcher=submitit_local cannot start the other processes of a run"
-    ),
+    "OptunaSweeper": "hydra/sweeper=optuna",
+    "JoblibLauncher": "hydra/launcher=joblib",
+    "LocalLauncher": "hydra/launcher=submitit_local",
+    "RayLauncher": "hydra/launcher=ray",
 }
 COPYING = ("spawn", "fork", "notebook")  # strategies that copy the first process instead
 REPEATING = ("ddp", "fsdp", "deepspeed")
@@ -68,15 +60,14 @@ def check_processes(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
     Raises:
         ConfigError: a run takes several processes, and they would not run the same jobs.
     """
-    targets = {OmegaConf.select(hydra_cfg, f"{part}._target_") for part in ("sweeper", "launcher")}
-    reasons = [reason for target, reason in SINGLE_PROCESS.items() if target in targets]
-    if not reasons or trainer is None:
+    if trainer is None or not (name := _setting_with_several_processes(_plain(trainer))):
         return
-    settings: Any = OmegaConf.to_container(trainer, resolve=True)
-    if name := _setting_with_several_processes(settings):
-        hint = "try trainer.strategy=auto trainer.devices=1"
-        hint += "" if "sweeper" in reasons[0] else ", or hydra/launcher=basic"
-        raise ConfigError(f"trainer.{name}", settings[name], reasons[0], hint=hint)
+    for part in ("sweeper", "launcher"):
+        if choice := SINGLE_PROCESS.get(_class_name(hydra_cfg, part)):
+            hint = "try trainer.strategy=auto trainer.devices=1"
+            hint += ", or hydra/launcher=basic" if part == "launcher" else ""
+            rule = f"{choice} supports one process per run"
+            raise ConfigError(f"trainer.{name}", trainer[name], rule, hint=hint)
 
 
 def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
@@ -85,12 +76,13 @@ def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
     Raises:
         ConfigError: there is no Slurm; ray would wait for missing GPUs, or start all jobs on the first GPU.
     """
-    launcher: Any = OmegaConf.to_container(hydra_cfg.launcher, resolve=True)
-    if launcher["_target_"] == SLURM and shutil.which("srun") is None:
+    launcher = _class_name(hydra_cfg, "launcher")
+    if launcher == "SlurmLauncher" and shutil.which("srun") is None:
         raise ConfigError("hydra/launcher", "slurm", "this machine has no srun", suggest="joblib")
-    if launcher["_target_"] != RAY:
+    if launcher != "RayLauncher":
         return
-    init, remote = launcher["ray"].get("init") or {}, launcher["ray"].get("remote") or {}
+    ray = _plain(hydra_cfg.launcher.ray)
+    init, remote = ray.get("init") or {}, ray.get("remote") or {}
     if "num_gpus" in remote:
         local = init.get("address") is None and "num_gpus" not in init
         if local and remote["num_gpus"] > _num_gpus():
@@ -105,9 +97,10 @@ def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
 def num_processes(trainer: Mapping[str, Any]) -> int:
     """Return the processes of a run over all nodes; devices=auto takes every GPU of this machine."""
     devices = trainer.get("devices", "auto")
-    indices = devices.strip(",").split(",") if isinstance(devices, str) else devices
-    if isinstance(devices, list) or "," in str(devices):
-        count = len(indices)
+    if isinstance(devices, str) and "," in devices:
+        devices = devices.strip(",").split(",")
+    if isinstance(devices, list):
+        count = len(devices)
     elif str(devices).isdigit():
         count = int(devices)
     else:  # auto, or -1
@@ -124,6 +117,14 @@ def _setting_with_several_processes(trainer: Mapping[str, Any]) -> str | None:
         single = devices not in ("auto", -1, "-1") and num_processes(trainer) == 1
         return None if single else "strategy"
     return "devices" if strategy == "auto" and num_processes(trainer) > 1 else None
+
+
+def _class_name(hydra_cfg: DictConfig, part: str) -> str:
+    return str(OmegaConf.select(hydra_cfg, f"{part}._target_")).rpartition(".")[2]
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
 
 
 def _num_gpus() -> int:

@@ -73,7 +73,10 @@ def run(cfg: DictConfig) -> float | None:
                 return None
             export(training, settings, folder)
         if settings.get("evaluation") and not resume.evaluated(folder, settings["evaluation"]):
-            evaluate(_evaluation_config(settings, folder), folder / "evaluation")
+            device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
+            used = {key: settings[key] for key in ("evaluation", "data", "seed")}
+            used |= {"checkpoint": str(folder), "device": device}
+            evaluate(OmegaConf.create(used), folder / "evaluation")
         numbers = runs.read_numbers(folder)
         if numbers != before:
             for logger in training.loggers if training else _build_group(settings.get("logger")):
@@ -160,12 +163,6 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
 def _build_group(group: Any) -> list[Any]:
     """Build all members of a config group, without those that are null."""
     return [member for member in build(group or {}).values() if member is not None]
-
-
-def _evaluation_config(settings: dict[str, Any], folder: Path) -> DictConfig:
-    device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
-    used = {key: settings[key] for key in ("evaluation", "data", "seed")}
-    return OmegaConf.create(used | {"checkpoint": str(folder), "device": device})
 
 
 def _quiet_lightning() -> None:

@@ -20,14 +20,13 @@ def run(arguments: Sequence[str]) -> None:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder; try the output_dir of a run or a sweep")
     folders = [folder.resolve() for folder in args.folders]
-    runs, failed = {}, {}
+    runs, failed = {}, {}  # by folder, since one given folder can be inside another
     for given, folder in zip(args.folders, folders, strict=True):
-        found = {run.folder: run for run in read_runs(folder)}
-        found_failed = {failure.folder: failure for failure in failures.read(folder)}
+        found, found_failed = read_runs(folder), failures.read(folder)
         if len(folders) > 1 and not found and not found_failed:
             print(f"{given}: {NO_RUN}", file=sys.stderr)
-        runs |= found
-        failed |= found_failed
+        runs |= {run.folder: run for run in found}
+        failed |= {failure.folder: failure for failure in found_failed}
     runs, failed = [*runs.values()], [*failed.values()]
     if not runs and not failed:
         given = ", ".join(map(str, args.folders))

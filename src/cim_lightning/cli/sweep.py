@@ -28,6 +28,7 @@ from cim_lightning.report import comparison, failures
 log = logging.getLogger("cim_lightning")
 
 Task = Callable[[DictConfig], Any]
+RERUN = "rerun the same command to finish the missing jobs"
 LAUNCHERS = ("joblib", "submitit", "ray")  # packages whose errors mean that the process of a job died
 
 
@@ -74,24 +75,10 @@ class Sweep:
         if unfinished or failed:
             sys.exit(1)
 
-    def abort(self, error: Exception) -> None:
-        """Record the jobs that a launcher's error ended, and print the table of the others."""
-        folder, reason = self.folder, _first_line(error)
-        assert folder is not None
-        for job in _unfinished(folder):
-            _record_killed(job, f"its process died ({reason})")
-        print(f"\n{comparison.format_table(folder)}\n", file=sys.stderr)
-        if type(error).__module__.partition(".")[0] in LAUNCHERS:
-            print(f"{folder}: aborted ({reason}); {RERUN}", file=sys.stderr)
-            sys.exit(1)
-
     def stop(self) -> None:
         """Unlock the sweep."""
         lock.release(self._lock)
         self.folder = self._lock = None
-
-
-RERUN = "rerun the same command to finish the missing jobs"
 
 
 @functools.cache
@@ -163,14 +150,24 @@ def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
 
 @contextmanager
 def report_aborted() -> Iterator[None]:
-    """Report how far a sweep came if its launcher raises, as it does when the process of a job dies."""
+    """Report how far a sweep came if its launcher raises, as it does when the process of a job dies.
+
+    The jobs that no process works on count as failed.
+    """
     sweep = this_process()
     try:
         yield
     except Exception as error:
-        if sweep.folder is not None:
-            sweep.abort(error)
-        raise
+        if sweep.folder is None:
+            raise
+        reason = _first_line(error)
+        for job in _unfinished(sweep.folder):
+            _record_killed(job, f"its process died ({reason})")
+        print(f"\n{comparison.format_table(sweep.folder)}\n", file=sys.stderr)
+        if type(error).__module__.partition(".")[0] not in LAUNCHERS:
+            raise
+        print(f"{sweep.folder}: aborted ({reason}); {RERUN}", file=sys.stderr)
+        sys.exit(1)
     finally:
         sweep.stop()
 

@@ -2,9 +2,9 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 
-from cim_lightning.config.run_names import project
 from cim_lightning.errors import ConfigError
 from cim_lightning.report import wandb_workspace
 
@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cim-workspace", description=__doc__)
-    parser.add_argument("--project", default=project(), help="project of the runs; default: %(default)s")
+    project = os.environ.get("WANDB_PROJECT", "cim-lightning")  # as in conf/logger/wandb.yaml
+    parser.add_argument("--project", default=project, help="project of the runs; default: %(default)s")
     parser.add_argument("--entity", help="user or team; default: your own")
     parser.add_argument("--sweep", metavar="NAME", help="only runs of this sweep, by the name of its folder")
     parser.add_argument("--tag", help="only runs with this tag, such as ablation/rotation")

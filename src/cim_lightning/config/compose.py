@@ -38,7 +38,6 @@ def register_resolvers() -> None:
         run_names.command,
         run_names.name,
         run_names.tags,
-        run_names.project,
     ):  # cached: several readers of one run must get the same value
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__}", resolver, replace=True, use_cache=True)
 

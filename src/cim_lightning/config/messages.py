@@ -19,13 +19,7 @@ from cim_lightning.bounds import did_you_mean
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.errors import ConfigError
 
-EXTRAS = {  # our optional dependencies that bring a launcher or sweeper
-    "joblib": "sweeps",
-    "submitit_local": "sweeps",
-    "submitit_slurm": "sweeps",
-    "optuna": "sweeps",
-    "ray": "ray",
-}
+PLUGINS = {"joblib", "submitit_local", "submitit_slurm", "optuna", "ray"}  # of our optional dependencies
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
@@ -100,21 +94,26 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
 
 def _paths(cfg: DictConfig, start: str = "") -> Iterator[str]:
     """Yield the paths of all settings below a node, breadth first; for `${other}`, the path of the other."""
-    queue = [start]
-    while queue:
-        parent = queue.pop(0)
+    queue = [_definition(cfg, start)]
+    for parent in queue:
         node = OmegaConf.select(cfg, parent) if parent else cfg
         for key in map(str, node if isinstance(node, DictConfig) else ()):
-            if not parent and key == "hydra":
-                continue
-            path = f"{parent}.{key}" if parent else key
-            if OmegaConf.is_interpolation(node, key):
-                text: Any = OmegaConf.to_container(node, resolve=False)
-                other = re.fullmatch(r"\$\{(\w[\w.]*)\}", text[key])
-                path = other[1] if other else path
-            yield path
-            if not OmegaConf.is_missing(node, key):
-                queue.append(path)
+            if parent or key != "hydra":
+                yield (path := _definition(cfg, f"{parent}.{key}" if parent else key))
+                if not OmegaConf.is_missing(node, key):
+                    queue.append(path)
+
+
+def _definition(cfg: DictConfig, path: str) -> str:
+    """Return the path of the setting that a path refers to, along every `${other}`."""
+    parent, _, key = path.rpartition(".")
+    parent = _definition(cfg, parent) if parent else ""
+    node: Any = OmegaConf.select(cfg, parent) if parent else cfg
+    if key and isinstance(node, DictConfig) and OmegaConf.is_interpolation(node, key):
+        text: Any = OmegaConf.to_container(node, resolve=False)
+        if other := re.fullmatch(r"\$\{(\w[\w.]*)\}", text[key]):
+            return other[1]
+    return f"{parent}.{key}" if parent else key
 
 
 def _explain_choice(text: str) -> str:
@@ -123,8 +122,9 @@ def _explain_choice(text: str) -> str:
     if not found:
         return text.splitlines()[0]
     group, _, choice = found[1].rpartition("/")
-    if group.startswith("hydra/") and choice in EXTRAS:
-        return f"{group}={choice}: is not installed; try pip install 'cim-lightning[{EXTRAS[choice]}]'"
+    if group.startswith("hydra/") and choice in PLUGINS:
+        extra = "ray" if choice == "ray" else "sweeps"
+        return f"{group}={choice}: is not installed; try pip install 'cim-lightning[{extra}]'"
     options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
     options = [option for option in options if not option.startswith("_")]
     top, _, folder = group.partition("/")

@@ -34,11 +34,6 @@ def run_id(folder: str) -> str:
     return f"r{secrets.token_hex(4)}"  # with a letter in front: YAML would read 12345678 as a number
 
 
-def project() -> str:
-    """Return the wandb project."""
-    return os.environ.get("WANDB_PROJECT", "cim-lightning")
-
-
 def group() -> str | None:
     """Return the folder name of the sweep; None for a single run."""
     hydra = _hydra()
