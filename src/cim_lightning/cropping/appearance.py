@@ -38,40 +38,29 @@ class ColorParams:
     solarize: Bool[Tensor, " n"]
 
 
+@dataclass(frozen=True)
 class Appearance:
     """Samples and applies colors (paper, section 3.1; its values are in conf/cropping/paper.yaml).
-
-    Args:
-        brightness, contrast, saturation: largest change x, 0..1; the factor is uniform in 1 - x..1 + x.
-        hue: largest rotation in turns, 0..0.5.
-        jitter_prob: probability of the four above together.
-        grayscale, blur, solarize: probabilities.
-        blur_sigma: smallest and largest standard deviation of the Gaussian, in exemplar pixels.
 
     Raises:
         ConfigError: a value is outside its range.
     """
 
-    def __init__(
-        self,
-        brightness: float,
-        contrast: float,
-        saturation: float,
-        hue: float,
-        jitter_prob: float,
-        grayscale: float,
-        blur: float,
-        blur_sigma: Sequence[float],
-        solarize: float,
-    ):
-        within("hue", hue, 0, 0.5)
-        shares = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        shares |= {"jitter_prob": jitter_prob, "grayscale": grayscale, "blur": blur, "solarize": solarize}
-        for name, value in shares.items():
-            share(name, value)
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.jitter_prob, self.grayscale, self.blur, self.solarize = jitter_prob, grayscale, blur, solarize
-        self.blur_sigma = ordered("blur_sigma", blur_sigma, suggest=[0.1, 2.0])
+    brightness: float  # largest change x, 0..1; the factor is uniform in 1 - x..1 + x
+    contrast: float  # the same
+    saturation: float  # the same
+    hue: float  # largest rotation in turns, 0..0.5
+    jitter_prob: float  # probability of the four above together
+    grayscale: float  # probability
+    blur: float  # probability
+    blur_sigma: Sequence[float]  # smallest and largest standard deviation in pixels
+    solarize: float  # probability
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "jitter_prob", "grayscale", "blur", "solarize"):
+            share(name, getattr(self, name))
+        within("hue", self.hue, 0, 0.5)
+        ordered("blur_sigma", self.blur_sigma, suggest=[0.1, 2.0])
 
     def sample(self, n: int, generator: torch.Generator) -> ColorParams:
         """Sample the colors of n exemplars, on the generator's device."""
@@ -91,7 +80,7 @@ class Appearance:
             hue=uniform(-self.hue, self.hue, 0, jitter),
             order=torch.rand(n, 4, generator=generator, device=generator.device).argsort(dim=-1),
             grayscale=bernoulli(self.grayscale),
-            sigma=uniform(*self.blur_sigma, IDENTITY_SIGMA, bernoulli(self.blur)),
+            sigma=uniform(*self.blur_sigma, neutral=IDENTITY_SIGMA, active=bernoulli(self.blur)),
             solarize=bernoulli(self.solarize),
         )
 
@@ -122,15 +111,9 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
     gray = luma.expand(3, 3)  # every channel becomes luma
     eye = torch.eye(3, device=mean.device)
     n = len(mean)
-    linear = torch.stack(
-        (
-            colors.brightness[:, None, None] * eye,
-            colors.contrast[:, None, None] * eye,
-            colors.saturation[:, None, None] * eye + (1 - colors.saturation)[:, None, None] * gray,
-            _hue_matrix(colors.hue),
-        ),
-        dim=1,
-    )
+    brightness, contrast = colors.brightness[:, None, None] * eye, colors.contrast[:, None, None] * eye
+    saturation = colors.saturation[:, None, None] * eye + (1 - colors.saturation)[:, None, None] * gray
+    linear = torch.stack((brightness, contrast, saturation, _hue_matrix(colors.hue)), dim=1)
     luma_weight = torch.zeros(n, 4, device=mean.device)  # weight of the mean luma that an operation adds
     luma_weight[:, 1] = 1 - colors.contrast
     matrix, bias = eye.expand(n, 3, 3), mean.new_zeros(n, 3)

@@ -33,17 +33,12 @@ class Boxes:
         return Boxes(self.center[views], self.size[views], self.angle[views], self.view)
 
     @property
-    def axes(self) -> Float[Tensor, "b k 2 2"]:
-        """Rotation matrices. Their columns are the x and y axes of the boxes."""
-        cos, sin = self.angle.cos(), self.angle.sin()
-        return torch.stack((cos, -sin, sin, cos), dim=-1).unflatten(-1, (2, 2))
-
-    @property
     def corners(self) -> Float[Tensor, "b k 4 2"]:
         """Top left, top right, bottom right and bottom left corner before the rotation."""
+        cos, sin = self.angle.cos()[..., None], self.angle.sin()[..., None]
         signs = self.center.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
-        local = signs * self.size[:, :, None]
-        return self.center[:, :, None] + torch.einsum("bkij,bknj->bkni", self.axes, local)
+        x, y = (signs * self.size[:, :, None]).unbind(dim=-1)
+        return self.center[:, :, None] + torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
 
     @property
     def area(self) -> Float[Tensor, "b k"]:

@@ -29,40 +29,33 @@ class CropParams:
     colors: ColorParams
 
 
+@dataclass
 class RandomCrop:
-    """Samples and cuts crops.
+    """Samples and cuts crops of one kind. For scale, ratio and rotation, see BoxSampler."""
 
-    Args:
-        size: side of the crops in pixels.
-        scale, ratio, rotation: see BoxSampler.
-        flip: probability of a horizontal flip.
-        appearance: color augmentation; None: none.
-    """
+    size: int  # side of the crops in pixels
+    scale: Sequence[float]
+    ratio: Sequence[float]
+    flip: float  # probability of a horizontal flip
+    appearance: Appearance | None = None  # color augmentation; None: none
+    rotation: float = 0
 
-    def __init__(
-        self,
-        size: int,
-        scale: Sequence[float],
-        ratio: Sequence[float],
-        flip: float,
-        appearance: Appearance | None = None,
-        rotation: float = 0,
-    ):
-        at_least("size", size, 1)
-        share("flip", flip)
-        self.size, self.flip, self.appearance = size, flip, appearance or NEUTRAL
-        self.boxes = BoxSampler(scale, ratio, rotation)
+    def __post_init__(self) -> None:
+        at_least("size", self.size, 1)
+        share("flip", self.flip)
+        self.colors = self.appearance or NEUTRAL
+        self.boxes = BoxSampler(self.scale, self.ratio, self.rotation)
 
     def sample(self, b: int, k: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
         """Sample k crops of each of b views of (height, width) pixels, on the generator's device."""
         boxes = self.boxes.sample(b, k, view, generator)
         flipped = torch.rand(b, k, generator=generator, device=generator.device) < self.flip
-        return CropParams(boxes, flipped, self.appearance.sample(b * k, generator))
+        return CropParams(boxes, flipped, self.colors.sample(b * k, generator))
 
     def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Float[Tensor, "b k c e e"]:
         """Return the crops of images in 0..1."""
         crops = crop_and_resize(images, params.boxes, params.flipped, self.size)
-        return self.appearance.apply(crops.flatten(0, 1), params.colors).unflatten(0, crops.shape[:2])
+        return self.colors.apply(crops.flatten(0, 1), params.colors).unflatten(0, crops.shape[:2])
 
 
 def crop_and_resize(
