@@ -1,6 +1,6 @@
-"""How many scenes the embedded data set draws a second on one core, beside decoding the same from JPEG.
+"""Throughput of the synthetic scenes on one core, compared with decoding the same scenes from JPEG.
 
-Run it on a quiet machine: `python experiments/bench_scenes.py`. Results: experiments/benchmarks.md.
+Run on an idle machine: `python experiments/bench_scenes.py`. Results: experiments/benchmarks.md.
 """
 
 import io
@@ -16,15 +16,15 @@ from cim_lightning.data.synthetic.scenes import SyntheticScenes
 SIZES, RUNS, IMAGES = (32, 64, 128), 5, 500
 
 
-def speeds(read: Callable[[int], object]) -> str:
-    """Median of the runs in images a second, with the slowest and the fastest."""
-    found = []
+def throughput(read: Callable[[int], object]) -> str:
+    """Return the median of the runs in images per second, with the slowest and the fastest run."""
+    rates = []
     for run in range(RUNS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for index in range(run * IMAGES, (run + 1) * IMAGES):
             read(index)
-        found.append(IMAGES / (time.perf_counter() - begun))
-    return f"{statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f})"
+        rates.append(IMAGES / (time.perf_counter() - start))
+    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -34,11 +34,12 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def main() -> None:
-    print("| pixels a side | drawn | the same scenes decoded from JPEG |\n|---|---|---|")
+    print("| side in pixels | rendered | the same scenes decoded from JPEG |\n|---|---|---|")
     for size in SIZES:
         scenes = SyntheticScenes(RUNS * IMAGES, size, seed=0)
-        files = [jpeg(scenes[index][0]) for index in range(100)]  # drawn once before either is timed
-        print(f"| {size} | {speeds(scenes.__getitem__)} | {speeds(lambda i, f=files: decode(f[i % 100]))} |")
+        files = [jpeg(scenes[index][0]) for index in range(100)]  # also warms up the renderer
+        rendered, decoded = throughput(scenes.__getitem__), throughput(lambda i, f=files: decode(f[i % 100]))
+        print(f"| {size} | {rendered} | {decoded} |")
 
 
 if __name__ == "__main__":

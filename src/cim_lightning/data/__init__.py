@@ -1,1 +1,1 @@
-"""Images in: where they come from, how they are decoded, and how a batch is made."""
+"""Image sources, decoding, views, and the data module."""

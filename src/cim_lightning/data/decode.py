@@ -79,8 +79,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     finite = np.isfinite(pixels)
     values = pixels[finite]
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    maxima = (1.0, 255.0, 65535.0) if image.mode == "F" else (4095.0,) if _is_12_bit(image) else (65535.0,)
-    for maximum in maxima:
+    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE)
+    for maximum in (1.0, 255.0, 65535.0) if image.mode == "F" else (4095.0 if bits == (12,) else 65535.0,):
         if low >= 0 and high <= maximum:
             low, high = 0.0, maximum
             break
@@ -88,10 +88,6 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     if high > low:
         gray[finite] = np.rint((values - low) * (255 / (high - low)))
     return Image.fromarray(gray)
-
-
-def _is_12_bit(image: Image.Image) -> bool:
-    return getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE) == (12,)
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -25,10 +25,8 @@ def domains(
     if len(paths) < 2:
         rule = f"has {len(paths)} domain folder(s), must have two or more"
         raise ConfigError("root", root, rule, hint="try a folder laid out as <domain>/<class>/<image>")
-    found = {
-        path.name: _images(partial(folder, str(path), val_fraction, seed), view_size, batch_size, num_workers)
-        for path in paths
-    }
+    sources = {path.name: partial(folder, str(path), val_fraction, seed) for path in paths}
+    found = _images(sources, view_size, batch_size, num_workers)
     classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
     first, *others = classes
     for name in others:
@@ -49,10 +47,8 @@ def variants(
     """
     if not roots:
         raise ConfigError("roots", "{}", "has no folder", hint="try roots={imagenet_a: /my/imagenet-a}")
-    found = {
-        name: _images(partial(_one_split, root, name), view_size, batch_size, num_workers)
-        for name, root in roots.items()
-    }
+    sources = {name: partial(_one_split, root, name) for name, root in roots.items()}
+    found = _images(sources, view_size, batch_size, num_workers)
     for data in found.values():
         _ = data.splits  # opened now, to find errors in all folders before any is evaluated
     return found
@@ -74,10 +70,8 @@ def corrupted(
         if not path.is_dir():
             hint = "try a folder laid out as <corruption>/<severity>/<class>/<image>, or fewer corruptions"
             raise ConfigError("root", root, f"has no folder {name}/{severity}", hint=hint)
-    return {
-        key: _images(partial(_one_split, str(path), "folder"), view_size, batch_size, num_workers)
-        for key, path in folders.items()
-    }
+    sources = {key: partial(_one_split, str(path), "folder") for key, path in folders.items()}
+    return _images(sources, view_size, batch_size, num_workers)
 
 
 def _one_split(root: str, parameter: str) -> Splits:
@@ -92,8 +86,12 @@ def _one_split(root: str, parameter: str) -> Splits:
     return Splits(files, files)
 
 
-def _images(source: Callable[[], Splits], view_size: int, batch_size: int, num_workers: int) -> ImageData:
-    return ImageData(source, _uncropped, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, seed=0)
+def _images(
+    sources: Mapping[Any, Callable[[], Splits]], view_size: int, batch_size: int, num_workers: int
+) -> dict[Any, ImageData]:
+    view = {"view_size": view_size, "view_scale": (1, 1), "view_ratio": (1, 1), "view_flip": 0}
+    loading = {"batch_size": batch_size, "num_workers": num_workers, "seed": 0}
+    return {key: ImageData(source, _uncropped, **view, **loading) for key, source in sources.items()}
 
 
 def _uncropped(views: Any, seed: int) -> Any:

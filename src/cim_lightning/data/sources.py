@@ -7,15 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cim_lightning.bounds import at_least, share
-from cim_lightning.data.files import (
-    SUFFIXES,
-    class_folders,
-    closest,
-    existing_folder,
-    first_folder,
-    labeled,
-    scan,
-)
+from cim_lightning.data import files
 from cim_lightning.errors import ConfigError
 
 VAL_FOLDERS = ("val", "valid", "validation", "test")
@@ -59,16 +51,16 @@ def folder(root: str, val_fraction: float, seed: int) -> Splits:
     Raises:
         ConfigError: no such folder, no image, too few to split, or a class of val that train lacks.
     """
-    path = existing_folder(root)
+    path = files.existing_folder(root)
     try:
-        images, others = scan(path)
+        images, others = files.scan(path)
     except OSError as error:
         rule = f"{str(error.filename)!r} cannot be read ({error.strerror})"
         raise ConfigError("root", root, rule, hint="choose a readable folder") from error
     if not images:
         found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-        raise ConfigError("root", root, f"has no image ({', '.join(SUFFIXES)})", hint=f"found: {found}")
-    folders = {first_folder(image) for image in images}
+        raise ConfigError("root", root, f"has no image ({', '.join(files.SUFFIXES)})", hint=f"found: {found}")
+    folders = {files.first_folder(image) for image in images}
     val_folder = next((name for name in VAL_FOLDERS if name in folders), None)
     if "train" in folders and val_folder:
         return _existing_splits(root, path, images, val_folder)
@@ -79,15 +71,15 @@ def folder(root: str, val_fraction: float, seed: int) -> Splits:
 
 def _existing_splits(root: str, path: str, images: list[str], val_folder: str) -> Splits:
     train, val = _below("train", images), _below(val_folder, images)
-    classes = class_folders(train)
+    classes = files.class_folders(train)
     val_classes = None if any("/" not in image for image in val) else classes
-    unknown = sorted({first_folder(image) for image in val}.difference(val_classes or ()))
+    unknown = sorted({files.first_folder(image) for image in val}.difference(val_classes or ()))
     if val_classes and unknown:
         rule = f"{val_folder}/ has the class {unknown[0]}, which train/ lacks"
-        raise ConfigError("root", root, rule, hint=closest(unknown[0], val_classes))
+        raise ConfigError("root", root, rule, hint=files.closest(unknown[0], val_classes))
     return Splits(
-        labeled(os.path.join(path, "train"), train, classes),
-        labeled(os.path.join(path, val_folder), val, val_classes),
+        files.labeled(os.path.join(path, "train"), train, classes),
+        files.labeled(os.path.join(path, val_folder), val, val_classes),
     )
 
 
@@ -96,12 +88,12 @@ def _random_splits(root: str, path: str, images: list[str], val_fraction: float,
     at_least("seed", seed, 0)
     if len(images) < 2:
         raise ConfigError("root", root, "has one image; a training and a validation split need two")
-    classes = class_folders(images)
+    classes = files.class_folders(images)
     num_val = min(max(round(val_fraction * len(images)), 1), len(images) - 1)
     order = np.random.default_rng(seed).permutation(len(images))
 
     def split(indices: np.ndarray) -> Source:
-        return labeled(path, [images[i] for i in np.sort(indices)], classes)
+        return files.labeled(path, [images[i] for i in np.sort(indices)], classes)
 
     return Splits(split(order[num_val:]), split(order[:num_val]))
 

@@ -80,7 +80,7 @@ def _open(
     options = {} if download is None else {"download": download}
     try:
         # torchrun and schedulers start one process per device: one downloads, the others wait.
-        with _lock(path) if download else nullcontext():
+        with FileLock(os.path.join(path, ".download.lock")) if download else nullcontext():
             splits = (LabeledDataset(dataset(path, **split, **options)) for split in (train, val))
             return Splits(*splits)
     except (RuntimeError, OSError, ImportError) as error:
@@ -92,8 +92,3 @@ def _open(
         }[download]
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError("root", root, f"has no intact {dataset.__name__} ({reason})", hint=hint) from error
-
-
-def _lock(path: str) -> FileLock:
-    os.makedirs(path, exist_ok=True)
-    return FileLock(os.path.join(path, ".download.lock"))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -84,11 +84,7 @@ class CenterCrop:
     size: int
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        width, height = image.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BICUBIC)
 
 
 class ViewDataset(Dataset[tuple[Tensor, int, int]]):

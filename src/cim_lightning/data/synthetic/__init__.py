@@ -1,1 +1,1 @@
-"""Embedded data set: labeled scenes from a generator, without a file or a network."""
+"""The embedded data set: labeled scenes from a generator."""
