@@ -5,8 +5,9 @@ import math
 import pytest
 import timm
 import torch
+from matplotlib import colormaps
 
-from cim_lightning.evaluation.representation import alignment, attention, uniformity
+from cim_lightning.evaluation.representation import alignment, attention, draw, uniformity
 
 
 def test_alignment_is_the_mean_squared_distance_of_directions():
@@ -51,3 +52,16 @@ def test_attention_is_softmax_of_queries_and_keys(class_token):
     expected = weights[:, :, 0, 1:] if class_token else weights.mean(dim=2)
     torch.testing.assert_close(maps.flatten(2), expected, atol=1e-5, rtol=1e-5)
     assert model.blocks[-1].attn.fused_attn  # the model itself is unchanged
+
+
+def test_a_picture_has_one_row_per_image_and_scales_each_map_to_its_maximum():
+    images = torch.ones(2, 3, 8, 12)
+    maps = torch.full((2, 3, 2, 3), 0.1)
+    maps[0, 0, 0, 0] = 0.4
+    picture = draw(images, maps)
+    assert picture.shape == (3, 2 * (8 + 2) + 2, 4 * (12 + 2) + 2)  # a frame of two pixels between tiles
+    brightest, quarter = (torch.tensor(colormaps["magma"](share)[:3]).float() for share in (1.0, 0.25))
+    torch.testing.assert_close(picture[:, 2, 2], torch.ones(3))
+    torch.testing.assert_close(picture[:, 2, 16], brightest)
+    torch.testing.assert_close(picture[:, 9, 27], quarter)
+    torch.testing.assert_close(picture[:, 12, 16], brightest)  # the constant map of the second image

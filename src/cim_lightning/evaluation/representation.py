@@ -7,8 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib.figure import Figure
+from matplotlib import colormaps
 from torch import Tensor
+from torchvision.utils import make_grid, save_image
 
 from cim_lightning.bounds import at_least
 from cim_lightning.evaluation.context import EvalContext
@@ -35,20 +36,15 @@ class Representation:
         """
         data = context.data
         features = context.features("val", self.num_images).mean
+        loaders = (data.random_crop_dataloader("val", self.num_images, epoch) for epoch in range(2))
         first, second = (
-            extract(
-                context.backbone,
-                data.random_crop_dataloader("val", self.num_images, epoch),
-                context.normalize,
-                context.device,
-            ).mean
-            for epoch in range(2)
+            extract(context.backbone, loader, context.normalize, context.device).mean for loader in loaders
         )
         if self.num_pictures and hasattr(context.backbone.model, "blocks"):
             batch = next(iter(data.center_crop_dataloader("val", self.num_pictures)))
             images = batch.views[: self.num_pictures].to(context.device).float() / 255
             maps = attention(context.backbone.model, context.normalize(images))
-            draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
+            save_image(draw(images.cpu(), maps.cpu()), context.folder / "attention.png")
         return {
             "effective_rank": effective_rank(features),
             "spread": spread(features),
@@ -92,17 +88,10 @@ def attention(model: Any, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 
     return rows[..., model.num_prefix_tokens :].mean(dim=2).unflatten(-1, (h, w))
 
 
-def draw(images: Float[Tensor, "b c h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:
+def draw(images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Float[Tensor, "3 y x"]:
     """Draw one row per image: the image and the maps of its first heads, each scaled to its own maximum."""
-    titles = ["image", *(f"head {i + 1}" for i in range(min(maps.shape[1], MAX_HEADS)))]
-    figure = Figure(figsize=(1.3 * len(titles), 1.3 * len(images)), layout="constrained")
-    grid = figure.subplots(len(images), len(titles), squeeze=False)
-    for row, image, heads in zip(grid, images, maps, strict=True):
-        row[0].imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
-        for axes, head in zip(row[1:], heads, strict=False):
-            axes.imshow(head.numpy(), cmap="magma", vmin=0)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=9)
-    return figure
+    heads = maps[:, :MAX_HEADS]
+    colors = colormaps["magma"]((heads / heads.amax(dim=(2, 3), keepdim=True)).numpy())
+    tiles = torch.from_numpy(colors[..., :3]).float().movedim(-1, 2).flatten(0, 1)
+    tiles = F.interpolate(tiles, images.shape[-2:]).unflatten(0, heads.shape[:2])
+    return make_grid(torch.cat((images[:, None], tiles), dim=1).flatten(0, 1), 1 + heads.shape[1])

@@ -55,7 +55,7 @@ def evaluate(
 
 def table(metrics: Mapping[str, float]) -> str:
     """Format the metrics as a Markdown table, one row per metric."""
-    lines = ["| part | measure | value |", "|---|---|---|"]
+    lines = ["| evaluator | metric | value |", "|---|---|---|"]
     for key, value in metrics.items():
         evaluator, _, metric = key.partition("/")
         lines.append(f"| {evaluator} | {metric.replace('_', ' ')} | {value:.4g} |")
