@@ -1,14 +1,15 @@
 """Runs, read from folders and grouped by setting."""
 
-from cim_lightning.report.runs import differing_keys, group_by_setting, read_finished_runs, read_runs
+from cim_lightning.report.runs import differing_keys, group_by_setting, read_runs
 
 
-def test_finished_runs_are_found_at_any_depth_and_sorted_by_number(write_run, tmp_path):
+def test_runs_are_found_at_any_depth_and_sorted_by_number(write_run, tmp_path):
     for job in ("10", "9", "b/2", "b/1"):
         write_run(job, ["seed=3"], {"knn/mean_k20": 0.5}, **{"val/knn": 0.75})
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "config.yaml").write_text("seed: 1")
-    runs = read_finished_runs(tmp_path)
+    runs = read_runs(tmp_path)
+    assert all(run.finished for run in runs)
     assert [str(run.folder.relative_to(tmp_path)) for run in runs] == ["b/1", "b/2", "9", "10"]
     assert runs[0].seed == 3
     assert runs[0].numbers["val/knn"] == 0.75

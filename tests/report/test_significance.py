@@ -8,7 +8,7 @@ import pytest
 from cim_lightning.report.columns import COLUMNS
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import read_runs
-from cim_lightning.report.significance import against_best, between, paired, welch
+from cim_lightning.report.significance import against_best, between, t_test
 
 KNN = next(column for column in COLUMNS if column.title == "online k-NN after, %")
 
@@ -23,7 +23,7 @@ def two_sided_p(t: float, freedom: float) -> float:
 
 def test_paired_by_hand():
     """Differences 1, 2, 3: mean 2, deviation 1, hence t = 2 sqrt(3) with 2 degrees of freedom."""
-    found = paired([11, 22, 33], [10, 20, 30])
+    found = t_test([11, 22, 33], [10, 20, 30], paired=True)
     t = 2 * math.sqrt(3)
     assert found is not None
     assert found[:1] + found[2:] == (2, (3, 3), True)
@@ -33,7 +33,7 @@ def test_paired_by_hand():
 
 def test_welch_by_hand():
     """Means 2 and 8.5 with squared errors 1 and 5/12 and 1 and 3 degrees of freedom."""
-    found = welch([1, 3], [7, 8, 9, 10])
+    found = t_test([1, 3], [7, 8, 9, 10], paired=False)
     assert found is not None
     freedom = (17 / 12) ** 2 / (1 + (5 / 12) ** 2 / 3)
     assert found.mean == -6.5
@@ -44,10 +44,10 @@ def test_welch_by_hand():
 
 
 def test_one_run_or_equal_values_are_not_tested():
-    assert paired([1], [2]) is None
-    assert paired([1, 2], [2, 3]) is None
-    assert welch([1], [2, 3, 4]) is None
-    assert welch([1, 1], [2, 2]) is None
+    assert t_test([1], [2], paired=True) is None
+    assert t_test([1, 2], [2, 3], paired=True) is None
+    assert t_test([1], [2, 3, 4], paired=False) is None
+    assert t_test([1, 1], [2, 2], paired=False) is None
 
 
 def write_runs(write_run, method, values):
@@ -91,6 +91,6 @@ def test_settings_are_tested_against_the_best(write_run, tmp_path):
 
 def test_rounding_errors_are_not_variation():
     """0.3 - 0.2 and 0.2 - 0.1 differ in floating point."""
-    assert paired([0.3, 0.2], [0.2, 0.1]) is None
-    assert welch([0.1 + 0.2, 0.3], [0.7, 0.1 + 0.6]) is None
-    assert welch([0.1 + 0.2, 0.3], [0.7, 0.8]) is not None
+    assert t_test([0.3, 0.2], [0.2, 0.1], paired=True) is None
+    assert t_test([0.1 + 0.2, 0.3], [0.7, 0.1 + 0.6], paired=False) is None
+    assert t_test([0.1 + 0.2, 0.3], [0.7, 0.8], paired=False) is not None

@@ -41,13 +41,7 @@ class CorrelationPanels(L.Callback):
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         if batch_idx or not trainer.is_global_zero or not isinstance(batch[0], Crops):
             return

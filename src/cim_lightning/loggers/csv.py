@@ -30,7 +30,7 @@ class ResumableCSVLogger(Logger):
             rows = self._rows()
             self.columns = list(rows[0]) if rows else self.columns
             self.last_step = max((int(row[STEP]) for row in rows), default=-1)
-            self.intact = all(line.endswith("\n") for line in self._lines())
+            self.intact = self.path.read_bytes()[-1:] in (b"\n", b"")
 
     @property
     def name(self) -> str:
@@ -84,8 +84,5 @@ class ResumableCSVLogger(Logger):
         return [{STEP: step} | self.pending[step] for step in sorted(self.pending)]
 
     def _rows(self) -> list[dict[str, Any]]:
-        return list(csv.DictReader(line for line in self._lines() if line.endswith("\n")))
-
-    def _lines(self) -> list[str]:
         with self.path.open(newline="") as file:
-            return file.readlines()
+            return list(csv.DictReader(line for line in file if line.endswith("\n")))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cim_lightning.atomic import atomic_write, replacing
 from cim_lightning.report import failures
 from cim_lightning.report.columns import COLUMNS, Column
-from cim_lightning.report.runs import Run, group_by_setting, read_finished_runs
+from cim_lightning.report.runs import Run, group_by_setting, read_runs
 
 
 class Cell(NamedTuple):
@@ -79,17 +79,20 @@ def _cells(runs: Sequence[Run]) -> dict[str, Cell]:
 
 def write_table(folder: Path) -> str:
     """Write `table.md`, which is returned, and `table.csv`, one row per run, into the folder of a sweep."""
-    runs = read_finished_runs(folder)
-    if runs:
-        write_csv(runs, folder / "table.csv")
-    text = _format(runs, failures.read(folder))
+    write_csv(read_runs(folder), folder / "table.csv")
+    text = format_table(folder)
     atomic_write(folder / "table.md", text + "\n")
     return text
 
 
 def format_table(folder: Path) -> str:
     """Return the table of the finished runs in a folder, and the failed jobs below it."""
-    return _format(read_finished_runs(folder), failures.read(folder))
+    runs, failed = read_runs(folder), failures.read(folder)
+    comparison = Comparison(runs)
+    parts = [comparison.markdown()] if comparison.rows else []
+    if failed:
+        parts.append("\n".join(f"failed: {line}" for line in failures.lines(failed, runs)))
+    return "\n\n".join(parts) or "No run is finished, and none failed."
 
 
 def clear_table(folder: Path) -> None:
@@ -108,10 +111,3 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
                 inside = run.folder.is_relative_to(path.parent)
                 folder = run.folder.relative_to(path.parent) if inside else run.folder
                 rows.writerow([name, run.seed, folder, *(column.of(run) for column in COLUMNS)])
-
-
-def _format(runs: Sequence[Run], failed: Sequence[failures.Failure]) -> str:
-    parts = [Comparison(runs).markdown()] if runs else []
-    if failed:
-        parts.append("\n".join(f"failed: {line}" for line in failures.lines(failed, runs)))
-    return "\n\n".join(parts) or "No run is finished, and none failed."

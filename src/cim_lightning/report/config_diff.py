@@ -12,8 +12,8 @@ UNIQUE = ("output_dir", *(f"logger.wandb.{key}" for key in ("id", "name", "group
 def differing_settings(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
     """Return the settings that differ between groups of runs: key -> group -> value.
 
-    Settings that repeat another one by interpolation (`method.backbone.name` of `backbone.name`) are left out,
-    as are folders and differences due to the seed.
+    Left out are folders, seeds, and settings that repeat another one by interpolation, such as
+    `method.backbone.name` of `backbone.name`.
     """
     groups = {name: [flatten(run) for run in group] for name, group in group_by_setting(runs).items()}
     keys = {key for group in groups.values() for settings in group for key in settings}

@@ -37,15 +37,11 @@ def read_curves(path: Path) -> dict[str, Curve]:
     if not path.exists():
         return curves
     with path.open(newline="", errors="replace") as file:
-        rows = csv.reader(line for line in file if line.endswith("\n"))
-        columns = next(rows, [])
-        if STEP not in columns:
-            return curves
-        for row in rows:
-            cells = dict(zip(columns, row, strict=False))
-            if len(row) != len(columns) or (step := _number(cells.pop(STEP))) is None:
+        for row in csv.DictReader(line for line in file if line.endswith("\n")):
+            step = _number(row.pop(STEP, None))
+            if step is None or None in row or None in row.values():  # too many or too few cells
                 continue
-            for name, text in cells.items():
+            for name, text in row.items():
                 if (value := _number(text)) is not None:
                     untrained = step == 0 and name.startswith("val/")
                     curve = curves.setdefault(name, Curve([], []))
@@ -81,9 +77,9 @@ def step_costs(run: Run) -> dict[str, float]:
     return costs
 
 
-def _number(text: str) -> float | None:
+def _number(text: str | None) -> float | None:
     try:
-        value = float(text)
+        value = float(text or "nan")
     except ValueError:
         return None
     return value if math.isfinite(value) else None

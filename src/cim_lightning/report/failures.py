@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cim_lightning.atomic import atomic_write, read_json, write_json
-from cim_lightning.report.runs import Run, differing_keys, parse_overrides, read_all
+from cim_lightning.report.runs import Job, Run, differing_keys, parse_overrides, read_all
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A failed job: see Run, and the reason in one line and as a traceback."""
+class Failure(Job):
+    """A failed job, with the reason in one line and as a traceback."""
 
-    folder: Path
-    overrides: dict[str, str]
-    swept: dict[str, str]
     reason: str
     trace: str
 

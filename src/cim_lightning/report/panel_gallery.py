@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from cim_lightning.report.curves import evenly_spaced
 from cim_lightning.report.runs import Run, run_titles
 
@@ -38,8 +40,6 @@ def panels(folder: Path) -> list[tuple[int, Path]]:
 
 def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
     """Return at most `count` panels, evenly spaced, without unreadable ones."""
-    from PIL import Image
-
     frames = []
     for step, path in evenly_spaced(panels, count):
         try:
@@ -47,9 +47,7 @@ def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
                 image = picture.convert("RGB")
         except OSError:  # a running job may be writing it
             continue
-        if image.width > WIDTH:
-            size = (WIDTH, round(image.height * WIDTH / image.width))
-            image = image.resize(size, Image.Resampling.LANCZOS)
+        image.thumbnail((WIDTH, image.height), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=QUALITY)
         uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

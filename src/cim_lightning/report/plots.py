@@ -4,6 +4,7 @@ plotly is slow to import, so functions import it when they draw.
 """
 
 import html
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ SPLITS = ("val", "train")  # the first curve of a setting is in the legend
 EARLY = 0.2  # share of a run
 ROW = 230  # pixels per metric
 AXIS = 105  # pixels between two parallel coordinates
+CLEAR = "rgba(0,0,0,0)"
+LAYOUT = {"template": "none", "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR}
 
 
 def curves(runs: Sequence[Run]) -> str | None:
@@ -29,28 +32,23 @@ def curves(runs: Sequence[Run]) -> str | None:
     """
     logged = {run.folder: read_curves(run.folder / "metrics.csv") for run in runs}
     names = {name for columns in logged.values() for name in columns}
-    metrics = [
-        metric
-        for section in by_section().values()
-        for metric in section
-        if PLOT in metric.places and {f"train/{metric.name}", f"val/{metric.name}"} & names
-    ]
+    metrics = [metric for section in by_section().values() for metric in section if PLOT in metric.places]
+    metrics = [metric for metric in metrics if {f"{split}/{metric.name}" for split in SPLITS} & names]
     if not metrics:
         return None
     from plotly.subplots import make_subplots
 
     figure = make_subplots(len(metrics), 1, shared_xaxes=True, vertical_spacing=0.16 / len(metrics))
+    rows = list(enumerate(metrics, 1))
     for i, (setting, group) in enumerate(group_by_setting(runs).items()):
         in_legend = True
-        for run in group:
-            for row, metric in enumerate(metrics, 1):
-                for split in SPLITS:
-                    curve = logged[run.folder].get(f"{split}/{metric.name}")
-                    if curve is not None:
-                        line = _line(run, setting, split, curve, COLORS[i % len(COLORS)])
-                        figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
-                        in_legend = False
-    for row, metric in enumerate(metrics, 1):
+        for run, (row, metric), split in itertools.product(group, rows, SPLITS):
+            curve = logged[run.folder].get(f"{split}/{metric.name}")
+            if curve is not None:
+                line = _line(run, setting, split, curve, COLORS[i % len(COLORS)])
+                figure.add_scatter(**line, showlegend=in_legend, row=row, col=1)
+                in_legend = False
+    for row, metric in rows:
         drawn = [columns.get(f"{split}/{metric.name}") for columns in logged.values() for split in SPLITS]
         figure.update_yaxes(range=_window([curve for curve in drawn if curve is not None]), row=row)
         figure.add_annotation(
@@ -58,17 +56,15 @@ def curves(runs: Sequence[Run]) -> str | None:
             x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
         )  # fmt: skip
     figure.update_layout(
-        template="none",
+        LAYOUT,
         height=ROW * len(metrics) + 110,
         margin={"l": 48, "r": 8, "t": 24, "b": 48},
         legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
     )
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False, nticks=5)
-    return _json(figure)
+    return figure.to_json()  # escapes <, so that nothing can close a script element
 
 
 def coordinates(runs: Sequence[Run]) -> str | None:
@@ -90,16 +86,15 @@ def coordinates(runs: Sequence[Run]) -> str | None:
     ]
     scale = [[0, COLORS[0]], [0.5, COLORS[5]], [1, COLORS[1]]]
     color = {"color": results[0][1], "colorscale": scale}
-    hidden = {"size": 1, "color": "rgba(0,0,0,0)"}  # the range would cover the labels
+    hidden = {"size": 1, "color": CLEAR}  # the range would cover the labels
     figure = Figure(Parcoords(dimensions=dimensions, line=color, labelangle=-14, rangefont=hidden))
     figure.update_layout(
-        template="none",
+        LAYOUT,
         height=380,
         margin={"l": 80, "r": 50, "t": 64, "b": 20},
         meta={"width": AXIS * len(dimensions)},
-        paper_bgcolor="rgba(0,0,0,0)",
     )
-    return _json(figure)
+    return figure.to_json()  # escapes <, so that nothing can close a script element
 
 
 def library() -> str:
@@ -111,14 +106,9 @@ def library() -> str:
 
 def _window(curves: list[Curve]) -> list[float] | None:
     """Return a range of y without the first part of the runs, if that would flatten the rest."""
-    values = [value for curve in curves for value in curve.values]
-    last = max(curve.steps[-1] for curve in curves)
-    late = [
-        value
-        for curve in curves
-        for step, value in zip(*curve, strict=True)
-        if step > EARLY * last or step == last
-    ]
+    points = [point for curve in curves for point in zip(*curve, strict=True)]
+    last, values = max(step for step, _ in points), [value for _, value in points]
+    late = [value for step, value in points if step > EARLY * last or step == last]
     low, high = min(late), max(late)
     if high == low or max(values) - min(values) < 3 * (high - low):
         return None
@@ -147,7 +137,7 @@ def _swept(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the value of each run by swept key, shortened to its last part if that is unique."""
     keys = differing_keys(runs)
     if keys and set(keys) <= {"compare", "method"}:
-        return {"method": [str(run.choices["method"]) for run in runs]}
+        return {"method": [str(run.info["choices"]["method"]) for run in runs]}
     short = [key.rpartition(".")[2] for key in keys]
     names = {key: name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)}
     return {name: [run.overrides.get(key, ABSENT) for run in runs] for key, name in names.items()}
@@ -164,7 +154,3 @@ def _dimension(label: str, values: list[str]) -> dict[str, Any]:
         return {"label": label, "values": [names.index(value) for value in values], **ticks}
     ticks = sorted(set(numbers))
     return {"label": label, "values": numbers} | ({"tickvals": ticks} if len(ticks) <= 8 else {})
-
-
-def _json(figure: Any) -> str:
-    return figure.to_json()  # escapes <, so that nothing can close a script element

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import yaml
 
@@ -16,47 +16,28 @@ INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "
 Record = TypeVar("Record")
 
 
-@runtime_checkable
-class Job(Protocol):
-    """What one command or one job of a sweep started: a run, or a job that failed."""
+@dataclass(frozen=True)
+class Job:
+    """A run, or a job that failed; with its overrides by key, and those that the sweep varied."""
 
-    @property
-    def overrides(self) -> dict[str, str]: ...
-
-    @property
-    def swept(self) -> dict[str, str]: ...
+    folder: Path
+    overrides: dict[str, str]
+    swept: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Job):
     """One run of `cim-pretrain`.
 
     Args:
-        folder: folder of the run.
-        info: content of `run.json`: command, overrides, and the setup once training has started.
+        info: content of `run.json`: how the run was started, and its setup once training has started.
         settings: content of `config.yaml`: all settings, resolved.
         numbers: see read_numbers.
     """
 
-    folder: Path
     info: dict[str, Any]
     settings: dict[str, Any]
     numbers: dict[str, Any]
-
-    @property
-    def overrides(self) -> dict[str, str]:
-        """Overrides of the run, by key."""
-        return parse_overrides(self.info["overrides"])
-
-    @property
-    def swept(self) -> dict[str, str]:
-        """Overrides that differ between the jobs of the sweep, by key."""
-        return parse_overrides(self.info["swept"])
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """Option of each config group."""
-        return self.info["choices"]
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -75,11 +56,6 @@ class Run:
 def read_runs(folder: Path) -> list[Run]:
     """Return the runs in a folder, at any depth and finished or not, sorted by folder."""
     return read_all(folder, "run.json", read_run)
-
-
-def read_finished_runs(folder: Path) -> list[Run]:
-    """Return the finished runs in a folder, at any depth, sorted by folder."""
-    return [run for run in read_runs(folder) if run.finished]
 
 
 def read_all(folder: Path, name: str, read: Callable[[Path], Record]) -> list[Record]:
@@ -103,7 +79,8 @@ def read_run(folder: Path) -> Run:
     info, settings = read_json(folder / "run.json"), yaml.safe_load((folder / "config.yaml").read_text())
     if not info.keys() >= INFO_KEYS or "seed" not in settings:
         raise ValueError("run.json or config.yaml is incomplete")
-    return Run(folder, info, settings, read_numbers(folder))
+    overrides, swept = parse_overrides(info["overrides"]), parse_overrides(info["swept"])
+    return Run(folder, overrides, swept, info, settings, read_numbers(folder))
 
 
 def read_numbers(folder: Path) -> dict[str, Any]:
@@ -137,7 +114,7 @@ def group_by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if set(keys) <= {"compare", "method"}:
-            name = run.choices["method"]
+            name = run.info["choices"]["method"]
         else:
             name = ", ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
         groups.setdefault(name or "default", []).append(run)

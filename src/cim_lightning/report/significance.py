@@ -26,22 +26,28 @@ class Difference(NamedTuple):
         return f"{self.mean:+.{digits}f}, {p} ({test}, {n})"
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Difference | None:
-    """Paired t-test of a - b; None for fewer than two pairs, or if all differ by the same."""
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    if len(differences) < 2 or not _varies(differences, [*a, *b]):
-        return None
-    p = _stats().ttest_rel(a, b).pvalue
-    return Difference(statistics.fmean(differences), float(p), (len(a), len(b)), True)
+def t_test(a: Sequence[float], b: Sequence[float], paired: bool) -> Difference | None:
+    """Test a - b, with Welch's test if not paired.
 
-
-def welch(a: Sequence[float], b: Sequence[float]) -> Difference | None:
-    """Welch's t-test of a - b; None for fewer than two values on a side, or if neither side varies."""
-    if min(len(a), len(b)) < 2 or not (_varies(a, a) or _varies(b, b)):
+    None for fewer than two values on a side, or if all values, or the differences of all pairs, are equal.
+    """
+    if min(len(a), len(b)) < 2:
         return None
-    sides = [(statistics.fmean(values), statistics.stdev(values), len(values)) for values in (a, b)]
-    p = _stats().ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue
-    return Difference(sides[0][0] - sides[1][0], float(p), (len(a), len(b)), False)
+    differences = [x - y for x, y in zip(a, b, strict=True)] if paired else []
+    if not (_varies(differences, [*a, *b]) if paired else _varies(a, a) or _varies(b, b)):
+        return None
+    import scipy.stats  # takes a second
+
+    stats: Any = scipy.stats
+    if paired:
+        mean, test = statistics.fmean(differences), stats.ttest_rel(a, b)
+    else:  # from statistics, because scipy warns of precision if the values of a side are nearly equal
+        sides = [(statistics.fmean(values), statistics.stdev(values), len(values)) for values in (a, b)]
+        mean, test = (
+            sides[0][0] - sides[1][0],
+            stats.ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False),
+        )
+    return Difference(mean, float(test.pvalue), (len(a), len(b)), paired)
 
 
 def between(a: Sequence[Run], b: Sequence[Run], column: Column) -> Difference | None:
@@ -50,7 +56,7 @@ def between(a: Sequence[Run], b: Sequence[Run], column: Column) -> Difference | 
     seeds = [[seed for seed, _ in side] for side in sides]
     same = seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
     values = [[value for _, value in side] for side in sides]
-    return paired(*values) if same else welch(*values)
+    return t_test(*values, paired=same)
 
 
 def against_best(comparison: Comparison) -> dict[str, dict[str, Difference]]:
@@ -70,9 +76,3 @@ def against_best(comparison: Comparison) -> dict[str, dict[str, Difference]]:
 def _varies(values: Sequence[float], scale: Sequence[float]) -> bool:
     """Return whether values differ by more than rounding errors of numbers of that scale."""
     return statistics.stdev(values) > ROUNDING * max(map(abs, scale))
-
-
-def _stats() -> Any:
-    import scipy.stats  # takes a second to import
-
-    return scipy.stats

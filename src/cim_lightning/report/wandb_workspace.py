@@ -4,21 +4,12 @@ import json
 from typing import Any
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.metrics import by_section
+from cim_lightning.metrics import TABLE, by_section, shown_in
 
 PICTURES = ("panels",)
 TABLES = ("tables/pretraining", "tables/evaluation")
-COLUMNS = (  # of the table of runs
-    "val/knn",
-    "initial/knn",
-    "val/skill",
-    "val/iou",
-    "val/target_entropy",
-    "val/target_perplexity",
-    "images_seen",
-    "seconds",
-)
-SORTED_BY = "val/knn"
+SORTED_BY, BEFORE = "val/knn", "initial/knn"
+COLUMNS = (*(f"val/{metric.name}" for metric in shown_in(TABLE)), BEFORE, "images_seen", "seconds")  # of runs
 
 
 def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> Any:
