@@ -62,8 +62,8 @@ MISTAKES = {
     "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
     "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
-    "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "try [0.9, 0.95]"]),
-    "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "try [0.9, 0.95]"]),
+    "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "[0.9, 0.95]"]),
+    "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "[0.9, 0.95]"]),
     "interval of 0": (
         ["callbacks.knn.every_n_epochs=0"],
         ["callbacks.knn.every_n_epochs=0", "try callbacks.knn.every_n_epochs=1"],
@@ -71,7 +71,7 @@ MISTAKES = {
     "no neighbors": (["callbacks.knn.num_val=0"], ["callbacks.knn.num_val=0", "try callbacks.knn.num_val=1"]),
     "exemplar of incomplete patches": (
         ["cropping.exemplar_size=15"],
-        ["exemplar_size=15", "patches of 4", "try 16"],
+        ["cropping.exemplar_size=15", "patches of 4", "try cropping.exemplar_size=16"],
     ),
     "view of incomplete patches": (
         ["data.view_size=34"],
@@ -86,8 +86,8 @@ MISTAKES = {
         ["trainer.check_val_every_n_epoch=0"],
         ["trainer.check_val_every_n_epoch=0", "at least 1", "=1"],
     ),
-    "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try 0.062"]),
-    "channels": (["+backbone.kwargs.in_chans=1"], ["in_chans=1", "try 3"]),
+    "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try decoder.mlp_ratio=4"]),
+    "channels": (["+backbone.kwargs.in_chans=1"], ["backbone.kwargs.in_chans=1", "try backbone.kwargs.in_chans=3"]),
     "output folder inside a file": (
         ["output_dir={photos}/val/a/0.png/run"],
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],
@@ -102,9 +102,9 @@ MISTAKES = {
         ["data.batch_size=4000"],
         ["data.batch_size=4000", "43 images", "try data.batch_size=43"],
     ),
-    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try 1.5e-4"]),
+    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try"]),
     "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
-    "share": (["target.momentum=2"], ["target.momentum=2", "try 1"]),
+    "share": (["target.momentum=2"], ["target.momentum=2", "try target.momentum=1"]),
     "architecture": (["backbone.name=resnet5O"], [": backbone.name=resnet5O", "did you mean resnet50?"]),
     "view scale": (["data.view_scale=[2,3]"], ["data.view_scale=[2, 3]", "try data.view_scale=[0.5, 1.0]"]),
     "workers": (["data.num_workers=-1"], ["data.num_workers=-1", "try data.num_workers=0"]),
@@ -139,7 +139,7 @@ MISTAKES = {
     ),
     "cells of no whole patches": (
         ["method=mae", "cropping=masked", "cropping.mask_patch_size=2"],
-        ["cropping.mask_patch_size", "16 cells", "8 a side", "try"],
+        ["mask_patch_size", "16 cells", "8 per side", "multiple of the patch size"],
     ),
     "decoder of another method": (
         ["method=dino", "cropping=multi_crop"],

@@ -37,7 +37,7 @@ CROPPING = ExemplarCropper(
     exemplar_size=16,
     flip=0.5,
 )
-CONTRAST = functools.partial(ContrastiveHead, hidden=8, out=4, temperature=0.2, weight=1.0)
+CONTRAST = functools.partial(ContrastiveHead, hidden_dim=8, out_dim=4, temperature=0.2, weight=1.0)
 BASELINE = MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
 FROZEN = {
     "backbone.model.pos_embed",
@@ -214,10 +214,10 @@ def test_the_contrastive_term_is_added_with_its_weight():
 def test_every_target_is_updated_with_its_own_network():
     method = cim(contrast=CONTRAST)
     method.log_dict = mock.Mock()
-    follow, follow_head = (mock.Mock(return_value={"momentum": 0.5}) for _ in range(2))
-    method.target.follow, method.contrast_target.follow = follow, follow_head
+    update, update_head = (mock.Mock(return_value={"momentum": 0.5}) for _ in range(2))
+    method.target.update, method.contrast_target.update = update, update_head
     method.update_target(0.25)
-    for called, network in ((follow, method.backbone), (follow_head, method.contrast.projector)):
+    for called, network in ((update, method.backbone), (update_head, method.contrast.projector)):
         (online, progress), _ = called.call_args
         assert online is network
         assert progress == 0.25

@@ -19,8 +19,8 @@ from cim_lightning.models.target import EmaTarget
 
 SHAPE = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3}
 TARGET = functools.partial(EmaTarget, momentum=0.9, tied=[])
-CONTRAST = functools.partial(ContrastiveHead, hidden=12, out=8, temperature=0.2, weight=1.0)
-PROTOTYPES = functools.partial(DINOHead, hidden=12, bottleneck=8, out=10)
+CONTRAST = functools.partial(ContrastiveHead, hidden_dim=12, out_dim=8, temperature=0.2, weight=1.0)
+PROTOTYPES = functools.partial(DINOHead, hidden_dim=12, bottleneck_dim=8, out_dim=10)
 SCHEDULES = (0.1, [0.04, 0.07], 0.5, 0.9, 0.25, 0.4)
 
 

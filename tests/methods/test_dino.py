@@ -19,7 +19,7 @@ GLOBAL = RandomCrop(16, [0.25, 1.0], [0.75, 4 / 3], 0.5)
 CROPPING = MultiCropper(GLOBAL, GLOBAL, RandomCrop(8, [0.05, 0.25], [0.75, 4 / 3], 0.5), 3)
 SETTINGS = {
     "target": functools.partial(EmaTarget, momentum=0.9, tied=[]),
-    "head": functools.partial(DINOHead, hidden=12, bottleneck=8, out=10),
+    "head": functools.partial(DINOHead, hidden_dim=12, bottleneck_dim=8, out_dim=10),
     "optim": Mock,
     "temperature": 0.1,
     "target_temperature": [0.04, 0.07],

@@ -15,7 +15,7 @@ from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 CROP = RandomCrop(16, [0.2, 1.0], [0.75, 4 / 3], 0.5)
 CROPPING = MultiCropper(CROP, CROP, None, 0)
-HEAD = functools.partial(ContrastiveHead, hidden=12, out=8, temperature=0.2, weight=1.0)
+HEAD = functools.partial(ContrastiveHead, hidden_dim=12, out_dim=8, temperature=0.2, weight=1.0)
 TARGET = functools.partial(EmaTarget, momentum=0.9, tied=[])
 
 

@@ -1,4 +1,4 @@
-"""Every family's features against timm's own, and the paper recipe's options against own transcriptions."""
+"""Features of each family against timm's, and the options of the paper's recipe."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import torch
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
-# family: (timm's name, small arguments, side of a grid cell, where an image's cell y x stands)
+# family: (timm's model name, arguments of a small model, stride of the grid)
 FAMILIES = {
     "vit": ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_size": True}, 16),
     "resnet": ("resnet18", {}, 32),
@@ -38,7 +38,7 @@ def vit(**changes) -> Backbone:
 
 
 def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch.Tensor:
-    """What timm's own output says at y, x."""
+    """Output of timm at y, x."""
     if family == "vit":
         return tokens[:, 1 + y * width + x]
     return tokens[:, y, x] if family == "swin" else tokens[:, :, y, x]
@@ -47,14 +47,14 @@ def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("size", [(64, 64), (64, 128)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_are_timms_at_any_size_and_channel_count(family, size, channels):
+def test_features_equal_timms_at_any_size_and_channel_count(family, size, channels):
     name, kwargs, stride = FAMILIES[family]
     backbone = Backbone(name, {"in_chans": channels, **kwargs}, **PLAIN).eval()
-    twin = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
-    twin.load_state_dict(backbone.model.state_dict())
+    model = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
+    model.load_state_dict(backbone.model.state_dict())
     images = torch.randn(2, channels, *size)
     with torch.no_grad():
-        features, tokens, pooled = backbone(images), twin.forward_features(images), twin(images)
+        features, tokens, pooled = backbone(images), model.forward_features(images), model(images)
     h, w = size[0] // stride, size[1] // stride
     assert features.pooled.shape == (2, backbone.dim)
     assert features.grid.shape == (2, backbone.dim, h, w)
@@ -67,50 +67,50 @@ def test_features_are_timms_at_any_size_and_channel_count(family, size, channels
 
 def test_pooled_is_the_class_token_of_a_vit_and_the_mean_of_a_resnet():
     images = torch.randn(2, 3, 64, 64)
-    model = Backbone("vit_tiny_patch16_224", FAMILIES["vit"][1], **PLAIN).eval()
-    assert torch.equal(model(images).pooled, model.model.forward_features(images)[:, 0])
+    backbone = Backbone("vit_tiny_patch16_224", FAMILIES["vit"][1], **PLAIN).eval()
+    assert torch.equal(backbone(images).pooled, backbone.model.forward_features(images)[:, 0])
     features = Backbone("resnet18", {}, **PLAIN).eval()(images)
     torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
 
 
-def test_without_a_class_token_every_token_is_in_the_grid():
+def test_without_a_class_token_all_tokens_are_in_the_grid():
     kwargs = VIT | {"class_token": False, "global_pool": "avg"}
     features = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)(torch.randn(1, 3, 24, 40))
     assert features.grid.shape == (1, 24, 3, 5)
 
 
-def test_a_head_that_widens_what_it_pools_is_passed_by():
+def test_a_head_that_widens_the_pooled_features_is_skipped():
     features = Backbone("mobilenetv3_small_050", {}, **PLAIN).eval()(torch.randn(1, 3, 64, 64))
     torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
 
 
-def test_tokens_without_a_grid_are_refused():
+def test_tokens_without_a_grid_are_an_error():
     backbone = Backbone("mixer_s32_224", {}, **PLAIN)
-    with pytest.raises(ConfigError, match=r"^backbone\.name=mixer_s32_224: [^\n]*try vit_small_patch16_224$"):
+    with pytest.raises(ConfigError, match=r"^name=mixer_s32_224: [^\n]*try name=vit_small_patch16_224$"):
         backbone(torch.randn(1, 3, 224, 224))
 
 
 @pytest.mark.parametrize("error", [AssertionError(), TypeError("unexpected\nsecond line")])
-def test_arguments_that_timm_refuses_are_told_in_one_line(error):
-    told = r"^backbone\.kwargs: resnet18 cannot be made with them \((AssertionError|unexpected)\); [^\n]*$"
+def test_arguments_that_timm_rejects_get_one_line(error):
+    message = r"^kwargs={}: timm cannot create resnet18 with them \((AssertionError|unexpected)\); [^\n]*$"
     with (
         mock.patch.object(timm, "create_model", side_effect=error),
-        pytest.raises(ConfigError, match=told),
+        pytest.raises(ConfigError, match=message),
     ):
         Backbone("resnet18", {}, **PLAIN)
 
 
 def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:
-    """Sines of y and of x, then cosines of both, at dim / 4 frequencies from 1 towards 1 / 10000."""
+    """Sines of y and x, then their cosines, at dim / 4 frequencies from 1 towards 1 / 10000."""
     rows = []
     for y in range(h):
         for x in range(w):
-            angles = [place * 10000 ** (-4 * i / dim) for place in (y, x) for i in range(dim // 4)]
+            angles = [position * 10000 ** (-4 * i / dim) for position in (y, x) for i in range(dim // 4)]
             rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
     return torch.tensor(rows)
 
 
-def test_sincos_positions_are_fixed_sines_and_cosines_with_none_for_the_class_token():
+def test_sincos_positions_are_fixed_and_zero_for_the_class_token():
     table = vit(positions="sincos").model.pos_embed
     assert table.shape == (1, 16, 24)
     assert not table[0, 0].any()
@@ -119,12 +119,12 @@ def test_sincos_positions_are_fixed_sines_and_cosines_with_none_for_the_class_to
     assert vit().model.pos_embed.requires_grad
 
 
-def test_a_frozen_patch_embedding_gets_no_gradient_and_the_rest_does():
+def test_all_but_a_frozen_patch_embedding_gets_gradients():
     backbone = vit(freeze_patch_embed=True, positions="sincos")
     features = backbone(torch.randn(2, 3, 24, 40))
     (features.pooled.square().sum() + features.grid.square().sum() + features.grid[:, 0].sum()).backward()
-    without = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is None}
-    assert without == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
+    no_gradient = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is None}
+    assert no_gradient == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
 
 
 def test_xavier_bounds_linears_and_patches_and_zeroes_biases():
@@ -153,41 +153,46 @@ def test_xavier_draws_the_class_token_with_deviation_0_02():
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "swin"])
-def test_xavier_initialises_other_families_too(family):
+def test_xavier_initializes_other_families(family):
     name, kwargs, _ = FAMILIES[family]
     model = Backbone(name, kwargs, **PLAIN | {"init": "xavier"}).model
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     assert all(not linear.bias.any() for linear in linears if linear.bias is not None)
 
 
-def test_the_recipe_rebuilds_the_architecture():
+def test_timm_kwargs_rebuild_the_architecture():
     backbone = vit(kwargs=VIT | {"in_chans": 4})
     assert backbone.timm_kwargs == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
     timm.create_model(**backbone.timm_kwargs, num_classes=0).load_state_dict(backbone.model.state_dict())
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told", "nearest"),
+    ("name", "changes", "expected", "suggestion"),
     [
-        ("vit_tinny_patch16_224", {}, "backbone.name=vit_tinny_patch16_224", "vit_tiny_patch16_224"),
-        ("resnet18", {"positions": "sincos"}, "backbone.positions=sincos", "backbone.positions=timm"),
-        (
-            "resnet18",
-            {"freeze_patch_embed": True},
-            "backbone.freeze_patch_embed=true",
-            "backbone.freeze_patch_embed=f",
-        ),
-        ("resnet18", {"positions": "learned"}, "backbone.positions=learned", "timm"),
-        ("resnet18", {"init": "zeros"}, "backbone.init=zeros", "timm"),
+        ("vit_tinny_patch16_224", {}, "name=vit_tinny_patch16_224", "did you mean vit_tiny_patch16_224?"),
+        ("resnet18", {"positions": "sincos"}, "positions=sincos", "try positions=timm"),
+        ("resnet18", {"freeze_patch_embed": True}, "freeze_patch_embed=true", "try freeze_patch_embed=false"),
+        ("resnet18", {"positions": "learned"}, "positions=learned", "timm, sincos"),
+        ("resnet18", {"init": "zeros"}, "init=zeros", "timm, xavier"),
     ],
 )
-def test_a_mistake_gets_one_line_with_setting_value_and_nearest(name, changes, told, nearest):
-    with pytest.raises(ConfigError, match=f"^{re.escape(told)}: [^\n]*try {nearest}[^\n]*$"):
+def test_a_mistake_gets_one_line_with_a_suggestion(name, changes, expected, suggestion):
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}: [^\n]*{re.escape(suggestion)}[^\n]*$"):
         Backbone(name, {}, **PLAIN | changes)
 
 
-def test_an_image_that_shrinks_to_nothing_gets_one_line_too():
+def test_an_image_size_that_is_no_multiple_of_the_patch_size_gets_one_line():
+    backbone = vit()
+    with pytest.raises(ConfigError, match=r"^size=44: must be whole patches of 8 pixels .*; try size=48$"):
+        backbone(torch.zeros(1, 3, 24, 44))
+    with pytest.raises(ConfigError, match=r"^view_size=3: .*; try view_size=8$"):
+        backbone.check((3, 3), "view_size")
+    with pytest.raises(ConfigError, match=r"^in_chans=3: the images have 4 channels; try in_chans=4$"):
+        backbone(torch.zeros(1, 4, 24, 40))
+
+
+def test_an_image_that_is_too_small_gets_one_line():
     backbone = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, **PLAIN)
     assert backbone(torch.zeros(1, 3, 32, 32)).grid.shape == (1, 8, 1, 1)
-    with pytest.raises(ConfigError, match=r"exemplar_size=24: convnext_atto [^\n]*try 32$"):
+    with pytest.raises(ConfigError, match=r"^size=24: too small for convnext_atto; try size=32$"):
         backbone(torch.zeros(1, 3, 40, 24))

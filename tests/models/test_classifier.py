@@ -1,4 +1,4 @@
-"""Drop path reaches every block; what a probe reads stays as it was."""
+"""Drop path in every block; a probe leaves its backbone unchanged."""
 
 import copy
 
@@ -19,20 +19,19 @@ def vit() -> Backbone:
 
 
 def rates(backbone: Backbone, layers: list[str]) -> dict[str, set[float]]:
-    """Drop probabilities found below each layer."""
+    """Drop probabilities in each layer."""
     found = {layer: set() for layer in layers}
-    for name, part in backbone.model.named_modules():
-        if isinstance(part, DropPath):
-            found[next(layer for layer in layers if f"{name}.".startswith(f"{layer}."))].add(
-                round(part.drop_prob, 6)
-            )
+    for name, module in backbone.model.named_modules():
+        if isinstance(module, DropPath):
+            layer = next(layer for layer in layers if f"{name}.".startswith(f"{layer}."))
+            found[layer].add(round(module.drop_prob, 6))
     return found
 
 
 def test_drop_path_rises_through_every_block_of_a_vit() -> None:
     dropping = with_drop_path(vit(), 0.2)
     found = rates(dropping, ["blocks.0", "blocks.1", "blocks.2"])
-    assert found["blocks.0"] <= {0.0}  # which timm leaves whole
+    assert found["blocks.0"] <= {0.0}  # timm drops nothing in the first block
     assert found["blocks.1"] == {0.1}
     assert found["blocks.2"] == {0.2}
 
@@ -46,20 +45,20 @@ def test_drop_path_rises_through_every_block_of_a_resnet() -> None:
 
 
 @pytest.mark.parametrize("backbone", [vit, lambda: Backbone("resnet18", {}, **PLAIN)], ids=["vit", "resnet"])
-def test_drop_path_changes_training_but_no_weight_and_no_answer(backbone) -> None:
+def test_drop_path_changes_neither_the_weights_nor_the_evaluation(backbone) -> None:
     torch.manual_seed(0)
-    whole = backbone().eval()
-    for p in whole.parameters():  # timm's ResNets begin with branches that say nothing
+    plain = backbone().eval()
+    for p in plain.parameters():  # timm's ResNets start with branches whose output is 0
         torch.nn.init.normal_(p, std=0.1)
-    dropping = with_drop_path(whole, 0.9)
+    dropping = with_drop_path(plain, 0.9)
     images = torch.rand(8, 3, 32, 32)
-    assert torch.equal(dropping.eval()(images).pooled, whole(images).pooled)
-    assert all(torch.equal(v, dropping.state_dict()[k]) for k, v in whole.state_dict().items())
+    assert torch.equal(dropping.eval()(images).pooled, plain(images).pooled)
+    assert all(torch.equal(v, dropping.state_dict()[k]) for k, v in plain.state_dict().items())
     before = dropping.train()(images).pooled
     assert not torch.equal(before, dropping(images).pooled)
 
 
-def test_drop_path_of_pre_training_is_not_carried_on() -> None:
+def test_the_drop_path_rate_of_pre_training_is_replaced() -> None:
     shape = {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
     backbone = Backbone("vit_tiny_patch16_224", shape | {"drop_path_rate": 0.5}, **PLAIN)
     for rate in (0.0, 0.2):
@@ -68,14 +67,13 @@ def test_drop_path_of_pre_training_is_not_carried_on() -> None:
     assert rates(with_drop_path(backbone, 0.5), ["blocks.0", "blocks.1"])["blocks.1"] == {0.5}
 
 
-def test_an_architecture_without_drop_path_is_refused() -> None:
-    told = r"^classifier\.drop_path=0\.1: dla46_c [^\n]*try 0$"
-    with pytest.raises(ConfigError, match=told):
+def test_an_architecture_without_drop_path_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"^drop_path=0\.1: dla46_c [^\n]*try drop_path=0$"):
         with_drop_path(Backbone("dla46_c", {}, **PLAIN), 0.1)
 
 
 @pytest.mark.parametrize("global_pool", ["mean", "pooled"])
-def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(global_pool: str) -> None:
+def test_a_probe_trains_only_its_head(global_pool: str) -> None:
     given = Backbone("test_resnet", {}, **PLAIN)
     model = Classifier(
         given, lambda x: 2 * x, 3, finetune=False, global_pool=global_pool, drop_path=0.5
@@ -89,7 +87,7 @@ def test_a_probe_trains_its_head_alone_and_leaves_every_statistic(global_pool: s
     assert all(p.grad is not None for p in model.head.parameters())
 
 
-def test_finetuning_reaches_every_parameter_and_not_the_given_backbone() -> None:
+def test_finetuning_trains_all_parameters_of_a_copy() -> None:
     given = vit()
     given.model.patch_embed.requires_grad_(False)
     model = Classifier(given, lambda x: x, 3, finetune=True, global_pool="mean", drop_path=0.0).train()
@@ -98,7 +96,7 @@ def test_finetuning_reaches_every_parameter_and_not_the_given_backbone() -> None
     assert all(p.grad is None for p in given.parameters())
 
 
-def test_it_reads_what_it_says_through_the_normalization() -> None:
+def test_logits_are_linear_in_the_pooled_features_of_normalized_images() -> None:
     given = vit().eval()
     images = torch.rand(2, 3, 16, 24)
     for global_pool in ("mean", "pooled"):
@@ -106,9 +104,9 @@ def test_it_reads_what_it_says_through_the_normalization() -> None:
             given, lambda x: 2 * x, 3, finetune=True, global_pool=global_pool, drop_path=0.0
         ).eval()
         features = given(2 * images)
-        read = features.grid.mean(dim=(2, 3)) if global_pool == "mean" else features.pooled
+        pooled = features.grid.mean(dim=(2, 3)) if global_pool == "mean" else features.pooled
         linear = model.head[1]
-        torch.testing.assert_close(model(images), read @ linear.weight.T + linear.bias)
+        torch.testing.assert_close(model(images), pooled @ linear.weight.T + linear.bias)
 
 
 def test_gradients_reach_the_images_of_a_frozen_probe() -> None:
@@ -119,13 +117,20 @@ def test_gradients_reach_the_images_of_a_frozen_probe() -> None:
     assert images.grad.abs().max() > 0
 
 
-def test_the_highest_logits_are_counted_by_hand() -> None:
+def test_top_accuracy_by_hand() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
     labels = torch.tensor([0, 1, 2])
     assert [top_accuracy(logits, labels, k) for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
 
 
-@pytest.mark.parametrize(("global_pool", "drop_path"), [("max", 0.0), ("mean", 1.0), ("mean", -0.1)])
-def test_a_mistake_gets_one_line(global_pool: str, drop_path: float) -> None:
-    with pytest.raises(ConfigError, match=r"^classifier\.[^\n]*try [^\n]*$"):
+@pytest.mark.parametrize(
+    ("global_pool", "drop_path", "message"),
+    [
+        ("max", 0.0, r"^global_pool=max: must be one of mean, pooled"),
+        ("mean", 1.0, r"^drop_path=1\.0: [^\n]*try drop_path=0\.9$"),
+        ("mean", -0.1, r"^drop_path=-0\.1: [^\n]*try drop_path=0\.0$"),
+    ],
+)
+def test_a_mistake_gets_one_line(global_pool: str, drop_path: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Classifier(vit(), lambda x: x, 3, finetune=True, global_pool=global_pool, drop_path=drop_path)

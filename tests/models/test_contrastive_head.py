@@ -11,11 +11,11 @@ from cim_lightning.models.contrastive_head import ContrastiveHead
 
 def head(temperature: float = 0.2) -> ContrastiveHead:
     torch.manual_seed(0)
-    return ContrastiveHead(7, hidden=11, out=5, temperature=temperature, weight=1.0)
+    return ContrastiveHead(7, hidden_dim=11, out_dim=5, temperature=temperature, weight=1.0)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (12, 4), (4, 12)])
-def test_identical_keys_leave_a_guess_among_them(n, m):
+def test_identical_keys_give_the_loss_of_a_uniform_guess(n, m):
     loss = head(0.3)(torch.randn(n, 7), torch.randn(5).expand(m, -1))
     assert loss.item() == pytest.approx(2 * 0.3 * math.log(m), rel=1e-5)
 
@@ -23,25 +23,25 @@ def test_identical_keys_leave_a_guess_among_them(n, m):
 def slow_loss(
     queries: torch.Tensor, keys: torch.Tensor, pairs: list[tuple[int, int]], temperature: float
 ) -> float:
-    """Mean over (query, its key) of -log softmax of cosines / temperature, times twice the temperature."""
+    """Mean InfoNCE loss over pairs (query, positive key), times twice the temperature."""
     total = 0.0
-    for i, own in pairs:
+    for i, positive in pairs:
         cosines = [torch.cosine_similarity(queries[i], key, dim=0).item() / temperature for key in keys]
-        total += math.log(sum(math.exp(c) for c in cosines)) - cosines[own]
+        total += math.log(sum(math.exp(c) for c in cosines)) - cosines[positive]
     return 2 * temperature * total / len(pairs)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (12, 4), (4, 12)])
-def test_each_vector_is_told_from_the_other_images(n, m):
+def test_the_loss_is_infonce_against_the_other_images(n, m):
     model = head().eval()
     online, keys = torch.randn(n, 7), torch.randn(m, 5)
     queries = model.predictor(model.projector(online))
-    k = max(n, m) // min(n, m)  # exemplars an image; its rows stand together
+    k = max(n, m) // min(n, m)  # exemplars per image, in consecutive rows
     pairs = [(i, i // k) if n > m else (i // k, i) for i in range(max(n, m))]
     assert model(online, keys).item() == pytest.approx(slow_loss(queries, keys, pairs, 0.2), rel=1e-4)
 
 
-def test_lengths_do_not_matter_but_directions_do():
+def test_the_loss_depends_on_directions_and_not_on_lengths():
     model = head().eval()
     online, keys = torch.randn(4, 7), torch.randn(4, 5)
     loss = model(online, keys)
@@ -49,14 +49,14 @@ def test_lengths_do_not_matter_but_directions_do():
     assert not torch.isclose(model(online, keys.flip(0)), loss)
 
 
-def test_perfect_keys_cost_next_to_nothing_at_a_low_temperature():
+def test_the_loss_of_equal_vectors_is_near_0_at_a_low_temperature():
     model = head(0.01)
     online = torch.randn(6, 7)
     keys = F.normalize(model.predictor(model.projector(online)), dim=-1).detach()
     assert model(online, keys) < 1e-3
 
 
-def test_the_mlps_are_moco_v3s():
+def test_the_mlps_have_the_layers_of_moco_v3():
     model = head()
     widths = [
         [layer.out_features for layer in mlp if isinstance(layer, torch.nn.Linear)]

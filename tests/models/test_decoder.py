@@ -1,6 +1,7 @@
-"""Fast decoders against slow transcriptions: loops over images, exemplars and heads, all spelt out."""
+"""Decoders against slow references with loops over images, exemplars and heads."""
 
 import copy
+import functools
 import math
 import re
 
@@ -21,8 +22,8 @@ def features(n: int, grid: tuple[int, int], seed: int) -> Features:
     return Features(torch.randn(n, DIM, generator=generator), torch.randn(n, DIM, *grid, generator=generator))
 
 
-def made(decoder: torch.nn.Module) -> torch.nn.Module:
-    """With every parameter drawn at random, so that biases and norms count."""
+def randomize(decoder: torch.nn.Module) -> torch.nn.Module:
+    """Add noise to all parameters, so that biases and norms have an effect."""
     generator = torch.Generator().manual_seed(0)
     for parameter in decoder.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
@@ -30,14 +31,14 @@ def made(decoder: torch.nn.Module) -> torch.nn.Module:
 
 
 def cross_attention(depth: int) -> CorrelationDecoder:
-    return made(CorrelationDecoder(DIM, WIDTH, depth, HEADS, mlp_ratio=3.0))
+    return randomize(CorrelationDecoder(DIM, WIDTH, depth, HEADS, mlp_ratio=3.0))
 
 
 def maps() -> torch.Tensor:
     return torch.rand(B, K, *SIZE, generator=torch.Generator().manual_seed(9)) < 0.3
 
 
-# --- slow transcriptions ---
+# --- slow references ---
 
 
 def norm(tokens: torch.Tensor, layer) -> torch.Tensor:
@@ -70,7 +71,7 @@ def positions(h: int, w: int) -> torch.Tensor:
 
 
 def upsample(grid: torch.Tensor) -> torch.Tensor:
-    """Bilinear, corners on corners, pixel by pixel."""
+    """Bilinear upsampling with aligned corners, pixel by pixel."""
     h, w = grid.shape
     rows = []
     for i in range(SIZE[0]):
@@ -86,7 +87,7 @@ def upsample(grid: torch.Tensor) -> torch.Tensor:
 
 
 def two_logits(tokens: torch.Tensor, layer) -> torch.Tensor:
-    """Both classes' logits, each upsampled for itself."""
+    """Logits of both classes, upsampled separately."""
     logits = linear(tokens, layer).unflatten(0, CONTEXT)
     return torch.stack([upsample(logits[..., label]) for label in (0, 1)])
 
@@ -106,24 +107,24 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, block) -> torch.Tensor:
 
 
 def slow_cross_attention(decoder, context: Features, exemplars: Features) -> list[torch.Tensor]:
-    answers = []
+    logits = []
     for i in range(B):
         for j in range(K):
             queries = linear(tokens_of(context.grid[i]), decoder.embed) + positions(*CONTEXT)
-            of_exemplar = exemplars.pooled[None, i * K + j], tokens_of(exemplars.grid[i * K + j])
-            keys = linear(torch.cat(of_exemplar), decoder.embed)
+            pooled, grid = exemplars.pooled[None, i * K + j], tokens_of(exemplars.grid[i * K + j])
+            keys = linear(torch.cat((pooled, grid)), decoder.embed)
             for block in decoder.blocks:
                 queries = attend(queries, keys, block)
-            answers.append(two_logits(norm(queries, decoder.norm), decoder.head))
-    return answers
+            logits.append(two_logits(norm(queries, decoder.norm), decoder.head))
+    return logits
 
 
 def slow_convolution(decoder, context: Features, exemplars: Features) -> list[torch.Tensor]:
-    answers = []
+    logits = []
     (h, w), (kernel_h, kernel_w) = CONTEXT, EXEMPLAR
     for i in range(B):
         for j in range(K):
-            seen = norm(linear(tokens_of(context.grid[i]), decoder.embed), decoder.norm).unflatten(0, CONTEXT)
+            maps = norm(linear(tokens_of(context.grid[i]), decoder.embed), decoder.norm).unflatten(0, CONTEXT)
             kernel = norm(linear(tokens_of(exemplars.grid[i * K + j]), decoder.embed), decoder.norm)
             kernel = kernel.unflatten(0, EXEMPLAR)
             correlation = []
@@ -134,30 +135,30 @@ def slow_convolution(decoder, context: Features, exemplars: Features) -> list[to
                         for dx in range(kernel_w):
                             row, column = y + dy - (kernel_h - 1) // 2, x + dx - (kernel_w - 1) // 2
                             if 0 <= row < h and 0 <= column < w:
-                                total = total + seen[row, column] * kernel[dy, dx]
+                                total = total + maps[row, column] * kernel[dy, dx]
                     correlation.append(total / (kernel_h * kernel_w))
             tokens = torch.stack(correlation)
             for layer, block in decoder.blocks:
                 tokens = tokens + mlp(norm(tokens, layer), block)
-            answers.append(two_logits(norm(tokens, decoder.head[0]), decoder.head[1]))
-    return answers
+            logits.append(two_logits(norm(tokens, decoder.head[0]), decoder.head[1]))
+    return logits
 
 
-def slow_loss(answers: list[torch.Tensor]) -> torch.Tensor:
-    """Softmax cross-entropy of two logits a pixel; mean over pixels and images, sum over exemplars."""
+def slow_loss(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """Softmax cross-entropy of two logits per pixel: mean over pixels and images, sum over exemplars."""
     total = torch.zeros(())
-    for logits, true in zip(answers, maps().flatten(0, 1), strict=True):
-        shares = torch.exp(logits) / torch.exp(logits).sum(dim=0)
-        total = total - torch.where(true, shares[1], shares[0]).log().mean()
+    for logits, target in zip(outputs, maps().flatten(0, 1), strict=True):
+        probabilities = torch.exp(logits) / torch.exp(logits).sum(dim=0)
+        total = total - torch.where(target, probabilities[1], probabilities[0]).log().mean()
     return total / B
 
 
-# --- the fast ones ---
+# --- tests ---
 
 DECODERS = {
     "cross_attention": (cross_attention, slow_cross_attention),
     "convolution": (
-        lambda depth: made(ConvolutionDecoder(DIM, WIDTH, depth, mlp_ratio=3.0)),
+        lambda depth: randomize(ConvolutionDecoder(DIM, WIDTH, depth, mlp_ratio=3.0)),
         slow_convolution,
     ),
 }
@@ -165,81 +166,80 @@ DECODERS = {
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("name", DECODERS)
-def test_logits_loss_and_gradients_are_the_slow_transcriptions(name, depth):
+def test_logits_loss_and_gradients_equal_the_slow_reference(name, depth):
     make, slow = DECODERS[name]
     fast = make(depth)
-    twin = copy.deepcopy(fast)
+    reference = copy.deepcopy(fast)
     context, exemplars = features(B, CONTEXT, 1), features(B * K, EXEMPLAR, 2)
-    for part in (*context, *exemplars):
-        part.requires_grad_()
+    for tensor in (*context, *exemplars):
+        tensor.requires_grad_()
     logits = fast(context, exemplars, SIZE)
     loss = F.binary_cross_entropy_with_logits(logits, maps().float()) * K
-    answers = slow(twin, context, exemplars)
-    expected = torch.stack([both[1] - both[0] for both in answers]).unflatten(0, (B, K))
+    outputs = slow(reference, context, exemplars)
+    expected = torch.stack([both[1] - both[0] for both in outputs]).unflatten(0, (B, K))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(loss, slow_loss(answers), atol=1e-5, rtol=0)
+    torch.testing.assert_close(loss, slow_loss(outputs), atol=1e-5, rtol=0)
 
-    parts = [context.grid, exemplars.grid] + ([exemplars.pooled] if name == "cross_attention" else [])
-    found = torch.autograd.grad(loss, [*fast.parameters(), *parts])
-    wanted = torch.autograd.grad(slow_loss(answers), [*twin.parameters(), *parts])
-    names = [label for label, _ in fast.named_parameters()] + ["context", "exemplars", "pooled"][: len(parts)]
-    for label, one, other in zip(names, found, wanted, strict=True):
-        torch.testing.assert_close(
-            one, other, atol=1e-5, rtol=1e-5, msg=lambda text, at=label: f"{at}: {text}"
-        )
-        assert other.abs().max() > 1e-6, label
+    inputs = [context.grid, exemplars.grid] + ([exemplars.pooled] if name == "cross_attention" else [])
+    found = torch.autograd.grad(loss, [*fast.parameters(), *inputs])
+    gradients = torch.autograd.grad(slow_loss(outputs), [*reference.parameters(), *inputs])
+    names = [label for label, _ in fast.named_parameters()] + ["context", "exemplars", "pooled"][
+        : len(inputs)
+    ]
+    for label, gradient, reference_gradient in zip(names, found, gradients, strict=True):
+        message = functools.partial("{}: {}".format, label)
+        torch.testing.assert_close(gradient, reference_gradient, atol=1e-5, rtol=1e-5, msg=message)
+        assert reference_gradient.abs().max() > 1e-6, label
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_an_images_logits_do_not_depend_on_the_others(name):
+def test_logits_do_not_depend_on_the_other_images(name):
     decoder = DECODERS[name][0](2)
     context, exemplars = features(B, CONTEXT, 1), features(B * K, EXEMPLAR, 2)
-    whole = decoder(context, exemplars, SIZE)
-    others = features(B, CONTEXT, 3), features(B * K, EXEMPLAR, 4)
+    expected = decoder(context, exemplars, SIZE)
     for i in range(B):
-        mixed = []
-        for (mine, theirs), of_mine in zip(
-            ((context, others[0]), (exemplars, others[1])),
-            (slice(i, i + 1), slice(i * K, i * K + K)),
-            strict=True,
+        mixed = features(B, CONTEXT, 3), features(B * K, EXEMPLAR, 4)
+        for mixed_features, own, rows in zip(
+            mixed, (context, exemplars), (slice(i, i + 1), slice(i * K, i * K + K)), strict=True
         ):
-            parts = [part.clone() for part in theirs]
-            for part, kept in zip(parts, mine, strict=True):
-                part[of_mine] = kept[of_mine]
-            mixed.append(Features(*parts))
+            for mixed_tensor, tensor in zip(mixed_features, own, strict=True):
+                mixed_tensor[rows] = tensor[rows]
         logits = decoder(*mixed, SIZE)
-        torch.testing.assert_close(logits[i], whole[i], atol=1e-6, rtol=1e-6)
-        assert (logits - whole).abs().amax(dim=(1, 2, 3)).gt(1e-3).sum() == B - 1
+        torch.testing.assert_close(logits[i], expected[i], atol=1e-6, rtol=1e-6)
+        assert (logits - expected).abs().amax(dim=(1, 2, 3)).gt(1e-3).sum() == B - 1
 
 
-def test_an_exemplars_logits_do_not_depend_on_its_neighbors():
+def test_logits_do_not_depend_on_the_other_exemplars():
     decoder = cross_attention(2)
     context, exemplars = features(1, CONTEXT, 1), features(3, EXEMPLAR, 2)
-    whole = decoder(context, exemplars, SIZE)
-    swapped = decoder(context, Features(*(part[[2, 1, 0]] for part in exemplars)), SIZE)
-    torch.testing.assert_close(swapped, whole[:, [2, 1, 0]], atol=1e-6, rtol=1e-6)
+    expected = decoder(context, exemplars, SIZE)
+    swapped = decoder(context, Features(*(tensor[[2, 1, 0]] for tensor in exemplars)), SIZE)
+    torch.testing.assert_close(swapped, expected[:, [2, 1, 0]], atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "nearest"),
+    ("changes", "expected", "suggestion"),
     [
-        ({"depth": 0}, "decoder.depth=0", "1"),
-        ({"num_heads": 6}, "decoder.num_heads=6: must divide decoder.width=20", "num_heads=5, width=20"),
-        ({"num_heads": 0}, "decoder.num_heads=0", "num_heads=1, width=20"),
-        ({"width": 30}, "decoder.num_heads=5: must divide decoder.width=30", "num_heads=4, width=28"),
-        ({"width": 0}, "decoder.num_heads=5: must divide decoder.width=0", "num_heads=4, width=4"),
+        ({"depth": 0}, "depth=0: ", {"depth": 1}),
+        ({"num_heads": 6}, "num_heads=6: must divide width=20", {"num_heads": 5}),
+        ({"num_heads": 3}, "num_heads=3: must divide width=20", {"num_heads": 4}),
+        ({"num_heads": 0}, "num_heads=0: ", {"num_heads": 1}),
+        ({"width": 30}, "width=30: must be a multiple of 4", {"width": 40}),
+        ({"width": 0}, "width=0: must be a multiple of 4", {"width": 20}),
+        ({"mlp_ratio": 0.01}, "mlp_ratio=0.01: ", {"mlp_ratio": 4}),
     ],
 )
-def test_a_mistake_gets_one_line_with_setting_value_and_a_nearest_that_works(changes, told, nearest):
-    right = {"dim": DIM, "width": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 3.0}
-    with pytest.raises(ConfigError, match=f"^{re.escape(told)}[^\n]*try {nearest}$"):
-        CorrelationDecoder(**right | changes)
-    if "=" in nearest:
-        CorrelationDecoder(
-            **right | {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", nearest)}
-        )
+def test_a_mistake_gets_one_line_with_a_suggestion_that_works(changes, expected, suggestion):
+    valid = {"dim": DIM, "width": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 3.0}
+    ((name, value),) = suggestion.items()
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}[^\n]*try {name}={value}$"):
+        CorrelationDecoder(**valid | changes)
+    CorrelationDecoder(**valid | changes | suggestion)
 
 
-def test_a_convolution_decoder_without_depth_is_refused():
-    with pytest.raises(ConfigError, match=r"^decoder\.depth=0: [^\n]*try 1$"):
-        ConvolutionDecoder(DIM, WIDTH, 0, 3.0)
+@pytest.mark.parametrize(
+    ("args", "message"), [((WIDTH, 0), "depth=0: [^\n]*try depth=1"), ((0, 1), "width=0: [^\n]*try width=1")]
+)
+def test_a_convolution_decoder_without_depth_or_width_is_an_error(args, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        ConvolutionDecoder(DIM, *args, 3.0)

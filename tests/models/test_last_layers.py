@@ -1,4 +1,4 @@
-"""Means over the last layers, against what hooks see and what is worked out from it."""
+"""Means over the last layers, against the outputs that forward hooks record."""
 
 import pytest
 import torch
@@ -16,29 +16,29 @@ def vit() -> Backbone:
     return Backbone("vit_tiny_patch16_224", shape, **PLAIN).eval()
 
 
-def test_one_layer_is_what_the_backbone_says() -> None:
+def test_one_layer_equals_the_backbone() -> None:
     backbone, images = vit(), torch.rand(2, 3, 24, 40)
     found, expected = LastLayers(backbone, 1)(images), backbone(images)
     torch.testing.assert_close(found.grid, expected.grid)
     torch.testing.assert_close(found.pooled, expected.pooled)
 
 
-def test_two_layers_are_the_mean_of_their_normed_tokens() -> None:
+def test_two_layers_are_the_mean_of_their_normalized_tokens() -> None:
     backbone, images = vit(), torch.rand(2, 3, 24, 40)
     tokens = []
     for block in backbone.model.blocks[1:]:
         block.register_forward_hook(lambda _, __, out: tokens.append(out))
     backbone(images)
-    mean = torch.stack([backbone.model.norm(one) for one in tokens]).mean(dim=0)
+    mean = torch.stack([backbone.model.norm(layer) for layer in tokens]).mean(dim=0)
     found = LastLayers(backbone, 2)(images)
     torch.testing.assert_close(found.pooled, mean[:, 0])
     torch.testing.assert_close(found.grid, mean[:, 1:].transpose(1, 2).unflatten(2, (3, 5)))
 
 
 @pytest.mark.parametrize("shape", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}])
-def test_what_is_pooled_is_pooled_as_the_model_does(shape: dict) -> None:
+def test_pooling_is_that_of_the_model(shape: dict) -> None:
     given = vit()
-    backbone = Backbone(given.timm_kwargs["model_name"], {**vit_shape(given), **shape}, **PLAIN).eval()
+    backbone = Backbone(given.name, {**vit_shape(given), **shape}, **PLAIN).eval()
     for p in backbone.parameters():
         torch.nn.init.normal_(p, std=0.3)
     images = torch.rand(2, 3, 16, 24)
@@ -54,10 +54,9 @@ def vit_shape(backbone: Backbone) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("name", "kwargs", "count", "nearest"),
-    [("resnet18", {}, 2, 1), ("vit_tiny_patch16_224", {"depth": 2}, 3, 2)],
+    ("name", "kwargs", "layers", "suggestion"),
+    [("resnet18", {}, 2, 1), ("vit_tiny_patch16_224", {"depth": 2}, 3, 2), ("resnet18", {}, 0, 1)],
 )
-def test_layers_that_are_not_there_or_of_other_widths_are_refused(name, kwargs, count, nearest) -> None:
-    told = rf"^evaluation\.linear\.layers={count}: [^\n]*; try {nearest}$"
-    with pytest.raises(ConfigError, match=told):
-        LastLayers(Backbone(name, kwargs, **PLAIN), count)
+def test_missing_layers_and_layers_of_other_widths_are_errors(name, kwargs, layers, suggestion) -> None:
+    with pytest.raises(ConfigError, match=rf"^layers={layers}: [^\n]*; try layers={suggestion}$"):
+        LastLayers(Backbone(name, kwargs, **PLAIN), layers)

@@ -1,4 +1,4 @@
-"""A learned token in the place of hidden patches, for every family."""
+"""The mask token in every family of backbones."""
 
 import pytest
 import torch
@@ -25,43 +25,43 @@ def backbone(family: str) -> Backbone:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_lies_under_hidden_cells_is_not_seen_and_the_rest_is(family):
+def test_features_depend_on_visible_pixels_only(family):
     network, images = backbone(family), torch.randn(2, 3, 32, 32)
     masking = MaskTokenHook(network)
     mask = torch.tensor([[[True, False], [False, False]], [[False, True], [True, True]]])
-    under = mask.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, None]
-    seen = masking(network, images, mask)
-    other = masking(network, torch.where(under, torch.randn_like(images), images), mask)
-    assert torch.equal(seen.grid, other.grid)
-    moved = masking(network, torch.where(under, images, torch.randn_like(images)), mask)
-    assert not torch.allclose(seen.grid, moved.grid)
+    hidden = mask.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, None]
+    features = masking(network, images, mask)
+    other_hidden = masking(network, torch.where(hidden, torch.randn_like(images), images), mask)
+    assert torch.equal(features.grid, other_hidden.grid)
+    other_visible = masking(network, torch.where(hidden, images, torch.randn_like(images)), mask)
+    assert not torch.allclose(features.grid, other_visible.grid)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_afterwards_and_with_nothing_hidden_the_backbone_is_itself(family):
+def test_an_empty_mask_and_a_past_mask_do_not_change_the_backbone(family):
     network, images = backbone(family), torch.randn(2, 3, 32, 32)
     before = network(images)
     masking = MaskTokenHook(network)
-    nothing = masking(network, images, torch.zeros(2, 4, 4, dtype=torch.bool))
+    unmasked = masking(network, images, torch.zeros(2, 4, 4, dtype=torch.bool))
     masking(network, images, torch.ones(2, 4, 4, dtype=torch.bool))
-    for features in (nothing, network(images)):
+    for features in (unmasked, network(images)):
         assert torch.equal(before.grid, features.grid)
         assert torch.equal(before.pooled, features.pooled)
 
 
-def test_hidden_patches_are_the_token_where_the_network_embeds():
+def test_the_mask_token_replaces_the_patch_embedding():
     network = backbone("vit")
     masking = MaskTokenHook(network)
-    seen = []
-    network.model.patch_drop.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    tokens = []
+    network.model.patch_drop.register_forward_hook(lambda _, inputs, __: tokens.append(inputs[0]))
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, 2, 5] = True
     masking(network, torch.randn(1, 3, 32, 32), mask)
-    place = 1 + 2 * 8 + 5  # after the class token
-    torch.testing.assert_close(seen[0][0, place], masking.token + network.model.pos_embed[0, place])
+    index = 1 + 2 * 8 + 5  # after the class token
+    torch.testing.assert_close(tokens[0][0, index], masking.token + network.model.pos_embed[0, index])
 
 
-def test_an_error_inside_leaves_nothing_hidden():
+def test_an_error_resets_the_mask():
     network = backbone("vit")
     masking = MaskTokenHook(network)
     with pytest.raises(ConfigError):

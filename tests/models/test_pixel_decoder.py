@@ -1,4 +1,4 @@
-"""MAE's decoder: what goes where, by hand-set weights and by what it cannot know."""
+"""The decoder of MAE: token order, prefix tokens and sizes."""
 
 import pytest
 import torch
@@ -15,42 +15,45 @@ def decoder(**changes) -> PixelDecoder:
     )
 
 
-def test_tokens_stand_where_they_were_seen_and_mask_tokens_elsewhere():
+def test_tokens_are_at_their_patches_and_mask_tokens_elsewhere():
     model = decoder()
     model.embed = torch.nn.Linear(6, 8)
     model.blocks, model.norm, model.head = (torch.nn.Identity() for _ in range(3))
     tokens, visible = torch.randn(2, 1 + 2, 6), torch.tensor([[4, 1], [0, 5]])
-    read = model(tokens, visible, (2, 3))
+    output = model(tokens, visible, (2, 3))
     positions = build_sincos2d_pos_embed([2, 3], 8)
     for i in range(2):
-        for place in range(6):
-            seen = visible[i].tolist()
-            put = model.embed(tokens[i, 1 + seen.index(place)]) if place in seen else model.mask_token
-            torch.testing.assert_close(read[i, place], put + positions[place])
+        indices = visible[i].tolist()
+        for patch in range(6):
+            token = model.mask_token
+            if patch in indices:
+                token = model.embed(tokens[i, 1 + indices.index(patch)])
+            torch.testing.assert_close(output[i, patch], token + positions[patch])
 
 
-def test_the_class_token_is_read_but_predicts_nothing():
+def test_the_class_token_is_an_input_and_no_output():
     model, visible = decoder(), torch.tensor([[4, 1]])
     tokens = torch.randn(1, 3, 6)
-    one = model(tokens, visible, (2, 3))
-    assert one.shape == (1, 6, 12)
+    output = model(tokens, visible, (2, 3))
+    assert output.shape == (1, 6, 12)
     tokens[:, 0] += 1
-    assert not torch.allclose(one, model(tokens, visible, (2, 3)))
+    assert not torch.allclose(output, model(tokens, visible, (2, 3)))
 
 
-def test_the_published_sizes():
+def test_the_published_number_of_parameters():
     model = PixelDecoder(dim=768, pixels=768, width=512, depth=8, num_heads=16, mlp_ratio=4.0)
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(26e6, rel=0.02)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
-        ({"num_heads": 3}, r"decoder\.num_heads=3"),
-        ({"width": 10}, "decoder.width=10"),
-        ({"depth": 0}, "depth=0"),
+        ({"num_heads": 3}, "num_heads=3: must divide width=8"),
+        ({"width": 10}, "width=10: must be a multiple of 4"),
+        ({"depth": 0}, "depth=0: "),
+        ({"mlp_ratio": 0.1}, "mlp_ratio=0.1: "),
     ],
 )
-def test_a_mistake_gets_one_line(change, told):
-    with pytest.raises(ConfigError, match=f"^[^\n]*{told}[^\n]*try[^\n]*$"):
+def test_a_mistake_gets_one_line(change, expected):
+    with pytest.raises(ConfigError, match=f"^{expected}[^\n]*try[^\n]*$"):
         decoder(**change)

@@ -1,4 +1,4 @@
-"""MultiScaleFeatures and heads: whose features they read, shapes by hand, and what learns."""
+"""Multi-scale features and segmentation heads: their inputs, shapes and gradients."""
 
 import re
 
@@ -29,16 +29,16 @@ def upernet(backbone: Backbone, classes: int = 5) -> UperNet:
 @pytest.mark.parametrize(
     ("depth", "blocks"), [(12, [2, 5, 8, 11]), (24, [5, 11, 17, 23]), (3, [0, 1, 1, 2]), (1, [0] * 4)]
 )
-def test_a_plain_backbone_is_read_after_each_quarter_of_its_blocks(depth: int, blocks: list[int]) -> None:
+def test_levels_of_a_plain_backbone_are_quarters_of_its_blocks(depth: int, blocks: list[int]) -> None:
     backbone = vit(depth).eval()
-    levels = MultiScaleFeatures(backbone)
-    assert (levels.indices, levels.widths, levels.strides) == (blocks, [12] * 4, [8] * 4)
-    seen: dict[int, torch.Tensor] = {}
+    features = MultiScaleFeatures(backbone)
+    assert (features.indices, features.widths, features.strides) == (blocks, [12] * 4, [8] * 4)
+    outputs: dict[int, torch.Tensor] = {}
     for i, block in enumerate(backbone.model.blocks):
-        block.register_forward_hook(lambda module, given, out, i=i: seen.update({i: out}))
-    read = levels.read(backbone, torch.randn(2, 3, 24, 40))
-    for i, level in zip(blocks, read, strict=True):
-        assert torch.equal(level, seen[i][:, 1:].transpose(1, 2).reshape(2, 12, 3, 5))
+        block.register_forward_hook(lambda module, args, out, i=i: outputs.update({i: out}))
+    levels = features.extract(backbone, torch.randn(2, 3, 24, 40))
+    for i, level in zip(blocks, levels, strict=True):
+        assert torch.equal(level, outputs[i][:, 1:].transpose(1, 2).reshape(2, 12, 3, 5))
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,20 @@ def test_a_plain_backbone_is_read_after_each_quarter_of_its_blocks(depth: int, b
         ("swin_tiny_patch4_window7_224", SWIN, [8, 16, 32, 64]),
     ],
 )
-def test_a_hierarchical_backbone_is_read_at_its_own_strides(
-    name: str, kwargs: dict, widths: list[int]
-) -> None:
+def test_levels_of_a_hierarchical_backbone_are_its_stages(name: str, kwargs: dict, widths: list[int]) -> None:
     backbone = Backbone(name, kwargs, **PLAIN).eval()
-    levels = MultiScaleFeatures(backbone)
-    assert (levels.widths, levels.strides) == (widths, [4, 8, 16, 32])
-    read = levels.read(backbone, torch.randn(1, 3, 64, 96))
-    assert [tuple(level.shape[1:]) for level in read] == [
+    features = MultiScaleFeatures(backbone)
+    assert (features.widths, features.strides) == (widths, [4, 8, 16, 32])
+    levels = features.extract(backbone, torch.randn(1, 3, 64, 96))
+    assert [tuple(level.shape[1:]) for level in levels] == [
         (w, 64 // s, 96 // s) for w, s in zip(widths, [4, 8, 16, 32], strict=True)
     ]
 
 
-def test_without_intermediate_features_upernet_is_refused_in_one_line() -> None:
+def test_upernet_without_intermediate_features_is_an_error() -> None:
     backbone = Backbone("resnet18", {}, **PLAIN)
     backbone.model.feature_info = None
-    with pytest.raises(ConfigError, match=r"^backbone\.name=resnet18: [^\n]*try the linear head$"):
+    with pytest.raises(ConfigError, match=r"^name=resnet18: [^\n]*use the linear head$"):
         upernet(backbone)
 
 
@@ -76,34 +74,32 @@ def test_without_intermediate_features_upernet_is_refused_in_one_line() -> None:
     ],
     ids=["vit", "resnet"],
 )
-def test_upernets_pyramid_is_4_2_1_and_half_of_a_vits_grid_and_a_resnets_own(
-    backbone: Backbone, sides: list[tuple[int, int]]
-) -> None:
+def test_shapes_of_the_feature_pyramid(backbone: Backbone, sides: list[tuple[int, int]]) -> None:
     head = upernet(backbone).eval()
-    pyramid = head.pyramid(head.read(backbone.eval(), torch.randn(2, 3, 40, 24)))
+    pyramid = head.pyramid(head.extract(backbone.eval(), torch.randn(2, 3, 40, 24)))
     assert [tuple(level.shape) for level in pyramid] == [(2, 7, *side) for side in sides]
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 @pytest.mark.parametrize("make", [LinearHead, upernet])
-def test_logits_have_the_images_size_and_all_that_is_read_learns(name: str, make) -> None:
+def test_logits_have_the_size_of_the_images_and_all_inputs_get_gradients(name: str, make) -> None:
     backbone = vit(4) if name == "vit" else Backbone("resnet18", {}, **PLAIN)
     model = Segmenter(backbone, lambda b, n: make(b, n), 5, finetune=True).train()
     logits = model(torch.randn(2, 3, 40, 56))
     assert logits.shape == (2, 5, 40, 56)
     logits.square().sum().backward()
-    still = {parameter for parameter, p in model.named_parameters() if p.grad is None}
-    read_before = {"backbone.model.norm.weight", "backbone.model.norm.bias"}  # timm's vit under UperNet
-    assert still == (read_before if make is upernet and name == "vit" else set())
+    no_gradient = {parameter for parameter, p in model.named_parameters() if p.grad is None}
+    final_norm = {"backbone.model.norm.weight", "backbone.model.norm.bias"}  # after the levels of UperNet
+    assert no_gradient == (final_norm if make is upernet and name == "vit" else set())
 
 
-def test_the_linear_head_is_a_matrix_on_standardised_cells() -> None:
+def test_the_linear_head_is_linear_in_standardized_cells() -> None:
     backbone = vit(2).eval()
     head = LinearHead(backbone, 3).train()
     with torch.no_grad():
         head.classify.weight.copy_(torch.randn(3, 12, 1, 1))
     images = torch.randn(2, 3, 24, 40)
-    (grid,) = head.read(backbone, images)
+    (grid,) = head.extract(backbone, images)
     assert torch.equal(grid, backbone(images).grid)
     mean, deviation = grid.mean(dim=(0, 2, 3)), grid.var(dim=(0, 2, 3), correction=0).add(1e-5).sqrt()
     for y, x in ((0, 0), (2, 4)):
@@ -111,21 +107,23 @@ def test_the_linear_head_is_a_matrix_on_standardised_cells() -> None:
         torch.testing.assert_close(head([grid])[1, :, y, x], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_images_do_not_mix() -> None:
+def test_logits_do_not_depend_on_the_other_images() -> None:
     model = Segmenter(vit(2), upernet, 5, finetune=False).eval()
     images = torch.randn(2, 3, 48, 48)
     other = images.clone()
     other[1] = torch.randn(3, 48, 48)
-    a, b = model(images), model(other)
-    torch.testing.assert_close(a[0], b[0])
-    assert not torch.allclose(a[1], b[1])
+    logits, other_logits = model(images), model(other)
+    torch.testing.assert_close(logits[0], other_logits[0])
+    assert not torch.allclose(logits[1], other_logits[1])
 
 
-def test_pyramid_pooling_carries_a_corner_to_the_opposite_one() -> None:
+def test_pyramid_pooling_connects_opposite_corners() -> None:
     head = upernet(vit(2)).eval()
     levels = [torch.randn(1, 12, 24, 24) for _ in range(4)]
     changed = [*levels[:-1], levels[-1].clone()]
-    changed[-1][..., 0, 0] += 10  # of 12 x 12 cells after halving: beyond the reach of the convolutions
+    changed[-1][..., 0, 0] += (
+        10  # of 12 x 12 cells after pooling: beyond the receptive field of the convolutions
+    )
     assert not torch.equal(head(levels)[..., -1, -1], head(changed)[..., -1, -1])
     head.bins = nn.ModuleList()
     head.pooled[0].weight = nn.Parameter(head.pooled[0].weight[:, :12])
@@ -144,22 +142,27 @@ def test_a_frozen_backbone_stays_in_evaluation_mode_without_gradients() -> None:
     assert all(p.grad is not None for p in model.head.parameters())
 
 
-def test_fine_tuning_frees_what_pre_training_froze_and_leaves_the_original_alone() -> None:
+def test_fine_tuning_trains_a_copy_without_frozen_parameters() -> None:
     backbone = vit(1)
     backbone.model.patch_embed.requires_grad_(False)
     model = Segmenter(backbone, LinearHead, 3, finetune=True)
     assert all(p.requires_grad for p in model.backbone.parameters())
     assert not any(p.requires_grad for p in backbone.model.patch_embed.parameters())
-    ours, theirs = set(map(id, backbone.parameters())), set(map(id, model.parameters()))
-    assert not ours & theirs
+    assert not set(map(id, backbone.parameters())) & set(map(id, model.parameters()))
 
 
-@pytest.mark.parametrize(("setting", "value"), [("width", 0), ("bins", (1, 0)), ("dropout", 1.0)])
-def test_a_mistake_in_upernet_gets_one_line(setting: str, value: object) -> None:
-    settings = {"width": 7, "bins": (1, 2), "dropout": 0.1} | {setting: value}
-    told = re.escape(f"evaluation.segmentation.head.{setting}={0 if setting == 'bins' else value}: ")
-    with pytest.raises(ConfigError, match=f"^{told}[^\n]*try [^\n]*$"):
-        UperNet(vit(1), 3, **settings)
+@pytest.mark.parametrize(
+    ("name", "value", "expected", "suggestion"),
+    [
+        ("width", 0, "width=0: ", "width=1"),
+        ("bins", (1, 0), "bins=[1, 0]: ", "bins=[1, 1]"),
+        ("dropout", 1.0, "dropout=1.0: ", "dropout=0.9"),
+    ],
+)
+def test_a_mistake_in_upernet_gets_one_line(name: str, value: object, expected: str, suggestion: str) -> None:
+    arguments = {"width": 7, "bins": (1, 2), "dropout": 0.1} | {name: value}
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}[^\n]*try {re.escape(suggestion)}$"):
+        UperNet(vit(1), 3, **arguments)
 
 
 def test_upernet_fuses_by_convolution_with_batch_norm() -> None:

@@ -1,4 +1,4 @@
-"""Targets: the EMA's closed form, what follows at once, what never moves, and where gradients go."""
+"""Targets: closed form of the EMA, tied parameters, batch normalization and gradients."""
 
 import copy
 
@@ -12,7 +12,7 @@ from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 
 class Net(nn.Module):
-    """Something of everything that a target treats on its own."""
+    """A network with every kind of module that a target treats differently."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +26,7 @@ class Net(nn.Module):
 
 
 def shift(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Moves every parameter, as an optimizer would, and tells where to."""
+    """Change every parameter, as an optimizer would, and return a copy of the new ones."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -38,14 +38,14 @@ def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
     online = Net()
     target = EmaTarget(online, momentum, tied=[])
     start = copy.deepcopy(dict(online.named_parameters()))
-    walk = []
+    history = []
     for steps in (1, 2, 3):
-        walk.append(shift(online))
-        assert target.follow(online, progress=0) == {"momentum": pytest.approx(momentum)}
+        history.append(shift(online))
+        assert target.update(online, progress=0) == {"momentum": pytest.approx(momentum)}
         for name, copied in target.network.named_parameters():
             expected = momentum**steps * start[name]
-            for age, then in enumerate(reversed(walk)):
-                expected = expected + (1 - momentum) * momentum**age * then[name]
+            for age, parameters in enumerate(reversed(history)):
+                expected = expected + (1 - momentum) * momentum**age * parameters[name]
             torch.testing.assert_close(copied, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -55,36 +55,36 @@ def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
 def test_momentum_rises_to_1_by_a_cosine(progress, momentum):
     online = Net()
     target = EmaTarget(online, 0.9, tied=[])
-    start, then = online.linear.weight.detach().clone(), shift(online)["linear.weight"]
-    assert target.follow(online, progress)["momentum"] == pytest.approx(momentum)
-    torch.testing.assert_close(target.network.linear.weight, momentum * start + (1 - momentum) * then)
+    start, moved = online.linear.weight.detach().clone(), shift(online)["linear.weight"]
+    assert target.update(online, progress)["momentum"] == pytest.approx(momentum)
+    torch.testing.assert_close(target.network.linear.weight, momentum * start + (1 - momentum) * moved)
 
 
-@pytest.mark.parametrize(("momentum", "nearest"), [(1.5, "try 1"), (-0.5, "try 0")])
-def test_a_momentum_outside_0_to_1_is_refused(momentum, nearest):
-    with pytest.raises(ConfigError, match=rf"target.momentum={momentum}: .*{nearest}"):
+@pytest.mark.parametrize(("momentum", "suggestion"), [(1.5, 1), (-0.5, 0)])
+def test_a_momentum_outside_0_to_1_is_an_error(momentum, suggestion):
+    with pytest.raises(ConfigError, match=rf"^momentum={momentum}: .*try momentum={suggestion}\.0$"):
         EmaTarget(Net(), momentum, tied=[])
 
 
-def test_parameters_that_stand_still_do_so_in_the_copy_to_the_bit():
+def test_constant_parameters_stay_bit_identical_in_the_copy():
     online = Net()
     target = EmaTarget(online, 0.1, tied=[])
     for progress in (0.1, 0.5, 0.99):
-        target.follow(online, progress)
+        target.update(online, progress)
     for name, copied in target.network.named_parameters():
         assert torch.equal(copied, online.get_parameter(name))
 
 
-def test_tied_parameters_are_copied_at_once_and_only_those():
-    online = nn.Sequential(Net())  # tied by its last name, wherever it sits
+def test_only_tied_parameters_are_copied():
+    online = nn.Sequential(Net())  # tied by the last part of its name
     target = EmaTarget(online, 0.99, tied=["cls_token"])
     shift(online)
-    target.follow(online, 0)
+    target.update(online, 0)
     assert torch.equal(target.network[0].cls_token, online[0].cls_token)
     assert not torch.equal(target.network[0].linear.weight, online[0].linear.weight)
 
 
-def test_the_copy_is_one_and_takes_no_gradient():
+def test_the_copy_shares_no_parameters_and_has_no_gradients():
     online = Net()
     target = EmaTarget(online, 0.5, tied=[])
     before = target.network.linear.weight.clone()
@@ -96,7 +96,7 @@ def test_the_copy_is_one_and_takes_no_gradient():
     assert not target(online, inputs).requires_grad
 
 
-def test_the_target_reads_the_copy_not_the_online_network():
+def test_the_output_is_that_of_the_copy():
     online = Net()
     target = EmaTarget(online, 0.5, tied=[])
     inputs = torch.randn(4, 3)
@@ -121,34 +121,34 @@ def test_stochastic_depth_is_off_in_the_copy():
     assert torch.equal(target(online, inputs), expected)
 
 
-def test_batch_norm_uses_the_batch_before_it_and_keeps_its_own_statistics():
+def test_batch_norm_uses_the_statistics_of_its_own_batches():
     online = Net()
     target = EmaTarget(online, 0.5, tied=[])
     nn.ModuleList([online, target]).train()  # as Lightning does
     contexts = torch.randn(64, 3) * 3 + 7
-    seen = target(online, contexts)
-    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(5), atol=1e-5, rtol=0)
-    torch.testing.assert_close(seen.std(dim=0, correction=0), torch.ones(5), atol=1e-3, rtol=0)
+    output = target(online, contexts)
+    torch.testing.assert_close(output.mean(dim=0), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.std(dim=0, correction=0), torch.ones(5), atol=1e-3, rtol=0)
     before_norm = target.network.linear(contexts + target.network.cls_token)
     torch.testing.assert_close(target.network.norm.running_mean, 0.1 * before_norm.mean(dim=0))
-    assert not online.norm.running_mean.any()  # contexts never reach the online network's
+    assert not online.norm.running_mean.any()  # contexts do not change the online network's
 
     online(torch.randn(64, 3))
-    own = target.network.norm.running_mean.clone()
-    target.follow(online, 0.5)
-    assert torch.equal(own, target.network.norm.running_mean)  # nor exemplars the copy's
+    running_mean = target.network.norm.running_mean.clone()
+    target.update(online, 0.5)
+    assert torch.equal(running_mean, target.network.norm.running_mean)  # exemplars do not change the copy's
 
     target.eval()
-    one = target(online, contexts[:1])  # normalized by what it has seen, not by this batch of one
-    assert torch.equal(own, target.network.norm.running_mean)
-    assert one.abs().max() > 0
+    output = target(online, contexts[:1])  # normalized by running statistics, so not all 0
+    assert torch.equal(running_mean, target.network.norm.running_mean)
+    assert output.abs().max() > 0
 
 
-def test_batch_norms_affine_parameters_follow():
+def test_affine_parameters_of_batch_norm_follow_by_ema():
     online = Net()
     target = EmaTarget(online, 0.25, tied=[])
     shift(online)
-    target.follow(online, 0)
+    target.update(online, 0)
     torch.testing.assert_close(target.network.norm.weight, 0.25 + 0.75 * online.norm.weight)
 
 
@@ -160,10 +160,10 @@ def test_a_shared_target_is_the_online_network_with_gradients():
     target(online, inputs).sum().backward()
     assert all(parameter.grad is not None for parameter in online.parameters())
     assert not list(target.parameters())
-    assert target.follow(online, 0.9) == {}
+    assert target.update(online, 0.9) == {}
 
 
-def test_a_separate_target_starts_equal_and_gets_gradients_of_its_own():
+def test_a_separate_target_starts_equal_and_has_its_own_gradients():
     online = Net().eval()
     target = SeparateTarget(online).eval()
     inputs = torch.randn(4, 3)
@@ -173,5 +173,5 @@ def test_a_separate_target_starts_equal_and_gets_gradients_of_its_own():
     assert all(parameter.grad is None for parameter in online.parameters())
     before = copy.deepcopy(target.network.state_dict())
     shift(online)
-    target.follow(online, 0.5)
+    target.update(online, 0.5)
     assert all(torch.equal(before[name], tensor) for name, tensor in target.network.state_dict().items())

@@ -57,6 +57,11 @@ class CIM(Method):
         self.contrast = None if contrast is None else contrast(backbone.dim)
         self.contrast_target: Any = None if self.contrast is None else target(self.contrast.projector)
 
+    def prepare(self, batch: Any, num_classes: int | None) -> None:
+        super().prepare(batch, num_classes)
+        for crops, parameter in ((batch.exemplars, "exemplar_size"), (batch.context, "context_size")):
+            self.backbone.check((crops.shape[-2], crops.shape[-1]), parameter)
+
     def forward(self, crops: Crops) -> Float[Tensor, "b k s s"]:
         """Return correlation logits, above 0 inside the predicted box of the exemplar."""
         return self._decode(crops, *self._encode(crops))

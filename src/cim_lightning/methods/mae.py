@@ -13,7 +13,7 @@ from torch import Tensor
 from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.masked_vit import MaskedViTEncoder, check_vit, on_patches
+from cim_lightning.models.masked_vit import MaskedViTEncoder, check_vit, upsample_mask
 from cim_lightning.models.pixel_decoder import PixelDecoder
 
 EPSILON = 1e-6  # added to the variance of a patch, which is 0 in a uniform one
@@ -42,7 +42,7 @@ class MAE(Method):
         norm_pix_loss: bool,
     ):
         super().__init__(backbone, optim)
-        check_vit(backbone, "mae")
+        check_vit(backbone)
         self.patch = int(backbone.model.patch_embed.patch_size[0])
         self.norm_pix_loss = norm_pix_loss
         self.visible = MaskedViTEncoder()
@@ -50,7 +50,7 @@ class MAE(Method):
 
     def compute_losses(self, crops: MaskedImages) -> dict[str, Tensor]:
         grid = (crops.images.shape[-2] // self.patch, crops.images.shape[-1] // self.patch)
-        mask = on_patches(crops.mask, grid, "cropping.mask_patch_size").flatten(1)
+        mask = upsample_mask(crops.mask, grid).flatten(1)
         cells = crops.mask[0].numel()
         num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # the same in every image
         visible = mask.int().argsort(dim=1, stable=True)[:, :num_visible]

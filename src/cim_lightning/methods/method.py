@@ -73,7 +73,7 @@ class Method(L.LightningModule, ABC):
         """
         metrics = {}
         for target, online in self.target_pairs():
-            metrics |= target.follow(online, progress)
+            metrics |= target.update(online, progress)
         self._log("train", metrics)
 
     def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:

@@ -13,7 +13,7 @@ from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.mask_token import MaskTokenHook
-from cim_lightning.models.masked_vit import on_patches
+from cim_lightning.models.masked_vit import upsample_mask
 
 
 class SimMIM(Method):
@@ -37,7 +37,7 @@ class SimMIM(Method):
         features = self.masking(self.backbone, crops.images, crops.mask)
         predicted = F.pixel_shuffle(self.head(features.grid), self.stride).float()
         size = (crops.images.shape[-2], crops.images.shape[-1])
-        mask = on_patches(crops.mask, size, "cropping.mask_patch_size")[:, None].expand_as(crops.images)
+        mask = upsample_mask(crops.mask, size)[:, None].expand_as(crops.images)
         error = (predicted - crops.images.float()).abs()
         loss = (error * mask).sum() / mask.sum()
         # DDP requires a gradient for every parameter, also for those that only the pooled features use.

@@ -1,1 +1,1 @@
-"""Networks: backbones, decoders, targets."""
+"""Networks: backbones, decoders, targets, heads."""

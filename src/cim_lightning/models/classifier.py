@@ -1,4 +1,4 @@
-"""A backbone with a linear layer that names classes."""
+"""A backbone with a linear classifier."""
 
 import copy
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from cim_lightning.bounds import one_of, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
@@ -15,19 +16,19 @@ GLOBAL_POOLS = ("mean", "pooled")
 
 
 class Classifier(nn.Module):
-    """Images of 0..1 to class logits, on a copy of a backbone.
+    """Class logits of images in 0..1, from a copy of a backbone.
 
     Args:
-        backbone: copied; of the copy all learns, also what was frozen in pre-training.
-        normalize: maps images of 0..1 to what the backbone reads.
-        num_classes: logits an image.
-        finetune: whether the backbone learns too; else it stays in evaluation mode, without gradients, and
-            the head sees its features standardized by batch normalization without parameters.
-        global_pool: "mean", over the grid, or "pooled", what the architecture pools (a ViT's class token).
-        drop_path: largest probability that a residual branch is left out; rises from 0 with depth.
+        backbone: copied, with all parameters of the copy trainable.
+        normalize: maps images in 0..1 to the input of the backbone.
+        num_classes: logits per image.
+        finetune: train the backbone too. Else it stays in evaluation mode without gradients, and its features
+            pass a batch normalization without parameters.
+        global_pool: "mean" over the grid, or "pooled", the architecture's own (a ViT's class token).
+        drop_path: largest drop probability of a residual branch; rises linearly from 0 with the depth.
 
     Raises:
-        ConfigError: a setting is outside its limits, or the architecture knows no drop path.
+        ConfigError: an invalid argument, or an architecture without drop path.
     """
 
     def __init__(
@@ -56,50 +57,45 @@ class Classifier(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Class logits of images of 0..1."""
+        """Return the class logits of images in 0..1."""
         return self.logits(self.normalize(images))
 
     def logits(self, normalized: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Class logits of images that are normalized already, and perhaps mixed or erased since.
+        """Return the class logits of normalized images.
 
-        Gradients reach the images even where the backbone does not learn: attacks want them.
+        Gradients reach the images even if the backbone is frozen, which adversarial attacks need.
         """
         features = self.backbone(normalized)
-        read = features.grid.mean(dim=(2, 3)) if self.global_pool == "mean" else features.pooled
-        return self.head(read).float()
+        pooled = features.grid.mean(dim=(2, 3)) if self.global_pool == "mean" else features.pooled
+        return self.head(pooled).float()
 
 
 def check(global_pool: str, drop_path: float) -> None:
-    """Raises ConfigError where a setting is outside its limits."""
-    if global_pool not in GLOBAL_POOLS:
-        raise ConfigError(
-            f"classifier.global_pool={global_pool}: one of {', '.join(GLOBAL_POOLS)}; try {GLOBAL_POOLS[0]}"
-        )
-    if not 0 <= drop_path < 1:
-        nearest = 0.0 if drop_path < 0 else 0.9
-        raise ConfigError(f"classifier.drop_path={drop_path}: from 0 to below 1; try {nearest}")
+    """Raise ConfigError if an argument of a Classifier is invalid."""
+    one_of("global_pool", global_pool, GLOBAL_POOLS)
+    share("drop_path", drop_path, one=False)
 
 
 def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
-    """A copy of a backbone, of the same weights, which leaves out residual branches while it trains.
+    """Return a copy of a backbone with the same weights and another drop path rate.
 
-    Raises ConfigError where timm's architecture has no such thing.
+    Raises:
+        ConfigError: the architecture has no drop path.
     """
     if rate == backbone.timm_kwargs.get("drop_path_rate", 0):
         return copy.deepcopy(backbone)
-    kwargs = dict(backbone.timm_kwargs)
-    name = kwargs.pop("model_name")
+    kwargs = {key: value for key, value in backbone.timm_kwargs.items() if key != "model_name"}
     try:
-        made = Backbone(name, {**kwargs, "drop_path_rate": rate}, "timm", False, "timm")
+        dropping = Backbone(backbone.name, kwargs | {"drop_path_rate": rate}, "timm", False, "timm")
     except ConfigError:
-        made = None
-    if made is None or (rate and not any(isinstance(part, DropPath) for part in made.modules())):
-        raise ConfigError(f"classifier.drop_path={rate}: {name} has no residual branch to leave out; try 0")
-    made.model.load_state_dict(backbone.model.state_dict())
-    return made.to(next(backbone.parameters()).device)
+        dropping = None
+    if dropping is None or (rate and not any(isinstance(m, DropPath) for m in dropping.modules())):
+        raise ConfigError("drop_path", rate, f"{backbone.name} has no residual branch to drop", suggest=0)
+    dropping.model.load_state_dict(backbone.model.state_dict())
+    return dropping.to(next(backbone.parameters()).device)
 
 
 @torch.no_grad()
 def top_accuracy(logits: Float[Tensor, "b n"], labels: Tensor, k: int) -> int:
-    """How many images have their label among their k highest logits."""
+    """Return the number of images with their label among the k highest logits."""
     return int((logits.topk(min(k, logits.shape[1])).indices == labels[:, None]).any(dim=1).sum())

@@ -1,4 +1,4 @@
-"""Contrastive head of MoCo v3 (Chen, Xie, He, ICCV 2021); CIM's code has it too, published with weight 0."""
+"""Contrastive head of MoCo v3 (Chen, Xie, He, ICCV 2021); the released code of CIM has it with weight 0."""
 
 from itertools import pairwise
 
@@ -14,44 +14,46 @@ class ContrastiveHead(nn.Module):
 
     Args:
         dim: width of the backbone's pooled features.
-        hidden, out: widths of the MLPs.
-        temperature: of the softmax; the loss is scaled by twice of it, as in MoCo v3.
-        weight: factor of the loss, beside others.
+        hidden_dim, out_dim: widths of the MLPs.
+        temperature: of the softmax. The loss is multiplied by twice the temperature, as in MoCo v3.
+        weight: factor of the loss.
     """
 
-    def __init__(self, dim: int, hidden: int, out: int, temperature: float, weight: float):
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int, temperature: float, weight: float):
         super().__init__()
-        self.projector = _mlp(dim, hidden, hidden, out)
-        self.predictor = _mlp(out, hidden, out)
+        self.projector = _mlp(dim, hidden_dim, hidden_dim, out_dim)
+        self.predictor = _mlp(out_dim, hidden_dim, out_dim)
         self.temperature, self.weight = temperature, weight
 
     def forward(self, online: Float[Tensor, "n d"], keys: Float[Tensor, "m out"]) -> Tensor:
-        """Mean loss of n online features and m projected target features, image by image.
+        """Return the mean loss of n online features and m projected target features, in the same image order.
 
-        Of n and m one is a multiple of the other: with k exemplars an image, its k rows stand together.
-        Keys are gathered over devices, so every online vector meets the images of all. Where a target is
-        trained (shared, separate), gradients reach it through the keys of its own device.
+        One of n and m is a multiple of the other: an image with k exemplars has k consecutive rows. Keys are
+        gathered over all devices. Gradients reach a trained target (shared, separate) through the keys of its
+        own device.
         """
         queries = F.normalize(self.predictor(self.projector(online)), dim=-1)
         keys = F.normalize(keys, dim=-1)
-        if len(keys) > len(queries):  # several target rows an image: each is some online row's positive
+        if len(keys) > len(queries):  # several target rows per image, each the positive of a query
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
-        if torch.distributed.is_initialized() and self.training:  # all devices validate the same images
+        if (
+            torch.distributed.is_initialized() and self.training
+        ):  # in validation, all devices have the same images
             rank = torch.distributed.get_rank()
             labels = labels + rank * len(keys)
-            everywhere = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
-            torch.distributed.all_gather(everywhere, keys.detach())
-            everywhere[rank] = keys
-            keys = torch.cat(everywhere)
+            gathered = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(gathered, keys.detach())
+            gathered[rank] = keys
+            keys = torch.cat(gathered)
         logits = queries @ keys.T / self.temperature
         return self.weight * 2 * self.temperature * F.cross_entropy(logits, labels)
 
 
 def _mlp(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, (here, there) in enumerate(pairwise(widths)):
+    for i, (width_in, width_out) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
-        layers += [nn.Linear(here, there, bias=False), nn.BatchNorm1d(there, affine=not last)]
+        layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out, affine=not last)]
         layers += [] if last else [nn.ReLU()]
     return nn.Sequential(*layers)

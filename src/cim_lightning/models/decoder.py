@@ -1,7 +1,7 @@
-"""Correlation decoders: features of a context and of its exemplars in, one correlation logit a pixel out.
+"""Correlation decoders: from the features of a context and its exemplars to one correlation logit per pixel.
 
-Each decoder maps to two classes, exemplar and rest. Upsampling is linear, so only the difference of their
-logits is upsampled: softmax cross-entropy on two logits is sigmoid cross-entropy on their difference.
+Each decoder predicts two classes, exemplar and rest. Softmax cross-entropy on two logits is sigmoid
+cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
 """
 
 import torch
@@ -11,8 +11,8 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Features
+from cim_lightning.models.transformer import check_attention, check_blocks, init_xavier
 
 
 class CorrelationDecoder(nn.Module):
@@ -21,41 +21,31 @@ class CorrelationDecoder(nn.Module):
     Args:
         dim: width of the backbone's features.
         width: width of the decoder; a multiple of num_heads and of 4 (for the sine-cosine positions).
-        depth: number of cross-attention blocks, 1 or more.
+        depth: number of cross-attention blocks.
         num_heads: attention heads.
-        mlp_ratio: hidden width of the blocks' MLPs in units of width.
-
-    Raises:
-        ConfigError: width, depth and num_heads do not fit together.
+        mlp_ratio: hidden width of the MLPs, in units of width.
     """
 
     def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        if num_heads < 1 or width < 4 or width % num_heads or width % 4:
-            near = max(width // 4 * 4, 4)
-            fitting = [n for n in range(1, near + 1) if near % n == 0]
-            nearest = min(fitting, key=lambda n: abs(n - num_heads))
-            raise ConfigError(
-                f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
-                f"try num_heads={nearest}, width={near}"
-            )
-        _check(width, depth, mlp_ratio)
+        check_attention(width, num_heads)
+        check_blocks(width, depth, mlp_ratio)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, 2)
-        self.apply(_init)
+        self.apply(init_xavier)
 
     def forward(
         self, context: Features, exemplars: Features, size: tuple[int, int]
     ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
-        """Logits of b contexts against k exemplars each (b k of them, image by image), at size."""
+        """Return logits of `size` (height, width) for b contexts with k exemplars each (b k rows)."""
         b, _, h, w = context.grid.shape
         positions = build_sincos2d_pos_embed([h, w], self.width, device=context.grid.device)
         queries = self.embed(context.grid.flatten(2).transpose(1, 2)) + positions
         keys = self.embed(_tokens(exemplars)).unflatten(0, (b, -1))
-        queries = queries[:, None]  # one context for its k exemplars: the first block projects it once
+        queries = queries[:, None]  # shared by the k exemplars, so the first block projects it once
         for block in self.blocks:
             queries = block(queries, keys)
         rest, exemplar = self.head(self.norm(queries)).unbind(dim=-1)
@@ -63,7 +53,7 @@ class CorrelationDecoder(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Pre-norm block: queries from the context, keys and values from an exemplar, the same norm on both."""
+    """Pre-norm block: queries from the context, keys and values from an exemplar, one norm for both."""
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float):
         super().__init__()
@@ -90,18 +80,18 @@ class CrossAttention(nn.Module):
 
 
 class ConvolutionDecoder(nn.Module):
-    """Local, depth-wise: each exemplar's feature map slides over the context's (the paper's ablation).
+    """Depth-wise correlation of feature maps, without attention (the paper's ablation).
 
     Args:
         dim: width of the backbone's features.
         width: width of the decoder.
-        depth: number of MLP blocks after the correlation, 1 or more.
-        mlp_ratio: hidden width of the MLPs in units of width.
+        depth: number of MLP blocks after the correlation.
+        mlp_ratio: hidden width of the MLPs, in units of width.
     """
 
     def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
         super().__init__()
-        _check(width, depth, mlp_ratio)
+        check_blocks(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -109,21 +99,19 @@ class ConvolutionDecoder(nn.Module):
             for _ in range(depth)
         )
         self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 2))
-        self.apply(_init)
+        self.apply(init_xavier)
 
     def forward(
         self, context: Features, exemplars: Features, size: tuple[int, int]
     ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
-        """Logits of b contexts against k exemplars each (b k of them, image by image), at size."""
-        maps, kernels = (
-            self._project(context.grid),
-            self._project(exemplars.grid).unflatten(0, (len(context.grid), -1)),
-        )
+        """Return logits of `size` (height, width) for b contexts with k exemplars each (b k rows)."""
+        maps = self._project(context.grid)
+        kernels = self._project(exemplars.grid).unflatten(0, (len(context.grid), -1))
         b, k, d, h, w = kernels.shape
         maps = F.pad(maps, ((w - 1) // 2, w // 2, (h - 1) // 2, h // 2))
         maps = maps[:, None].expand(-1, k, -1, -1, -1).flatten(0, 2)[None]
-        answers = F.conv2d(maps, kernels.flatten(0, 2)[:, None] / (h * w), groups=b * k * d)
-        tokens = answers[0].unflatten(0, (b, k, d)).movedim(2, -1)
+        correlations = F.conv2d(maps, kernels.flatten(0, 2)[:, None] / (h * w), groups=b * k * d)
+        tokens = correlations[0].unflatten(0, (b, k, d)).movedim(2, -1)
         for block in self.blocks:
             tokens = tokens + block(tokens)
         rest, exemplar = self.head(tokens).unbind(dim=-1)
@@ -134,7 +122,7 @@ class ConvolutionDecoder(nn.Module):
 
 
 def _tokens(features: Features) -> Float[Tensor, "n m d"]:
-    """The pooled vector as one more token, as the class token is in a ViT."""
+    """The pooled vector and the grid as tokens, as a ViT has them with its class token."""
     return torch.cat((features.pooled[:, None], features.grid.flatten(2).transpose(1, 2)), dim=1)
 
 
@@ -142,18 +130,3 @@ def _upsample(
     logits: Float[Tensor, "b k h w"], size: tuple[int, int]
 ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
-
-
-def _check(width: int, depth: int, mlp_ratio: float) -> None:
-    if depth < 1:
-        raise ConfigError(f"decoder.depth={depth}: at least one block; try 1")
-    if width < 1:
-        raise ConfigError(f"decoder.width={width}: at least 1; try 1")
-    if width * mlp_ratio < 1:
-        raise ConfigError(f"decoder.mlp_ratio={mlp_ratio}: its MLPs need a hidden unit; try {1 / width:.2g}")
-
-
-def _init(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

@@ -1,36 +1,40 @@
-"""DINO's head: an MLP to a narrow unit sphere, and scores against many unit prototypes there."""
+"""Projection head of DINO (Caron et al., ICCV 2021, appendix C)."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import at_least
 
 
 class DINOHead(nn.Module):
-    """Three linear layers, a unit-length bottleneck, and cosines to prototypes (Caron et al., appendix C).
+    """Three-layer MLP, L2 normalization, and cosines to the prototypes.
 
     Args:
         dim: width of the backbone's pooled features.
-        hidden: width of the two hidden layers.
-        bottleneck: width of the sphere.
-        out: number of prototypes.
+        hidden_dim: width of the two hidden layers.
+        bottleneck_dim: width of the normalized output of the MLP.
+        out_dim: number of prototypes.
     """
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, out: int):
+    def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, out_dim: int):
         super().__init__()
-        for name, value in {"hidden": hidden, "bottleneck": bottleneck, "out": out}.items():
-            if value < 1:
-                raise ConfigError(f"method.head.{name}={value}: at least 1; try 1")
-        widths = [nn.Linear(dim, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, bottleneck)]
-        for layer in widths:
+        at_least("hidden_dim", hidden_dim, 1)
+        at_least("bottleneck_dim", bottleneck_dim, 1)
+        at_least("out_dim", out_dim, 1)
+        first, second, third = (
+            nn.Linear(dim, hidden_dim),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.Linear(hidden_dim, bottleneck_dim),
+        )
+        for layer in (first, second, third):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        self.mlp = nn.Sequential(widths[0], nn.GELU(), widths[1], nn.GELU(), widths[2])
-        self.prototypes = nn.Parameter(torch.empty(out, bottleneck))
+        self.mlp = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
+        self.prototypes = nn.Parameter(torch.empty(out_dim, bottleneck_dim))
         nn.init.trunc_normal_(self.prototypes, std=0.02)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n out"]:
-        """Cosines, -1..1, to every prototype."""
+        """Return the cosines (-1..1) to all prototypes."""
         return F.linear(F.normalize(self.mlp(features), dim=-1), F.normalize(self.prototypes, dim=-1))

@@ -1,4 +1,4 @@
-"""Features averaged over the last layers of a backbone, for probes that look less deep."""
+"""Features averaged over the last layers of a backbone."""
 
 import inspect
 
@@ -11,48 +11,42 @@ from cim_lightning.models.backbone import Backbone, Features
 
 
 class LastLayers(nn.Module):
-    """Reads a backbone after each of its last blocks, through its final norm where it has one.
+    """Mean of the features after each of the last blocks, through the model's final norm if it has one.
 
     Args:
         backbone: not copied.
-        count: blocks, 1 or more; of architectures in stages, stages.
+        layers: number of blocks; of stages for hierarchical architectures.
 
     Raises:
-        ConfigError: the architecture has fewer of them, their widths differ, or timm cannot say what lies
-            between them.
+        ConfigError: the architecture has fewer layers, or they differ in width.
     """
 
-    def __init__(self, backbone: Backbone, count: int):
+    def __init__(self, backbone: Backbone, layers: int):
         super().__init__()
-        self.backbone, self.count = backbone, count
+        self.backbone, self.layers = backbone, layers
         info = getattr(backbone.model, "feature_info", None) or []
-        widths = [int(level["num_chs"]) for level in info[-count:]]
-        if count < 1 or len(widths) < count or len(set(widths)) > 1:
-            alike = [
-                len({int(level["num_chs"]) for level in info[-n:]}) == 1 for n in range(1, len(info) + 1)
-            ]
-            name = backbone.timm_kwargs["model_name"]
-            raise ConfigError(
-                f"evaluation.linear.layers={count}: {name} must have so many last layers, "
-                f"of one width; try {min(max(count, 1), max(sum(alike), 1))}"
-            )
-        # Of token models, what a layer says is pooled as the last layer's is; of others, over the grid.
-        reads = inspect.signature(backbone.model.forward_intermediates).parameters
-        self.tokens = "return_prefix_tokens" in reads
-        self.prefix = self.tokens and backbone.model.num_prefix_tokens > 0
+        widths = [int(level["num_chs"]) for level in reversed(info)]
+        available = sum(len(set(widths[:n])) == 1 for n in range(1, len(widths) + 1))
+        if not 1 <= layers <= available:
+            rule = f"{backbone.name} has {available} last layer(s) of the same width"
+            raise ConfigError("layers", layers, rule, suggest=min(max(layers, 1), max(available, 1)))
+        # Token models pool a layer as they pool the last one; all others average the grid.
+        parameters = inspect.signature(backbone.model.forward_intermediates).parameters
+        self.has_tokens = "return_prefix_tokens" in parameters
+        self.has_prefix = self.has_tokens and backbone.model.num_prefix_tokens > 0
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
-        """Means over the layers, of what is pooled and of grids."""
-        asked = {"return_prefix_tokens": True} if self.prefix else {}
+        """Return the means of the pooled features and of the grids over the layers."""
+        kwargs = {"return_prefix_tokens": True} if self.has_prefix else {}
         found = self.backbone.model.forward_intermediates(
-            images, indices=self.count, norm=True, output_fmt="NCHW", intermediates_only=True, **asked
+            images, indices=self.layers, norm=True, output_fmt="NCHW", intermediates_only=True, **kwargs
         )
-        layers = found if self.prefix else [(grid, None) for grid in found]
-        pooled = torch.stack([self._pooled(grid, prefix) for grid, prefix in layers])
+        layers = found if self.has_prefix else [(grid, None) for grid in found]
+        pooled = torch.stack([self._pool(grid, prefix) for grid, prefix in layers])
         return Features(pooled.mean(dim=0), torch.stack([grid for grid, _ in layers]).mean(dim=0))
 
-    def _pooled(self, grid: Float[Tensor, "b d h w"], prefix: Tensor | None) -> Float[Tensor, "b d"]:
-        if not self.tokens:
+    def _pool(self, grid: Float[Tensor, "b d h w"], prefix: Tensor | None) -> Float[Tensor, "b d"]:
+        if not self.has_tokens:
             return grid.mean(dim=(2, 3))
         tokens = grid.flatten(2).transpose(1, 2)
         tokens = tokens if prefix is None else torch.cat((prefix, tokens), dim=1)

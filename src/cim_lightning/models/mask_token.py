@@ -1,7 +1,5 @@
-"""A learned token in the place of hidden patches, whatever the backbone's family."""
+"""A learned mask token for any backbone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,53 +7,48 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cim_lightning.models.backbone import Backbone, Features
-from cim_lightning.models.masked_vit import on_patches
+from cim_lightning.models.masked_vit import upsample_mask
 
 
 class MaskTokenHook(nn.Module):
-    """Shows a backbone images of which some cells are mask.
+    """Run a backbone on masked images.
 
-    A backbone that embeds patches (ViT, Swin) gets a learned token for each hidden one, right after the
-    embedding and before positions are added; others see hidden pixels as 0, the mean color of normalized
-    images. The exchange happens in a hook on the patch embedding, so it needs nothing of the family.
+    In a backbone with a patch embedding (ViT, Swin), a forward hook on the embedding replaces each masked
+    patch by a learned token, before positions are added. For other backbones, masked pixels are 0, the mean
+    color of normalized images.
 
     Args:
-        backbone: the network that will be shown images.
+        backbone: the network to hook.
     """
 
     def __init__(self, backbone: Backbone):
         super().__init__()
-        self.mask: Bool[Tensor, "b h w"] | None = None  # while a masked image is shown
-        embed = getattr(backbone.model, "patch_embed", None)
+        self.mask: Bool[Tensor, "b h w"] | None = None  # during a forward pass on masked images
         self.token = None
+        embed = getattr(backbone.model, "patch_embed", None)
         if embed is not None:
             self.token = nn.Parameter(torch.empty(embed.proj.out_channels))
             nn.init.trunc_normal_(self.token, std=0.02)
-            embed.register_forward_hook(self._exchange)
+            embed.register_forward_hook(self._replace_masked)
 
     def forward(
         self, backbone: Backbone, images: Float[Tensor, "b c s s"], mask: Bool[Tensor, "b h w"]
     ) -> Features:
-        """Features of normalized images whose hidden cells are not seen."""
+        """Return the features of normalized images, True in the mask for hidden cells."""
         if self.token is None:
-            seen = ~on_patches(mask, (images.shape[-2], images.shape[-1]), "cropping.mask_patch_size")
-            return backbone(images * seen[:, None])
-        with self._over(mask):
-            return backbone(images)
-
-    @contextmanager
-    def _over(self, mask: Bool[Tensor, "b h w"]) -> Iterator[None]:
+            visible = ~upsample_mask(mask, (images.shape[-2], images.shape[-1]))
+            return backbone(images * visible[:, None])
         self.mask = mask
         try:
-            yield
+            return backbone(images)
         finally:
             self.mask = None
 
-    def _exchange(self, embed: nn.Module, inputs: Any, patches: Tensor) -> Tensor:
-        """A ViT's patches come as "b h w d" or "b n d", a Swin's as "b h w d"."""
+    def _replace_masked(self, embed: nn.Module, inputs: Any, patches: Tensor) -> Tensor:
+        """Replace masked patches, of shape "b h w d" (Swin, some ViTs) or "b n d" (ViT)."""
         if self.mask is None or self.token is None:
             return patches
         side = inputs[0].shape[-1] // embed.patch_size[0]  # pyright: ignore
-        mask = on_patches(self.mask, (side, side), "cropping.mask_patch_size")
+        mask = upsample_mask(self.mask, (side, side))
         mask = mask if patches.ndim == 4 else mask.flatten(1)
         return torch.where(mask[..., None], self.token.to(patches.dtype), patches)

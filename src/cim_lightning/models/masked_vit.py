@@ -1,4 +1,4 @@
-"""A vision transformer that is shown some of an image's patches only."""
+"""A ViT that encodes only the visible patches of an image."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -10,51 +10,50 @@ from cim_lightning.models.backbone import Backbone
 
 
 class MaskedViTEncoder(nn.Module):
-    """Reads an image with a ViT from which the hidden patches are absent: no token, no attention, no cost.
+    """Encode visible patches with a ViT; hidden patches enter no block, so they cost nothing.
 
-    It has no weights; it is a module so that it can be compiled.
+    It has no weights. It is a module so that it can be compiled.
     """
 
     def forward(
         self, backbone: Backbone, images: Float[Tensor, "b c s s"], visible: Int64[Tensor, "b v"]
     ) -> Float[Tensor, "b n d"]:
-        """Tokens after the last norm: class and register tokens, then the visible patches in their order.
+        """Return the normalized prefix tokens (class, registers) and tokens of the visible patches.
 
         Args:
             backbone: a ViT (see check_vit).
             images: normalized.
-            visible: which patches of the grid, counted row by row, are seen of each image.
+            visible: indices of the visible patches of each image, in row-major order of the grid.
         """
         vit = backbone.model
         tokens = vit._pos_embed(vit.patch_embed(images))
         prefix, patches = tokens[:, : vit.num_prefix_tokens], tokens[:, vit.num_prefix_tokens :]
-        seen = patches.gather(1, visible[..., None].expand(-1, -1, patches.shape[-1]))
-        return vit.norm(vit.blocks(vit.norm_pre(torch.cat((prefix, seen), dim=1))))
+        patches = patches.gather(1, visible[..., None].expand(-1, -1, patches.shape[-1]))
+        return vit.norm(vit.blocks(vit.norm_pre(torch.cat((prefix, patches), dim=1))))
 
 
-def check_vit(backbone: Backbone, method: str) -> None:
-    """Raises ConfigError, on behalf of a method, if a backbone cannot leave patches out."""
+def check_vit(backbone: Backbone) -> None:
+    """Raise ConfigError if a backbone cannot skip patches."""
     if not isinstance(backbone.model, VisionTransformer):
-        name = backbone.timm_kwargs["model_name"]
+        rule = "is not a ViT, and only a ViT can skip the hidden patches"
         raise ConfigError(
-            f"method={method}: leaves patches out, which a ViT can and backbone.name={name} cannot; "
-            "try backbone=vit_small_patch16, or method=simmim"
+            "name", backbone.name, rule, hint="try backbone=vit_small_patch16, or method=simmim"
         )
 
 
-def on_patches(
-    mask: Bool[Tensor, "b h w"], grid: tuple[int, int], setting: str
+def upsample_mask(
+    mask: Bool[Tensor, "b h w"], grid: tuple[int, int]
 ) -> Bool[Tensor, "b {grid[0]} {grid[1]}"]:
-    """Which cells of a finer or equal grid are mask.
+    """Return a mask on a grid that is as fine or finer.
 
     Raises:
-        ConfigError: the grid does not divide the hidden cells evenly; `setting` is what to change.
+        ConfigError: the cells of the mask are not whole cells of the grid.
     """
     for cells, patches in zip(mask.shape[1:], grid, strict=True):
         if patches % cells:
             raise ConfigError(
-                f"{setting}: {cells} cells a side are not whole patches of {patches} a side; "
-                f"try a cropping.mask_patch_size that is a multiple of the patch"
+                f"mask_patch_size: {cells} cells per side are not whole patches, {patches} per side; "
+                "use a multiple of the patch size"
             )
     rows, columns = grid[0] // mask.shape[1], grid[1] // mask.shape[2]
     return mask.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2)

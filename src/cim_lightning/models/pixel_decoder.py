@@ -1,4 +1,4 @@
-"""MAE's decoder: the pixels of all patches from the tokens of the visible ones (He et al., section 3)."""
+"""Decoder of MAE: predicts the pixels of all patches from the visible ones (He et al., section 3)."""
 
 from functools import partial
 from typing import Any
@@ -9,33 +9,25 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.models.transformer import check_attention, check_blocks, init_xavier
 
 
 class PixelDecoder(nn.Module):
-    """A narrow transformer over the visible tokens and, in the place of every hidden patch, one mask token.
+    """Narrow transformer over the visible tokens, with a mask token for each hidden patch.
 
     Args:
         dim: width of the backbone's tokens.
-        pixels: values of a patch, which are predicted.
+        pixels: values per patch to predict.
         width: width of the decoder; a multiple of num_heads and of 4 (for the sine-cosine positions).
-        depth: number of blocks, 1 or more.
+        depth: number of blocks.
         num_heads: attention heads.
-        mlp_ratio: hidden width of the blocks' MLPs in units of width.
-
-    Raises:
-        ConfigError: width, depth and num_heads do not fit together.
+        mlp_ratio: hidden width of the MLPs, in units of width.
     """
 
     def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        if num_heads < 1 or width < 4 or width % num_heads or width % 4:
-            raise ConfigError(
-                f"decoder.num_heads={num_heads}: must divide decoder.width={width}, itself a multiple of 4; "
-                "try width=512, num_heads=16"
-            )
-        if depth < 1:
-            raise ConfigError(f"decoder.depth={depth}: at least one block; try 1")
+        check_attention(width, num_heads)
+        check_blocks(width, depth, mlp_ratio)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))
@@ -45,30 +37,23 @@ class PixelDecoder(nn.Module):
         )
         self.norm = norm(width)
         self.head = nn.Linear(width, pixels)
-        self.apply(_init)
+        self.apply(init_xavier)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
         self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
     ) -> Float[Tensor, "b n pixels"]:
-        """Pixels of all n patches of a grid of (rows, columns), row by row.
+        """Return the pixels of all n patches of a grid of (rows, columns), in row-major order.
 
         Args:
-            tokens: prefix tokens, then those of the visible patches.
-            visible: where in the grid these lie.
+            tokens: prefix tokens, then the tokens of the visible patches.
+            visible: indices of the visible patches in the grid.
         """
         tokens = self.embed(tokens)
         prefix = tokens.shape[1] - visible.shape[1]
-        count = grid[0] * grid[1]
-        places = visible[..., None].expand(-1, -1, self.width)
-        empty = self.mask_token.to(tokens.dtype).expand(len(tokens), count, -1)
-        patches = empty.scatter(1, places, tokens[:, prefix:])
+        masked = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], -1)
+        indices = visible[..., None].expand(-1, -1, self.width)
+        patches = masked.scatter(1, indices, tokens[:, prefix:])
         patches = patches + build_sincos2d_pos_embed(list(grid), self.width, device=tokens.device)
-        read = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
-        return self.head(read[:, prefix:])
-
-
-def _init(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        tokens = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
+        return self.head(tokens[:, prefix:])

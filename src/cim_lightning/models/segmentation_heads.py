@@ -1,4 +1,4 @@
-"""Heads that turn a backbone's feature maps into class logits a pixel: a linear one, and UperNet."""
+"""Segmentation heads, from the feature maps of a backbone to class logits: linear, and UperNet."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cim_lightning.bounds import at_least, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.multi_scale import MultiScaleFeatures
 
-PLAIN_STRIDES = (1 / 4, 1 / 2, 1, 2)  # of a plain backbone's four levels after rescaling, in its patches
+PLAIN_STRIDES = (1 / 4, 1 / 2, 1, 2)  # of the rescaled levels of a plain backbone, in units of its stride
 
 
 class LinearHead(nn.Module):
-    """BatchNorm and a 1 x 1 convolution on the last grid: what a linear map says of each cell.
+    """Linear classifier of each grid cell, after batch normalization.
 
     Args:
-        backbone: what it reads; not kept.
-        num_classes: logits a cell.
+        backbone: sets the input width.
+        num_classes: logits per cell.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int):
@@ -29,47 +30,44 @@ class LinearHead(nn.Module):
         nn.init.normal_(self.classify.weight, std=0.01)
         nn.init.zeros_(self.classify.bias)  # pyright: ignore
 
-    def read(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """What this head wants of the backbone."""
+    def extract(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the feature maps that `forward` takes."""
         return [backbone(images).grid]
 
     def forward(self, levels: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b n y x"]:
-        """Class logits on the grid."""
+        """Return the class logits on the grid."""
         return self.classify(self.norm(levels[-1]))
 
 
 class UperNet(nn.Module):
-    """Pyramid pooling on the deepest of four levels, a feature pyramid to the shallowest, all four fused.
+    """Pyramid pooling on the deepest of four levels, a feature pyramid to the shallowest, and their fusion.
 
-    MultiScaleFeatures of a plain backbone are first brought to 1/4, 1/2, 1 and 2 times its stride by learned
-    up-convolutions and a maximum.
+    The levels of a plain backbone are first rescaled to 1/4, 1/2, 1 and 2 times its stride, by transposed
+    convolutions and max pooling.
 
     Source: Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018; the rescaling: Bao
     et al., "BEiT", ICLR 2022.
 
     Args:
-        backbone: what it reads; not kept.
-        num_classes: logits a cell.
+        backbone: sets the input widths and strides.
+        num_classes: logits per cell.
         width: channels throughout (512 in the literature).
-        bins: sides of the grids that pyramid pooling averages into.
-        dropout: share of channels dropped before the classifier, 0..1.
+        bins: sides of the grids of the pyramid pooling.
+        dropout: share of channels dropped before the classifier.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, width: int, bins: Sequence[int], dropout: float):
         super().__init__()
-        for name, value in (("width", width), *(("bins", side) for side in bins)):
-            if value < 1:
-                raise ConfigError(f"evaluation.segmentation.head.{name}={value}: at least 1; try 1")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"evaluation.segmentation.head.dropout={dropout}: 0..1; try 0.1")
-        self._levels = MultiScaleFeatures(backbone)
-        widths = self._levels.widths
-        self.rescale = nn.ModuleList(
-            _rescale(channels, stride)
-            for channels, stride in zip(
-                widths, PLAIN_STRIDES if self._levels.plain else [1] * 4, strict=False
-            )
-        )
+        at_least("width", width, 1)
+        share("dropout", dropout, one=False)
+        if min(bins) < 1:
+            sides = [max(side, 1) for side in bins]
+            raise ConfigError("bins", list(bins), "must be at least 1", suggest=sides)
+        self.features = MultiScaleFeatures(backbone)
+        widths = self.features.widths
+        plain = len(set(self.features.strides)) == 1
+        strides = PLAIN_STRIDES if plain else [1] * len(widths)
+        self.rescale = nn.ModuleList(map(_rescale, widths, strides))
         self.bins = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(side), _conv(widths[-1], width, 1)) for side in bins
         )
@@ -79,12 +77,12 @@ class UperNet(nn.Module):
         self.fuse = _conv(len(widths) * width, width, 3)
         self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1))
 
-    def read(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """What this head wants of the backbone."""
-        return self._levels.read(backbone, images)
+    def extract(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the feature maps that `forward` takes."""
+        return self.features.extract(backbone, images)
 
     def pyramid(self, levels: list[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b _ _ _"]]:
-        """MultiScaleFeatures of falling resolution, each of `width` channels."""
+        """Return the feature pyramid: maps of falling resolution, each with `width` channels."""
         levels = [rescale(level) for rescale, level in zip(self.rescale, levels, strict=True)]
         deepest = levels[-1]
         pooled = [_resize(pool(deepest), deepest) for pool in self.bins]
@@ -95,7 +93,7 @@ class UperNet(nn.Module):
         return [*(smooth(top) for smooth, top in zip(self.smooth, tops[:-1], strict=True)), tops[-1]]
 
     def forward(self, levels: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b n y x"]:
-        """Class logits on the grid of the shallowest level."""
+        """Return the class logits on the grid of the shallowest level."""
         pyramid = self.pyramid(levels)
         return self.classify(self.fuse(torch.cat([_resize(level, pyramid[0]) for level in pyramid], dim=1)))
 
@@ -106,7 +104,7 @@ def _conv(channels: int, width: int, side: int) -> nn.Sequential:
 
 
 def _rescale(channels: int, stride: float) -> nn.Module:
-    """Maps of 1 / stride times the size."""
+    """A layer that resizes maps by 1 / stride."""
 
     def up() -> nn.Module:
         return nn.ConvTranspose2d(channels, channels, 2, stride=2)
@@ -115,7 +113,7 @@ def _rescale(channels: int, stride: float) -> nn.Module:
         return nn.Sequential(up(), nn.BatchNorm2d(channels), nn.GELU(), up())
     if stride == 1 / 2:
         return up()
-    return nn.Identity() if stride == 1 else nn.MaxPool2d(2, ceil_mode=True)  # of one cell remains one
+    return nn.Identity() if stride == 1 else nn.MaxPool2d(2, ceil_mode=True)  # one cell stays one cell
 
 
 def _resize(level: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A backbone with a head for dense prediction."""
+"""A backbone with a segmentation head."""
 
 import copy
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from cim_lightning.models.backbone import Backbone
 
 
 class Segmenter(nn.Module):
-    """Images to class logits a pixel, on a copy of a backbone.
+    """Class logits per pixel, from a copy of a backbone.
 
     Args:
-        backbone: copied, all of the copy trainable: what was frozen in pre-training is not in fine-tuning.
-        head: makes the head, from the backbone and the number of classes.
-        num_classes: logits a pixel.
-        finetune: whether the backbone learns too; else it stays in evaluation mode, without gradients.
+        backbone: copied, with all parameters of the copy trainable.
+        head: builds the head from the backbone and the number of classes.
+        num_classes: logits per pixel.
+        finetune: train the backbone too. Else it stays in evaluation mode without gradients.
     """
 
     def __init__(self, backbone: Backbone, head: Callable[..., nn.Module], num_classes: int, finetune: bool):
@@ -34,9 +34,9 @@ class Segmenter(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n h w"]:
-        """Class logits of normalized images, brought to their size bilinearly."""
+        """Return the class logits of normalized images, upsampled bilinearly to their size."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
-            levels = self.head.read(self.backbone, images)
+            levels = self.head.extract(self.backbone, images)
         return F.interpolate(
             self.head(levels).float(), images.shape[-2:], mode="bilinear", align_corners=False
         )

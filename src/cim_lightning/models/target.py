@@ -1,7 +1,4 @@
-"""Where target features come from: an EMA copy of the online network, the network itself, or a second one.
-
-A target is built around the online network that it serves, is called with it, and is told of each step.
-"""
+"""Target encoders: an EMA copy of the online network, the network itself, or a second trained network."""
 
 import copy
 import math
@@ -11,27 +8,38 @@ from typing import Any
 import torch
 from torch import nn
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.bounds import share
 
 
-class EmaTarget(nn.Module):
-    """Slow copy without gradient: after each optimizer step, copy = m copy + (1 - m) online.
+class Target(nn.Module):
+    """Base class. Subclasses are built from the online network and called as `target(online, inputs)`."""
 
-    Batch normalization: the copy's affine parameters follow by EMA like all others, but it normalizes with
-    the statistics of the batch before it, contexts, never with the online network's, which describe
-    exemplars; its running statistics are its own. Dropout and stochastic depth are off in the copy.
+    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+        """Update the target after an optimizer step and return values to log.
+
+        Args:
+            progress: share of training done, above 0 to 1.
+        """
+        return {}
+
+
+class EmaTarget(Target):
+    """EMA copy of the online network without gradients: copy = m copy + (1 - m) online after each step.
+
+    In training, batch normalization in the copy uses the statistics of its own batch, and it has running
+    statistics of its own, because the two networks have different inputs (contexts and exemplars). Its affine
+    parameters follow by EMA. Dropout and stochastic depth are off in the copy.
 
     Args:
         online: the network to follow.
-        momentum: m before the first step, 0..1; rises to 1 by a cosine over training.
-        tied: names of parameters that are copied at once instead of averaged. The released code has no
-            EMA copy of the class token: `tied=[cls_token]` does as it does.
+        momentum: m at the start, 0..1; rises to 1 by a cosine over training.
+        tied: names of parameters that are copied instead of averaged. The released code has no EMA copy of
+            the class token, as with `tied=[cls_token]`.
     """
 
     def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ConfigError(f"target.momentum={momentum}: must be in 0..1; try {min(max(momentum, 0), 1)}")
+        share("momentum", momentum)
         self.momentum = momentum
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}
@@ -50,25 +58,18 @@ class EmaTarget(nn.Module):
         return self.network(inputs)
 
     @torch.no_grad()
-    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
-        """Moves towards the online network; call once per optimizer step, with the share of training done.
-
-        Returns what is worth logging, by name.
-        """
+    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
         momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
-        mine = dict(self.network.named_parameters())
-        pairs = [
-            (mine[name], parameter) for name, parameter in online.named_parameters() if name not in self.tied
-        ]
-        torch._foreach_lerp_([copied for copied, _ in pairs], [p for _, p in pairs], 1 - momentum)
-        for name, parameter in online.named_parameters():
-            if name in self.tied:
-                mine[name].copy_(parameter)
+        copies, sources = dict(self.network.named_parameters()), dict(online.named_parameters())
+        averaged = [name for name in sources if name not in self.tied]
+        torch._foreach_lerp_([copies[n] for n in averaged], [sources[n] for n in averaged], 1 - momentum)
+        for name in self.tied:
+            copies[name].copy_(sources[name])
         return {"momentum": momentum}
 
 
-class SharedTarget(nn.Module):
-    """The online network itself: both sides get gradients (the paper's ablation)."""
+class SharedTarget(Target):
+    """The online network itself, with gradients from both sides (the paper's ablation)."""
 
     def __init__(self, online: nn.Module):
         super().__init__()
@@ -76,13 +77,9 @@ class SharedTarget(nn.Module):
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return online(inputs)
 
-    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
-        """Nothing to move."""
-        return {}
 
-
-class SeparateTarget(nn.Module):
-    """A second network, trained beside the first, equal only at the start (the paper's ablation)."""
+class SeparateTarget(Target):
+    """A second trained network, initialized as a copy of the online network (the paper's ablation)."""
 
     def __init__(self, online: nn.Module):
         super().__init__()
@@ -90,7 +87,3 @@ class SeparateTarget(nn.Module):
 
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return self.network(inputs)
-
-    def follow(self, online: nn.Module, progress: float) -> dict[str, float]:
-        """Nothing to move: the optimizer does."""
-        return {}
