@@ -83,9 +83,8 @@ def test_one_step_is_the_gradient_worked_by_hand():
     # Two points with one coordinate, one per class; at zero weights every softmax output is a half.
     x, y = torch.tensor([[2.0], [-4.0]]), torch.tensor([0, 1])
     weights = probe(epochs=1, batch_size=2, weight_decay=0.5).fit(x, y, 2, [0.1], torch.Generator())
-    slope = (
-        2 * (0.5 - 1) + -4 * 0.5
-    ) / 2  # for the weight of class 0: the mean of x times (softmax - one-hot)
+    # The gradient is the mean of x times (softmax - one-hot); this is that of class 0.
+    slope = (2 * (0.5 - 1) + -4 * 0.5) / 2
     bias = ((0.5 - 1) + 0.5) / 2
     expected = -0.1 * torch.tensor([[[slope, -slope], [bias, -bias]]])
     torch.testing.assert_close(weights, expected)
