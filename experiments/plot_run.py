@@ -1,37 +1,33 @@
 """Curves of one run: `python experiments/plot_run.py RUN_FOLDER curves.png`."""
 
-import csv
-import json
 import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-PLOTS = {
-    "correlation skill": ("train/skill", "val/skill"),
-    "IoU": ("val/iou", "val/iou_constant"),
-    "k-NN accuracy": ("val/knn", "val/knn_pooled"),
-    "effective rank": ("val/effective_rank",),
+from cim_lightning.metrics import BASELINE, METRICS
+from cim_lightning.report.curves import read_curves, step_costs
+from cim_lightning.report.runs import read_run
+
+PLOTS = {  # metric in the title -> logged names
+    "skill": ("train/skill", "val/skill"),
+    "iou": METRICS["iou"].curves,
+    "knn": ("val/knn", "val/knn_pooled"),
+    "effective_rank": ("val/effective_rank",),
 }
 
 
-def main(run: Path, out: Path) -> None:
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
-    metrics = json.loads((run / "metrics.json").read_text())
-    global_batch_size = metrics["images_seen"] / metrics["steps"]
+def main(folder: Path, out: Path) -> None:
+    curves, images = read_curves(folder / "metrics.csv"), step_costs(read_run(folder))["images"]
     figure = Figure(figsize=(12, 2.8), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(PLOTS)), PLOTS.items(), strict=True):
+    for axes, (metric, names) in zip(figure.subplots(1, len(PLOTS)), PLOTS.items(), strict=True):
         for name in names:
-            points = [
-                (int(row["step"]) * global_batch_size / 1000, float(row[name]))
-                for row in rows
-                if row.get(name)
-            ]
+            steps, values = curves[name]
             style = {"alpha": 0.4} if name.startswith("train/") else {"marker": "."}
-            if "constant" in name:
+            if name.endswith(BASELINE):
                 style = {"color": "gray", "linestyle": "--"}
-            axes.plot(*zip(*points, strict=True), label=name, **style)
-        axes.set(title=title, xlabel="thousand images seen")
+            axes.plot([step * images / 1000 for step in steps], values, label=name, **style)
+        axes.set(title=METRICS[metric].title, xlabel="thousand images seen")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.axes[0].set_ylim(bottom=-0.2)

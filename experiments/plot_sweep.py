@@ -1,7 +1,7 @@
-"""What a sweep measured, a dot a run: `python experiments/plot_sweep.py table.csv plot.png [untrained.csv]`.
+"""Results of a sweep, one dot per run: `python experiments/plot_sweep.py table.csv plot.png [untrained.csv]`.
 
-Both tables are a sweep's `table.csv`. Bars are means, thin lines join the runs of a seed, and the dashed
-line is the mean of the second table's runs.
+Both tables are the `table.csv` of a sweep. Bars are means, thin lines connect the runs of a seed, and the
+dashed line is the mean of the second table.
 """
 
 import csv
@@ -11,50 +11,46 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-MEASURES = (
-    "k-NN, %",
-    "k-NN pooled, %",
-    "probe, %",
-    "probe pooled, %",
-    "skill",
-    "effective rank",
-    "GFLOP an image",
-)
-TRAINED = ("skill", "GFLOP an image")  # of which the untrained have none
+from cim_lightning.metrics import METRICS
+from cim_lightning.report.columns import EVALUATED_KNN, POOLED
+
+SKILL, RANK, COST = METRICS["skill"].label, METRICS["effective_rank"].label, "GFLOP an image"
+COLUMNS = (EVALUATED_KNN, f"{POOLED}, %", "probe, %", "probe pooled, %", SKILL, RANK, COST)
+TRAINED = (SKILL, COST)  # columns that untrained backbones do not have
 
 
 def read(table: Path) -> list[dict[str, str]]:
-    """The rows, each setting told by its value alone where all vary the same."""
+    """Return the rows, with settings shortened to their value if all vary the same single key."""
     rows = list(csv.DictReader(table.open()))
     keys = {row["setting"].partition("=")[0] for row in rows}
-    if len(keys) == 1 and not any(", " in row["setting"] for row in rows):  # which would be several settings
+    if len(keys) == 1 and not any(", " in row["setting"] for row in rows):
         for row in rows:
             row["setting"] = row["setting"].partition("=")[2]
     return rows
 
 
 def main(table: Path, out: Path, untrained: Path | None = None) -> None:
-    rows, ends = read(table), read(untrained) if untrained else []
+    rows, untrained_rows = read(table), read(untrained) if untrained else []
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     figure = Figure(figsize=(15, 2.8), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, len(MEASURES)), MEASURES, strict=True):
+    for axes, column in zip(figure.subplots(1, len(COLUMNS)), COLUMNS, strict=True):
         seeds: dict[str, list[tuple[int, float]]] = {}
-        for row in (row for row in rows if row[measure]):
-            point = settings.index(row["setting"]), float(row[measure])
-            seeds.setdefault(row["seed"], []).append(point)
+        for row in rows:
+            if row[column]:
+                point = settings.index(row["setting"]), float(row[column])
+                seeds.setdefault(row["seed"], []).append(point)
         for points in seeds.values():
             axes.plot(
                 *zip(*points, strict=True), "o-", color="#4c78a8", alpha=0.5, markersize=4, linewidth=0.6
             )
         for i in range(len(settings)):
-            found = [value for points in seeds.values() for place, value in points if place == i]
-            if not found:
-                continue
-            axes.plot([i - 0.25, i + 0.25], [statistics.fmean(found)] * 2, color="#222222")
-        if ends and measure not in TRAINED:
-            mean = statistics.fmean(float(row[measure]) for row in ends)
+            values = [value for points in seeds.values() for position, value in points if position == i]
+            if values:
+                axes.plot([i - 0.25, i + 0.25], [statistics.fmean(values)] * 2, color="#222222")
+        if untrained_rows and column not in TRAINED:
+            mean = statistics.fmean(float(row[column]) for row in untrained_rows)
             axes.axhline(mean, color="gray", linestyle="--", linewidth=1)
-        axes.set(title=measure, xlim=(-0.6, len(settings) - 0.4))
+        axes.set(title=column, xlim=(-0.6, len(settings) - 0.4))
         axes.set_xticks(range(len(settings)), settings)
         if max(map(len, settings)) > 6:
             axes.tick_params("x", rotation=15, labelsize=8)
