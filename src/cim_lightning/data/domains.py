@@ -89,9 +89,8 @@ def _one_split(root: str, parameter: str) -> Splits:
 def _images(
     sources: Mapping[Any, Callable[[], Splits]], view_size: int, batch_size: int, num_workers: int
 ) -> dict[Any, ImageData]:
-    view = {"view_size": view_size, "view_scale": (1, 1), "view_ratio": (1, 1), "view_flip": 0}
-    loading = {"batch_size": batch_size, "num_workers": num_workers, "seed": 0}
-    return {key: ImageData(source, _uncropped, **view, **loading) for key, source in sources.items()}
+    settings = (batch_size, num_workers, view_size, (1, 1), (1, 1), 0)
+    return {key: ImageData(source, _uncropped, *settings, seed=0) for key, source in sources.items()}
 
 
 def _uncropped(views: Any, seed: int) -> Any:
