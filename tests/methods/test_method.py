@@ -35,14 +35,14 @@ GRAPHS = {  # per compiled graph of a step: the batch sizes of its image and map
 
 
 @pytest.mark.parametrize("method", GRAPHS)
-def test_each_network_of_the_training_step_is_compiled_once(method, own, tiny, tmp_path):
+def test_each_network_of_the_training_step_is_compiled_once(method, method_overrides, tiny, tmp_path):
     """One graph per network and input size, without a graph break; validation is not compiled."""
     (tmp_path / "counted.py").write_text(SCRIPT)
     excluded = ("drop_path", "callbacks.panels=null", "cropping=", "decoder.")
     overrides = [a for a in tiny if not any(part in a for part in excluded)]
     limits = ["compile=true", "trainer.max_steps=2", "output_dir=run"]
     result = subprocess.run(
-        [sys.executable, "counted.py", f"method={method}", *overrides, *own[method], *limits],
+        [sys.executable, "counted.py", f"method={method}", *overrides, *method_overrides[method], *limits],
         cwd=tmp_path,
         capture_output=True,
         text=True,
