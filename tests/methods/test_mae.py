@@ -94,7 +94,7 @@ def test_a_perfect_prediction_has_loss_0_and_visible_patches_do_not_count(vit, v
 def test_masked_patches_do_not_enter_the_encoder(vit, views):
     crops, model = CROPPING(views, 0), mae(vit())
     outputs = []
-    model.visible.register_forward_hook(lambda _, inputs, tokens: outputs.append(tokens))
+    model.encoder.register_forward_hook(lambda _, inputs, tokens: outputs.append(tokens))
     model.compute_losses(crops)
     masked = crops.mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
     model.compute_losses(

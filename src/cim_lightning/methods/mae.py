@@ -43,25 +43,25 @@ class MAE(Method):
     ):
         super().__init__(backbone, optim)
         check_vit(backbone)
-        self.patch = int(backbone.model.patch_embed.patch_size[0])
+        self.patch_size = int(backbone.model.patch_embed.patch_size[0])
         self.norm_pix_loss = norm_pix_loss
-        self.visible = MaskedViTEncoder()
-        self.decoder = decoder(backbone.dim, self.patch**2 * backbone.timm_kwargs["in_chans"])
+        self.encoder = MaskedViTEncoder()
+        self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.timm_kwargs["in_chans"])
 
     def compute_losses(self, crops: MaskedImages) -> dict[str, Tensor]:
-        grid = (crops.images.shape[-2] // self.patch, crops.images.shape[-1] // self.patch)
+        grid = (crops.images.shape[-2] // self.patch_size, crops.images.shape[-1] // self.patch_size)
         mask = upsample_mask(crops.mask, grid).flatten(1)
         cells = crops.mask[0].numel()
         num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # the same in every image
         visible = mask.int().argsort(dim=1, stable=True)[:, :num_visible]
-        tokens = self.visible(self.backbone, crops.images, visible)
+        tokens = self.encoder(self.backbone, crops.images, visible)
         predicted = self.decoder(tokens, visible, grid).float()
         error = (predicted - self.targets(crops.images)).square().mean(dim=-1)
         return {"loss": (error * mask).sum() / mask.sum()}
 
     def targets(self, images: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n pixels"]:
         """Return the pixels to predict for every patch, row by row."""
-        patches = F.pixel_unshuffle(images.float(), self.patch).flatten(2).transpose(1, 2)
+        patches = F.pixel_unshuffle(images.float(), self.patch_size).flatten(2).transpose(1, 2)
         if not self.norm_pix_loss:
             return patches
         deviation = (patches.var(dim=-1, keepdim=True) + EPSILON).sqrt()

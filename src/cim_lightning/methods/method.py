@@ -25,7 +25,7 @@ class Method(L.LightningModule, ABC):
     """
 
     batch_type: ClassVar[type]  # what the cropping must return
-    trains: ClassVar[bool] = True  # False: the method has no parameters to optimize
+    trains: ClassVar[bool] = True  # False: no training step is taken
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__()
