@@ -14,11 +14,11 @@ def run(cfg: DictConfig) -> None:
     form = from_checkpoint.build(cfg.format)
 
     from cim_lightning import checkpoint
-    from cim_lightning.export.input_spec import Images
+    from cim_lightning.export.input_spec import InputSpec
 
     weights = checkpoint.read(cfg.checkpoint)
     normalize, size = weights.input_spec()
     _, backbone = from_checkpoint.load(weights)
-    images = Images(backbone.timm_kwargs["in_chans"], size, normalize)
+    spec = InputSpec(backbone.timm_kwargs["in_chans"], size, normalize)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    form.export(backbone.eval(), images, folder, {"checkpoint": str(weights.path)} | backbone.timm_kwargs)
+    form.export(backbone.eval(), spec, folder, {"checkpoint": str(weights.path)} | backbone.timm_kwargs)

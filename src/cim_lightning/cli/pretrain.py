@@ -71,7 +71,6 @@ def run(cfg: DictConfig) -> float | None:
             training = train(settings, folder)
             if not training.finished:
                 return None
-            export(training, settings, folder)
         if settings.get("evaluation") and not resume.evaluated(folder, settings["evaluation"]):
             device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
             used = {key: settings[key] for key in ("evaluation", "data", "seed")}
@@ -88,7 +87,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def train(settings: dict[str, Any], folder: Path) -> Training:
-    """Train into a folder, or resume the run in it, and return the objects.
+    """Train into a folder, or resume the run in it; export the backbone at the end.
 
     Args:
         settings: resolved.
@@ -98,6 +97,9 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
     cfg = OmegaConf.create(settings)
 
     import lightning as L  # slow to import: errors in the settings come first
+
+    from cim_lightning.export.input_spec import InputSpec
+    from cim_lightning.export.timm_format import TimmFormat
 
     _quiet_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -120,18 +122,17 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
         if trainer.received_sigterm:  # which fit would ignore
             sys.exit(128 + signal.SIGTERM)
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
-    return Training(data, method, callbacks, loggers, trainer)
-
-
-def export(training: Training, settings: dict[str, Any], folder: Path) -> None:
-    """Write the trained backbone as `backbone.safetensors` and `backbone.json`."""
-    from cim_lightning.export.timm_weights import export_timm
-
-    normalize, size = settings["cropping"]["normalize"], settings["data"]["view_size"]
-    export_timm(training.method.eval_backbone, folder, normalize, size)
-    log.info("backbone: %s", folder / "backbone.safetensors")
-    if (folder / "panels").exists():
-        log.info("panels: %s", folder / "panels")
+    training = Training(data, method, callbacks, loggers, trainer)
+    if training.finished:
+        backbone = method.eval_backbone
+        spec = InputSpec(
+            backbone.timm_kwargs["in_chans"], cfg.data.view_size, settings["cropping"]["normalize"]
+        )
+        TimmFormat(tolerance=0).write(backbone, spec, folder)
+        log.info("backbone: %s", folder / TimmFormat.file)
+        if (folder / "panels").exists():
+            log.info("panels: %s", folder / "panels")
+    return training
 
 
 def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
