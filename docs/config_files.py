@@ -117,6 +117,8 @@ def rows(settings: dict[str, Any], comments: dict[str, str], path: str = "") -> 
         if name in ("_target_", "_partial_") or re.fullmatch(r"\$\{\w+\}", str(value)):
             continue  # a reference to a group
         comment = comments.get(whole, "") or docs.get(name, "")
+        if not comment and (reference := re.fullmatch(r"\$\{\.*([\w.]+)\}", str(value))):
+            comment = f"the same as {reference[1]}"
         if isinstance(value, dict):
             if "_target_" in value or comment:
                 class_name = f"`{value['_target_'].rpartition('.')[2]}`" if "_target_" in value else ""
