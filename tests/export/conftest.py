@@ -1,12 +1,12 @@
-"""Small backbones of every family, whose every weight is moved from where it was made."""
+"""Small backbones of every family, with noise on all weights and statistics."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from cim_lightning.export.input_spec import Images
-from cim_lightning.export.onnx_graph import Graph
+from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.models.backbone import Backbone
 
 FAMILIES = {
@@ -31,7 +31,7 @@ FAMILIES = {
 MEAN, STD = [0.2, 0.4, 0.7], [0.1, 0.3, 0.5]
 
 
-def made(family: str, channels: int = 3) -> Backbone:
+def make_backbone(family: str, channels: int = 3) -> Backbone:
     name, kwargs = FAMILIES[family]
     torch.manual_seed(3)
     backbone = Backbone(name, {"in_chans": channels, **kwargs}, "timm", False, "timm")
@@ -40,29 +40,29 @@ def made(family: str, channels: int = 3) -> Backbone:
             parameter.add_(0.02 * torch.randn_like(parameter))
         for buffer in backbone.buffers():
             if buffer.is_floating_point():
-                buffer.add_(0.1 * torch.rand_like(buffer))  # upwards, for variances
+                buffer.add_(0.1 * torch.rand_like(buffer))  # positive, for variances
     return backbone.eval()
 
 
 @pytest.fixture(params=FAMILIES)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    return made(request.param)
+    return make_backbone(request.param)
 
 
 @pytest.fixture
 def vit() -> Backbone:
-    return made("vit")
+    return make_backbone("vit")
 
 
 @pytest.fixture(scope="session")
-def vit_graph(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of `vit` as a graph, made once: it takes seconds."""
-    folder = tmp_path_factory.mktemp("graph")
-    Graph(1e-4, None).write(made("vit"), images, folder)
-    return folder / Graph.file
+def vit_onnx(spec: InputSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of `vit`, written once because it takes seconds."""
+    folder = tmp_path_factory.mktemp("onnx")
+    ONNXFormat(1e-4, None).write(make_backbone("vit"), spec, folder)
+    return folder / ONNXFormat.file
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
-    """Their size is none of the architectures' own."""
-    return Images(3, 48, {"_target_": "kornia.enhance.Normalize", "mean": MEAN, "std": STD})
+def spec() -> InputSpec:
+    """Its size is not the default of any architecture."""
+    return InputSpec(3, 48, {"_target_": "kornia.enhance.Normalize", "mean": MEAN, "std": STD})

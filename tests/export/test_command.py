@@ -1,4 +1,4 @@
-"""`cim-export`: from what a run left to what others load."""
+"""`cim-export`, from a run to files that timm and onnxruntime load."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ FORMATS = sorted(path.stem for path in (CONF / "format").glob("*.yaml"))
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`cim-export`, in this process and an empty folder; called with its arguments."""
+    """`cim-export` in this process and an empty folder, as a function of its arguments."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
@@ -33,23 +33,24 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 
 def original(run: Path) -> torch.nn.Module:
-    """The timm model that the run's settings speak of, with what its checkpoint holds."""
+    """The timm model of a run, from the settings and weights in its checkpoint."""
     weights = torch.load(run / "checkpoints" / "last.ckpt")
-    said = weights["hyper_parameters"]["backbone"]
-    model = timm.create_model(said["name"], num_classes=0, **said["kwargs"])
-    own = {key: value for key, value in weights["state_dict"].items() if key.startswith("backbone.model.")}
-    model.load_state_dict({key.removeprefix("backbone.model."): value for key, value in own.items()})
+    settings = weights["hyper_parameters"]["backbone"]
+    model = timm.create_model(settings["name"], num_classes=0, **settings["kwargs"])
+    prefix = "backbone.model."
+    state = {key: value for key, value in weights["state_dict"].items() if key.startswith(prefix)}
+    model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()})
     return model.eval()
 
 
-def test_a_run_is_exported_to_every_format_and_each_is_loaded(
+def test_a_run_is_exported_in_every_format_and_reloaded(
     run_pretrain, export, tiny, tmp_path, monkeypatch, capfd
 ):
     run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     capfd.readouterr()
-    shown = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        wanted = original(tmp_path / "run")(shown)
+        expected = original(tmp_path / "run")(images)
     for form in FORMATS:
         export("checkpoint=run", f"format={form}")
     lines = capfd.readouterr().out.splitlines()
@@ -57,18 +58,18 @@ def test_a_run_is_exported_to_every_format_and_each_is_loaded(
     assert all("differs by at most" in line for line in lines)
 
     folder = tmp_path / "run" / "export"
-    said = json.loads((folder / "timm" / "backbone.json").read_text())
-    assert said["image_size"] == 32
-    assert said == json.loads((tmp_path / "run" / "backbone.json").read_text())
+    config = json.loads((folder / "timm" / "backbone.json").read_text())
+    assert config["image_size"] == 32
+    assert config == json.loads((tmp_path / "run" / "backbone.json").read_text())
     weights = folder / "timm" / "backbone.safetensors"
-    by_timm = timm.create_model(**said["create_model"], checkpoint_path=weights).eval()
-    by_hub = timm.create_model(f"local-dir:{folder / 'hf'}", pretrained=True, num_classes=0).eval()
+    timm_model = timm.create_model(**config["create_model"], checkpoint_path=weights).eval()
+    hf_model = timm.create_model(f"local-dir:{folder / 'hf'}", pretrained=True, num_classes=0).eval()
     with torch.no_grad():
-        assert torch.equal(by_timm(shown), wanted)
-        assert torch.equal(by_hub(shown), wanted)
+        assert torch.equal(timm_model(images), expected)
+        assert torch.equal(hf_model(images), expected)
     session = onnxruntime.InferenceSession(folder / "onnx" / "backbone.onnx")
-    (pooled,) = session.run(["pooled"], {"images": shown.numpy()})
-    torch.testing.assert_close(torch.from_numpy(pooled), wanted, rtol=1e-4, atol=1e-5)
+    (pooled,) = session.run(["pooled"], {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(pooled), expected, rtol=1e-4, atol=1e-5)
     for form in FORMATS:
         (record,) = json.loads((folder / form / "export.json").read_text()).values()
         assert record["checkpoint"] == "run/checkpoints/last.ckpt"
@@ -78,14 +79,14 @@ def test_a_run_is_exported_to_every_format_and_each_is_loaded(
     export("checkpoint=run/backbone.safetensors", "format=hf", "output_dir=again")
     again = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True, num_classes=0).eval()
     with torch.no_grad():
-        assert torch.equal(again(shown), wanted)
+        assert torch.equal(again(images), expected)
 
     export("-m", "checkpoint=run", "format=timm,hf", "hydra.sweep.dir=sweep")
     assert (tmp_path / "sweep" / "0" / "backbone.safetensors").exists()
     assert (tmp_path / "sweep" / "1" / "model.safetensors").exists()
 
     capfd.readouterr()
-    monkeypatch.setattr("cim_lightning.export.format.difference", lambda wanted, found: 0.5)
+    monkeypatch.setattr("cim_lightning.export.format.max_difference", lambda expected, loaded: 0.5)
     with pytest.raises(SystemExit) as ended:
         export("checkpoint=run")
     assert ended.value.code == 2
@@ -95,27 +96,24 @@ def test_a_run_is_exported_to_every_format_and_each_is_loaded(
 
 
 MISTAKES = {
-    "no checkpoint": ([], ["checkpoint: has no default here"]),
-    "nor with a folder": (["output_dir=there"], ["checkpoint: has no default here"]),
-    "lost checkpoint": (
+    "no checkpoint": ([], ["checkpoint: has no default; set checkpoint=..."]),
+    "no checkpoint with a folder": (["output_dir=there"], ["checkpoint: has no default"]),
+    "missing checkpoint": (
         ["checkpoint=lost"],
         ["checkpoint=lost", "does not exist", "try a run's folder"],
     ),
-    "no checkpoint at all": (
-        ["checkpoint=null", "output_dir=there"],
-        ["checkpoint=None", "str", "no default"],
-    ),
+    "null checkpoint": (["checkpoint=null", "output_dir=there"], ["checkpoint=null", "must be str"]),
     "untrained": (["checkpoint=untrained"], ["checkpoint=untrained", "try a run's folder"]),
-    "format": (["checkpoint=run", "format=onxx"], ["format=onxx", "try format=onnx"]),
-    "key": (["checkpoint=run", "chekpoint=run"], ["chekpoint=run", "try checkpoint"]),
+    "format": (["checkpoint=run", "format=onxx"], ["format=onxx", "did you mean onnx?"]),
+    "key": (["checkpoint=run", "chekpoint=run"], ["chekpoint=run", "did you mean checkpoint?"]),
     "key of another format": (["checkpoint=run", "format.opset=18"], ["format.opset=18", "format=onnx"]),
-    "word for a share": (
+    "a word for the tolerance": (
         ["checkpoint=run", "format.tolerance=low"],
         ["format.tolerance=low", "float", "format.tolerance=1e-06"],
     ),
-    "share": (
+    "a tolerance above 1": (
         ["checkpoint=run", "format.tolerance=2"],
-        ["format.tolerance=2", "try format.tolerance=0.1"],
+        ["format.tolerance=2", "try format.tolerance=0.9"],
     ),
 }
 
@@ -140,8 +138,8 @@ def test_every_format_is_accepted(form):
     validate.check(cfg, "export")
 
 
-def test_weights_that_do_not_say_what_they_are_are_refused(export, tmp_path, capfd):
+def test_weights_without_an_architecture_are_an_error(export, tmp_path, capfd):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "foreign.pt")
     with pytest.raises(SystemExit):
         export("checkpoint=foreign.pt")
-    assert "foreign.pt: nothing says which architecture" in capfd.readouterr().err
+    assert "foreign.pt: does not say which architecture" in capfd.readouterr().err

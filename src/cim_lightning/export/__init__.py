@@ -1,1 +1,1 @@
-"""The backbone alone, in the formats that others read, each compared with what it was written from."""
+"""Export of the backbone alone, in formats that other libraries load."""

@@ -1,6 +1,5 @@
-"""What every format shares: it is written, loaded back as others will, and compared, before it is done."""
+"""Base class of the export formats: write a backbone, reload it from disk and compare the outputs."""
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -8,107 +7,100 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision.transforms.v2.functional as V
 from torch import Tensor
 
+from cim_lightning.atomic import read_json, write_json
+from cim_lightning.bounds import share
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.input_spec import Images, normalized
+from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
-RECORD = "export.json"
 
 Outputs = dict[str, Tensor]
+Loaded = tuple[Callable[[Tensor], Outputs], list[float], list[float]]  # model, mean and std per channel
 
 
 class Format(ABC):
-    """One way to write a backbone for others.
+    """A file format for backbones.
 
     Args:
-        tolerance: largest difference that is let pass, as a share of the output's largest absolute value.
-
-    Raises:
-        ConfigError: the tolerance is no such share.
+        tolerance: largest difference after reloading, as a share of the output's largest absolute value.
     """
 
-    file: str  # the one that holds the weights
+    file: str  # name of the file with the weights
 
     def __init__(self, tolerance: float):
-        if not 0 <= tolerance < 1:
-            near = 0 if tolerance < 0 else 0.1
-            raise ConfigError(
-                f"format.tolerance={tolerance}: must be 0 or more, below 1; try format.tolerance={near}"
-            )
+        share("tolerance", tolerance, one=False)
         self.tolerance = tolerance
 
     @abstractmethod
-    def write(self, backbone: Backbone, images: Images, folder: Path) -> None:
-        """Writes the weights, and what their images want, into a folder that is there."""
+    def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
+        """Write the weights and the input specification into an existing folder."""
 
     @abstractmethod
-    def read(self, folder: Path) -> Callable[[Tensor], Outputs]:
-        """Loads what was written as others will, from the folder alone.
+    def load(self, folder: Path) -> Loaded:
+        """Load a model of normalized images "b c h w" from the written files alone, as other projects do."""
 
-        It maps images of 0..1, "b c h w", to outputs by name, normalizing as the folder says.
-        """
-
-    @abstractmethod
     def expected(self, backbone: Backbone, images: Tensor) -> Outputs:
-        """The same outputs of the backbone itself, for normalized images "b c h w"."""
+        """Return the same outputs of the backbone itself, for normalized images "b c h w"."""
+        return timm_outputs(backbone.model, images)
 
     def export(
-        self, backbone: Backbone, images: Images, folder: Path, about: Mapping[str, Any]
+        self, backbone: Backbone, spec: InputSpec, folder: Path, about: Mapping[str, Any]
     ) -> dict[str, float]:
-        """Writes a backbone in evaluation mode, loads it back, compares, and adds to the folder's record.
+        """Write a backbone, reload it, compare the outputs on fixed images, and update `export.json`.
 
         Args:
-            images: what the backbone was trained on; it is compared on fixed ones of that kind.
-            about: what the record says besides, such as the checkpoint.
+            backbone: in evaluation mode.
+            spec: input that the backbone was trained on.
+            about: more entries for `export.json`, such as the checkpoint.
 
-        Returns the largest absolute difference of each output.
+        Returns:
+            The largest absolute difference of each output.
 
         Raises:
-            ConfigError: an output differs by more than the tolerance; the record then lacks this file.
+            ConfigError: a difference exceeds the tolerance. `export.json` then lacks this file.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        record = {file: said for file, said in _record(folder).items() if file != self.file}
-        _write(folder, record)
-        self.write(backbone, images, folder)
-        fixed = images.fixed()
+        record = read_json(folder / "export.json")
+        record.pop(self.file, None)  # invalid until the comparison passes
+        write_json(folder / "export.json", record)
+        self.write(backbone, spec, folder)
+        images = spec.example_images()
         with torch.no_grad():
-            wanted = self.expected(backbone, normalized(fixed, images.mean, images.std))
-            found = self.read(folder)(fixed)
-        largest = {name: value.abs().max().item() for name, value in wanted.items()}
-        differences = {name: difference(wanted[name], found[name]) for name in wanted}
-        path = folder / self.file
-        for name, apart in differences.items():
-            most = largest[name]
-            said = f"{name} differs by at most {apart:.3g} after loading back, where it reaches {most:.3g}"
-            if not apart <= self.tolerance * most:  # nor if it is no number
-                raise ConfigError(
-                    f"format.tolerance={self.tolerance:g}: {path}: {said}; try "
-                    f"format.tolerance={apart / most if most else 0:.2g}, if that will do"
-                )
-            log.info("%s: %s (tolerance: %g of that)", path, said, self.tolerance)
-        told = {
-            "compared_on": f"{len(fixed)} images of {images.channels} x {images.size} x {images.size} pixels",
-            "normalize": images.normalize,
+            expected = self.expected(backbone, V.normalize(images, spec.mean, spec.std))
+            model, mean, std = self.load(folder)
+            loaded = model(V.normalize(images, mean, std))
+        largest = {name: value.abs().max().item() for name, value in expected.items()}
+        differences = {name: max_difference(value, loaded[name]) for name, value in expected.items()}
+        for name, difference in differences.items():
+            result = (
+                f"{folder / self.file}: {name} differs by at most {difference:.3g} after reloading; "
+                f"its largest value is {largest[name]:.3g}"
+            )
+            if not difference <= self.tolerance * largest[name]:  # also if it is NaN
+                needed = difference / largest[name] if largest[name] else 0
+                hint = f"try tolerance={needed:.2g}, if that is precise enough"
+                raise ConfigError("tolerance", self.tolerance, result, hint=hint)
+            log.info("%s (tolerance: %g of that)", result, self.tolerance)
+        entry = {
+            "compared_on": f"{len(images)} images of {spec.channels} x {spec.size} x {spec.size} pixels",
+            "normalize": spec.normalize,
             "max_abs_difference": differences,
             "max_abs_value": largest,
             "tolerance": self.tolerance,
         }
-        _write(folder, record | {self.file: dict(about) | told})
+        write_json(folder / "export.json", record | {self.file: {**about, **entry}})
         return differences
 
 
-def difference(wanted: Tensor, found: Tensor) -> float:
-    """Largest absolute difference of two outputs; infinite if shapes differ, NaN if either holds one."""
-    return (wanted - found).abs().max().item() if wanted.shape == found.shape else float("inf")
+def timm_outputs(model: Any, images: Tensor) -> Outputs:
+    """Return the outputs of a timm model by the names of its methods."""
+    return {"forward_features": model.forward_features(images), "forward": model(images)}
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+def max_difference(expected: Tensor, loaded: Tensor) -> float:
+    """Return the largest absolute difference; infinity if the shapes differ, NaN if a value is NaN."""
+    return (expected - loaded).abs().max().item() if expected.shape == loaded.shape else float("inf")

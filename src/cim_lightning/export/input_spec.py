@@ -1,4 +1,4 @@
-"""The images that an exported backbone wants, and the fixed ones that it is compared on."""
+"""Input of an exported backbone: size, channels, normalization."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,13 @@ from torch import Tensor
 from cim_lightning.errors import ConfigError
 
 
-class Images(NamedTuple):
-    """What a backbone was trained on: squares of `size` pixels, values 0..1, normalized.
+class InputSpec(NamedTuple):
+    """Square images in 0..1 that a normalization maps to the backbone's input.
 
-    normalize: the configuration of the normalization, with a mean and a std a channel; None for none.
+    Args:
+        channels: of the images.
+        size: side of the images in pixels.
+        normalize: configuration of the normalization, with `mean` and `std`; None: no normalization.
     """
 
     channels: int
@@ -21,33 +24,26 @@ class Images(NamedTuple):
 
     @property
     def mean(self) -> list[float]:
-        """Of each channel. Raises ConfigError if the normalization is not one by mean and deviation."""
-        return self._by_channel("mean", 0.0)
+        """Mean per channel."""
+        return self._per_channel("mean", 0.0)
 
     @property
     def std(self) -> list[float]:
-        """Of each channel. Raises ConfigError if the normalization is not one by mean and deviation."""
-        return self._by_channel("std", 1.0)
+        """Standard deviation per channel."""
+        return self._per_channel("std", 1.0)
 
-    def fixed(self) -> Float[Tensor, "b c s s"]:
-        """Three images of uniform noise, values 0..1, the same every time."""
-        noise = torch.Generator().manual_seed(0)
-        return torch.rand(3, self.channels, self.size, self.size, generator=noise)
+    def example_images(self) -> Float[Tensor, "b c s s"]:
+        """Return three images of uniform noise in 0..1, the same on each call."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(3, self.channels, self.size, self.size, generator=generator)
 
-    def _by_channel(self, name: str, none: float) -> list[float]:
-        said: Any = none if self.normalize is None else self.normalize.get(name)
-        values = said if isinstance(said, list) else [said]
+    def _per_channel(self, name: str, default: float) -> list[float]:
+        found: Any = default if self.normalize is None else self.normalize.get(name)
+        values = found if isinstance(found, list) else [found]
         values = values * self.channels if len(values) == 1 else values
         if len(values) != self.channels or not all(isinstance(value, int | float) for value in values):
+            rule = f"an export needs a {name} for each of the {self.channels} channels"
             raise ConfigError(
-                f"cropping.normalize={self.normalize}: an export wants a {name} for each of the "
-                f"{self.channels} channels; try kornia.enhance.Normalize with both"
+                "normalize", self.normalize, rule, hint="try kornia.enhance.Normalize with both"
             )
         return [float(value) for value in values]
-
-
-def normalized(
-    images: Float[Tensor, "b c h w"], mean: list[float], std: list[float]
-) -> Float[Tensor, "b c h w"]:
-    """Images of 0..1 less the mean, divided by the deviation, of each channel."""
-    return (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]

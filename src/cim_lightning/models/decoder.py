@@ -48,8 +48,7 @@ class CorrelationDecoder(nn.Module):
         queries = queries[:, None]  # shared by the k exemplars, so the first block projects it once
         for block in self.blocks:
             queries = block(queries, keys)
-        rest, exemplar = self.head(self.norm(queries)).unbind(dim=-1)
-        return _upsample((exemplar - rest).unflatten(-1, (h, w)), size)
+        return _upsample(self.head(self.norm(queries)).unflatten(-2, (h, w)), size)
 
 
 class CrossAttention(nn.Module):
@@ -114,8 +113,7 @@ class ConvolutionDecoder(nn.Module):
         tokens = correlations[0].unflatten(0, (b, k, d)).movedim(2, -1)
         for block in self.blocks:
             tokens = tokens + block(tokens)
-        rest, exemplar = self.head(tokens).unbind(dim=-1)
-        return _upsample(exemplar - rest, size)
+        return _upsample(self.head(tokens), size)
 
     def _project(self, grid: Float[Tensor, "n d1 h w"]) -> Float[Tensor, "n d2 h w"]:
         return self.norm(self.embed(grid.movedim(1, -1))).movedim(-1, 1)
@@ -126,7 +124,6 @@ def _tokens(features: Features) -> Float[Tensor, "n m d"]:
     return torch.cat((features.pooled[:, None], features.grid.flatten(2).transpose(1, 2)), dim=1)
 
 
-def _upsample(
-    logits: Float[Tensor, "b k h w"], size: tuple[int, int]
-) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
+def _upsample(logits: Float[Tensor, "b k h w 2"], size: tuple[int, int]) -> Float[Tensor, "b k y x"]:
+    rest, exemplar = logits.unbind(dim=-1)
+    return F.interpolate((exemplar - rest).float(), size, mode="bilinear", align_corners=True)

@@ -1,5 +1,7 @@
 """Projection head of DINO (Caron et al., ICCV 2021, appendix C)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,15 +25,12 @@ class DINOHead(nn.Module):
         at_least("hidden_dim", hidden_dim, 1)
         at_least("bottleneck_dim", bottleneck_dim, 1)
         at_least("out_dim", out_dim, 1)
-        first, second, third = (
-            nn.Linear(dim, hidden_dim),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.Linear(hidden_dim, bottleneck_dim),
-        )
-        for layer in (first, second, third):
+        widths = (dim, hidden_dim, hidden_dim, bottleneck_dim)
+        layers = [nn.Linear(*pair) for pair in pairwise(widths)]
+        for layer in layers:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        self.mlp = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
+        self.mlp = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
         self.prototypes = nn.Parameter(torch.empty(out_dim, bottleneck_dim))
         nn.init.trunc_normal_(self.prototypes, std=0.02)
 

@@ -1,4 +1,4 @@
-"""Every backbone of conf/: composed, trained for two steps, written, and loaded by timm alone."""
+"""Every backbone of conf/, trained for two steps, exported, and loaded by timm alone."""
 
 import json
 
@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.export.timm_weights import export_timm
+from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.timm_format import TimmFormat
 from cim_lightning.models.backbone import Backbone
 
 SLOW = {"vit_large_patch16"}
@@ -34,7 +35,7 @@ def composed(*overrides: str):
         return compose("pretrain", [*SMALL, *overrides])
 
 
-def trained(method, cropping) -> None:
+def train(method, cropping) -> None:
     """Two optimizer steps on random crops."""
     optimizer, _ = method.optim(method, 256, 2)
     views = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -51,19 +52,20 @@ def test_a_trained_backbone_loads_through_timm_to_identical_features(name, tmp_p
     method = instantiate(cfg.method, _convert_="all")
     backbone = method.backbone
     start = {key: tensor.clone() for key, tensor in backbone.model.state_dict().items()}
-    trained(method, instantiate(cfg.cropping, _convert_="all"))
-    moved = [
+    train(method, instantiate(cfg.cropping, _convert_="all"))
+    changed = [
         key for key, tensor in backbone.model.state_dict().items() if not torch.equal(start[key], tensor)
     ]
-    assert len(moved) > 0.8 * len(start)
+    assert len(changed) > 0.8 * len(start)
 
-    export_timm(backbone, tmp_path, {"mean": [0.5], "std": [0.2]}, 64)
-    fingerprint = json.loads((tmp_path / "backbone.json").read_text())
-    assert fingerprint["width"] == backbone.dim
-    assert fingerprint["normalize"] == {"mean": [0.5], "std": [0.2]}
-    assert fingerprint["image_size"] == 64
+    spec = InputSpec(3, 64, {"mean": [0.5], "std": [0.2]})
+    TimmFormat(1e-6).write(backbone, spec, tmp_path)
+    config = json.loads((tmp_path / "backbone.json").read_text())
+    assert config["width"] == backbone.dim
+    assert config["normalize"] == {"mean": [0.5], "std": [0.2]}
+    assert config["image_size"] == 64
     weights = tmp_path / "backbone.safetensors"
-    loaded = timm.create_model(**fingerprint["create_model"], checkpoint_path=str(weights)).eval()
+    loaded = timm.create_model(**config["create_model"], checkpoint_path=str(weights)).eval()
     assert load_file(weights).keys() == loaded.state_dict().keys()
     backbone.eval()
     for size in ((64, 64), (32, 32)):
@@ -74,7 +76,7 @@ def test_a_trained_backbone_loads_through_timm_to_identical_features(name, tmp_p
             assert torch.equal(loaded(images), backbone(images).pooled)
 
 
-def test_the_paper_recipe_is_the_default_backbone():
+def test_the_default_backbone_is_that_of_the_paper():
     cfg = composed()
     assert cfg.backbone.name == "vit_base_patch16_224"
     assert (cfg.backbone.positions, cfg.backbone.freeze_patch_embed, cfg.backbone.init) == (
@@ -84,21 +86,21 @@ def test_the_paper_recipe_is_the_default_backbone():
     )
 
 
-def test_arguments_that_are_lists_survive_the_way_through_yaml_and_json(tmp_path):
+def test_list_arguments_survive_yaml_and_json(tmp_path):
     cfg = composed("backbone=convnext_tiny", "+backbone.kwargs={depths:[1,1,1,1],dims:[4,4,8,8]}")
     backbone = instantiate(cfg.backbone, _convert_="all")
-    export_timm(backbone, tmp_path, None, 32)
-    fingerprint = json.loads((tmp_path / "backbone.json").read_text())
-    assert fingerprint["create_model"]["depths"] == [1, 1, 1, 1]
-    timm.create_model(**fingerprint["create_model"], checkpoint_path=str(tmp_path / "backbone.safetensors"))
+    TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)
+    config = json.loads((tmp_path / "backbone.json").read_text())
+    assert config["create_model"]["depths"] == [1, 1, 1, 1]
+    timm.create_model(**config["create_model"], checkpoint_path=str(tmp_path / "backbone.safetensors"))
 
 
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
     backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, "sincos", True, "xavier").eval()
-    export_timm(backbone, tmp_path, None, 32)
-    fingerprint = json.loads((tmp_path / "backbone.json").read_text())
+    TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)
+    config = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")
-    loaded = timm.create_model(**fingerprint["create_model"], checkpoint_path=weights).eval()
+    loaded = timm.create_model(**config["create_model"], checkpoint_path=weights).eval()
     images = torch.randn(1, 4, 32, 48)
     assert torch.equal(loaded(images), backbone(images).pooled)

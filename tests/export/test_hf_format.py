@@ -1,4 +1,4 @@
-"""A Hugging Face folder: timm loads it by itself, and it says nothing that is not so."""
+"""A Hugging Face folder that timm loads offline, without the metadata of timm's own weights."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from cim_lightning.export.hf_folder import Hub
-from cim_lightning.export.input_spec import Images
+from cim_lightning.export.hf_format import HFFormat
+from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.models.backbone import Backbone
 
 
@@ -17,27 +17,27 @@ def no_network(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", None)
 
 
-def test_timm_loads_the_folder_to_identical_features(backbone, images, tmp_path):
-    differences = Hub(1e-6).export(backbone, images, tmp_path, {})
+def test_timm_loads_the_folder_to_identical_features(backbone, spec, tmp_path):
+    differences = HFFormat(1e-6).export(backbone, spec, tmp_path, {})
     assert differences == {"forward_features": 0, "forward": 0}
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
-    shown = torch.randn(2, 3, 48, 48)
+    images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        assert torch.equal(loaded(shown), backbone(shown).pooled)
-        assert loaded(shown).std() > 0.01
+        assert torch.equal(loaded(images), backbone(images).pooled)
+        assert loaded(images).std() > 0.01
 
 
-def test_a_classifier_of_any_size_can_be_put_on_it(backbone, images, tmp_path):
-    Hub(1e-6).export(backbone, images, tmp_path, {})
+def test_timm_adds_a_classifier_of_any_size(backbone, spec, tmp_path):
+    HFFormat(1e-6).export(backbone, spec, tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=7).eval()
-    shown = torch.randn(2, 3, 48, 48)
+    images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        assert loaded(shown).shape == (2, 7)
-        assert torch.equal(loaded.forward_features(shown), backbone.model.forward_features(shown))
+        assert loaded(images).shape == (2, 7)
+        assert torch.equal(loaded.forward_features(images), backbone.model.forward_features(images))
 
 
-def test_it_speaks_of_our_images_and_of_nobody_elses_weights(backbone, images, tmp_path):
-    Hub(1e-6).export(backbone, images, tmp_path, {})
+def test_the_config_describes_the_input_and_not_timms_weights(backbone, spec, tmp_path):
+    HFFormat(1e-6).export(backbone, spec, tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
     cfg = loaded.pretrained_cfg
     assert (tuple(cfg["mean"]), tuple(cfg["std"])) == ((0.2, 0.4, 0.7), (0.1, 0.3, 0.5))
@@ -59,11 +59,11 @@ def test_it_speaks_of_our_images_and_of_nobody_elses_weights(backbone, images, t
     assert all(cfg.get(key) is None for key in foreign)
 
 
-def test_other_channel_counts_keep_their_first_layer(tmp_path):
+def test_other_channel_counts_reload(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
     backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, "sincos", True, "xavier").eval()
-    Hub(1e-6).export(backbone, Images(5, 32, None), tmp_path, {})
+    HFFormat(1e-6).export(backbone, InputSpec(5, 32, None), tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
-    shown = torch.randn(2, 5, 32, 32)
-    assert torch.equal(loaded(shown), backbone(shown).pooled)
+    images = torch.randn(2, 5, 32, 32)
+    assert torch.equal(loaded(images), backbone(images).pooled)
     assert tuple(loaded.pretrained_cfg["mean"]) == (0, 0, 0, 0, 0)
