@@ -72,9 +72,9 @@ _REGISTERED = (
     Metric("lr", "learning rate"),
     Metric("momentum", "momentum of the target"),
     Metric("grad_norm", "gradient norm"),
-    Metric("iou_constant", "IoU of the constant map"),
-    Metric("best_iou_constant", "IoU of the constant map at its best threshold"),
-    Metric("pointing_constant", "pointing accuracy of the constant map"),
+    Metric("iou_constant", "IoU of the mean-map baseline"),
+    Metric("best_iou_constant", "IoU of the mean-map baseline at its best threshold"),
+    Metric("pointing_constant", "pointing accuracy of the mean-map baseline"),
 )
 METRICS = {metric.name: metric for metric in _REGISTERED}
 

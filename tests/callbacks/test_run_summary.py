@@ -137,7 +137,7 @@ def test_the_last_of_max_steps_stops_with_a_validation(clock, step, stops, tmp_p
     assert run.should_stop is stops
 
 
-def test_the_table_has_before_after_and_the_constant_map():
+def test_the_table_has_before_after_and_the_baseline():
     metrics = {
         "initial/iou": 0.1,
         "val/iou": 0.5,
@@ -149,7 +149,7 @@ def test_the_table_has_before_after_and_the_constant_map():
         "device": "a CPU",
     }
     head, knn, iou, cost = table(metrics).splitlines()
-    assert head.split() == ["before", "after", "constant", "map"]
+    assert head.split() == ["before", "after", "baseline"]
     assert knn.split() == ["k-NN", "accuracy", "0.750"]
     assert iou.split() == ["IoU", "0.100", "0.500", "0.450"]
     assert cost == "12,345 images in 61 s of training (201 images/s on a CPU)"

@@ -113,8 +113,8 @@ class RunSummary(L.Callback):
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """Format a `metrics.json`: one row per metric, before and after training, beside the constant map."""
-    lines = [f"{'':24}{'before':>10}{'after':>10}{'constant map':>15}"]
+    """Format a `metrics.json`: one row per metric, before and after training, and of the baseline."""
+    lines = [f"{'':24}{'before':>10}{'after':>10}{'baseline':>15}"]
     for metric, *values in before_after(metrics):
         if TABLE in metric.places:
             before, after, constant = ("" if value is None else f"{value:.3f}" for value in values)

@@ -42,7 +42,7 @@ class WandbLogger(loggers.WandbLogger):
         # For a run that finished earlier, a new row: wandb online drops a row for a step that it has already.
         self.last_step = max(self.last_step or numbers.get("steps", 0), self.experiment.step)
         rows = [[metric.name, *values] for metric, *values in before_after(numbers)]
-        columns = ["metric", "before", "after", "constant map"]
+        columns = ["metric", "before", "after", "mean-map baseline"]
         self.log_table("tables/pretraining", columns, rows, step=self.last_step)
         rows = [
             [*name.split("/", 2)[1:], float(value)]
