@@ -5,7 +5,7 @@ perturbations", ICLR 2019, section 3 and appendix A, with the parameters that th
 of 224 pixels. Lengths are scaled with the shorter side. Numbers compare backbones with each other, but not
 with numbers on the published files, for these differences:
 
-* frost is procedural (textures.py);
+* frost is procedural (weather.py);
 * glass blur moves all pixels at once (blur.py);
 * images are not stored as JPEG files of quality 85;
 * elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5 (weather.py) have other parameters. With the
