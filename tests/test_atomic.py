@@ -1,4 +1,4 @@
-"""Atomic writes: the file is complete at every moment, and an error leaves the old content."""
+"""Atomic writes: the file is always complete, and an error does not change it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def fail_while_writing(path: Path) -> None:
         raise OSError("disk full")
 
 
-def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
+def test_after_an_error_only_the_old_file_exists(tmp_path):
     path = tmp_path / "a.txt"
     atomic_write(path, "old")
     with pytest.raises(OSError, match="disk"):

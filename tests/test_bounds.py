@@ -1,4 +1,4 @@
-"""Every check accepts its bounds, refuses values just outside, and suggests a value that it accepts."""
+"""Every check accepts its bounds, rejects values just outside, and suggests a valid value."""
 
 import math
 import pickle
@@ -20,7 +20,7 @@ CHECKS = {  # name -> check, valid values, invalid values
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_bounds_are_valid_and_the_suggestion_is_valid(name):
+def test_bounds_and_suggestions_are_valid(name):
     check, valid, invalid = CHECKS[name]
     for value in valid:
         check(value)
@@ -39,7 +39,7 @@ def test_one_of_suggests_the_closest_choice_or_lists_all():
 
 
 @pytest.mark.parametrize("value", [[0, 1], [0.5, 0.4], [0.5], [0.1, 0.2, 0.3], [0.5, 1.5]])
-def test_ordered_refuses_anything_but_a_range(value):
+def test_ordered_rejects_values_that_are_not_a_range(value):
     with pytest.raises(ConfigError, match=r"two numbers with 0 < low <= high <= 1; try scale=\[0.5, 1.0\]$"):
         bounds.ordered("scale", value, high=1, suggest=[0.5, 1.0])
 

@@ -1,4 +1,4 @@
-"""Number of steps that a budget covers, and a run that ends after them with its schedule complete."""
+"""Number of steps of a budget, and a run that ends after them with its schedule complete."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Operations counted by torch against counts by hand."""
+"""Counted operations against counts by hand."""
 
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ class Layers(torch.nn.Module):
 DATA = SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 5))
 
 
-def test_a_multiplication_and_an_addition_are_two_and_backward_is_twice_forward():
+def test_a_multiply_add_is_two_operations_and_backward_is_twice_forward():
     flops = flops_per_image(Layers(), DATA)
     assert flops.forward == 2 * (5 * 7 + 7 * 3)
     assert flops.backward == 2 * flops.forward  # gradients of weights and of inputs

@@ -1,4 +1,4 @@
-"""Weight decay by parameter, and the learning rate at steps worked out by hand."""
+"""Weight decay per parameter, and learning rates against values by hand."""
 
 import re
 
@@ -33,7 +33,7 @@ def decay_of(module: nn.Module, **changes) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_all_but_biases_norms_and_position_tables_decay(name):
+def test_biases_norms_and_position_tables_have_no_weight_decay(name):
     backbone = Backbone(name, SMALL[name], "timm", False, "timm")
     norms = [
         f"{path}.{leaf}"

@@ -1,4 +1,4 @@
-"""Global random streams: seeded inside the block, restored after it."""
+"""Global random streams are seeded inside the block and restored after it."""
 
 import random
 
@@ -12,7 +12,7 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), torch.rand(1).item()  # noqa: NPY002
 
 
-def test_streams_depend_on_the_entropy_inside_and_are_restored_outside() -> None:
+def test_streams_depend_on_the_entropy_and_are_restored_after_the_block() -> None:
     torch.manual_seed(1)
     np.random.seed(2)  # noqa: NPY002
     random.seed(3)

@@ -1,29 +1,26 @@
-"""Length of training as a budget, which is fair to methods whose epochs differ in cost."""
+"""Length of training as a budget of images or operations, for a fair comparison of methods."""
+
+from dataclasses import dataclass
 
 from cim_lightning.bounds import above
 from cim_lightning.errors import ConfigError
 
 
+@dataclass
 class Budget:
-    """Length of a training run. Exactly one of the two is set.
+    """Length of a training run. Exactly one field is set."""
 
-    Args:
-        images: training images seen, over all devices.
-        petaflop: 10^15 floating-point operations of forward and backward passes (see flops_per_image).
+    images: int | None = None  # training images seen, over all devices
+    petaflop: float | None = None  # 10^15 operations of forward and backward passes (see flops_per_image)
 
-    Raises:
-        ConfigError: both or neither are set, or the value is not above 0.
-    """
-
-    def __init__(self, images: int | None = None, petaflop: float | None = None):
-        if (images is None) == (petaflop is None):
+    def __post_init__(self) -> None:
+        if (self.images is None) == (self.petaflop is None):
             raise ConfigError("a budget needs either images or petaflop, and not both")
-        above("images", images, 0, suggest=1_000_000)
-        above("petaflop", petaflop, 0, suggest=1)
-        self.images, self.petaflop = images, petaflop
+        above("images", self.images, 0, suggest=1_000_000)
+        above("petaflop", self.petaflop, 0, suggest=1)
 
     def max_steps(self, flops_per_image: float, global_batch_size: int) -> int:
-        """Return the number of optimizer steps; 0 for a method that computes nothing on a petaflop budget.
+        """Return the number of optimizer steps; 0 for a method without operations on a petaflop budget.
 
         Args:
             flops_per_image: operations of the forward and backward pass of one image.
@@ -32,16 +29,14 @@ class Budget:
         Raises:
             ConfigError: the budget does not cover one step.
         """
-        rule = f"must cover one step of {global_batch_size} images"
         if self.petaflop is None:
-            images = self.images or 0
-            if images < global_batch_size:
-                raise ConfigError("images", images, rule, suggest=global_batch_size)
-        elif flops_per_image:
-            images = int(self.petaflop * 1e15 / flops_per_image)
-            if images < global_batch_size:
-                enough = float(f"{1.01 * global_batch_size * flops_per_image / 1e15:.3g}")
-                raise ConfigError("petaflop", self.petaflop, rule, suggest=enough)
+            name, value, images, enough = "images", self.images, self.images or 0, global_batch_size
+        elif flops_per_image == 0:
+            return 0
         else:
-            images = 0
+            name, value, images = "petaflop", self.petaflop, int(self.petaflop * 1e15 / flops_per_image)
+            enough = float(f"{1.01 * global_batch_size * flops_per_image / 1e15:.3g}")
+        if images < global_batch_size:
+            rule = f"must cover one step of {global_batch_size} images"
+            raise ConfigError(name, value, rule, suggest=enough)
         return images // global_batch_size

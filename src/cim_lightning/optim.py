@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from timm.optim import param_groups_weight_decay
 from torch import nn
@@ -12,26 +13,24 @@ from cim_lightning.bounds import above, at_least, share
 from cim_lightning.errors import ConfigError
 
 POSITION_TABLES = ("*pos_embed", "*relative_position_bias_table")
-REFERENCE_BATCH_SIZE = 256  # base learning rates hold for this many images per step
+REFERENCE_BATCH_SIZE = 256  # images per step for which base_lr is the learning rate
 
 
+@dataclass
 class AdamWCosine:
-    """Builds the optimizer and the schedule of a method.
+    """Builds the optimizer and the schedule of a method."""
 
-    Args:
-        base_lr: learning rate for 256 images per step; scaled linearly with the global batch size.
-        weight_decay: weight decay, except for biases, norms and position tables, which have none.
-        betas: see torch.optim.AdamW.
-        warmup: share of the steps, 0..1, with a linear rise from 0.
-    """
+    base_lr: float  # learning rate for 256 images per step; scaled linearly with the global batch size
+    weight_decay: float  # not for biases, norms and position tables
+    betas: Sequence[float]  # see torch.optim.AdamW
+    warmup: float  # share of the steps, 0..1, in which the learning rate rises linearly from 0
 
-    def __init__(self, base_lr: float, weight_decay: float, betas: Sequence[float], warmup: float):
-        above("base_lr", base_lr, 0, suggest=1.5e-4)
-        at_least("weight_decay", weight_decay, 0)
-        share("warmup", warmup)
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ConfigError("betas", betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])
-        self.base_lr, self.weight_decay, self.betas, self.warmup = base_lr, weight_decay, betas, warmup
+    def __post_init__(self) -> None:
+        above("base_lr", self.base_lr, 0, suggest=1.5e-4)
+        at_least("weight_decay", self.weight_decay, 0)
+        share("warmup", self.warmup)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError("betas", self.betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])
 
     def __call__(self, module: nn.Module, global_batch_size: int, total_steps: int) -> tuple[AdamW, LambdaLR]:
         """Return the optimizer of all trainable parameters of a module, and its schedule per step."""
@@ -45,12 +44,12 @@ def lr_factor(step: int, total_steps: int, warmup: float, schedule: str = "cosin
     """Return the factor of the learning rate at a step: a linear warm-up, then a decay to 0.
 
     Args:
-        step, total_steps: optimizer steps, from 0.
+        step, total_steps: in optimizer steps; the first step is 0.
         warmup: share of the steps, 0..1, that the warm-up takes.
         schedule: "cosine" or "linear" decay.
     """
     warmup_steps = warmup * total_steps
     if step < warmup_steps:
         return step / warmup_steps
-    done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1)
-    return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1)
+    return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))

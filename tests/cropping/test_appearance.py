@@ -1,4 +1,4 @@
-"""Color augmentation against torchvision and a slow transcription: each operation, and their order."""
+"""Color augmentation against torchvision and a slow transcription: every operation, and their order."""
 
 import itertools
 import re
@@ -11,24 +11,16 @@ from cim_lightning.cropping import appearance as appearance_module
 from cim_lightning.cropping.appearance import LUMA, Appearance, ColorParams, color_matrix
 from cim_lightning.errors import ConfigError
 
-ORDERS = torch.tensor(
-    list(itertools.permutations(range(4)))
-)  # orders of brightness, contrast, saturation, hue
-ALL = {
-    "brightness": 0.4,
-    "contrast": 0.4,
-    "saturation": 0.2,
-    "hue": 0.1,
-    "jitter_prob": 1.0,
-    "grayscale": 1.0,
-}
-ALL |= {"blur": 1.0, "blur_sigma": [0.1, 2.0], "solarize": 1.0}
+# Orders of brightness, contrast, saturation and hue.
+ORDERS = torch.tensor(list(itertools.permutations(range(4))))
+ALL = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter_prob": 1.0}
+ALL |= {"grayscale": 1.0, "blur": 1.0, "blur_sigma": [0.1, 2.0], "solarize": 1.0}
 NONE = ALL | {"jitter_prob": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
 COLOR = NONE | {"jitter_prob": 1.0, "grayscale": 1.0}
 
 
 def params(n: int = 1, **changes) -> ColorParams:
-    """Return neutral parameters with changes, each one value or one per exemplar."""
+    """Return neutral parameters with changes: a value for all exemplars, or a value per exemplar."""
     neutral = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0, "sigma": 1e-3}
     values = {name: torch.as_tensor(changes.get(name, value)).expand(n) for name, value in neutral.items()}
     for name in ("grayscale", "solarize"):
@@ -38,7 +30,7 @@ def params(n: int = 1, **changes) -> ColorParams:
 
 def images(n: int, low: float, high: float, side: int = 16, channels: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
-    shades = torch.rand(n, channels, 1, 1, generator=generator)  # every image has another mean color
+    shades = torch.rand(n, channels, 1, 1, generator=generator)  # images differ in their mean color
     return low + (high - low) * (shades + torch.rand(n, channels, side, side, generator=generator)) / 2
 
 
@@ -54,20 +46,17 @@ def test_jitter_and_grayscale_match_torchvision_in_the_sampled_order(monkeypatch
     after = Appearance(**COLOR).apply(before, colors)
     for i, expected in enumerate(before):
         for step in ORDERS[i].tolist():
-            operation = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, lambda image, _: image)[
-                step
-            ]
-            expected = operation(
-                expected, (brightness[i].item(), contrast[i].item(), saturation[i].item(), 0)[step]
-            )
+            if step < 3:  # step 3 is hue, which is neutral here
+                operation = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)[step]
+                expected = operation(expected, (brightness, contrast, saturation)[step][i].item())
         if grayscale[i]:
             expected = V.rgb_to_grayscale(expected, num_output_channels=3)
-        assert 0.01 < expected.min() < expected.max() < 0.99  # nothing was clipped on either side
+        assert 0.01 < expected.min() < expected.max() < 0.99  # no value was clipped
         torch.testing.assert_close(after[i], expected, atol=1e-5, rtol=0)
 
 
 def slow_jitter(image: torch.Tensor, order, brightness, contrast, saturation, hue) -> torch.Tensor:
-    """Apply one operation after the other to the pixels."""
+    """Apply the operations to the pixels, one after another."""
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
     for step in order:
         luma = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
@@ -85,7 +74,7 @@ def slow_jitter(image: torch.Tensor, order, brightness, contrast, saturation, hu
     return image
 
 
-def test_jitter_with_hue_matches_single_operations_in_every_order():
+def test_jitter_with_hue_matches_the_slow_transcription_in_every_order():
     factors = 0.8 + 0.4 * torch.rand(4, 24, generator=torch.Generator().manual_seed(0))
     names = ("brightness", "contrast", "saturation", "hue")
     sampled = dict(zip(names, (*factors[:3], (factors[3] - 1) / 2), strict=True))
@@ -98,7 +87,7 @@ def test_jitter_with_hue_matches_single_operations_in_every_order():
 
 
 @pytest.mark.parametrize("turns", [0.05, 0.25, -0.1, 0.5])
-def test_hue_keeps_luma_and_grays_and_is_invertible(turns):
+def test_hue_changes_neither_luma_nor_grays_and_is_invertible(turns):
     before, appearance = images(3, 0.35, 0.65), Appearance(**COLOR)
     after = appearance.apply(before, params(3, hue=turns))
     luma = torch.tensor(LUMA)
@@ -117,13 +106,13 @@ def test_five_hue_rotations_by_a_fifth_are_the_identity():
 
 
 def test_values_are_clipped_once_after_the_whole_jitter():
-    # x 1.5: 0.6 and 1.2, mean 0.9; half the contrast: 0.75 and 1.05; with clipping in between: 0.7 and 0.9
+    # brightness 1.5: 0.6 and 1.2, mean 0.9; contrast 0.5: 0.75 and 1.05; clipped in between: 0.7 and 0.9
     before = torch.tensor([0.4, 0.8]).repeat(2, 1).expand(1, 3, 2, 2)
     after = Appearance(**COLOR).apply(before, params(1, brightness=1.5, contrast=0.5))
     torch.testing.assert_close(after, torch.tensor([0.75, 1.0]).repeat(2, 1).expand(1, 3, 2, 2))
 
 
-def test_solarize_inverts_values_from_a_half_up_in_sampled_images():
+def test_solarize_inverts_values_of_at_least_a_half_in_sampled_images():
     before = torch.tensor([[0.2, 0.5], [0.7, 1.0]]).expand(2, 3, 2, 2)
     after = Appearance(**NONE | {"solarize": 0.5}).apply(
         before, params(2, solarize=torch.tensor([True, False]))
@@ -133,8 +122,9 @@ def test_solarize_inverts_values_from_a_half_up_in_sampled_images():
 
 
 @pytest.mark.parametrize(
-    ("side", "kernel"), [(16, 13), (64, 13), (5, 9)]
-)  # 3 sigma per side, or the whole image
+    ("side", "kernel"),
+    [(16, 13), (64, 13), (5, 9)],  # 3 sigma on either side, or the whole image
+)
 def test_blur_matches_torchvision_with_one_sigma_per_exemplar(side, kernel):
     sigma = torch.tensor([0.1, 0.7, 1.3, 2.0])
     before = images(4, 0.0, 1.0, side=side)
@@ -148,13 +138,9 @@ def test_the_order_is_jitter_grayscale_blur_solarize():
     before = images(1, 0.2, 0.8)
     together = params(1, brightness=1.1, saturation=0.7, grayscale=True, sigma=1.0, solarize=True)
     stepwise = before
-    for part in (
-        {"brightness": 1.1, "saturation": 0.7},
-        {"grayscale": True},
-        {"sigma": 1.0},
-        {"solarize": True},
-    ):
-        stepwise = Appearance(**ALL).apply(stepwise, params(1, **part))
+    jitter = {"brightness": 1.1, "saturation": 0.7}
+    for operation in (jitter, {"grayscale": True}, {"sigma": 1.0}, {"solarize": True}):
+        stepwise = Appearance(**ALL).apply(stepwise, params(1, **operation))
     torch.testing.assert_close(Appearance(**ALL).apply(before, together), stepwise, atol=1e-5, rtol=0)
 
 

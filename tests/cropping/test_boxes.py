@@ -1,4 +1,4 @@
-"""Rotated boxes against geometry by hand, slow transcriptions and the paper's distribution."""
+"""Rotated boxes against geometry by hand, slow transcriptions and the published distribution."""
 
 import math
 import re
@@ -37,7 +37,7 @@ def test_area_is_a_share_of_the_view():
     assert one_box((10, 20), (4, 3), 30, (40, 30)).area.item() == pytest.approx(12 / 1200)
 
 
-def test_a_slice_has_the_boxes_of_its_views():
+def test_slicing_selects_the_boxes_of_views():
     boxes = sample((0.1, 0.3), (0.5, 2.0), 30, b=5, k=2)
     part = boxes[1:3]
     assert torch.equal(part.corners, boxes.corners[1:3])
@@ -53,7 +53,7 @@ ratios = st.tuples(st.floats(0.05, 20), st.floats(0.05, 20)).map(sorted)
 @given(
     scale=spans, ratio=ratios, rotation=st.floats(0, 180), height=sides, width=sides, seed=st.integers(0, 99)
 )
-def test_every_corner_lies_inside_the_view(scale, ratio, rotation, height, width, seed):
+def test_every_corner_is_inside_the_view(scale, ratio, rotation, height, width, seed):
     boxes = sample(scale, ratio, rotation, b=3, k=40, view=(height, width), seed=seed)
     x, y = boxes.corners.unbind(dim=-1)
     slack = 1e-3
@@ -113,8 +113,8 @@ def test_angles_are_uniform_in_both_directions():
     assert distance_to_uniform(angle, -math.pi / 6, math.pi / 6) < limit
 
 
-def test_a_small_rotated_box_encloses_its_upright_one():
-    # far from the edges, a square is enclosed by a square at angle t that is (cos t + sin t) times as wide
+def test_a_small_rotated_box_encloses_the_upright_box():
+    # far from the edges, the square at angle t that encloses a square is (cos t + sin t) times as wide
     boxes = sample((0.01, 0.01), (1.0, 1.0), 45.0, view=(100, 100))
     away = ((boxes.center - 50).abs() < 35).all(dim=-1)
     assert away.float().mean() > 0.3

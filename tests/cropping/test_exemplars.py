@@ -1,4 +1,4 @@
-"""Exemplars, contexts and maps: their positions, read off coordinate images, and their resampling quality."""
+"""Exemplars, contexts and maps: positions from coordinate images, and resampling quality."""
 
 import dataclasses
 import io
@@ -175,10 +175,10 @@ def test_an_exemplar_larger_than_the_view_is_refused(cropper, views):
     assert cropper(exemplar_size=56)(views, 0).exemplars.shape[-1] == 56
 
 
-def test_with_boxes_changes_the_boxes_of_a_copy_only(cropper, views):
-    crop, boxes = cropper(), BoxSampler([0.2, 0.2], [1, 1], 0)
-    changed = crop.with_boxes(boxes)
-    assert changed.boxes is boxes
-    assert crop.boxes is not boxes
+def test_replace_changes_the_boxes_of_a_copy_only(cropper, views):
+    crop = cropper()
+    changed = dataclasses.replace(crop, scale=[0.2, 0.2], ratio=[1, 1], rotation=0)
+    assert changed.boxes == BoxSampler([0.2, 0.2], [1, 1], 0)
+    assert changed.normalize is crop.normalize
     torch.testing.assert_close(changed(views, 0).boxes.area, torch.full((4, 3), 0.2))
     assert crop(views, 0).boxes.area.std() > 0.05

@@ -1,4 +1,4 @@
-"""IoU and pointing accuracy of maps worked out by hand."""
+"""IoU and pointing accuracy against values by hand."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from cim_lightning.cropping.metrics import iou_and_pointing
 def test_two_maps_by_hand():
     maps = torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]], dtype=torch.bool)
     logits = torch.tensor([[[[3.0, -1], [2, 0]], [[1, 5], [-1, 2]]]])
-    # first: 3 and 2 predicted of 4 true; second: 1, 5 and 2 predicted, where 2 is true and 5 is not
+    # map 1: 2 of 4 true pixels are predicted; map 2: 3 pixels are predicted, 1 of them true, not the maximum
     scores = iou_and_pointing(logits, maps)
     assert scores["iou"].item() == pytest.approx((2 / 4 + 1 / 3) / 2)
     assert scores["pointing"].item() == 0.5

@@ -1,4 +1,4 @@
-"""Random masks: how many cells, which cells, and their seed."""
+"""Random masks: number of cells, choice of cells, and seed."""
 
 import re
 

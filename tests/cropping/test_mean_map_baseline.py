@@ -1,4 +1,4 @@
-"""The mean-map baseline of boxes with a mean map known by hand, and of the paper's boxes."""
+"""Mean-map baseline of boxes with a mean map by hand, and of the paper's boxes."""
 
 import math
 
@@ -10,7 +10,7 @@ from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_ba
 
 
 class FixedBoxes(BoxSampler):
-    """Returns the given (x, y, w, h), as shares of the view, in turn."""
+    """Cycles through the given boxes (x, y, w, h), in shares of the view."""
 
     def __init__(self, *boxes):
         self.boxes = torch.tensor(boxes)
@@ -24,20 +24,21 @@ class FixedBoxes(BoxSampler):
 
 
 def estimate(plain, *boxes) -> MeanMapBaseline:
-    cropping = plain(context_size=8, exemplar_size=2).with_boxes(FixedBoxes(*boxes))
+    cropping = plain(context_size=8, exemplar_size=2)
+    cropping.random_crop.boxes = FixedBoxes(*boxes)
     return estimate_mean_map_baseline(cropping)
 
 
-def test_left_and_right_half_in_turn(plain):
+def test_left_and_right_half_alternate(plain):
     baseline = estimate(plain, (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
     assert baseline.loss == pytest.approx(math.log(2))
-    assert baseline.iou == 0  # the mean is nowhere above a half
-    assert baseline.best_iou == pytest.approx(0.5)  # everywhere
+    assert baseline.iou == 0  # the mean map is not above 0.5 anywhere
+    assert baseline.best_iou == pytest.approx(0.5)  # the whole view is predicted
     assert baseline.pointing == pytest.approx(0.5)
 
 
 def test_three_left_halves_and_one_whole_view(plain):
-    # the left half is always covered, the right half in 1 of 4; at 0.5 the left half is predicted
+    # all boxes cover the left half, 1 of 4 the right half; at threshold 0.5 the left half is predicted
     left, whole = (0.0, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0, 1.0)
     baseline = estimate(plain, left, left, left, whole)
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))

@@ -1,4 +1,4 @@
-"""Global and local crops: their positions, read off coordinate images, their seeds and their colors."""
+"""Global and local crops: positions from coordinate images, seeds and colors."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_crops_are_upright_boxes_with_the_scale_and_ratio_of_the_settings():
         assert ratio.max() <= 4 / 3 + 1e-4
 
 
-def test_crops_of_coordinates_hold_the_positions_of_their_boxes():
+def test_crops_of_coordinate_images_match_the_positions_of_their_boxes():
     views = coordinates(3, 60)
     cropper = MultiCropper(crop(), crop(flip=1.0), crop(8, LOCAL), 4)
     kinds = cropper.sample(3, (60, 60), torch.Generator().manual_seed(2))
@@ -56,12 +56,12 @@ def test_crops_of_coordinates_hold_the_positions_of_their_boxes():
     assert batch.local_crops.shape == (3, 4, 3, 8, 8)
 
 
-def test_every_crop_differs_and_all_depend_on_the_seed_only():
+def test_crops_of_a_view_differ_and_depend_on_the_seed_only():
     cropper = MultiCropper(crop(), crop(), crop(8), 3)
     views = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
-    first, again, other = cropper(views, 5), cropper(views, 5), cropper(views, 6)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first.global_crops[0], other.global_crops[0])
+    first, repeated, changed = cropper(views, 5), cropper(views, 5), cropper(views, 6)
+    assert all(torch.equal(a, b) for a, b in zip(first, repeated, strict=True))
+    assert not torch.equal(first.global_crops[0], changed.global_crops[0])
     assert not torch.equal(first.global_crops[0], first.global_crops[1])
     assert not torch.equal(first.local_crops[:, 0], first.local_crops[:, 1])
 
@@ -71,7 +71,8 @@ def test_each_kind_of_crops_has_its_own_colors():
     inverted = Appearance(**off, grayscale=0, blur_sigma=[1, 1], solarize=1)
     gray = Appearance(**off, grayscale=1, blur_sigma=[1, 1], solarize=0)
     views = torch.tensor([200, 40, 10], dtype=torch.uint8)[:, None, None].expand(2, 3, 30, 30)
-    cropper = MultiCropper(crop(appearance=inverted), crop(appearance=gray), None, 0, lambda x: x * 255)
+    crops = crop(appearance=inverted), crop(appearance=gray)
+    cropper = MultiCropper(*crops, None, 0, normalize=lambda x: x * 255)
     batch = cropper(views, 0)
     color = batch.global_crops[0, 0, :, 5, 5]
     torch.testing.assert_close(color, torch.tensor([55.0, 40, 10]), atol=0.01, rtol=0)
@@ -79,7 +80,7 @@ def test_each_kind_of_crops_has_its_own_colors():
 
 
 @pytest.mark.parametrize("local_crop", [None, crop(8)])
-def test_without_local_crops_the_global_ones_are_the_same(local_crop):
+def test_global_crops_do_not_depend_on_local_crops(local_crop):
     views = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
     without = MultiCropper(crop(), crop(), local_crop, 0)(views, 5)
     assert without.local_crops is None

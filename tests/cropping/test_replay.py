@@ -1,4 +1,4 @@
-"""Random parameters of crops: sampled once, replayed, and switched off one at a time."""
+"""Random parameters of crops: sampled once, replayed, and switched off one by one."""
 
 import dataclasses
 from unittest import mock
@@ -125,7 +125,7 @@ def test_no_loop_runs_over_images_or_exemplars(cropper, views):
     assert counts[0] == counts[1] == counts[2]
 
 
-def test_rotation_shape_and_scale_switch_off_alone(cropper):
+def test_rotation_ratio_and_scale_can_be_fixed_alone(cropper):
     assert not sample_params(cropper(rotation=0.0)).boxes.angle.any()
     squares = sample_params(cropper(rotation=0.0, ratio=[1.0, 1.0])).boxes
     torch.testing.assert_close(squares.size[..., 0], squares.size[..., 1])
@@ -135,14 +135,14 @@ def test_rotation_shape_and_scale_switch_off_alone(cropper):
     assert (fixed.size[..., 0] / fixed.size[..., 1]).log().std() > 0.3
 
 
-def test_flip_switches_off_alone(cropper):
+def test_flip_can_be_switched_off_alone(cropper):
     params, base = sample_params(cropper(flip=0.0)), sample_params(cropper())
     assert base.flipped.any()
     assert not params.flipped.any()
     assert equal(dataclasses.replace(params, flipped=base.flipped), base)
 
 
-def test_normalization_switches_off_alone(cropper, views):
+def test_normalization_can_be_switched_off_alone(cropper, views):
     raw, normalized = cropper(normalize=None)(views, 7), cropper()(views, 7)
     assert 0 <= raw.exemplars.min() <= raw.exemplars.max() <= 1
     torch.testing.assert_close((raw.exemplars - 0.45) / 0.22, normalized.exemplars)
@@ -158,7 +158,7 @@ def test_normalization_is_per_channel(cropper, views):
     torch.testing.assert_close(shifted.context, raw.context - means)
 
 
-def test_appearance_switches_off_alone_and_leaves_the_context(cropper, views):
+def test_appearance_can_be_switched_off_alone_and_does_not_change_the_context(cropper, views):
     plain, colored = cropper(appearance=None)(views, 7), cropper()(views, 7)
     assert not torch.equal(plain.exemplars, colored.exemplars)
     assert torch.equal(plain.context, colored.context)
@@ -183,7 +183,7 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize(("setting", "fields", "neutral"), SWITCHES)
-def test_each_operation_switches_off_alone_and_leaves_the_other_samples(
+def test_switching_an_operation_off_does_not_change_the_other_samples(
     cropper, paper_colors, setting, fields, neutral
 ):
     base = sample_params(cropper()).colors

@@ -1,1 +1,1 @@
-"""Croppings: uint8 views in, batches for a method out, all on the device that holds the views."""
+"""Croppings: map uint8 views to the batch of a method, on the device of the views."""

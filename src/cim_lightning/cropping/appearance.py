@@ -20,19 +20,19 @@ from cim_lightning.bounds import ordered, share, within
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 FROM_YIQ = torch.linalg.inv(torch.tensor(TO_YIQ, dtype=torch.float64)).tolist()
-IDENTITY_SIGMA = 1e-3  # pixels; so small that the weights of all neighbors underflow to 0
+IDENTITY_SIGMA = 1e-3  # pixels; the weights of all neighbors underflow to 0, so the blur is the identity
 SOLARIZE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class ColorParams:
-    """Sampled colors of n exemplars. An operation that is off has its neutral value."""
+    """Sampled parameters of n exemplars. An operation that is off has its neutral value."""
 
     brightness: Float[Tensor, " n"]  # factor, 1 is neutral
     contrast: Float[Tensor, " n"]  # factor about the mean luma of the exemplar, 1 is neutral
     saturation: Float[Tensor, " n"]  # factor, 1 is neutral, 0 is gray
     hue: Float[Tensor, " n"]  # turns, -0.5..0.5, 0 is neutral
-    order: Int[Tensor, "n 4"]  # order of the four above
+    order: Int[Tensor, "n 4"]  # order of the four operations above, as their indices
     grayscale: Bool[Tensor, " n"]
     sigma: Float[Tensor, " n"]  # of the blur, in pixels
     solarize: Bool[Tensor, " n"]
@@ -40,17 +40,13 @@ class ColorParams:
 
 @dataclass(frozen=True)
 class Appearance:
-    """Samples and applies colors (paper, section 3.1; its values are in conf/cropping/paper.yaml).
-
-    Raises:
-        ConfigError: a value is outside its range.
-    """
+    """Color augmentation of the paper (section 3.1; its values are in conf/cropping/paper.yaml)."""
 
     brightness: float  # largest change x, 0..1; the factor is uniform in 1 - x..1 + x
-    contrast: float  # the same
-    saturation: float  # the same
+    contrast: float  # like brightness
+    saturation: float  # like brightness
     hue: float  # largest rotation in turns, 0..0.5
-    jitter_prob: float  # probability of the four above together
+    jitter_prob: float  # probability of the color jitter, which is the four above together
     grayscale: float  # probability
     blur: float  # probability
     blur_sigma: Sequence[float]  # smallest and largest standard deviation in pixels
@@ -63,7 +59,7 @@ class Appearance:
         ordered("blur_sigma", self.blur_sigma, suggest=[0.1, 2.0])
 
     def sample(self, n: int, generator: torch.Generator) -> ColorParams:
-        """Sample the colors of n exemplars, on the generator's device."""
+        """Sample parameters for n exemplars, on the generator's device."""
 
         def bernoulli(probability: float) -> Tensor:
             return torch.rand(n, generator=generator, device=generator.device) < probability
@@ -87,10 +83,12 @@ class Appearance:
     def apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
         """Recolor exemplars in 0..1. Images without three channels are only blurred and solarized."""
         if exemplars.shape[1] == 3 and self.jitter_prob + self.grayscale > 0:
-            exemplars = _recolor(exemplars, color_matrix(exemplars.mean(dim=(-2, -1)), colors))
+            matrix = color_matrix(exemplars.mean(dim=(-2, -1)), colors)
+            flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
+            exemplars = flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])
         if self.blur > 0:
-            radius = math.ceil(3 * self.blur_sigma[1])
-            radius = min(radius, exemplars.shape[-1] - 1)  # reflection padding must be below the image size
+            # Reflection padding must be below the image size.
+            radius = min(math.ceil(3 * self.blur_sigma[1]), exemplars.shape[-1] - 1)
             sigma = colors.sigma[:, None].expand(-1, 2)
             exemplars = kornia.filters.gaussian_blur2d(exemplars, 2 * radius + 1, sigma, "reflect")
         if self.solarize > 0:
@@ -103,9 +101,8 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
     """Return the matrix of jitter and grayscale: new color = matrix @ (r, g, b, 1).
 
     Args:
-        mean: mean color of each exemplar before the jitter. Contrast scales about the mean luma at its place
-            in the order, which follows from this mean, since all operations before it are affine.
-        colors: sampled colors; each exemplar has its own order of operations.
+        mean: mean color of each exemplar before the jitter. Contrast scales about the mean luma of its input.
+            This luma follows from the mean, because all earlier operations are affine.
     """
     luma = mean.new_tensor(LUMA)
     gray = luma.expand(3, 3)  # every channel becomes luma
@@ -114,7 +111,7 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
     brightness, contrast = colors.brightness[:, None, None] * eye, colors.contrast[:, None, None] * eye
     saturation = colors.saturation[:, None, None] * eye + (1 - colors.saturation)[:, None, None] * gray
     linear = torch.stack((brightness, contrast, saturation, _hue_matrix(colors.hue)), dim=1)
-    luma_weight = torch.zeros(n, 4, device=mean.device)  # weight of the mean luma that an operation adds
+    luma_weight = torch.zeros(n, 4, device=mean.device)  # each operation adds this times the mean luma
     luma_weight[:, 1] = 1 - colors.contrast
     matrix, bias = eye.expand(n, 3, 3), mean.new_zeros(n, 3)
     for step in colors.order.unbind(dim=-1):
@@ -132,11 +129,6 @@ def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     zero, one = torch.zeros_like(turns), torch.ones_like(turns)
     rotation = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=-1).unflatten(-1, (3, 3))
     return turns.new_tensor(FROM_YIQ) @ rotation @ to_yiq
-
-
-def _recolor(exemplars: Float[Tensor, "n 3 e e"], matrix: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 e e"]:
-    flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
-    return flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])
 
 
 NEUTRAL = Appearance(0, 0, 0, 0, jitter_prob=0, grayscale=0, blur=0, blur_sigma=(1, 1), solarize=0)

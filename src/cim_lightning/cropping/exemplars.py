@@ -1,7 +1,7 @@
 """Exemplars, contexts and correlation maps (paper, section 3.1)."""
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -26,51 +26,35 @@ class Crops(NamedTuple):
     boxes: Boxes
 
 
+@dataclass
 class ExemplarCropper(Cropper):
     """Crops k exemplars from each view, and resizes the view to the context.
 
-    Args:
-        num_exemplars: exemplars per view (k).
-        scale, ratio, rotation: see BoxSampler.
-        context_size: side of the context and of the correlation maps in pixels (s).
-        exemplar_size: side of the exemplars in pixels (e).
-        flip: probability that an exemplar is flipped horizontally.
-        appearance: color augmentation of the exemplars; None: none.
-        normalize: see Cropper.
+    For scale, ratio and rotation, see BoxSampler.
 
     Raises:
         ConfigError: a value is outside its range; on sampling, an exemplar is larger than the view.
     """
 
-    def __init__(
-        self,
-        num_exemplars: int,
-        scale: Sequence[float],
-        ratio: Sequence[float],
-        rotation: float,
-        context_size: int,
-        exemplar_size: int,
-        flip: float,
-        appearance: Appearance | None = None,
-        normalize: Callable[[Tensor], Tensor] | None = None,
-    ):
-        super().__init__(normalize)
-        at_least("num_exemplars", num_exemplars, 1)
-        at_least("context_size", context_size, 1)
-        at_least("exemplar_size", exemplar_size, 1)
-        self.num_exemplars, self.context_size, self.exemplar_size = num_exemplars, context_size, exemplar_size
-        self.random_crop = RandomCrop(exemplar_size, scale, ratio, flip, appearance, rotation)
+    num_exemplars: int  # per view (k)
+    scale: Sequence[float]
+    ratio: Sequence[float]
+    rotation: float
+    context_size: int  # side of the context and of the correlation maps in pixels (s)
+    exemplar_size: int  # side of the exemplars in pixels (e)
+    flip: float  # probability that an exemplar is flipped horizontally
+    appearance: Appearance | None = None  # color augmentation of the exemplars; None: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_exemplars", "context_size", "exemplar_size"):
+            at_least(name, getattr(self, name), 1)
+        boxes = {"scale": self.scale, "ratio": self.ratio, "rotation": self.rotation}
+        self.random_crop = RandomCrop(self.exemplar_size, flip=self.flip, appearance=self.appearance, **boxes)
 
     @property
     def boxes(self) -> BoxSampler:
         return self.random_crop.boxes
-
-    def with_boxes(self, boxes: BoxSampler) -> "ExemplarCropper":
-        """Return a copy with another box sampler."""
-        changed = copy.copy(self)
-        changed.random_crop = copy.copy(self.random_crop)
-        changed.random_crop.boxes = boxes
-        return changed
 
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
         if self.exemplar_size > min(view):
@@ -79,10 +63,9 @@ class ExemplarCropper(Cropper):
         return self.random_crop.sample(b, self.num_exemplars, view, generator)
 
     def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Any:
-        exemplars = self.random_crop.crop(images, params)
         return Crops(
-            context=self.normalize(resize(images, self.context_size)),
-            exemplars=self.normalize(exemplars.flatten(0, 1)).unflatten(0, exemplars.shape[:2]),
+            context=self.normalized(resize(images, self.context_size)),
+            exemplars=self.normalized(self.random_crop.crop(images, params)),
             maps=params.boxes.rasterize(self.context_size, self.context_size),
             boxes=params.boxes,
         )

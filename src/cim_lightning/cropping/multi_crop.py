@@ -1,6 +1,6 @@
 """Two global and several local crops of each view, for methods that compare crops."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -14,52 +14,41 @@ from cim_lightning.errors import ConfigError
 
 
 class MultiCrops(NamedTuple):
-    """Two global crops of each of b images, and k local crops, if there are any."""
+    """Two global crops of each of b images, and k local crops unless num_local_crops is 0."""
 
     global_crops: Float[Tensor, "2 b c s s"]
     local_crops: Float[Tensor, "b k c t t"] | None
 
 
+@dataclass
 class MultiCropper(Cropper):
-    """Crops two large and several small regions of each view, each kind with its own augmentation.
+    """Crops two large and k small regions of each view, each kind with its own augmentation."""
 
-    Args:
-        global_crop_1, global_crop_2: the two large crops, of the same size.
-        local_crop: the small crops; None: none.
-        num_local_crops: small crops per view (k); 0: none.
-        normalize: see Cropper.
+    global_crop_1: RandomCrop
+    global_crop_2: RandomCrop  # of the same size
+    local_crop: RandomCrop | None  # None: no local crops
+    num_local_crops: int  # per view (k); 0: none
 
-    Raises:
-        ConfigError: the sizes do not fit, or there is no `local_crop` to take crops of.
-    """
-
-    def __init__(
-        self,
-        global_crop_1: RandomCrop,
-        global_crop_2: RandomCrop,
-        local_crop: RandomCrop | None,
-        num_local_crops: int,
-        normalize: Callable[[Tensor], Tensor] | None = None,
-    ):
-        super().__init__(normalize)
-        size = global_crop_1.size
-        if global_crop_2.size != size:
-            raise ConfigError("size", global_crop_2.size, f"both global crops have size {size}", suggest=size)
-        at_least("num_local_crops", num_local_crops, 0)
-        self.kinds = [(global_crop_1, 1), (global_crop_2, 1)]
-        if num_local_crops:
-            if local_crop is None:
-                raise ConfigError("num_local_crops", num_local_crops, "needs a local_crop", suggest=0)
-            if local_crop.size > size:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size = self.global_crop_1.size
+        if self.global_crop_2.size != size:
+            rule = f"both global crops have size {size}"
+            raise ConfigError("size", self.global_crop_2.size, rule, suggest=size)
+        at_least("num_local_crops", self.num_local_crops, 0)
+        self.kinds = [(self.global_crop_1, 1), (self.global_crop_2, 1)]
+        if self.num_local_crops:
+            if self.local_crop is None:
+                raise ConfigError("num_local_crops", self.num_local_crops, "needs a local_crop", suggest=0)
+            if self.local_crop.size > size:
                 rule = f"must be at most {size}, the size of the global crops"
-                raise ConfigError("size", local_crop.size, rule, suggest=size)
-            self.kinds.append((local_crop, num_local_crops))
+                raise ConfigError("size", self.local_crop.size, rule, suggest=size)
+            self.kinds.append((self.local_crop, self.num_local_crops))
 
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> list[CropParams]:
         return [kind.sample(b, k, view, generator) for kind, k in self.kinds]
 
     def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> Any:
-        crops = [kind.crop(images, drawn) for (kind, _), drawn in zip(self.kinds, params, strict=True)]
-        crops = [self.normalize(c.flatten(0, 1)).unflatten(0, c.shape[:2]) for c in crops]
-        global_crops = torch.stack((crops[0][:, 0], crops[1][:, 0]))
-        return MultiCrops(global_crops, crops[2] if len(crops) > 2 else None)
+        pairs = zip(self.kinds, params, strict=True)
+        first, second, *local = [self.normalized(kind.crop(images, drawn)) for (kind, _), drawn in pairs]
+        return MultiCrops(torch.stack((first[:, 0], second[:, 0])), local[0] if local else None)

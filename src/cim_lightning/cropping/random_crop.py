@@ -1,4 +1,4 @@
-"""Random crops of one kind: rotated boxes, resized, flipped and recolored, without a loop over images."""
+"""Random crops: rotated boxes, resized, flipped and recolored, without a loop over images."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from cim_lightning.bounds import at_least, share
 from cim_lightning.cropping.appearance import NEUTRAL, Appearance, ColorParams
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 
-# One bilinear sample per crop pixel is enough up to FOOTPRINT_FROM view pixels per crop pixel. From there to
-# FOOTPRINT_FULL, the samples spread to the whole footprint of the crop pixel. A wider spread would blur, a
-# narrower one alias (the tests compare with Pillow's antialiased bicubic).
-FOOTPRINT_FROM, FOOTPRINT_FULL = 1.0, 1.5
+# A crop pixel is the mean of several bilinear samples. All are at its center up to NO_SPREAD view pixels per
+# crop pixel, and spread over its whole footprint from FULL_SPREAD on. More spread would blur, less would
+# alias; the tests compare with Pillow's antialiased bicubic.
+NO_SPREAD, FULL_SPREAD = 1.0, 1.5
 SAMPLE_REACH = 1.75  # view pixels that one bilinear sample covers without aliasing
 
 
@@ -31,7 +31,7 @@ class CropParams:
 
 @dataclass
 class RandomCrop:
-    """Samples and cuts crops of one kind. For scale, ratio and rotation, see BoxSampler."""
+    """Samples and applies random crops. For scale, ratio and rotation, see BoxSampler."""
 
     size: int  # side of the crops in pixels
     scale: Sequence[float]
@@ -61,27 +61,23 @@ class RandomCrop:
 def crop_and_resize(
     images: Float[Tensor, "b c h w"], boxes: Boxes, flipped: Bool[Tensor, "b k"], size: int
 ) -> Float[Tensor, "b k c e e"]:
-    """Resample every box to size x size pixels, antialiased, with one grid_sample and no copy of an image.
-
-    A crop pixel is the mean of samples x samples bilinear samples, spread over its footprint in the view.
-    """
+    """Resample every box to size x size pixels, antialiased, with one grid_sample and no copy of an image."""
     k = boxes.angle.shape[1]
     height, width = images.shape[-2:]
     samples = max(1, math.ceil(max(height, width) / size / SAMPLE_REACH))
     pixels = torch.arange(size, device=images.device) + 0.5
     offsets = (torch.arange(samples, device=images.device) + 0.5) / samples - 0.5
-    footprint = (boxes.size / size - FOOTPRINT_FROM) / (FOOTPRINT_FULL - FOOTPRINT_FROM)
-    spread = offsets * footprint.clamp(0, 1)[..., None]  # b k 2 samples
-    positions = (pixels[:, None] + spread[..., None, :]).flatten(-2) / size - 0.5  # b k 2 (size samples)
-    mirror = torch.where(flipped, -1.0, 1.0)[..., None]
+    spread = (boxes.size / size - NO_SPREAD) / (FULL_SPREAD - NO_SPREAD)  # 0..1 after clamp
+    offsets = offsets * spread.clamp(0, 1)[..., None]  # b k 2 samples
+    positions = (pixels[:, None] + offsets[..., None, :]).flatten(-2) / size - 0.5  # b k 2 (size samples)
     x, y = (positions * boxes.size[..., None]).unbind(dim=2)
-    x = x * mirror
+    x = x * torch.where(flipped, -1.0, 1.0)[..., None]
     cos, sin = boxes.angle.cos()[..., None, None], boxes.angle.sin()[..., None, None]
     center = boxes.center[..., None, None]
     x, y = x[:, :, None, :], y[:, :, :, None]
     grid_x = (center[:, :, 0] + cos * x - sin * y) * (2 / width) - 1
     grid_y = (center[:, :, 1] + sin * x + cos * y) * (2 / height) - 1
-    grid = torch.stack((grid_x, grid_y), dim=-1).flatten(1, 2)  # the k crops of an image, one below the other
+    grid = torch.stack((grid_x, grid_y), dim=-1).flatten(1, 2)  # the k crops of an image in one column
     crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     if samples > 1:
         crops = F.avg_pool2d(crops, samples)

@@ -1,6 +1,6 @@
-"""Resized views, for methods that need images and nothing else."""
+"""Resized views without further crops, for methods that need only images."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -17,21 +17,18 @@ class ImageBatch(NamedTuple):
     images: Float[Tensor, "b c s s"]
 
 
+@dataclass
 class ResizeCropper(Cropper):
-    """Resizes and normalizes views, without randomness.
+    """Resizes and normalizes views, without randomness."""
 
-    Args:
-        size: side of the images in pixels (s).
-        normalize: see Cropper.
-    """
+    size: int  # side of the images in pixels (s)
 
-    def __init__(self, size: int, normalize: Callable[[Tensor], Tensor] | None = None):
-        super().__init__(normalize)
-        at_least("size", size, 1)
-        self.size = size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("size", self.size, 1)
 
     def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
-        return ImageBatch(self.normalize(resize(images, self.size)))
+        return ImageBatch(self.normalized(resize(images, self.size)))
 
 
 def resize(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s s"]:

@@ -1,7 +1,7 @@
 """Metrics of the pretext task on validation images, by scale and rotation of the exemplars."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
 from cim_lightning.bounds import at_least
-from cim_lightning.cropping.boxes import BoxSampler
 from cim_lightning.cropping.metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
@@ -49,7 +48,7 @@ class CorrelationGrid:
         grid = [(scale, rotation) for scale in self.scales for rotation in self.rotations]
         rows = []
         for scale, rotation in tqdm(grid, "correlation", leave=False, disable=None):
-            fixed = cropping.with_boxes(BoxSampler([scale, scale], cropping.boxes.ratio, rotation))
+            fixed = replace(cropping, scale=[scale, scale], rotation=rotation)
             rows.append({"scale": scale, "rotation": rotation} | self.measure(context, fixed))
         with (context.folder / "correlation.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0] if rows else ())
