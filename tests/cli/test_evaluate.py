@@ -120,6 +120,19 @@ MISTAKES = {
         ["checkpoint=untrained", "evaluation.knn.kss=[3]"],
         ["evaluation.knn.kss=[3]", "did you mean ks?"],
     ),
+    "setting of a nested class": (
+        [
+            "checkpoint=untrained",
+            *OTHER,
+            "data.root={photos}",
+            "evaluation=finetune",
+            "evaluation.finetune.classifier.view.scale=[2,3]",
+        ],
+        [
+            ": evaluation.finetune.classifier.view.scale=[2, 3]",
+            "try evaluation.finetune.classifier.view.scale=",
+        ],
+    ),
     "device": (
         ["checkpoint=untrained", *OTHER, "data.root={photos}", "device=tpuu"],
         ["device=tpuu", "try device=auto"],
@@ -156,3 +169,24 @@ def test_a_checkpoint_with_a_backbone_refuses_another(run, run_evaluate, capfd):
     with pytest.raises(SystemExit):
         run_evaluate("out", f"checkpoint={run}", "backbone=resnet18")
     assert "names its own; leave backbone= out" in capfd.readouterr().err
+
+
+def test_damaged_weights_are_not_blamed_on_a_setting(run_evaluate, photos, tmp_path, capfd):
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    damaged = {
+        name: tensor * float("nan") if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    save_file(damaged, tmp_path / "nan.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        run_evaluate(
+            "out",
+            f"checkpoint={tmp_path / 'nan.safetensors'}",
+            *OTHER,
+            f"data.root={photos}",
+            "evaluation=knn",
+        )
+    assert ended.value.code == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("cim-evaluate: the backbone's features are not finite")
+    assert "base_lr" not in line
