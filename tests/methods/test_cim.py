@@ -17,8 +17,8 @@ from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_ba
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.cim import CIM
 from cim_lightning.models.backbone import Backbone, Features
-from cim_lightning.models.contrastive_head import ContrastiveHead
 from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
+from cim_lightning.models.heads import ContrastiveHead
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 from cim_lightning.optim import AdamWCosine
 

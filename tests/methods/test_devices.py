@@ -13,8 +13,7 @@ from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.dino import DINO
 from cim_lightning.methods.moco_v3 import MoCoV3
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrastive_head import ContrastiveHead
-from cim_lightning.models.dino_head import DINOHead
+from cim_lightning.models.heads import ContrastiveHead, DINOHead
 from cim_lightning.models.target import EmaTarget
 
 SHAPE = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3}

@@ -12,7 +12,7 @@ from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import RandomCrop
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.dino import DINO
-from cim_lightning.models.dino_head import DINOHead
+from cim_lightning.models.heads import DINOHead
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 GLOBAL = RandomCrop(16, [0.25, 1.0], [0.75, 4 / 3], 0.5)

@@ -10,7 +10,7 @@ import torch
 from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import RandomCrop
 from cim_lightning.methods.moco_v3 import MoCoV3
-from cim_lightning.models.contrastive_head import ContrastiveHead
+from cim_lightning.models.heads import ContrastiveHead
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 CROP = RandomCrop(16, [0.2, 1.0], [0.75, 4 / 3], 0.5)

@@ -17,7 +17,7 @@ from cim_lightning.cropping.metrics import MeanMapBaseline, iou_and_pointing
 from cim_lightning.methods.method import Method
 from cim_lightning.metrics import BASELINE
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrastive_head import ContrastiveHead
+from cim_lightning.models.heads import ContrastiveHead
 
 
 class CIM(Method):

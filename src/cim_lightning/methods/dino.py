@@ -18,7 +18,7 @@ from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.dino_head import DINOHead
+from cim_lightning.models.heads import DINOHead
 from cim_lightning.models.target import EmaTarget
 
 

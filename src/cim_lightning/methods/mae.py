@@ -13,7 +13,7 @@ from torch import Tensor
 from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.masked_vit import MaskedViTEncoder, check_vit, upsample_mask
+from cim_lightning.models.masked_backbone import MaskedViTEncoder, check_vit, upsample_mask
 from cim_lightning.models.pixel_decoder import PixelDecoder
 
 EPSILON = 1e-6  # added to the variance of a patch, which is 0 in a uniform one

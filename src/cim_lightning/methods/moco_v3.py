@@ -12,7 +12,7 @@ from torch import Tensor
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.contrastive_head import ContrastiveHead
+from cim_lightning.models.heads import ContrastiveHead
 
 
 class MoCoV3(Method):

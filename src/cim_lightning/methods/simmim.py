@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.mask_token import MaskTokenHook
-from cim_lightning.models.masked_vit import upsample_mask
+from cim_lightning.models.masked_backbone import MaskTokenHook, upsample_mask
 
 
 class SimMIM(Method):

@@ -23,7 +23,7 @@ from cim_lightning.evaluation.segmentation.image_mask_pairs import evenly_spaced
 from cim_lightning.evaluation.segmentation.segmentation import Segmentation, mean_loss
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.segmentation_heads import LinearHead, UperNet
+from cim_lightning.models.segmentation import LinearHead, UperNet
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 SIDE = 48

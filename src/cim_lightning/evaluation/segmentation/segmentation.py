@@ -21,7 +21,7 @@ from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 from cim_lightning.evaluation.segmentation.overlays import draw
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
-from cim_lightning.models.segmenter import Segmenter
+from cim_lightning.models.segmentation import Segmenter
 from cim_lightning.rng import fork_rng
 
 TRAINING_SETTINGS = ("source", "head", "finetune", "steps", "batch_size", "crops", "optim", "num_train")

@@ -8,9 +8,7 @@ from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.multi_scale import MultiScaleFeatures
-from cim_lightning.models.segmentation_heads import LinearHead, UperNet
-from cim_lightning.models.segmenter import Segmenter
+from cim_lightning.models.segmentation import LinearHead, MultiScaleFeatures, Segmenter, UperNet
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}

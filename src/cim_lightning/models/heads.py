@@ -1,4 +1,4 @@
-"""Contrastive head of MoCo v3 (Chen, Xie, He, ICCV 2021); the released code of CIM has it with weight 0."""
+"""Projection heads of MoCo v3 and DINO."""
 
 from itertools import pairwise
 
@@ -8,9 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cim_lightning.bounds import at_least
+
 
 class ContrastiveHead(nn.Module):
     """InfoNCE between online and target vectors of the same image, against the other images of the batch.
+
+    Source: MoCo v3 (Chen, Xie, He, ICCV 2021). The released code of CIM has it with weight 0.
 
     Args:
         dim: width of the backbone's pooled features.
@@ -37,9 +41,8 @@ class ContrastiveHead(nn.Module):
         if len(keys) > len(queries):  # several target rows per image, each the positive of a query
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
-        if (
-            torch.distributed.is_initialized() and self.training
-        ):  # in validation, all devices have the same images
+        # In validation, all devices have the same images.
+        if self.training and torch.distributed.is_initialized():
             rank = torch.distributed.get_rank()
             labels = labels + rank * len(keys)
             gathered = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
@@ -50,10 +53,38 @@ class ContrastiveHead(nn.Module):
         return self.weight * 2 * self.temperature * F.cross_entropy(logits, labels)
 
 
+class DINOHead(nn.Module):
+    """Three-layer MLP, L2 normalization, and cosines to the prototypes.
+
+    Source: DINO (Caron et al., ICCV 2021), appendix C.
+
+    Args:
+        dim: width of the backbone's pooled features.
+        hidden_dim: width of the two hidden layers.
+        bottleneck_dim: width of the normalized output of the MLP.
+        out_dim: number of prototypes.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, out_dim: int):
+        super().__init__()
+        at_least("hidden_dim", hidden_dim, 1)
+        at_least("bottleneck_dim", bottleneck_dim, 1)
+        at_least("out_dim", out_dim, 1)
+        layers = [nn.Linear(*pair) for pair in pairwise((dim, hidden_dim, hidden_dim, bottleneck_dim))]
+        for layer in layers:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.mlp = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
+        self.prototypes = nn.Parameter(torch.empty(out_dim, bottleneck_dim))
+        nn.init.trunc_normal_(self.prototypes, std=0.02)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n out"]:
+        """Return the cosines (-1..1) to all prototypes."""
+        return F.linear(F.normalize(self.mlp(features), dim=-1), F.normalize(self.prototypes, dim=-1))
+
+
 def _mlp(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, (width_in, width_out) in enumerate(pairwise(widths)):
-        last = i == len(widths) - 2
-        layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out, affine=not last)]
-        layers += [] if last else [nn.ReLU()]
-    return nn.Sequential(*layers)
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-2], nn.BatchNorm1d(widths[-1], affine=False))

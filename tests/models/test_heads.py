@@ -1,4 +1,4 @@
-"""The contrastive head against closed forms and a slow transcription."""
+"""Contrastive head and DINO head against closed forms and slow transcriptions."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cim_lightning.models.contrastive_head import ContrastiveHead
+from cim_lightning.errors import ConfigError
+from cim_lightning.models.heads import ContrastiveHead, DINOHead
 
 
 def head(temperature: float = 0.2) -> ContrastiveHead:
@@ -23,7 +24,7 @@ def test_identical_keys_give_the_loss_of_a_uniform_guess(n, m):
 def slow_loss(
     queries: torch.Tensor, keys: torch.Tensor, pairs: list[tuple[int, int]], temperature: float
 ) -> float:
-    """Mean InfoNCE loss over pairs (query, positive key), times twice the temperature."""
+    """Return the mean InfoNCE loss over pairs (query, positive key), times twice the temperature."""
     total = 0.0
     for i, positive in pairs:
         cosines = [torch.cosine_similarity(queries[i], key, dim=0).item() / temperature for key in keys]
@@ -68,7 +69,26 @@ def test_the_mlps_have_the_layers_of_moco_v3():
     assert all(isinstance(layer, torch.nn.BatchNorm1d) and not layer.affine for layer in last)
 
 
-def test_gradients_reach_every_parameter():
+def test_gradients_reach_every_parameter_of_the_contrastive_head():
     model = head()
     model(torch.randn(6, 7), torch.randn(6, 5)).backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+
+
+def test_dino_scores_are_cosines_of_the_mlp_output_to_each_prototype():
+    torch.manual_seed(0)
+    head = DINOHead(5, hidden_dim=7, bottleneck_dim=3, out_dim=11)
+    features = torch.randn(4, 5)
+    scores = head(features)
+    bottleneck = head.mlp(features)
+    for i in range(4):
+        for j in range(11):
+            cosine = torch.cosine_similarity(bottleneck[i], head.prototypes[j], dim=0)
+            torch.testing.assert_close(scores[i, j], cosine)
+    widths = [layer.out_features for layer in head.mlp if isinstance(layer, torch.nn.Linear)]
+    assert widths == [7, 7, 3]
+
+
+def test_an_invalid_size_of_the_dino_head_gets_one_line():
+    with pytest.raises(ConfigError, match=r"^out_dim=0: must be at least 1; try out_dim=1$"):
+        DINOHead(5, 7, 3, 0)

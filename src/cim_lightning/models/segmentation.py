@@ -1,6 +1,8 @@
-"""Segmentation heads, from the feature maps of a backbone to class logits: linear, and UperNet."""
+"""Semantic segmentation: feature maps at four depths, a linear head, UperNet, and backbone with head."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,49 @@ from torch import Tensor, nn
 from cim_lightning.bounds import at_least, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.multi_scale import MultiScaleFeatures
 
+NUM_LEVELS = 4
 PLAIN_STRIDES = (1 / 4, 1 / 2, 1, 2)  # of the rescaled levels of a plain backbone, in units of its stride
+
+
+class MultiScaleFeatures:
+    """Selects and extracts four feature maps, from shallow to deep.
+
+    Hierarchical backbones: the last map of each of the last four strides. Plain backbones, whose blocks all
+    have the same stride: the map after each quarter of the blocks (3, 6, 9, 12 of 12), as in BEiT's
+    segmentation. With fewer than four blocks, a block is used more than once.
+
+    Attributes:
+        indices: of timm's intermediate features.
+        widths: channels of each level.
+        strides: pixels per cell of each level.
+
+    Raises:
+        ConfigError: timm has no intermediate features of the architecture.
+    """
+
+    def __init__(self, backbone: Backbone):
+        info = getattr(backbone.model, "feature_info", None)
+        if not info or not hasattr(backbone.model, "forward_intermediates"):
+            rule = "timm has no intermediate features of it, which UperNet needs"
+            raise ConfigError("name", backbone.name, rule, hint="use the linear head")
+        strides = [int(level["reduction"]) for level in info]
+        if len(set(strides)) == 1:
+            self.indices = [max(round(len(info) * (k + 1) / NUM_LEVELS), 1) - 1 for k in range(NUM_LEVELS)]
+        else:
+            last = {stride: i for i, stride in enumerate(strides)}
+            self.indices = [last[stride] for stride in sorted(last)][-NUM_LEVELS:]
+        self.widths = [int(info[i]["num_chs"]) for i in self.indices]
+        self.strides = [strides[i] for i in self.indices]
+
+    def extract(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the feature maps of normalized images."""
+        indices = sorted(set(self.indices))
+        outputs = backbone.model.forward_intermediates(
+            images, indices=indices, output_fmt="NCHW", intermediates_only=True
+        )
+        by_index = dict(zip(indices, outputs, strict=True))
+        return [by_index[i] for i in self.indices]
 
 
 class LinearHead(nn.Module):
@@ -40,9 +82,9 @@ class LinearHead(nn.Module):
 
 
 class UperNet(nn.Module):
-    """Pyramid pooling on the deepest of four levels, a feature pyramid to the shallowest, and their fusion.
+    """UperNet: pyramid pooling on the deepest level, a feature pyramid over all levels, and their fusion.
 
-    The levels of a plain backbone are first rescaled to 1/4, 1/2, 1 and 2 times its stride, by transposed
+    The levels of a plain backbone are rescaled to 1/4, 1/2, 1 and 2 times its stride, by transposed
     convolutions and max pooling.
 
     Source: Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018; the rescaling: Bao
@@ -98,13 +140,41 @@ class UperNet(nn.Module):
         return self.classify(self.fuse(torch.cat([_resize(level, pyramid[0]) for level in pyramid], dim=1)))
 
 
+class Segmenter(nn.Module):
+    """Class logits per pixel, from a copy of a backbone.
+
+    Args:
+        backbone: copied, with all parameters of the copy trainable.
+        head: builds the head from the backbone and the number of classes.
+        num_classes: logits per pixel.
+        finetune: train the backbone too; otherwise it stays in evaluation mode without gradients.
+    """
+
+    def __init__(self, backbone: Backbone, head: Callable[..., nn.Module], num_classes: int, finetune: bool):
+        super().__init__()
+        self.backbone = copy.deepcopy(backbone).requires_grad_(finetune)
+        self.head: Any = head(self.backbone, num_classes)
+        self.finetune = finetune
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        super().train(mode)
+        self.backbone.train(mode and self.finetune)
+        return self
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n h w"]:
+        """Return the class logits of normalized images, upsampled bilinearly to their size."""
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+            levels = self.head.extract(self.backbone, images)
+        return _resize(self.head(levels).float(), images)
+
+
 def _conv(channels: int, width: int, side: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, width, side, padding=side // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def _rescale(channels: int, stride: float) -> nn.Module:
-    """A layer that resizes maps by 1 / stride."""
+    """Return a layer that resizes maps by 1 / stride."""
 
     def up() -> nn.Module:
         return nn.ConvTranspose2d(channels, channels, 2, stride=2)
@@ -113,7 +183,7 @@ def _rescale(channels: int, stride: float) -> nn.Module:
         return nn.Sequential(up(), nn.BatchNorm2d(channels), nn.GELU(), up())
     if stride == 1 / 2:
         return up()
-    return nn.Identity() if stride == 1 else nn.MaxPool2d(2, ceil_mode=True)  # one cell stays one cell
+    return nn.Identity() if stride == 1 else nn.MaxPool2d(2, ceil_mode=True)  # ceil: at least one cell
 
 
 def _resize(level: Tensor, like: Tensor) -> Tensor:
