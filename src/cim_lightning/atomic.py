@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old content or the new one, also after a crash."""
+"""Atomic writes: readers see either the old or the new content, also after a crash."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; it replaces `path` in one step if the block ends without an error."""
+    """Yield a temporary path, which replaces `path` in one step if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary

@@ -25,17 +25,16 @@ def within(name: str, value: float | None, low: float, high: float) -> None:
 
 
 def share(name: str, value: float | None, *, zero: bool = True, one: bool = True) -> None:
-    """Require a share or probability in 0..1, with or without its ends; None passes."""
+    """Require a share or probability in 0..1, with (default) or without 0 and 1; None passes."""
     if value is None or (0 < value < 1) or (zero and value == 0) or (one and value == 1):
         return
     rule = f"must be {'at least' if zero else 'above'} 0 and {'at most' if one else 'below'} 1"
-    rule = "must be in 0..1" if zero and one else rule
     low, high = 0.0 if zero else 0.1, 1.0 if one else 0.9
     raise ConfigError(name, value, rule, suggest=high if value >= 1 else low)
 
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
-    """Require a value that is among the choices."""
+    """Require one of the choices."""
     choices = list(choices)
     if value not in choices:
         rule = f"must be one of {', '.join(choices)}"
@@ -54,7 +53,7 @@ def ordered(
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:
-    """A hint with the closest name, or with all names if none is close."""
+    """Return a hint with the closest name, or with all names if none is close."""
     choices = sorted(choices)
     close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(choices) or '(nothing)'}"

@@ -1,22 +1,22 @@
-"""The two kinds of invalid input: a setting, and an image."""
+"""User errors: an invalid setting, and an image that cannot be decoded."""
 
 from typing import Any
 
-EXIT_USAGE = 2  # exit code of a command that was used wrongly
+EXIT_USAGE = 2  # exit code after an invalid command line or setting
 _UNSET: Any = object()
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work. Commands print it in one line, without a traceback.
+    """An invalid setting. Commands print the message in one line, without a traceback.
 
-    Code below `cli/` and `config/` names its own parameter only; the command adds the path of the setting.
+    The code that raises it knows its own parameter only; the command adds the path of the setting.
 
     Args:
-        parameter: name of the parameter; the whole message if nothing else is given.
-        value: the value received.
-        rule: what the value must be.
-        suggest: a value that works.
-        hint: what to do, where a value alone does not say it.
+        parameter: name of the parameter, or the whole message if it is the only argument.
+        value: the invalid value.
+        rule: the rule that the value breaks.
+        suggest: a valid value.
+        hint: advice instead of the valid value.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class ConfigError(ValueError):
     ):
         self.parameter = parameter if value is not _UNSET else ""
         self.value, self.rule, self.suggest, self.hint = value, rule, suggest, hint
-        self.group = ""  # path of the configuration group with the parameter, if a caller knows it
+        self.group = ""  # path of the parameter's configuration group, such as evaluation.knn, if known
         super().__init__(self.line(parameter))
 
     def line(self, name: str) -> str:
-        """The message with the parameter called `name`, such as its path in the configuration."""
+        """Return the message with another name of the parameter, such as its path."""
         if self.value is _UNSET:
             return name
         hint = self.hint or ("" if self.suggest is _UNSET else f"try {name}={format_value(self.suggest)}")
@@ -36,11 +36,11 @@ class ConfigError(ValueError):
 
 
 class BadImageError(ValueError):
-    """An image that cannot be decoded. The data set reports it and uses another image."""
+    """An image that cannot be decoded. The data set logs it and uses another image."""
 
 
 def format_value(value: Any) -> str:
-    """Return a value as it is typed on the command line."""
+    """Return a value in the syntax of the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):

@@ -20,10 +20,10 @@ class Flops(NamedTuple):
 
 
 def flops_per_image(method: Any, data: Any) -> Flops:
-    """Count the operations of networks and loss in a training step, without those of the cropping.
+    """Count the operations of the networks and the loss in a training step. The cropping is not included.
 
-    The count runs on a copy on the "meta" device, without storage. It is cheap, changes no weight and no
-    running statistic, and includes attention, whose fused CPU kernels torch's counter does not know.
+    The count runs on a copy on the "meta" device. This is cheap, does not change weights or running
+    statistics, and includes attention, which torch's counter misses in its fused CPU kernels.
 
     Args:
         method: a Method, after `prepare`.

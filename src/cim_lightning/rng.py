@@ -12,10 +12,10 @@ import torch
 def fork_rng(*entropy: int) -> Iterator[None]:
     """Seed the global random streams inside the block, and restore them after it.
 
-    It is needed for code without a generator argument, such as timm's augmentations and stochastic depth.
+    For code without a generator argument, such as timm's augmentations and stochastic depth.
 
     Args:
-        entropy: any number of integers that determine the seed.
+        entropy: integers that determine the seed.
     """
     seed = int(np.random.default_rng(entropy).integers(2**32))
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
