@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from cim_lightning.metrics import METRICS
 from cim_lightning.report.columns import EVALUATED_KNN, POOLED
 
-SKILL, RANK, COST = METRICS["skill"].label, METRICS["effective_rank"].label, "GFLOP an image"
-COLUMNS = (EVALUATED_KNN, f"{POOLED}, %", "probe, %", "probe pooled, %", SKILL, RANK, COST)
+SKILL, RANK, COST = METRICS["skill"].label, METRICS["effective_rank"].label, "GFLOP/image"
+COLUMNS = (EVALUATED_KNN.title, f"{POOLED}, %", "probe, %", "probe pooled, %", SKILL, RANK, COST)
 TRAINED = (SKILL, COST)  # columns that untrained backbones do not have
 
 

@@ -1,6 +1,6 @@
 """The registry of metrics: titles, formats, and which direction is better.
 
-Runs log a metric as `train/<name>` or `val/<name>`. Progress bar, tables, plots and dashboards read this.
+Runs log a metric as `train/<name>` or `val/<name>`. Progress bar, tables, plots and dashboards read it here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,19 +12,18 @@ BASELINE = "_constant"  # suffix of the values of the mean-map baseline
 
 
 class Metric(NamedTuple):
-    """A number that runs log.
+    """A logged number.
 
     Args:
-        name: as logged, without "train/" or "val/".
+        name: logged name, without "train/" or "val/".
         title: label of a table row or a plot.
-        section: section of a dashboard; None: not plotted there.
-        places: where else it is shown.
+        section: section of a dashboard; None: not on dashboards.
+        places: other places that show the metric: BAR, TABLE or PLOT.
         higher_is_better: None if neither direction is better.
         short: label of a table column; the title if empty.
         digits: digits after the point in a table column.
-        percent: whether a table column shows a share, 0..1, in percent.
-        baseline: value of the mean-map baseline, or the name that it is logged by.
-        splits: curves that a dashboard plots.
+        baseline: value of the mean-map baseline, or the name under which runs log it.
+        splits: splits that a dashboard plots.
     """
 
     name: str
@@ -34,18 +33,17 @@ class Metric(NamedTuple):
     higher_is_better: bool | None = None
     short: str = ""
     digits: int = 3
-    percent: bool = False
     baseline: float | str | None = None
     splits: tuple[str, ...] = ("val",)
 
     @property
     def label(self) -> str:
-        """The short title."""
+        """Short title for columns and the progress bar."""
         return self.short or self.title
 
     @property
     def curves(self) -> tuple[str, ...]:
-        """What a dashboard plots together, as logged."""
+        """Logged names that a dashboard draws in one plot."""
         baseline = (f"val/{self.baseline}",) if isinstance(self.baseline, str) else ()
         return *(f"{split}/{self.name}" for split in self.splits), *baseline
 
@@ -53,10 +51,8 @@ class Metric(NamedTuple):
 _TRAIN, _BOTH = ("train",), ("train", "val")
 _REGISTERED = (
     Metric("loss", "loss", PRETEXT, (BAR, PLOT), False, splits=_BOTH),
-    Metric("knn", "k-NN accuracy", FEATURES, (TABLE, PLOT), True, "k-NN", 1, percent=True),
-    Metric(
-        "knn_pooled", "k-NN accuracy, pooled", FEATURES, (TABLE, PLOT), True, "k-NN pooled", 1, percent=True
-    ),
+    Metric("knn", "k-NN accuracy", FEATURES, (TABLE, PLOT), True, "k-NN", 1),
+    Metric("knn_pooled", "k-NN accuracy, pooled", FEATURES, (TABLE, PLOT), True, "k-NN pooled", 1),
     Metric("skill", "correlation skill", PRETEXT, (BAR, TABLE, PLOT), True, "skill", baseline=0.0),
     Metric("iou", "IoU", PRETEXT, (TABLE,), True, baseline=f"iou{BASELINE}"),
     Metric("pointing", "pointing accuracy", PRETEXT, (TABLE,), True, baseline=f"pointing{BASELINE}"),
@@ -80,29 +76,25 @@ METRICS = {metric.name: metric for metric in _REGISTERED}
 
 
 def shown_in(place: str) -> list[Metric]:
-    """Return the metrics that a place shows, in the order of the registry."""
+    """Return the metrics of one place: BAR, TABLE or PLOT."""
     return [metric for metric in _REGISTERED if place in metric.places]
 
 
 def by_section() -> dict[str, list[Metric]]:
     """Return the metrics of each section of a dashboard."""
-    sections: dict[str, list[Metric]] = {}
-    for metric in _REGISTERED:
-        if metric.section is not None:
-            sections.setdefault(metric.section, []).append(metric)
-    return sections
+    sections = (PRETEXT, FEATURES, SPEED)
+    return {name: [metric for metric in _REGISTERED if metric.section == name] for name in sections}
 
 
 def before_after(numbers: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None, float, float | None]]:
-    """Yield (metric, before training, after training, mean-map baseline); metrics without a title come last.
+    """Yield (metric, before training, after training, mean-map baseline); unregistered metrics come last.
 
     Args:
         numbers: content of a `metrics.json`.
     """
-    names = [key.removeprefix("val/") for key in numbers if key.startswith("val/")]
-    registered = [name for name in METRICS if name in names]
-    for name in [*registered, *(name for name in names if name not in METRICS)]:
-        if not name.endswith(BASELINE):
+    logged = [key.removeprefix("val/") for key in numbers if key.startswith("val/")]
+    for name in dict.fromkeys([*METRICS, *logged]):
+        if name in logged and not name.endswith(BASELINE):
             metric = METRICS.get(name, Metric(name, name))
             base = metric.baseline
             baseline = numbers.get(f"val/{base}") if isinstance(base, str) else base

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from cim_lightning.report import comparison
+from cim_lightning.report import sweep_table, tables
 from cim_lightning.report.columns import COLUMNS, objective
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import read_runs
@@ -25,18 +25,18 @@ def test_a_row_has_mean_and_sample_deviation_over_seeds(write_run, tmp_path):
     rows = Comparison(read_runs(tmp_path)).rows
     mae, cim = rows["mae"], rows["cim"]
     assert mae["online k-NN after, %"].mean == pytest.approx(32)
-    assert mae["online k-NN after, %"].deviation == pytest.approx(8**0.5)  # of 30 and 34
+    assert mae["online k-NN after, %"].std == pytest.approx(8**0.5)  # of 30 and 34
     assert mae["probe, %"].mean == pytest.approx(60)
     assert mae["epochs"].mean == 2
-    assert mae["GFLOP an image"].mean == 3
-    assert mae["TFLOP in all"].mean == 3
+    assert mae["GFLOP/image"].mean == 3
+    assert mae["TFLOP total"].mean == 3
     assert "skill" not in mae
     assert cim["skill"] == (0.125, None, 1)
 
 
 def test_the_markdown_table_has_one_row_per_setting_and_no_empty_columns(write_run, tmp_path):
     two_methods(write_run)
-    head, rule, mae, cim = Comparison(read_runs(tmp_path)).markdown().splitlines()
+    head, rule, mae, cim = tables.results(Comparison(read_runs(tmp_path))).markdown().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, mae, cim)]
     assert len({len(row) for row in cells}) == 1
     assert rule.count("---") == len(cells[0])
@@ -50,7 +50,7 @@ def test_the_markdown_table_has_one_row_per_setting_and_no_empty_columns(write_r
 
 def test_files_have_the_table_and_every_run(write_run, tmp_path):
     two_methods(write_run)
-    text = comparison.write_table(tmp_path)
+    text = sweep_table.write(tmp_path)
     assert (tmp_path / "table.md").read_text() == text + "\n"
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [(row["setting"], row["seed"], row["folder"]) for row in rows] == [
@@ -71,7 +71,7 @@ def test_a_tie_or_a_single_setting_has_no_best(write_run, tmp_path):
     assert compared.best(column("online k-NN after, %")) is None
     assert compared.best(column("skill")) == "cim"
     assert Comparison(runs[1:]).best(column("skill")) is None
-    assert "**0.200**" in compared.markdown()
+    assert "**0.200**" in tables.results(compared).markdown()
 
 
 def test_online_knn_is_no_goal_beside_an_evaluated_knn(write_run, tmp_path):
@@ -92,7 +92,7 @@ def test_online_knn_is_no_goal_beside_an_evaluated_knn(write_run, tmp_path):
 def test_the_number_of_neighbors_closest_to_20_is_shown(write_run, tmp_path):
     write_run("0", [], {"knn/mean_k5": 0.1, "knn/mean_k10": 0.2, "knn/pooled_k200": 0.3})
     write_run("1", [], {"knn/mean_k10": 0.1, "knn/mean_k20": 0.4, "knn/mean_k200": 0.3})
-    found = [{c.title: c.of(run) for c in COLUMNS} for run in read_runs(tmp_path)]
+    found = [{c.title: c.value(run) for c in COLUMNS} for run in read_runs(tmp_path)]
     assert [values["k-NN, %"] for values in found] == [20, 40]
     assert [values["k-NN pooled, %"] for values in found] == [30, None]
 
@@ -114,7 +114,7 @@ def test_peak_memory_is_shown_for_gpus_only(write_run, tmp_path):
 
 
 def test_a_folder_without_runs_has_a_message_instead_of_a_table(tmp_path):
-    assert comparison.write_table(tmp_path) == "No run is finished, and none failed."
+    assert sweep_table.write(tmp_path) == "No run is finished, and none failed."
 
 
 def test_metrics_of_dino_have_columns_and_none_is_best(write_run, tmp_path):

@@ -23,7 +23,7 @@ from cim_lightning.cli.dataset_cache import DatasetCache
 from cim_lightning.cli.preflight import check_launcher, check_processes
 from cim_lightning.config import resume, run_names
 from cim_lightning.errors import EXIT_USAGE, ConfigError
-from cim_lightning.report import comparison, failures
+from cim_lightning.report import failures, sweep_table
 
 log = logging.getLogger("cim_lightning")
 
@@ -51,7 +51,7 @@ class Sweep:
         folder = Path(config.hydra.sweep.dir)
         self._lock, self.folder = lock.acquire(folder), folder
         self.datasets.clear()
-        comparison.clear_table(folder)  # a table marks a complete sweep
+        sweep_table.clear(folder)  # a table marks a complete sweep
         # Hydra's sweepers do not all write it; the same command finds the sweep by it.
         atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
 
@@ -62,7 +62,7 @@ class Sweep:
             return
         unfinished, failed = _unfinished(folder), failures.read(folder)
         try:
-            table = comparison.format_table(folder) if unfinished else comparison.write_table(folder)
+            table = sweep_table.text(folder) if unfinished else sweep_table.write(folder)
         except Exception:  # Hydra would turn it into a warning
             log.exception("%s: no table", folder)
             sys.exit(1)
@@ -163,7 +163,7 @@ def report_aborted() -> Iterator[None]:
         reason = _first_line(error)
         for job in _unfinished(sweep.folder):
             _record_killed(job, f"its process died ({reason})")
-        print(f"\n{comparison.format_table(sweep.folder)}\n", file=sys.stderr)
+        print(f"\n{sweep_table.text(sweep.folder)}\n", file=sys.stderr)
         if type(error).__module__.partition(".")[0] not in LAUNCHERS:
             raise
         print(f"{sweep.folder}: aborted ({reason}); {RERUN}", file=sys.stderr)

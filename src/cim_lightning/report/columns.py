@@ -7,50 +7,53 @@ from typing import Any, NamedTuple
 from cim_lightning.metrics import METRICS
 from cim_lightning.report.runs import Run
 
-Numbers = dict[str, Any]
-Value = Callable[[Numbers], float | None]
+Compute = Callable[[dict[str, Any]], float | None]
 KNN, POOLED = METRICS["knn"].label, METRICS["knn_pooled"].label
-EVALUATED_KNN, ONLINE_KNN = f"{KNN}, %", f"online {KNN} after, %"
 
 
 class Column(NamedTuple):
     """One column of a comparison.
 
     Args:
-        title: heading, unique.
-        value: value of a run, from its numbers.
+        title: unique heading.
+        compute: function of a run's numbers; a KeyError means that the run did not record them.
         digits: digits after the point.
         goal: whether the setting with the highest mean is the best one.
-        unless: title of another column that makes this one no goal.
+        superseded_by: title of a column that replaces this one as a goal.
     """
 
     title: str
-    value: Value
+    compute: Compute
     digits: int
     goal: bool = False
-    unless: str | None = None
+    superseded_by: str | None = None
 
-    def of(self, run: Run) -> float | None:
+    def value(self, run: Run) -> float | None:
         """Return the value of a run; None if it has no finite one."""
         try:
-            value = self.value(run.numbers)
-        except KeyError:  # not measured, or by an older version
+            value = self.compute(run.numbers)
+        except KeyError:
             return None
         return value if value is not None and math.isfinite(value) else None
 
 
-def _evaluated_knn(kind: str) -> Value:
-    """Return the k-NN accuracy in percent with 20 neighbors, or the closest number that was evaluated."""
-    prefix = f"evaluation/knn/{kind}_k"
+def flops_per_image(numbers: dict[str, Any]) -> float:
+    """Return the operations per training image, forward and backward."""
+    return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
 
-    def value(numbers: Numbers) -> float | None:
+
+def _evaluated_knn(features: str) -> Compute:
+    """Return the k-NN accuracy in percent, for the evaluated number of neighbors that is closest to 20."""
+    prefix = f"evaluation/knn/{features}_k"
+
+    def compute(numbers: dict[str, Any]) -> float | None:
         ks = [int(name.removeprefix(prefix)) for name in numbers if name.startswith(prefix)]
         return 100 * numbers[f"{prefix}{min(ks, key=lambda k: abs(k - 20))}"] if ks else None
 
-    return value
+    return compute
 
 
-def _percent(name: str) -> Value:
+def _percent(name: str) -> Compute:
     return lambda numbers: 100 * numbers[name]
 
 
@@ -60,25 +63,23 @@ def _metric(name: str) -> Column:
     return Column(metric.label, lambda numbers: numbers[f"val/{name}"], metric.digits, goal)
 
 
-def _gpu_memory(numbers: Numbers) -> float | None:
-    """Return gigabytes; None for a CPU, where the memory of a process includes earlier jobs."""
+def _gpu_memory(numbers: dict[str, Any]) -> float | None:
+    # On a CPU, the memory of a process includes earlier jobs.
     return None if numbers["device"].endswith(" CPU") else numbers["peak_memory_bytes"] / 1e9
 
 
-def _flops(numbers: Numbers) -> float:
-    return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
-
-
+EVALUATED_KNN = Column(f"{KNN}, %", _evaluated_knn("mean"), 1, goal=True)
+ONLINE_KNN = Column(f"online {KNN} after, %", _percent("val/knn"), 1, True, EVALUATED_KNN.title)
 COLUMNS = (
     Column("epochs", lambda numbers: numbers["images_seen"] / numbers["train_images"], 2),
-    Column("GFLOP an image", lambda numbers: _flops(numbers) / 1e9, 3),
-    Column("TFLOP in all", lambda numbers: _flops(numbers) * numbers["images_seen"] / 1e12, 1),
+    Column("GFLOP/image", lambda numbers: flops_per_image(numbers) / 1e9, 3),
+    Column("TFLOP total", lambda numbers: flops_per_image(numbers) * numbers["images_seen"] / 1e12, 1),
     Column("images/s", lambda numbers: numbers["images_per_s"], 0),
     Column("seconds", lambda numbers: numbers["seconds"], 0),
     Column("peak GPU GB", _gpu_memory, 2),
     Column(f"online {KNN} before, %", _percent("initial/knn"), 1),
-    Column(ONLINE_KNN, _percent("val/knn"), 1, goal=True, unless=EVALUATED_KNN),
-    Column(EVALUATED_KNN, _evaluated_knn("mean"), 1, goal=True),
+    ONLINE_KNN,
+    EVALUATED_KNN,
     Column(f"{POOLED}, %", _evaluated_knn("pooled"), 1, goal=True),
     Column("probe, %", _percent("evaluation/linear/mean"), 1, goal=True),
     Column("probe pooled, %", _percent("evaluation/linear/pooled"), 1, goal=True),
@@ -87,7 +88,6 @@ COLUMNS = (
 
 
 def objective(run: Run) -> float | None:
-    """Return what a search maximizes: the k-NN accuracy in percent, from the evaluation or else online."""
-    columns = {column.title: column for column in COLUMNS}
-    evaluated = columns[EVALUATED_KNN].of(run)
-    return columns[ONLINE_KNN].of(run) if evaluated is None else evaluated
+    """Return the k-NN accuracy in percent, which a search maximizes: evaluated, or else online."""
+    evaluated = EVALUATED_KNN.value(run)
+    return ONLINE_KNN.value(run) if evaluated is None else evaluated

@@ -73,7 +73,7 @@ def coordinates(runs: Sequence[Run]) -> str | None:
     None for runs of one setting, or without a common result.
     """
     swept = _swept(runs)
-    results = [(column, [column.of(run) for run in runs]) for column in Comparison(runs).goals]
+    results = [(column, [column.value(run) for run in runs]) for column in Comparison(runs).goals]
     results = [(column, values) for column, values in results if None not in values]
     if not swept or not results:
         return None

@@ -1,16 +1,16 @@
-"""Tables of the page as plain data; the template escapes and formats them."""
+"""Tables of a report as plain data, which the page and Markdown format."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cim_lightning.report import significance
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.config_diff import differing_settings
 from cim_lightning.report.runs import Run, group_by_setting
+from cim_lightning.report.significance import against_best
 
 
 class Cell(NamedTuple):
-    """Text of a cell, a small note behind it, and whether it is the best of its column."""
+    """Text, a note in small print, and whether the cell is the best of its column."""
 
     text: str
     note: str = ""
@@ -23,26 +23,32 @@ class Table(NamedTuple):
     head: list[str]
     rows: list[list[Cell]]
 
+    def markdown(self) -> str:
+        """Format the table in Markdown, with the best cells in bold."""
+        rows = [self.head, ["---"] * len(self.head)]
+        rows += [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
 
 def results(comparison: Comparison) -> Table:
     """Return one row per setting: n, then mean and deviation of the goals, then of the other columns."""
     columns = sorted(comparison.columns, key=lambda column: column not in comparison.goals)
     rows = []
-    for name, cells in comparison.rows.items():
+    for name, row in comparison.rows.items():
         n = len(comparison.runs[name])
-        row = [Cell(name), Cell(str(n))]
+        cells = [Cell(name), Cell(str(n))]
         for column in columns:
-            cell = cells.get(column.title)
-            text = "" if cell is None else cell.text(column.digits)
-            note = "" if cell is None or cell.n == n else f"n = {cell.n}"
-            row.append(Cell(text, note, comparison.best(column) == name))
-        rows.append(row)
+            found = row.get(column.title)
+            text = found.text(column.digits) if found else ""
+            note = f"n = {found.n}" if found and found.n != n else ""
+            cells.append(Cell(text, note, comparison.best(column) == name))
+        rows.append(cells)
     return Table(["setting", "n", *(column.title for column in columns)], rows)
 
 
 def differences(comparison: Comparison) -> Table | None:
     """Return one row per setting: difference from the best one and its p; None if nothing can be tested."""
-    tested = significance.against_best(comparison)
+    tested = against_best(comparison)
     columns = [column for column in comparison.goals if column.title in tested]
     rows = []
     for name in comparison.rows:
