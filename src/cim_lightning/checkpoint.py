@@ -19,7 +19,7 @@ Build = Callable[[], Any]
 
 @dataclass(frozen=True)
 class RunCheckpoint:
-    """A checkpoint of `cim-pretrain`: the resolved settings and the state of the whole method."""
+    """A checkpoint of `cim-pretrain`: the resolved settings, and the state of the method."""
 
     path: Path
     settings: dict[str, Any]
@@ -139,5 +139,5 @@ def _load(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise ConfigError("checkpoint", path, f"cannot be read as weights ({reason})") from error
     if not isinstance(weights, dict):
-        raise ConfigError("checkpoint", path, f"holds a {type(weights).__name__}, not weights by name")
+        raise ConfigError("checkpoint", path, f"is a {type(weights).__name__}, not weights by name")
     return weights

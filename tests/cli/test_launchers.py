@@ -71,8 +71,8 @@ def test_every_command_of_a_wandb_agent_composes(monkeypatch):
     assert sweep["command"][:2] == ["${env}", "${program}"]
     assert sweep["command"][-1] == "${args_no_hyphens}"
     fixed = sweep["command"][2:-1]
-    choices = [[f"{key}={v}" for v in one["values"]] for key, one in sweep["parameters"].items()]
-    assert all(len(some) > 1 for some in choices)
+    choices = [[f"{key}={v}" for v in p["values"]] for key, p in sweep["parameters"].items()]
+    assert all(len(values) > 1 for values in choices)
     for i, drawn in enumerate(itertools.product(*choices)):
         if i % 5 and i % 7:  # the rest still has every value of every setting
             continue

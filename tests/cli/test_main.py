@@ -58,7 +58,7 @@ MISTAKES = {
     "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
-    "no root": (["~data.root"], ["root: this data set cannot do without it", "give root=..."]),
+    "no root": (["~data.root"], ["root: this data set needs it", "set root=..."]),
     "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
     "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
@@ -87,7 +87,10 @@ MISTAKES = {
         ["trainer.check_val_every_n_epoch=0", "at least 1", "=1"],
     ),
     "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try decoder.mlp_ratio=4"]),
-    "channels": (["+backbone.kwargs.in_chans=1"], ["backbone.kwargs.in_chans=1", "try backbone.kwargs.in_chans=3"]),
+    "channels": (
+        ["+backbone.kwargs.in_chans=1"],
+        ["backbone.kwargs.in_chans=1", "try backbone.kwargs.in_chans=3"],
+    ),
     "output folder inside a file": (
         ["output_dir={photos}/val/a/0.png/run"],
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],
@@ -124,7 +127,7 @@ MISTAKES = {
         ],
         ["method.target_temperature=[0.04]", "=[0.04, 0.07]"],
     ),
-    "scale of one kind of crops": (
+    "scale of one of two crops": (
         [
             "method=moco_v3",
             "cropping=two_views",
@@ -137,7 +140,7 @@ MISTAKES = {
         ["method=mae"],
         ["MAE needs a cropping that returns MaskedImages", "not Crops"],
     ),
-    "cells of no whole patches": (
+    "mask cells of incomplete patches": (
         ["method=mae", "cropping=masked", "cropping.mask_patch_size=2"],
         ["mask_patch_size", "16 cells", "8 per side", "multiple of the patch size"],
     ),

@@ -26,8 +26,8 @@ SRC = Path(__file__).parents[2] / "src"
 @pytest.fixture
 def small(tiny: list[str]) -> list[str]:
     """A run of two steps."""
-    kept = [override for override in tiny if not override.startswith(("trainer.max_epochs", "+backbone"))]
-    return [*kept, "trainer.max_steps=2", "callbacks.knn=null"]
+    shared = [override for override in tiny if not override.startswith(("trainer.max_epochs", "+backbone"))]
+    return [*shared, "trainer.max_steps=2", "callbacks.knn=null"]
 
 
 def start(arguments: list[str], folder: Path, **kwargs: Any) -> subprocess.Popen[str]:
@@ -144,10 +144,12 @@ class Waits(L.Callback):
 
 
 def test_a_killed_and_rerun_sweep_has_the_table_of_an_uninterrupted_one(run_pretrain, small, tmp_path):
-    kept = [override for override in small if not override.startswith(("trainer.max_steps", "callbacks.knn"))]
+    shared = [
+        override for override in small if not override.startswith(("trainer.max_steps", "callbacks.knn"))
+    ]
     command = [
         "-m",
-        *kept,
+        *shared,
         "trainer.max_steps=4",
         "callbacks.knn.every_n_epochs=1",
         "callbacks.last.every_minutes=0",

@@ -131,8 +131,8 @@ def test_one_job_of_the_short_command_trains_and_evaluates(recipe, run_pretrain,
     base = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # its length is a budget
     assert (flag, experiment) == ("-m", f"experiment=[{base},ablation/{recipe}]")
     chosen = {key: values[-1] for key, values in swept(recipe).items()}
-    chosen |= {key: values_of(value)[-1] for key, _, value in (one.partition("=") for one in typed)}
-    small = [one for one in SMALL if not (recipe == "backbone" and one.startswith("backbone"))]
+    chosen |= {key: values_of(value)[-1] for key, _, value in (override.partition("=") for override in typed)}
+    small = [o for o in SMALL if not (recipe == "backbone" and o.startswith("backbone"))]
     one_job = [f"{key}={value}" for key, value in chosen.items() if key != "trainer.max_epochs"]
     short = "trainer.max_epochs=1" if recipe == "length" else "budget.images=16"
     run_pretrain(flag, experiment, *small, *one_job, short, f"data.root={photos}", "output_dir=sweep")

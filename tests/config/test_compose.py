@@ -110,11 +110,11 @@ def test_an_experiment_overrides_a_top_level_setting(tmp_path):
 def leaves(node: DictConfig, path: str = "") -> list[tuple[str, object]]:
     found = []
     for key in node:
-        whole = f"{path}.{key}" if path else str(key)
+        child = f"{path}.{key}" if path else str(key)
         if isinstance(node[key], DictConfig):
-            found += leaves(node[key], whole)
+            found += leaves(node[key], child)
         else:
-            found.append((whole, node[key]))
+            found.append((child, node[key]))
     return found
 
 

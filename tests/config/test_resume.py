@@ -303,7 +303,7 @@ DEVICES = """
 import lightning, torch
 from cim_lightning.callbacks import checkpoints
 
-checkpoints.ASK_DEVICES_EVERY = 1
+checkpoints.SYNC_EVERY = 1
 
 
 class Watch(lightning.Callback):

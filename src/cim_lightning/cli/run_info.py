@@ -16,7 +16,7 @@ from cim_lightning.config import run_names
 
 
 def write_run_info(folder: Path) -> None:
-    """Write the command of the current job into its folder; what else `run.json` holds stays."""
+    """Write the command of the current job to `run.json` in its folder; other entries stay."""
     update_json(folder / "run.json", run_info())
 
 

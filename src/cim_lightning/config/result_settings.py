@@ -45,7 +45,8 @@ def result_settings(settings: Any) -> Any:
 
 def same_command(overrides: Iterable[str], others: Iterable[str]) -> bool:
     """Return whether two commands start the same run or sweep; its folder and launcher do not count."""
-    first, second = (
-        sorted(o for o in some if not o.startswith(SAME_COMMAND)) for some in (overrides, others)
-    )
-    return first == second
+    return _identifying(overrides) == _identifying(others)
+
+
+def _identifying(overrides: Iterable[str]) -> list[str]:
+    return sorted(override for override in overrides if not override.startswith(SAME_COMMAND))
