@@ -38,6 +38,15 @@ def test_one_of_suggests_the_closest_choice_or_lists_all():
         bounds.one_of("reduction", "xyz", ("sum", "mean"))
 
 
+def test_divides_suggests_the_nearest_divisor():
+    for value in (1, 2, 3, 6):
+        bounds.divides("n", value, 12, "must divide 12", parts=2)
+    for value, suggestion in ((12, 6), (5, 6), (0, 1), (-3, 1), (100, 6)):
+        with pytest.raises(ConfigError, match=rf"^n={value}: must divide 12; try n={suggestion}$"):
+            bounds.divides("n", value, 12, "must divide 12", parts=2)
+    bounds.divides("n", 12, 12, "must divide 12")
+
+
 @pytest.mark.parametrize("value", [[0, 1], [0.5, 0.4], [0.5], [0.1, 0.2, 0.3], [0.5, 1.5]])
 def test_ordered_rejects_values_that_are_not_a_range(value):
     with pytest.raises(ConfigError, match=r"two numbers with 0 < low <= high <= 1; try scale=\[0.5, 1.0\]$"):

@@ -33,6 +33,14 @@ def share(name: str, value: float | None, *, zero: bool = True, one: bool = True
     raise ConfigError(name, value, rule, suggest=high if value >= 1 else low)
 
 
+def divides(name: str, value: int, total: int, rule: str, parts: int = 1) -> None:
+    """Require a divisor of a total that splits it into at least `parts` parts."""
+    divisors = [n for n in range(1, total // parts + 1) if total % n == 0] or [1]
+    if value not in divisors:
+        nearest = min(divisors, key=lambda n: (abs(n - value), -n))
+        raise ConfigError(name, value, rule, suggest=nearest)
+
+
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
     """Require one of the choices."""
     choices = list(choices)

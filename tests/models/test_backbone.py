@@ -92,7 +92,8 @@ def test_tokens_without_a_grid_are_an_error():
 
 @pytest.mark.parametrize("error", [AssertionError(), TypeError("unexpected\nsecond line")])
 def test_arguments_that_timm_rejects_get_one_line(error):
-    message = r"^kwargs={}: timm cannot create resnet18 with them \((AssertionError|unexpected)\); [^\n]*$"
+    reason = r"\((AssertionError|unexpected)\)"
+    message = rf"^kwargs={{}}: timm cannot create resnet18 with these arguments {reason}; [^\n]*$"
     with (
         mock.patch.object(timm, "create_model", side_effect=error),
         pytest.raises(ConfigError, match=message),
@@ -186,7 +187,7 @@ def test_an_image_size_that_is_no_multiple_of_the_patch_size_gets_one_line():
     with pytest.raises(ConfigError, match=r"^size=44: must be whole patches of 8 pixels .*; try size=48$"):
         backbone(torch.zeros(1, 3, 24, 44))
     with pytest.raises(ConfigError, match=r"^view_size=3: .*; try view_size=8$"):
-        backbone.check((3, 3), "view_size")
+        backbone.check_size((3, 3), "view_size")
     with pytest.raises(ConfigError, match=r"^in_chans=3: the images have 4 channels; try in_chans=4$"):
         backbone(torch.zeros(1, 4, 24, 40))
 

@@ -32,7 +32,7 @@ class OnlineKNN(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         side = trainer.datamodule.view.size  # pyright: ignore
-        pl_module.eval_backbone.check((side, side), "view_size")  # before training, not after an epoch
+        pl_module.eval_backbone.check_size((side, side), "view_size")  # before training, not after an epoch
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not is_due(trainer, self.every_n_epochs):

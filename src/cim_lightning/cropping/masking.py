@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cim_lightning.bounds import divides
 from cim_lightning.cropping.resize import ResizeCropper
 from cim_lightning.errors import ConfigError
 
@@ -29,11 +30,8 @@ class MaskedCropper(ResizeCropper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        divisors = [side for side in range(1, self.size // 2 + 1) if self.size % side == 0] or [1]
-        if self.mask_patch_size not in divisors:
-            nearest = min(divisors, key=lambda side: abs(side - self.mask_patch_size))
-            rule = f"must divide the size of {self.size} and be below it"
-            raise ConfigError("mask_patch_size", self.mask_patch_size, rule, suggest=nearest)
+        rule = f"must divide size={self.size} and be below it"
+        divides("mask_patch_size", self.mask_patch_size, self.size, rule, parts=2)
         self.grid = self.size // self.mask_patch_size
         cells = self.grid**2
         self.num_masked = math.ceil(self.mask_ratio * cells - 1e-6)

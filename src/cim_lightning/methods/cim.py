@@ -21,17 +21,16 @@ from cim_lightning.models.heads import ContrastiveHead
 
 
 class CIM(Method):
-    """Predicts where in its context each exemplar was cropped.
+    """Predicts for each exemplar the region of its context from which it was cropped.
 
     Args:
         backbone: the online encoder.
         decoder: builds the correlation decoder from the backbone's width.
-        target: builds the target of an online network (see models/target.py).
+        target: builds the target from an online network (see models/target.py).
         optim: see Method.
-        baseline: mean-map baseline of the same cropping, the zero of the skill.
-        online_input: input of the online encoder, "exemplars" (the paper's choice) or "context"; the target
-            encoder gets the other one.
-        reduction: "sum" (the paper's) or "mean" over an image's exemplars; pixels and images are averaged.
+        baseline: mean-map baseline of the same cropping; its skill is 0.
+        online_input: "exemplars" (as in the paper) or "context"; the target encoder has the other as input.
+        reduction: "sum" (as in the paper) or "mean" over the exemplars of an image.
         contrast: builds the global contrastive head from the backbone's width; None: no contrastive loss.
     """
 
@@ -60,7 +59,7 @@ class CIM(Method):
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
         for crops, parameter in ((batch.exemplars, "exemplar_size"), (batch.context, "context_size")):
-            self.backbone.check((crops.shape[-2], crops.shape[-1]), parameter)
+            self.backbone.check_size((crops.shape[-2], crops.shape[-1]), parameter)
 
     def forward(self, crops: Crops) -> Float[Tensor, "b k s s"]:
         """Return correlation logits, above 0 inside the predicted box of the exemplar."""
@@ -78,19 +77,16 @@ class CIM(Method):
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
             loss = loss + metrics["contrast"]
-        # DDP requires a gradient for every parameter, and not all decoders use the pooled features.
+        # DDP requires a gradient of every parameter, but some decoders do not use the pooled features.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
     def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
         pairs: list[tuple[Any, torch.nn.Module]] = [(self.target, self.backbone)]
-        if self.contrast is not None:
-            pairs.append((self.contrast_target, self.contrast.projector))
-        return pairs
+        return pairs if self.contrast is None else [*pairs, (self.contrast_target, self.contrast.projector)]
 
     def _encode(self, crops: Crops) -> tuple[Any, Any]:
-        online, target = crops.exemplars.flatten(0, 1), crops.context  # all b k exemplars in one batch
-        if self.online_input == "context":
-            online, target = target, online
+        inputs = (crops.exemplars.flatten(0, 1), crops.context)  # all b k exemplars in one batch
+        online, target = inputs if self.online_input == "exemplars" else reversed(inputs)
         return self.backbone(online), self.target(self.backbone, target)
 
     def _decode(self, crops: Crops, online: Any, target: Any) -> Float[Tensor, "b k s s"]:

@@ -23,17 +23,17 @@ from cim_lightning.models.target import EmaTarget
 
 
 class DINO(Method):
-    """Self-distillation: every crop predicts the target's prototype assignment of another, global crop.
+    """Self-distillation: each crop predicts the target's prototype probabilities of every other global crop.
 
-    The backbone to evaluate is the target's, as in the published results.
+    The backbone of the target is evaluated, as in the published results.
 
     Args:
         backbone: the online encoder.
-        target: builds the target of an online network, for the backbone and for the head.
+        target: builds a target from an online network, for the backbone and for the head.
         head: builds the head, which scores prototypes, from the backbone's width.
         optim: see Method.
         temperature: softmax temperature of the online network.
-        target_temperature: that of the target, at the start of training and after the warm-up.
+        target_temperature: softmax temperature of the target, at the start and after the warm-up.
         temperature_warmup: share of training, 0..1, in which the target's temperature changes linearly.
         center_momentum: momentum, 0..1, of the running mean that is subtracted from the target's scores.
         freeze_last_layer: share of training, 0..1, in which the prototypes are frozen.
@@ -72,7 +72,7 @@ class DINO(Method):
         self.temperature_warmup, self.freeze_last_layer = temperature_warmup, freeze_last_layer
         self.center_momentum, self.weight_decay_end = center_momentum, weight_decay_end
         self.register_buffer("center", torch.zeros(len(self.head.prototypes)))
-        self.register_buffer("progress", torch.zeros(()))  # a buffer, so that checkpoints hold it
+        self.register_buffer("progress", torch.zeros(()))  # a buffer, to be saved in checkpoints
 
     @property
     def eval_backbone(self) -> Backbone:
@@ -89,23 +89,19 @@ class DINO(Method):
             local = self.head(self.backbone(crops.local_crops.flatten(0, 1)).pooled).float()
             online += local.unflatten(0, crops.local_crops.shape[:2]).unbind(dim=1)
         losses = [
-            self.cross_entropy(target, crop_scores)
+            -(target * F.log_softmax(crop_scores / self.temperature, dim=-1)).sum(dim=-1).mean()
             for i, target in enumerate(targets.chunk(2))
             for j, crop_scores in enumerate(online)
             if i != j
         ]
         if self.training:
             self._update_center(scores)
-        mean_entropy = torch.special.entr(targets.mean(dim=0)).sum()  # 0: all images have the same prototype
+        mean_entropy = torch.special.entr(targets.mean(dim=0)).sum()  # 0: the same prototype for all images
         return {
             "loss": torch.stack(losses).mean(),
             "target_entropy": torch.special.entr(targets).sum(dim=-1).mean(),  # 0: one prototype per image
             "target_perplexity": mean_entropy.exp(),
         }
-
-    def cross_entropy(self, targets: Float[Tensor, "b out"], scores: Float[Tensor, "b out"]) -> Tensor:
-        """Return the mean cross-entropy, in nats, of the online softmax against the targets."""
-        return -(targets * F.log_softmax(scores / self.temperature, dim=-1)).sum(dim=-1).mean()
 
     @property
     def target_temp(self) -> Tensor:
@@ -119,14 +115,6 @@ class DINO(Method):
     def update_target(self, progress: float) -> None:
         super().update_target(progress)
         self.progress.fill_(progress)
-        self._update_weight_decay(progress)
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        super().on_before_optimizer_step(optimizer)
-        if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.freeze_last_layer:
-            self.head.prototypes.grad = None  # AdamW skips it, weight decay and step count included
-
-    def _update_weight_decay(self, progress: float) -> None:
         if self.weight_decay_end is None:
             return
         for group in self.trainer.optimizers[0].param_groups:
@@ -134,6 +122,11 @@ class DINO(Method):
                 start = group.setdefault("weight_decay_start", group["weight_decay"])
                 done = (1 - math.cos(math.pi * progress)) / 2
                 group["weight_decay"] = start + (self.weight_decay_end - start) * done
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.freeze_last_layer:
+            self.head.prototypes.grad = None  # AdamW skips the parameter, including its weight decay
 
     @torch.no_grad()
     def _update_center(self, scores: Float[Tensor, "n out"]) -> None:

@@ -16,14 +16,14 @@ from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.masked_backbone import MaskedViTEncoder, check_vit, upsample_mask
 from cim_lightning.models.pixel_decoder import PixelDecoder
 
-EPSILON = 1e-6  # added to the variance of a patch, which is 0 in a uniform one
+EPSILON = 1e-6  # added to the variance of a patch, which can be 0
 
 
 class MAE(Method):
-    """Predicts the pixels of masked patches from the visible ones.
+    """Predicts the pixels of masked patches from the visible patches.
 
     Args:
-        backbone: the encoder, a ViT; it processes the visible patches only.
+        backbone: the encoder, a ViT; its input is only the visible patches.
         decoder: builds the decoder from the backbone's width and the number of values in a patch.
         optim: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
@@ -52,7 +52,7 @@ class MAE(Method):
         grid = (crops.images.shape[-2] // self.patch_size, crops.images.shape[-1] // self.patch_size)
         mask = upsample_mask(crops.mask, grid).flatten(1)
         cells = crops.mask[0].numel()
-        num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # the same in every image
+        num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # equal for all images
         visible = mask.int().argsort(dim=1, stable=True)[:, :num_visible]
         tokens = self.encoder(self.backbone, crops.images, visible)
         predicted = self.decoder(tokens, visible, grid).float()
@@ -60,7 +60,7 @@ class MAE(Method):
         return {"loss": (error * mask).sum() / mask.sum()}
 
     def targets(self, images: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n pixels"]:
-        """Return the pixels to predict for every patch, row by row."""
+        """Return the pixels to predict, for patches in row-major order of the grid."""
         patches = F.pixel_unshuffle(images.float(), self.patch_size).flatten(2).transpose(1, 2)
         if not self.norm_pix_loss:
             return patches

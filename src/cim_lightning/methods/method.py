@@ -1,4 +1,4 @@
-"""The base class of all methods: a backbone, an optimizer, and the training loop around a loss."""
+"""Base class of the methods: a backbone, an optimizer, and the training steps around a loss."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,10 +14,10 @@ from cim_lightning.models.backbone import Backbone
 
 
 class Method(L.LightningModule, ABC):
-    """A pre-training method. Its checkpoint holds the backbone and everything trained beside it.
+    """A pre-training method.
 
-    A batch of the data loader is (crops, labels). A subclass declares the type of the crops, computes its
-    losses from them, and lists the targets that follow an online network.
+    A batch is (crops, labels). A subclass declares the type of the crops, computes losses from them, and
+    lists its targets.
 
     Args:
         backbone: the network to pre-train.
@@ -25,7 +25,7 @@ class Method(L.LightningModule, ABC):
     """
 
     batch_type: ClassVar[type]  # what the cropping must return
-    trains: ClassVar[bool] = True  # False: no training step is taken
+    trains: ClassVar[bool] = True  # False: there are no training steps
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__()
@@ -33,14 +33,14 @@ class Method(L.LightningModule, ABC):
         self.optim = optim
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
-        """Check that the data fit the method, and build what depends on them. Called once, before training.
+        """Check that the data fit the method, and build layers that depend on the data, before training.
 
         Args:
-            batch: crops of any number of images, as the cropping returns them.
+            batch: crops of any number of images.
             num_classes: classes of the training images; None if they have no labels.
 
         Raises:
-            ConfigError: the method needs another cropping, or labels.
+            ConfigError: the method needs another cropping, or labels that the images do not have.
         """
         if not isinstance(batch, self.batch_type):
             raise ConfigError(
@@ -55,21 +55,21 @@ class Method(L.LightningModule, ABC):
 
     @abstractmethod
     def compute_losses(self, crops: Any) -> dict[str, Tensor]:
-        """Return scalars by name: "loss", which is minimized, and metrics to log beside it."""
+        """Return scalars by name: "loss", which is minimized, and metrics to log."""
 
     def compute_batch_losses(self, batch: tuple[Any, Tensor]) -> dict[str, Tensor]:
-        """Return compute_losses of (crops, labels). Only a supervised method reads the labels."""
+        """Return the losses of (crops, labels). By default, the labels are not used."""
         return self.compute_losses(batch[0])
 
     def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
-        """Return every target (see models/target.py) with the online network that it follows."""
+        """Return pairs of a target (see models/target.py) and the online network that it follows."""
         return []
 
     def update_target(self, progress: float) -> None:
         """Update all targets after an optimizer step.
 
         Args:
-            progress: share of training done, above 0 and up to 1.
+            progress: share of training done, above 0 and at most 1.
         """
         metrics = {}
         for target, online in self.target_pairs():
@@ -105,12 +105,12 @@ class Method(L.LightningModule, ABC):
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def compile_networks(self) -> None:
-        """Compile every submodule in place, which leaves the keys of a checkpoint as they are."""
-        for part in self.children():
-            getattr(part, "network", part).compile(dynamic=False)
+        """Compile every submodule in place, which does not change the keys of a checkpoint."""
+        for module in self.children():
+            getattr(module, "network", module).compile(dynamic=False)
 
     def on_validation_start(self) -> None:
-        # Panels, k-NN and last batches have other shapes. To compile them takes minutes, to run them seconds.
+        # Panels, k-NN and last batches have other shapes. Compiling for them takes longer than running them.
         torch.compiler.set_stance("force_eager")
 
     def on_validation_end(self) -> None:

@@ -16,11 +16,11 @@ from cim_lightning.models.heads import ContrastiveHead
 
 
 class MoCoV3(Method):
-    """Contrastive learning: each crop identifies the other crop of its image among all images of the batch.
+    """Contrastive learning: each crop identifies the second crop of its image among all images of the batch.
 
     Args:
         backbone: the online encoder.
-        target: builds the target of an online network, for the backbone and for the projector.
+        target: builds a target from an online network, for the backbone and for the projector.
         head: builds projector, predictor and loss from the backbone's width.
         optim: see Method.
     """

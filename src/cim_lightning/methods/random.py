@@ -1,4 +1,4 @@
-"""An untrained backbone: the lower end of every comparison."""
+"""Untrained backbone: the lower reference of every comparison."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from cim_lightning.methods.method import Method
 
 
 class Random(Method):
-    """The random initialization, which takes no training step."""
+    """Random initialization without training."""
 
     batch_type = ImageBatch
     trains = False

@@ -19,7 +19,7 @@ class SimMIM(Method):
     """Predicts masked pixels with one linear layer on the backbone's feature map.
 
     Args:
-        backbone: any. Backbones with patch embeddings get a learned token for each masked patch; in others
+        backbone: any architecture. With a patch embedding, masked patches become a learned token; without
             (ResNet, ConvNeXt), masked pixels are 0.
         optim: see Method.
     """
@@ -39,5 +39,5 @@ class SimMIM(Method):
         mask = upsample_mask(crops.mask, size)[:, None].expand_as(crops.images)
         error = (predicted - crops.images.float()).abs()
         loss = (error * mask).sum() / mask.sum()
-        # DDP requires a gradient for every parameter, also for those that only the pooled features use.
+        # DDP requires a gradient of every parameter, including those of the pooling.
         return {"loss": loss + 0 * features.pooled.sum()}

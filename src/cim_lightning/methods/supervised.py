@@ -1,4 +1,4 @@
-"""Supervised training with the same optimization: the upper end of every comparison. Not from a paper."""
+"""Supervised training with the same optimizer: the upper reference of every comparison."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +17,8 @@ UNLABELED = -1
 class Supervised(Method):
     """Cross-entropy of a linear classifier on the pooled features.
 
-    `prepare` builds the classifier, since only the data know the number of classes. Unlabeled images (-1)
-    do not enter the loss.
+    `prepare` builds the classifier, because the number of classes depends on the data. Unlabeled images (-1)
+    do not contribute to the loss.
 
     Args:
         backbone: the network to train.

@@ -1,4 +1,4 @@
-"""Any timm model as a backbone: one vector and one feature map per image."""
+"""Any timm model as a backbone: a vector and a feature map per image."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from cim_lightning.models.transformer import init_xavier
 
 
 class Features(NamedTuple):
-    """Output of every backbone, for any family and input size."""
+    """Output of a backbone, for any architecture and input size."""
 
     pooled: Float[Tensor, "b d"]  # timm's pooling: the class token if the model has one, else the mean
     grid: Float[Tensor, "b d h w"]
@@ -27,13 +27,13 @@ class Backbone(nn.Module):
     Args:
         name: timm's model name.
         kwargs: arguments of timm.create_model that define the architecture; exported with the weights.
-        positions: "timm" for the model's own, or "sincos" for fixed 2d sine-cosine embeddings.
+        positions: position embeddings, "timm" for timm's or "sincos" for fixed 2d sine-cosine embeddings.
         freeze_patch_embed: do not train the patch embedding.
-        init: "timm" for timm's own, or "xavier", as in the released code of the paper: Xavier-uniform linear
-            layers and patch embedding, zero biases, class token from N(0, 0.02).
+        init: initialization, "timm" for timm's or "xavier" for that of the paper's released code:
+            Xavier-uniform linear layers and patch embedding, zero biases, class token from N(0, 0.02).
 
     Raises:
-        ConfigError: timm has no such model, or the model lacks the part that an argument is for.
+        ConfigError: timm has no such model, or the model has no position or patch embeddings to change.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         expected = self.timm_kwargs["in_chans"]
         if channels != expected:
             raise ConfigError("in_chans", expected, f"the images have {channels} channels", suggest=channels)
-        self.check(size)
+        self.check_size(size)
         try:
             tokens = self.model.forward_features(images)
         except RuntimeError as error:  # a kernel larger than the feature map
@@ -74,16 +74,12 @@ class Backbone(nn.Module):
             raise ConfigError("size", min(size), f"too small for {self.name}", suggest=smallest) from error
         grid = self._grid(tokens, size)
         pooled = self.model.forward_head(tokens, pre_logits=True)
-        if pooled.shape[1] != grid.shape[1]:  # some heads of timm widen the pooled features
+        if pooled.shape[1] != grid.shape[1]:  # some timm heads add a layer of another width
             pooled = grid.mean(dim=(2, 3))
         return Features(pooled, grid)
 
-    def check(self, size: tuple[int, int], parameter: str = "size") -> None:
-        """Raise ConfigError if a side of the images (height, width) is not a multiple of the patch size.
-
-        Args:
-            parameter: that set the size.
-        """
+    def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
+        """Raise ConfigError, naming a parameter, if height or width is not a multiple of the patch size."""
         embed = getattr(self.model, "patch_embed", None)
         if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
             return
@@ -97,17 +93,15 @@ class Backbone(nn.Module):
             return timm.create_model(**self.timm_kwargs, num_classes=0)
         except (TypeError, AssertionError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            rule = f"timm cannot create {self.name} with them ({reason})"
-            hint = f"choose a backbone of its family, with name={self.name}"
+            rule = f"timm cannot create {self.name} with these arguments ({reason})"
+            hint = f"choose a backbone file of the same architecture, with name={self.name}"
             raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
 
     def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
-        """The feature map; timm returns NLC, NHWC or NCHW, depending on the family."""
+        """Return the feature map; timm returns NLC, NHWC or NCHW, depending on the architecture."""
         if tokens.ndim == 3:
             if not hasattr(getattr(self.model, "patch_embed", None), "dynamic_feat_size"):
-                raise ConfigError(
-                    "name", self.name, "its tokens have no grid", suggest="vit_small_patch16_224"
-                )
+                raise ConfigError("name", self.name, "has no feature map", suggest="vit_small_patch16_224")
             h, w = self.model.patch_embed.dynamic_feat_size(size)
             return tokens[:, self.model.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
@@ -128,7 +122,7 @@ class Backbone(nn.Module):
 
 def _init_xavier(model: nn.Module) -> None:
     model.apply(init_xavier)
-    if hasattr(model, "patch_embed"):  # a linear map of flattened patches, which timm draws as a convolution
+    if hasattr(model, "patch_embed"):  # as a linear layer on flattened patches, although it is a convolution
         projection: nn.Conv2d = model.patch_embed.proj  # pyright: ignore
         nn.init.xavier_uniform_(projection.weight.view(len(projection.weight), -1))
         if projection.bias is not None:

@@ -12,8 +12,6 @@ from cim_lightning.bounds import one_of, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
-GLOBAL_POOLS = ("mean", "pooled")
-
 
 class Classifier(nn.Module):
     """Class logits of images in 0..1, from a copy of a backbone.
@@ -22,13 +20,13 @@ class Classifier(nn.Module):
         backbone: copied, with all parameters of the copy trainable.
         normalize: maps images in 0..1 to the input of the backbone.
         num_classes: logits per image.
-        finetune: train the backbone too. Else it stays in evaluation mode without gradients, and its features
-            pass a batch normalization without parameters.
+        finetune: train the backbone too. Otherwise it stays in evaluation mode without gradients, and its
+            features pass through a batch normalization without parameters.
         global_pool: "mean" over the grid, or "pooled", the architecture's own (a ViT's class token).
-        drop_path: largest drop probability of a residual branch; rises linearly from 0 with the depth.
+        drop_path: drop probability of the last residual branch; rises linearly from 0 with the depth.
 
     Raises:
-        ConfigError: an invalid argument, or an architecture without drop path.
+        ConfigError: an argument is invalid, or the architecture has no drop path.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class Classifier(nn.Module):
         drop_path: float,
     ):
         super().__init__()
-        check(global_pool, drop_path)
+        check_arguments(global_pool, drop_path)
         self.backbone = with_drop_path(backbone, drop_path if finetune else 0.0).requires_grad_(finetune)
         self.normalize, self.finetune, self.global_pool = normalize, finetune, global_pool
         self.head = nn.Sequential(
@@ -70,9 +68,9 @@ class Classifier(nn.Module):
         return self.head(pooled).float()
 
 
-def check(global_pool: str, drop_path: float) -> None:
+def check_arguments(global_pool: str, drop_path: float) -> None:
     """Raise ConfigError if an argument of a Classifier is invalid."""
-    one_of("global_pool", global_pool, GLOBAL_POOLS)
+    one_of("global_pool", global_pool, ("mean", "pooled"))
     share("drop_path", drop_path, one=False)
 
 

@@ -1,7 +1,7 @@
-"""Correlation decoders: from the features of a context and its exemplars to one correlation logit per pixel.
+"""Correlation decoders: from the features of a context and its exemplars to a correlation logit per pixel.
 
-Each decoder predicts two classes, exemplar and rest. Softmax cross-entropy on two logits is sigmoid
-cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
+Each decoder predicts two classes, exemplar and background. Softmax cross-entropy on two logits equals
+sigmoid cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
 """
 
 import torch
@@ -12,7 +12,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from cim_lightning.models.backbone import Features
-from cim_lightning.models.transformer import check_attention, check_blocks, init_xavier
+from cim_lightning.models.transformer import check_sizes, init_xavier
 
 
 class CorrelationDecoder(nn.Module):
@@ -28,8 +28,7 @@ class CorrelationDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        check_attention(width, num_heads)
-        check_blocks(width, depth, mlp_ratio)
+        check_sizes(width, depth, mlp_ratio, num_heads)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
@@ -45,14 +44,14 @@ class CorrelationDecoder(nn.Module):
         positions = build_sincos2d_pos_embed([h, w], self.width, device=context.grid.device)
         queries = self.embed(context.grid.flatten(2).transpose(1, 2)) + positions
         keys = self.embed(_tokens(exemplars)).unflatten(0, (b, -1))
-        queries = queries[:, None]  # shared by the k exemplars, so the first block projects it once
+        queries = queries[:, None]  # the same for all exemplars, so the first block projects them once
         for block in self.blocks:
             queries = block(queries, keys)
         return _upsample(self.head(self.norm(queries)).unflatten(-2, (h, w)), size)
 
 
 class CrossAttention(nn.Module):
-    """Pre-norm block: queries from the context, keys and values from an exemplar, one norm for both."""
+    """Pre-norm block: queries from the context, keys and values from an exemplar; both share a norm."""
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float):
         super().__init__()
@@ -79,7 +78,7 @@ class CrossAttention(nn.Module):
 
 
 class ConvolutionDecoder(nn.Module):
-    """Depth-wise correlation of feature maps, without attention (the paper's ablation).
+    """Depth-wise correlation of feature maps, without attention (an ablation of the paper).
 
     Args:
         dim: width of the backbone's features.
@@ -90,7 +89,7 @@ class ConvolutionDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
         super().__init__()
-        check_blocks(width, depth, mlp_ratio)
+        check_sizes(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -120,10 +119,10 @@ class ConvolutionDecoder(nn.Module):
 
 
 def _tokens(features: Features) -> Float[Tensor, "n m d"]:
-    """The pooled vector and the grid as tokens, as a ViT has them with its class token."""
+    """Return the pooled vector and the grid as tokens, like a ViT with a class token."""
     return torch.cat((features.pooled[:, None], features.grid.flatten(2).transpose(1, 2)), dim=1)
 
 
 def _upsample(logits: Float[Tensor, "b k h w 2"], size: tuple[int, int]) -> Float[Tensor, "b k y x"]:
-    rest, exemplar = logits.unbind(dim=-1)
-    return F.interpolate((exemplar - rest).float(), size, mode="bilinear", align_corners=True)
+    background, exemplar = logits.unbind(dim=-1)
+    return F.interpolate((exemplar - background).float(), size, mode="bilinear", align_corners=True)

@@ -11,11 +11,11 @@ from cim_lightning.models.backbone import Backbone, Features
 
 
 class LastLayers(nn.Module):
-    """Mean of the features after each of the last blocks, through the model's final norm if it has one.
+    """Mean of the features after each of the last blocks, with the model's final norm if it has one.
 
     Args:
         backbone: not copied.
-        layers: number of blocks; of stages for hierarchical architectures.
+        layers: number of blocks, or of stages in hierarchical architectures.
 
     Raises:
         ConfigError: the architecture has fewer layers, or they differ in width.
@@ -30,7 +30,7 @@ class LastLayers(nn.Module):
         if not 1 <= layers <= available:
             rule = f"{backbone.name} has {available} last layer(s) of the same width"
             raise ConfigError("layers", layers, rule, suggest=min(max(layers, 1), max(available, 1)))
-        # Token models pool a layer as they pool the last one; all others average the grid.
+        # Models with tokens apply their own pooling to each layer; others average the grid.
         parameters = inspect.signature(backbone.model.forward_intermediates).parameters
         self.has_tokens = "return_prefix_tokens" in parameters
         self.has_prefix = self.has_tokens and backbone.model.num_prefix_tokens > 0
@@ -38,10 +38,10 @@ class LastLayers(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Return the means of the pooled features and of the grids over the layers."""
         kwargs = {"return_prefix_tokens": True} if self.has_prefix else {}
-        found = self.backbone.model.forward_intermediates(
+        outputs = self.backbone.model.forward_intermediates(
             images, indices=self.layers, norm=True, output_fmt="NCHW", intermediates_only=True, **kwargs
         )
-        layers = found if self.has_prefix else [(grid, None) for grid in found]
+        layers = outputs if self.has_prefix else [(grid, None) for grid in outputs]
         pooled = torch.stack([self._pool(grid, prefix) for grid, prefix in layers])
         return Features(pooled.mean(dim=0), torch.stack([grid for grid, _ in layers]).mean(dim=0))
 

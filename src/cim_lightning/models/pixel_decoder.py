@@ -1,4 +1,4 @@
-"""Decoder of MAE: predicts the pixels of all patches from the visible ones (He et al., section 3)."""
+"""Decoder of MAE: predicts the pixels of all patches from the visible patches (He et al., section 3)."""
 
 from functools import partial
 from typing import Any
@@ -9,11 +9,11 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from cim_lightning.models.transformer import check_attention, check_blocks, init_xavier
+from cim_lightning.models.transformer import check_sizes, init_xavier
 
 
 class PixelDecoder(nn.Module):
-    """Narrow transformer over the visible tokens, with a mask token for each hidden patch.
+    """Narrow transformer over the visible tokens, with a mask token for each masked patch.
 
     Args:
         dim: width of the backbone's tokens.
@@ -26,8 +26,7 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        check_attention(width, num_heads)
-        check_blocks(width, depth, mlp_ratio)
+        check_sizes(width, depth, mlp_ratio, num_heads)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))
@@ -43,7 +42,7 @@ class PixelDecoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
     ) -> Float[Tensor, "b n pixels"]:
-        """Return the pixels of all n patches of a grid of (rows, columns), in row-major order.
+        """Return the pixels of all n patches, in row-major order of a grid of (rows, columns).
 
         Args:
             tokens: prefix tokens, then the tokens of the visible patches.

@@ -12,13 +12,16 @@ from cim_lightning.bounds import share
 
 
 class Target(nn.Module):
-    """Base class. Subclasses are built from the online network and called as `target(online, inputs)`."""
+    """Base class. Subclasses are called as `target(online, inputs)`."""
+
+    def __init__(self, online: nn.Module):
+        super().__init__()
 
     def update(self, online: nn.Module, progress: float) -> dict[str, float]:
         """Update the target after an optimizer step and return values to log.
 
         Args:
-            progress: share of training done, above 0 to 1.
+            progress: share of training done, above 0 and at most 1.
         """
         return {}
 
@@ -26,19 +29,19 @@ class Target(nn.Module):
 class EmaTarget(Target):
     """EMA copy of the online network without gradients: copy = m copy + (1 - m) online after each step.
 
-    In training, batch normalization in the copy uses the statistics of its own batch, and it has running
-    statistics of its own, because the two networks have different inputs (contexts and exemplars). Its affine
-    parameters follow by EMA. Dropout and stochastic depth are off in the copy.
+    The two networks have different inputs (contexts and exemplars). Therefore batch normalization in the copy
+    uses statistics of its own batch and has its own running statistics; only its affine parameters are
+    averaged. Dropout and stochastic depth are off in the copy.
 
     Args:
         online: the network to follow.
         momentum: m at the start, 0..1; rises to 1 by a cosine over training.
-        tied: names of parameters that are copied instead of averaged. The released code has no EMA copy of
-            the class token, as with `tied=[cls_token]`.
+        tied: names of parameters that are copied instead of averaged. `tied=[cls_token]` is the behavior of
+            the released code, whose two networks share the class token.
     """
 
     def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
-        super().__init__()
+        super().__init__(online)
         share("momentum", momentum)
         self.momentum = momentum
         self.network = copy.deepcopy(online).requires_grad_(False)
@@ -69,20 +72,17 @@ class EmaTarget(Target):
 
 
 class SharedTarget(Target):
-    """The online network itself, with gradients from both sides (the paper's ablation)."""
-
-    def __init__(self, online: nn.Module):
-        super().__init__()
+    """The online network itself, with gradients from both inputs (an ablation of the paper)."""
 
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return online(inputs)
 
 
 class SeparateTarget(Target):
-    """A second trained network, initialized as a copy of the online network (the paper's ablation)."""
+    """A second trained network, initialized as a copy of the online network (an ablation of the paper)."""
 
     def __init__(self, online: nn.Module):
-        super().__init__()
+        super().__init__(online)
         self.network = copy.deepcopy(online)
 
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:

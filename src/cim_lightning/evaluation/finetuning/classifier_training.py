@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.bounds import at_least, divides, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.loop import training_loop
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
-from cim_lightning.models.classifier import Classifier, check
+from cim_lightning.models.classifier import Classifier, check_arguments
 from cim_lightning.rng import fork_rng
 
 log = logging.getLogger(__name__)
@@ -44,18 +44,12 @@ class ClassifierTraining:
     num_train: int | None  # maximum number of images; None: all
 
     def __post_init__(self) -> None:
-        check(self.global_pool, self.drop_path)
+        check_arguments(self.global_pool, self.drop_path)
         for name, low in (("epochs", 1), ("batch_size", 2), ("aug_repeats", 1), ("num_train", 2)):
             at_least(name, getattr(self, name), low)
         share("ema", self.ema, one=False)
-        valid = [n for n in range(1, self.batch_size // 2 + 1) if self.batch_size % n == 0]
-        if self.accumulate_grad_batches not in valid:
-            raise ConfigError(
-                "accumulate_grad_batches",
-                self.accumulate_grad_batches,
-                f"must divide batch_size={self.batch_size} into micro-batches of two images or more",
-                suggest=min(valid, key=lambda n: abs(n - self.accumulate_grad_batches)),
-            )
+        rule = f"must divide batch_size={self.batch_size} into micro-batches of two images or more"
+        divides("accumulate_grad_batches", self.accumulate_grad_batches, self.batch_size, rule, parts=2)
 
     def __call__(self, context: EvalContext) -> Classifier:
         """Return the classifier in evaluation mode, on the context's device."""
