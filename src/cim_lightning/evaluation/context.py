@@ -15,6 +15,8 @@ from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
+Classifier = Callable[[Tensor], Tensor]  # images in 0..1, "b c h w" -> logits, "b classes"
+
 
 @dataclass
 class EvalContext:
@@ -59,6 +61,9 @@ class EvalContext:
         """Return bf16 autocast, enabled on GPUs with native bf16; emulated bf16 is slower than fp32."""
         native = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=native)
+
+
+FitClassifier = Callable[[EvalContext], Classifier]  # trains a classifier on the training images
 
 
 @runtime_checkable

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from cim_lightning.bounds import at_least
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.context import Classifier, EvalContext
 from cim_lightning.evaluation.linear import append_ones
-from cim_lightning.evaluation.robustness.attacks import Classifier
 
 
 @dataclass

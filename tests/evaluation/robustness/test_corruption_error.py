@@ -20,9 +20,9 @@ ERRORS = {
 BASELINE = CorruptionBaseline("by hand", 0.3, {"fog": 0.8, "snow": 0.5, "contrast": 0.7})
 
 
-def test_corruption_errors_by_hand():
-    found = BASELINE.corruption_errors(ERRORS)
-    assert found == pytest.approx({"fog": 50, "snow": 40, "contrast": 100})
+def test_mce_by_hand():
+    of_each = {name: BASELINE.mce({name: errors}) for name, errors in ERRORS.items()}
+    assert of_each == pytest.approx({"fog": 50, "snow": 40, "contrast": 100})
     assert BASELINE.mce(ERRORS) == pytest.approx(190 / 3)
 
 

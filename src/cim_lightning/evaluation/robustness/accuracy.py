@@ -11,11 +11,9 @@ from tqdm import tqdm
 
 from cim_lightning.bounds import did_you_mean
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.robustness.attacks import Classifier
+from cim_lightning.evaluation.context import Classifier, EvalContext
 
-# Images in 0..1, their labels and a generator -> images in 0..1 of the same shape.
-Perturbation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+Perturbation = Callable[..., Tensor]  # images in 0..1, labels, generator=... -> images in 0..1, same shape
 
 
 def accuracies(
@@ -45,16 +43,14 @@ def accuracies(
     with tqdm(total=count, desc="robustness", leave=False, disable=None) as bar:
         for index, batch in enumerate(chain(*loaders)):
             labels = relabel(batch[1])
-            labeled = labels >= 0
-            images = batch[0][labeled].to(context.device).float() / 255
-            labels = labels[labeled].to(context.device)
+            images = batch[0][labels >= 0].to(context.device).float() / 255
+            labels = labels[labels >= 0].to(context.device)
             total += len(labels)
-            for name, perturb in perturbations.items():
-                if len(labels):
-                    generator = torch.Generator(context.device).manual_seed(context.seed + index)
-                    perturbed = perturb(images, labels, generator)
-                    with torch.no_grad():
-                        correct[name] += int((classifier(perturbed).argmax(dim=1) == labels).sum())
+            for name, perturb in perturbations.items() if len(labels) else ():
+                generator = torch.Generator(context.device).manual_seed(context.seed + index)
+                perturbed = perturb(images, labels, generator=generator)
+                with torch.no_grad():
+                    correct[name] += int((classifier(perturbed).argmax(dim=1) == labels).sum())
                 bar.update()
     if not total:
         raise ConfigError("the images have no labels, which accuracy needs; use class folders")
@@ -86,18 +82,15 @@ class ClassSubset:
     def __init__(self, classes: Sequence[str], all_classes: Sequence[str], data: str):
         for name in classes:
             if name not in all_classes:
-                raise ConfigError(
-                    f"{data}: its class {name} is not a class of the training images; "
-                    f"{did_you_mean(name, all_classes)}"
-                )
+                rule = f"its class {name} is not a class of the training images"
+                raise ConfigError(f"{data}: {rule}; {did_you_mean(name, all_classes)}")
         self.indices = torch.tensor([list(all_classes).index(name) for name in classes])
-        self.labels = torch.full((len(all_classes),), -1)
-        self.labels[self.indices] = torch.arange(len(classes))
 
     def restrict(self, classifier: Classifier) -> Classifier:
         """Return a classifier whose logits are those of these classes only."""
         return lambda images: classifier(images)[:, self.indices.to(images.device)]
 
     def relabel(self, labels: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
-        """Map the classifier's labels to the labels of these classes, -1 for all other classes."""
-        return torch.where(labels < 0, labels, self.labels[labels.clamp(min=0)])
+        """Map the classifier's labels to the labels of these classes, -1 for all other labels."""
+        matches = labels[:, None] == self.indices
+        return torch.where(matches.any(dim=1), matches.int().argmax(dim=1), -1)

@@ -3,21 +3,27 @@
 Images are in 0..1, before normalization, so a radius of 8 / 255 means eight gray levels for any data set.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cim_lightning.bounds import within
+from cim_lightning.evaluation.context import Classifier
 
-Classifier = Callable[[Tensor], Tensor]  # images in 0..1, "b c h w" -> logits, "b classes"
+Images = Float[Tensor, "b c h w"]
+Labels = Int64[Tensor, " b"]
 
 
 def fgsm(
-    classifier: Classifier, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"], radius: float
-) -> Float[Tensor, "b c h w"]:
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    radius: float,
+    generator: torch.Generator | None = None,
+) -> Images:
     """Fast gradient sign method: one step of `radius` (0..1) along the sign of the gradient, clamped to 0..1.
+
+    It ignores the generator, which every perturbation takes.
 
     Source: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015,
     section 4.
@@ -27,13 +33,13 @@ def fgsm(
 
 def pgd(
     classifier: Classifier,
-    images: Float[Tensor, "b c h w"],
-    labels: Int64[Tensor, " b"],
+    images: Images,
+    labels: Labels,
     radius: float,
     steps: int,
     step_size: float,
     generator: torch.Generator | None,
-) -> Float[Tensor, "b c h w"]:
+) -> Images:
     """Projected gradient descent: `steps` sign steps, each projected back into the ball and into 0..1.
 
     Args:
@@ -59,8 +65,7 @@ def pgd(
 
 
 def _gradient(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy in its pixels, without gradients of parameters."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_(True)
         loss = torch.nn.functional.cross_entropy(classifier(leaf).float(), labels, reduction="sum")
-        return torch.autograd.grad(loss, leaf)[0]
+        return torch.autograd.grad(loss, leaf)[0]  # without gradients of the parameters

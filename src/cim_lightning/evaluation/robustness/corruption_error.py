@@ -14,7 +14,7 @@ from matplotlib.figure import Figure  # not pyplot, which has global state and m
 
 from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.corruptions.catalog import SEVERITIES
+from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +23,12 @@ Errors = Mapping[str, Sequence[float]]  # 0..1, one per severity, by corruption
 
 @dataclass(frozen=True)
 class CorruptionBaseline:
-    """Errors of the classifier to compare with.
+    """Errors (0..1) of the reference classifier."""
 
-    Args:
-        name: of the classifier and its data.
-        clean: error (0..1) on clean images.
-        errors: mean error (0..1) over all severities, by corruption.
-        classes: number of classes of the data; None: any number.
-    """
-
-    name: str
-    clean: float
-    errors: Mapping[str, float]
-    classes: int | None = None
+    name: str  # of the classifier and its data
+    clean: float  # error on clean images
+    errors: Mapping[str, float]  # mean error over all severities, by corruption
+    classes: int | None = None  # number of classes of the data; None: any number
 
     def check(self, corruptions: Iterable[str]) -> None:
         """Raise ConfigError if an error, which becomes a denominator, is missing or 0."""
@@ -44,25 +37,18 @@ class CorruptionBaseline:
                 rule = f"needs an error under {name}, above 0 and at most 1 (here: {self.errors.get(name)})"
                 raise ConfigError("baseline", self.name, rule, hint=f"leave {name} out of the corruptions")
 
-    def corruption_errors(self, errors: Errors) -> dict[str, float]:
-        """Return the corruption errors in percent of the baseline's.
+    def mce(self, errors: Errors) -> float:
+        """Return the mean corruption error (mCE): errors in percent of the baseline's, averaged.
 
-        Severities are averaged before the division, as in the paper, so they must be the baseline's.
+        Severities are averaged before the division, as in the paper.
         """
         self.check(errors)
-        return {name: 100 * fmean(values) / self.errors[name] for name, values in errors.items()}
-
-    def mce(self, errors: Errors) -> float:
-        """Return the mean corruption error (mCE) in percent."""
-        return fmean(self.corruption_errors(errors).values())
+        return fmean(100 * fmean(values) / self.errors[name] for name, values in errors.items())
 
     def relative_mce(self, errors: Errors, clean: float) -> float | None:
-        """Return the relative mCE in percent: the mean ratio of the errors that corruptions add.
+        """Return the relative mCE: as mCE, of the errors minus the error on clean images (`clean`, 0..1).
 
-        It does not exist (None) if a corruption adds no error to the baseline.
-
-        Args:
-            clean: error (0..1) of the classifier on clean images.
+        None if a corruption adds no error to the baseline.
         """
         self.check(errors)
         added = {name: self.errors[name] - self.clean for name in errors}
@@ -73,10 +59,10 @@ class CorruptionBaseline:
 
 @dataclass
 class CorruptionTable:
-    """Accuracies (0..1) on clean images, and at severities 1 to 5 by corruption."""
+    """Accuracies (0..1) of a classifier."""
 
     clean: float
-    corrupted: Mapping[str, Sequence[float]]
+    corrupted: Mapping[str, Sequence[float]]  # at severities 1 to 5, by corruption
 
     @classmethod
     def collect(cls, accuracies: Mapping[str, float], corruptions: Iterable[str]) -> "CorruptionTable":
@@ -106,11 +92,9 @@ class CorruptionTable:
         """Write corruptions.csv and severity.png; both have the clean accuracy as severity 0."""
         folder.mkdir(parents=True, exist_ok=True)
         curves = {name: [self.clean, *values] for name, values in self.corrupted.items()}
+        rows = [(name, *point) for name, curve in curves.items() for point in enumerate(curve)]
         with (folder / "corruptions.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["corruption", "severity", "accuracy"])
-            for name, curve in curves.items():
-                writer.writerows([name, severity, value] for severity, value in enumerate(curve))
+            csv.writer(file).writerows([("corruption", "severity", "accuracy"), *rows])
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for i, (name, curve) in enumerate(curves.items()):
@@ -128,39 +112,19 @@ class CorruptionTable:
 def alexnet() -> CorruptionBaseline:
     """AlexNet on ImageNet-C, the baseline of the paper; valid for no other data.
 
-    The clean error is from the paper's table 1. The corruption errors, 100 % by definition in that table,
+    The clean error is from table 1 of the paper. The corruption errors, which are 100 % there by definition,
     are the unnormalized ones that the authors published with the data set.
     """
-    return CorruptionBaseline(
-        "AlexNet on ImageNet-C",
-        0.435,
-        {
-            "gaussian_noise": 0.886428,
-            "shot_noise": 0.894468,
-            "impulse_noise": 0.922640,
-            "defocus_blur": 0.819880,
-            "glass_blur": 0.826268,
-            "motion_blur": 0.785948,
-            "zoom_blur": 0.798360,
-            "snow": 0.866816,
-            "frost": 0.826572,
-            "fog": 0.819324,
-            "brightness": 0.564592,
-            "contrast": 0.853204,
-            "elastic_transform": 0.646056,
-            "pixelate": 0.717840,
-            "jpeg_compression": 0.606500,
-        },
-        classes=1000,
-    )
+    noise = (0.886428, 0.894468, 0.922640)
+    blur = (0.819880, 0.826268, 0.785948, 0.798360)
+    weather = (0.866816, 0.826572, 0.819324, 0.564592)
+    digital = (0.853204, 0.646056, 0.717840, 0.606500)
+    errors = dict(zip(CORRUPTIONS, noise + blur + weather + digital, strict=True))
+    return CorruptionBaseline("AlexNet on ImageNet-C", 0.435, errors, classes=1000)
 
 
 def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
-    """Return the baseline measured by another evaluation.
-
-    Args:
-        path: `metrics.json` of that evaluation.
-        evaluator: "robustness" or "imagenet_c".
+    """Return the errors that "robustness" or "imagenet_c" (`evaluator`) wrote to a `metrics.json`.
 
     Raises:
         ConfigError: there is no such file, or it has no corruption errors of that evaluator.

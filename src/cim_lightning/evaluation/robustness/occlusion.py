@@ -41,7 +41,7 @@ def shuffle_patches(
 def _permutations(
     parameter: str, images: Tensor, grid: int, generator: torch.Generator
 ) -> tuple[Tensor, int, int]:
-    """A random permutation of the patches per image, "b n", and the height and width of a patch."""
+    """Return a random permutation of the patches per image, "b n", and the height and width of a patch."""
     h, w = images.shape[-2:]
     if grid < 1 or h % grid or w % grid:
         divisors = [n for n in range(1, min(h, w) + 1) if h % n == 0 and w % n == 0]

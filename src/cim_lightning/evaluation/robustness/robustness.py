@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from cim_lightning.bounds import above, at_least, did_you_mean
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
 from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, identity
-from cim_lightning.evaluation.robustness.attacks import Classifier, fgsm, pgd
+from cim_lightning.evaluation.robustness.attacks import fgsm, pgd
 from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, CorruptionTable
 from cim_lightning.evaluation.robustness.occlusion import drop_patches, shuffle_patches
 
@@ -19,78 +22,55 @@ class Robustness:
     """Accuracy under attacks, common corruptions, occlusion and patch shuffling.
 
     It writes robustness/corruptions.csv and robustness/severity.png into the context's folder.
-
-    Args:
-        classifier: fits a classifier of images in 0..1 to a context.
-        num_images: maximum number of validation images; None: all.
-        radii: of FGSM and PGD, in gray levels, 0..255.
-        pgd_steps, pgd_step_size: see attacks.pgd.
-        corruptions: keys of CORRUPTIONS; None: all fifteen.
-        baseline: denominator of the corruption errors; None: no mCE.
-        drop_shares: shares (0..1) of the patches to drop.
-        drop_patches: patches per side of the grid for dropping.
-        shuffle_patches: patches per side of the grids to shuffle.
     """
 
-    classifier: Callable[[EvalContext], Classifier]
-    num_images: int | None
-    radii: Sequence[float]
+    classifier: FitClassifier
+    num_images: int | None  # maximum number of validation images; None: all
+    radii: Sequence[float]  # of FGSM and PGD, in gray levels, 0..255
     pgd_steps: int
-    pgd_step_size: float
-    corruptions: Sequence[str] | None
-    baseline: CorruptionBaseline | None
-    drop_shares: Sequence[float]
-    drop_patches: int
-    shuffle_patches: Sequence[int]
+    pgd_step_size: float  # as a share of the radius
+    corruptions: Sequence[str] | None  # keys of CORRUPTIONS; None: all fifteen
+    baseline: CorruptionBaseline | None  # denominator of the corruption errors; None: no mCE
+    drop_shares: Sequence[float]  # shares (0..1) of the patches to drop
+    drop_patches: int  # patches per side of the grid for dropping
+    shuffle_patches: Sequence[int]  # patches per side of the grids to shuffle
 
     def __post_init__(self) -> None:
         _all_within("radii", self.radii, 255)
         at_least("pgd_steps", self.pgd_steps, 1)
         above("pgd_step_size", self.pgd_step_size, 0, suggest=0.25)
         _all_within("drop_shares", self.drop_shares, 1)
-        self.corruptions = list(CORRUPTIONS) if self.corruptions is None else list(self.corruptions)
-        for name in self.corruptions:
+        self.names = list(CORRUPTIONS if self.corruptions is None else self.corruptions)
+        for name in self.names:
             if name not in CORRUPTIONS:
                 hint = did_you_mean(name, CORRUPTIONS)
-                raise ConfigError("corruptions", self.corruptions, f"{name} is no corruption", hint=hint)
+                raise ConfigError("corruptions", self.names, f"{name} is no corruption", hint=hint)
         if self.baseline is not None:
-            self.baseline.check(self.corruptions)
+            self.baseline.check(self.names)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return "accuracy_<perturbation>" (0..1) and the metrics of a CorruptionTable."""
         classifier = self.classifier(context)
-        perturbations = self._perturbations(classifier)
-        names = self.corruptions or ()
-        corruptions = {f"{name}/{s}": _on_images(corrupt, name, s) for name in names for s in SEVERITIES}
-        found = accuracies(classifier, perturbations | corruptions, context, self.num_images)
-        table = CorruptionTable.collect(found, names)
+        pgd_args = {"steps": self.pgd_steps, "step_size": self.pgd_step_size}
+        perturbations: dict[str, Perturbation] = {"clean": identity}
+        for radius in self.radii:
+            perturbations[f"fgsm_{radius:g}"] = partial(fgsm, classifier, radius=radius / 255)
+            perturbations[f"pgd_{radius:g}"] = partial(pgd, classifier, radius=radius / 255, **pgd_args)
+        for share in self.drop_shares:
+            perturbations[f"drop_{share:g}"] = _ignore_labels(drop_patches, share, self.drop_patches)
+        for grid in self.shuffle_patches:
+            perturbations[f"shuffle_{grid}"] = _ignore_labels(shuffle_patches, grid)
+        corruptions = {
+            f"{name}/{s}": _ignore_labels(corrupt, name, s) for name in self.names for s in SEVERITIES
+        }
+        measured = accuracies(classifier, perturbations | corruptions, context, self.num_images)
+        table = CorruptionTable.collect(measured, self.names)
         table.save(context.folder / "robustness")
-        metrics = {f"accuracy_{name}": found[name] for name in perturbations}
+        metrics = {f"accuracy_{name}": measured[name] for name in perturbations}
         return metrics | table.metrics(self.baseline)
 
-    def _perturbations(self, classifier: Classifier) -> dict[str, Perturbation]:
-        """Everything but the corruptions, by name."""
-        found: dict[str, Perturbation] = {"clean": identity}
-        for radius in self.radii:
-            found[f"fgsm_{radius:g}"], found[f"pgd_{radius:g}"] = self._attacks(classifier, radius / 255)
-        for share in self.drop_shares:
-            found[f"drop_{share:g}"] = _on_images(drop_patches, share, self.drop_patches)
-        for grid in self.shuffle_patches:
-            found[f"shuffle_{grid}"] = _on_images(shuffle_patches, grid)
-        return found
 
-    def _attacks(self, classifier: Classifier, radius: float) -> tuple[Perturbation, Perturbation]:
-        steps, step_size = self.pgd_steps, self.pgd_step_size
-        return (
-            lambda images, labels, generator: fgsm(classifier, images, labels, radius),
-            lambda images, labels, generator: pgd(
-                classifier, images, labels, radius, steps, step_size, generator
-            ),
-        )
-
-
-def _on_images(function: Callable[..., Any], *args: Any) -> Perturbation:
-    """A perturbation that ignores the labels."""
+def _ignore_labels(function: Callable[..., Tensor], *args: Any) -> Perturbation:
     return lambda images, labels, generator: function(images, *args, generator)
 
 
