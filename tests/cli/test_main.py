@@ -30,7 +30,7 @@ MISTAKES = {
     "key": (["data.bacth_size=3"], ["data.bacth_size=3", "did you mean batch_size?"]),
     "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean root?"]),
     "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
-    "new top-level key": (["++modle.x=1"], ["modle={x: 1}: no such setting", "did you mean method?"]),
+    "new top-level key": (["++modle.x=1"], ["modle={{x: 1}}: no such setting", "did you mean method?"]),
     "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "root"]),
     "new key of a class": (
         ["+target.momentun=1"],
