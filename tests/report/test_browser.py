@@ -84,6 +84,8 @@ def test_the_page_fits_and_follows_the_color_scheme(opened, width, scheme):
         "Runs",
     }
     assert tab.locator("#coordinates .parcoords-line-layers, #coordinates canvas").count() > 0
+    axis = tab.evaluate("getComputedStyle(document.querySelector('#coordinates .axis path')).stroke")
+    assert axis == ("rgb(154, 162, 173)" if dark else "rgb(93, 100, 110)")
     tab.locator("summary").first.click()
     assert tab.locator("details dd").first.is_visible()
 

@@ -1,4 +1,4 @@
-"""Settings that differ between runs, of all that they were configured with."""
+"""Settings that differ between runs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from cim_lightning.report.runs import Run, group_by_setting
 
 ABSENT = "--"
-UNIQUE = ("output_dir", *(f"logger.wandb.{key}" for key in ("id", "name", "group", "tags")))  # to every run
+UNIQUE = ("output_dir", *(f"logger.wandb.{key}" for key in ("id", "name", "group", "tags")))  # per run
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
     """Return the settings that differ between groups of runs: key -> group -> value.
 
-    Left out are folders, seeds, and settings that repeat another one by interpolation, such as
-    `method.backbone.name` of `backbone.name`.
+    Folders, seeds and repetitions by interpolation, such as `method.backbone.name` = `backbone.name`, are
+    left out.
     """
     groups = {name: [flatten(run) for run in group] for name, group in group_by_setting(runs).items()}
     keys = {key for group in groups.values() for settings in group for key in settings}

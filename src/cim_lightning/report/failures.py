@@ -1,4 +1,4 @@
-"""Failed jobs, written to and read from their folders."""
+"""Failed jobs: write and read `failure.json` in their folders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cim_lightning.report.runs import Job, Run, differing_keys, parse_overrides,
 
 @dataclass(frozen=True)
 class Failure(Job):
-    """A failed job, with the reason in one line and as a traceback."""
+    """A failed job, with the reason in one line and the traceback."""
 
     reason: str
     trace: str
@@ -38,9 +38,9 @@ def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:
     """Return one line per failed job: folder, overrides that distinguish it from other jobs, and reason."""
     keys = [*differing_keys([*failures, *runs]), "seed"]
     formatted = []
-    for failure in failures:
-        overrides = " ".join(f"{key}={failure.overrides[key]}" for key in keys if key in failure.overrides)
-        formatted.append(f"{failure.folder.name}{f' ({overrides})' if overrides else ''}: {failure.reason}")
+    for job in failures:
+        overrides = " ".join(f"{key}={job.overrides[key]}" for key in keys if key in job.overrides)
+        formatted.append(f"{job.folder.name}{f' ({overrides})' if overrides else ''}: {job.reason}")
     return formatted
 
 

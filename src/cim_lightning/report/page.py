@@ -1,6 +1,7 @@
-"""One self-contained HTML page about runs: no other files, no network."""
+"""One self-contained HTML page about runs, which needs no other files and no network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,7 +19,7 @@ MAX_COMMANDS = 6  # at the top; the command of every run is at the end
 
 
 def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
-    """Return the page, with unfinished runs and their curves so far, and the failed jobs."""
+    """Return the page: tables, curves and panels of finished and unfinished runs, and the failed jobs."""
     environment = Environment(
         loader=PackageLoader("cim_lightning.report"),
         autoescape=True,
@@ -27,17 +28,14 @@ def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str
         lstrip_blocks=True,
     )
     comparison = Comparison(runs)
-    several = len(runs) > 1
-    figures = {
-        "curves": plots.curves(runs),
-        "coordinates": plots.coordinates([run for run in runs if run.finished]),
-    }
+    finished = [run for run in runs if run.finished]
+    figures = {"curves": plots.curves(runs), "coordinates": plots.coordinates(finished)}
     commands = dict.fromkeys(provenance.sweep_command(run) or provenance.command(run) for run in runs)
     return environment.get_template("page.html.j2").render(
         title=title,
         counts=_counts(runs, failed),
-        varied=_varied(runs) if several else None,
-        common=_common(runs) if several else [],
+        varied=_varied(runs) if len(runs) > 1 else None,
+        common=_common(runs) if len(runs) > 1 else [],
         commands=[*commands][:MAX_COMMANDS],
         more_commands=len(commands) > MAX_COMMANDS,
         results=tables.results(comparison) if comparison.rows else None,
@@ -46,9 +44,9 @@ def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str
         figures={name: figure for name, figure in figures.items() if figure is not None},
         library=plots.library() if any(figures.values()) else "",
         axes={name: AXES[name] for name in AXES if any(name in step_costs(run) for run in runs)},
-        all_finished=all(run.finished for run in runs),
+        all_finished=len(finished) == len(runs),
         galleries=galleries(runs),
-        settings=tables.settings(runs) if several else None,
+        settings=tables.settings(runs),
         runs=_runs(runs, failed),
     )
 
@@ -61,12 +59,12 @@ def _counts(runs: Sequence[Run], failed: Sequence[Failure]) -> str:
 
 
 def _varied(runs: Sequence[Run]) -> Table:
-    values = {
-        key: dict.fromkeys(run.overrides[key] for run in runs if key in run.overrides)
-        for key in differing_keys(runs)
-    }
-    values["seed"] = dict.fromkeys(map(str, sorted({run.seed for run in runs})))
-    return Table(["varied", "values"], [[Cell(k), Cell(", ".join(v))] for k, v in values.items() if v])
+    overrides = [run.overrides | {"seed": str(run.seed)} for run in sorted(runs, key=lambda run: run.seed)]
+    rows = []
+    for key in [*differing_keys(runs), "seed"]:
+        values = dict.fromkeys(values[key] for values in overrides if key in values)
+        rows.append([Cell(key), Cell(", ".join(values))])
+    return Table(["varied", "values"], rows)
 
 
 def _common(runs: Sequence[Run]) -> list[str]:
@@ -75,21 +73,14 @@ def _common(runs: Sequence[Run]) -> list[str]:
     return [f"{k}={v}" for k, v in overrides if k not in varied and changes_result(k)]
 
 
-def _runs(runs: Sequence[Run], failed: Sequence[Failure]) -> list[dict[str, object]]:
+def _runs(runs: Sequence[Run], failed: Sequence[Failure]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield title, state and details of each run."""
     folders = {failure.folder for failure in failed}
-    return [
-        {
-            "title": title,
-            "state": "failed" if run.folder in folders else "" if run.finished else "unfinished",
-            "details": {
-                "folder": run.folder,
-                "command": provenance.command(run),
-                "working directory": run.info["cwd"],
-            }
-            | provenance.environment(run),
-        }
-        for run, title in zip(runs, run_titles(runs), strict=True)
-    ]
+    for title, run in zip(run_titles(runs), runs, strict=True):
+        state = "failed" if run.folder in folders else "" if run.finished else "unfinished"
+        details = {"folder": run.folder, "command": provenance.command(run)}
+        details |= {"working directory": run.info["cwd"]} | provenance.environment(run)
+        yield title, state, details
 
 
 def _plural(count: int, noun: str) -> str:

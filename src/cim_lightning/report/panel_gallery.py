@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ MAX_FRAMES = 96  # of all runs on a page
 
 
 class Frame(NamedTuple):
-    """A panel after a number of steps, as a data URI."""
+    """Data URI of a panel, and the number of steps before it."""
 
     step: int
     uri: str
@@ -34,8 +33,8 @@ class Gallery(NamedTuple):
 
 def panels(folder: Path) -> list[tuple[int, Path]]:
     """Return step and path of the panels of a run, sorted by step."""
-    matches = {path: re.fullmatch(r"step-(\d+)", path.stem) for path in (folder / "panels").glob("*.png")}
-    return sorted((int(match[1]), path) for path, match in matches.items() if match)
+    paths = (folder / "panels").glob("step-*.png")
+    return sorted((int(path.stem.removeprefix("step-")), path) for path in paths)
 
 
 def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
@@ -57,7 +56,8 @@ def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
 
 def galleries(runs: Sequence[Run]) -> list[Gallery]:
     """Return one gallery per run that drew panels."""
-    drawn = [(title, panels(run.folder)) for title, run in zip(run_titles(runs), runs, strict=True)]
-    count = max(MAX_FRAMES // max(sum(bool(paths) for _, paths in drawn), 1), 2)
+    titles = zip(run_titles(runs), runs, strict=True)
+    drawn = [(title, paths) for title, run in titles if (paths := panels(run.folder))]
+    count = max(MAX_FRAMES // max(len(drawn), 1), 2)
     made = (Gallery(title, frames(paths, count), len(paths)) for title, paths in drawn)
     return [gallery for gallery in made if gallery.frames]

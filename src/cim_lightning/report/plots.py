@@ -25,10 +25,9 @@ LAYOUT = {"template": "none", "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR}
 
 
 def curves(runs: Sequence[Run]) -> str | None:
-    """Plot one row per metric against steps: a thin line for training, a line with points for validation.
+    """Plot one row per metric against steps; None if nothing was logged.
 
-    Every line has the cost of a step in `meta.costs`, with which the page converts steps into images, FLOPs
-    or seconds. None if nothing was logged.
+    The page converts steps into images, FLOPs or seconds with the costs in the `meta` of every line.
     """
     logged = {run.folder: read_curves(run.folder / "metrics.csv") for run in runs}
     names = {name for columns in logged.values() for name in columns}
@@ -38,7 +37,14 @@ def curves(runs: Sequence[Run]) -> str | None:
         return None
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(len(metrics), 1, shared_xaxes=True, vertical_spacing=0.16 / len(metrics))
+    figure = make_subplots(
+        len(metrics),
+        1,
+        shared_xaxes=True,
+        vertical_spacing=0.16 / len(metrics),
+        subplot_titles=[f"<b>{metric.title}</b>" for metric in metrics],
+    )
+    figure.update_annotations(x=0, xanchor="left", font_size=12)
     rows = list(enumerate(metrics, 1))
     for i, (setting, group) in enumerate(group_by_setting(runs).items()):
         in_legend = True
@@ -51,10 +57,6 @@ def curves(runs: Sequence[Run]) -> str | None:
     for row, metric in rows:
         drawn = [columns.get(f"{split}/{metric.name}") for columns in logged.values() for split in SPLITS]
         figure.update_yaxes(range=_window([curve for curve in drawn if curve is not None]), row=row)
-        figure.add_annotation(
-            text=f"<b>{metric.title}</b>", xref="paper", yref=f"y{'' if row == 1 else row} domain",
-            x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
-        )  # fmt: skip
     figure.update_layout(
         LAYOUT,
         height=ROW * len(metrics) + 110,
@@ -68,7 +70,7 @@ def curves(runs: Sequence[Run]) -> str | None:
 
 
 def coordinates(runs: Sequence[Run]) -> str | None:
-    """Plot parallel coordinates, one line per run: what was swept, then the results that all runs have.
+    """Plot parallel coordinates, one line per run: swept settings, then the results that all runs have.
 
     None for runs of one setting, or without a common result.
     """
@@ -80,20 +82,15 @@ def coordinates(runs: Sequence[Run]) -> str | None:
     from plotly.graph_objects import Figure, Parcoords
 
     dimensions = [_dimension(key, values) for key, values in swept.items()]
-    dimensions += [
-        {"label": html.escape(column.title), "values": values, "tickformat": f".{column.digits}f"}
-        for column, values in results
-    ]
+    for column, values in results:
+        label = html.escape(column.title)
+        dimensions.append({"label": label, "values": values, "tickformat": f".{column.digits}f"})
     scale = [[0, COLORS[0]], [0.5, COLORS[5]], [1, COLORS[1]]]
     color = {"color": results[0][1], "colorscale": scale}
     hidden = {"size": 1, "color": CLEAR}  # the range would cover the labels
     figure = Figure(Parcoords(dimensions=dimensions, line=color, labelangle=-14, rangefont=hidden))
-    figure.update_layout(
-        LAYOUT,
-        height=380,
-        margin={"l": 80, "r": 50, "t": 64, "b": 20},
-        meta={"width": AXIS * len(dimensions)},
-    )
+    margin, meta = {"l": 80, "r": 50, "t": 64, "b": 20}, {"width": AXIS * len(dimensions)}
+    figure.update_layout(LAYOUT, height=380, margin=margin, meta=meta)
     return figure.to_json()  # escapes <, so that nothing can close a script element
 
 
@@ -105,7 +102,7 @@ def library() -> str:
 
 
 def _window(curves: list[Curve]) -> list[float] | None:
-    """Return a range of y without the first part of the runs, if that would flatten the rest."""
+    """Return a range of y that leaves out the first part of the runs, if it would flatten the rest."""
     points = [point for curve in curves for point in zip(*curve, strict=True)]
     last, values = max(step for step, _ in points), [value for _, value in points]
     late = [value for step, value in points if step > EARLY * last or step == last]

@@ -15,7 +15,7 @@ MODE = "hydra.mode="
 
 
 def command(run: Run) -> str:
-    """Return the command that repeats this run, also a single job of a sweep, in its folder."""
+    """Return the command that repeats this run alone, in its folder, even if it is a job of a sweep."""
     overrides = run.info["overrides"]
     if run.info["sweep"]:
         overrides = [text for text in overrides if not text.startswith("output_dir=")]
@@ -24,7 +24,7 @@ def command(run: Run) -> str:
 
 
 def sweep_command(run: Run) -> str | None:
-    """Return the command of the sweep that the run is a job of; None for a single run."""
+    """Return the command of the run's sweep; None for a single run."""
     paths = [folder / "multirun.yaml" for folder in run.folder.parents[:3]]
     path = next((path for path in paths if path.exists()), None)
     if not run.info["sweep"] or path is None:
@@ -37,11 +37,10 @@ def sweep_command(run: Run) -> str | None:
 def environment(run: Run) -> dict[str, str]:
     """Return commit, machine and versions, as far as the run recorded them."""
     recorded = run.setup | run.numbers
-    values = {name.replace("_", " "): recorded.get(name) for name in ENVIRONMENT}
-    return {name: str(value) for name, value in values.items() if value is not None}
+    names = (name for name in ENVIRONMENT if recorded.get(name) is not None)
+    return {name.replace("_", " "): str(recorded[name]) for name in names}
 
 
-@functools.cache
+@functools.cache  # the file is slow to read, and all jobs of a sweep share it
 def _multirun(path: Path) -> dict[str, Any]:
-    """Return Hydra's settings of a sweep; cached, because they are slow to read and its jobs share them."""
     return yaml.safe_load(path.read_text())["hydra"]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -13,12 +13,11 @@ from cim_lightning.config.result_settings import changes_result
 
 log = logging.getLogger(__name__)
 INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "swept"}
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a job that failed; with its overrides by key, and those that the sweep varied."""
+    """A run or a failed job, with its overrides and those that the sweep varied, by key."""
 
     folder: Path
     overrides: dict[str, str]
@@ -30,8 +29,8 @@ class Run(Job):
     """One run of `cim-pretrain`.
 
     Args:
-        info: content of `run.json`: how the run was started, and its setup once training has started.
-        settings: content of `config.yaml`: all settings, resolved.
+        info: content of `run.json`: the command, and the setup once training has started.
+        settings: content of `config.yaml`, resolved.
         numbers: see read_numbers.
     """
 
@@ -54,14 +53,14 @@ class Run(Job):
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Return the runs in a folder, at any depth and finished or not, sorted by folder."""
+    """Return the finished and unfinished runs in a folder, at any depth, sorted by folder."""
     return read_all(folder, "run.json", read_run)
 
 
-def read_all(folder: Path, name: str, read: Callable[[Path], Record]) -> list[Record]:
+def read_all(folder: Path, name: str, read: Callable[[Path], Any]) -> list[Any]:
     """Read each folder, at any depth, that has a file of that name; skip unreadable ones with a warning."""
     records = []
-    for path in sorted((path.parent for path in folder.rglob(name)), key=_natural):
+    for path in sorted((path.parent for path in folder.rglob(name)), key=_sort_key):
         try:
             records.append(read(path))
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
@@ -101,14 +100,15 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, str]:
 def differing_keys(jobs: Iterable[Job]) -> list[str]:
     """Return the keys of overrides that were swept or differ between jobs, except for the seed."""
     jobs = list(jobs)
-    overrides, swept = [job.overrides for job in jobs], {key for job in jobs for key in job.swept}
-    keys = dict.fromkeys(key for values in overrides for key in values)
-    keys = [key for key in keys if changes_result(key) and key != "seed"]
-    return [key for key in keys if key in swept or len({values.get(key) for values in overrides}) > 1]
+    swept = {key for job in jobs for key in job.swept}
+    keys = dict.fromkeys(
+        key for job in jobs for key in job.overrides if changes_result(key) and key != "seed"
+    )
+    return [key for key in keys if key in swept or len({job.overrides.get(key) for job in jobs}) > 1]
 
 
 def group_by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Group runs that differ in their seed alone, by their differing overrides or by the method."""
+    """Group runs that differ only in their seed, by the name of their setting or method."""
     runs = list(runs)
     keys = differing_keys(runs)
     groups: dict[str, list[Run]] = {}
@@ -125,12 +125,9 @@ def run_titles(runs: Sequence[Run]) -> list[str]:
     """Return setting and seed of each run, and the folder if these are not unique."""
     settings = {run.folder: name for name, group in group_by_setting(runs).items() for run in group}
     titles = [f"{settings[run.folder]}, seed {run.seed}" for run in runs]
-    return [
-        title if titles.count(title) == 1 else f"{title} ({run.folder.name})"
-        for title, run in zip(titles, runs, strict=True)
-    ]
+    unique = [titles.count(title) == 1 for title in titles]
+    return [t if u else f"{t} ({run.folder.name})" for t, u, run in zip(titles, unique, runs, strict=True)]
 
 
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort key with job 10 after job 9."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.parts]
+def _sort_key(path: Path) -> list[tuple[bool, str]]:
+    return [(part.isdigit(), part.zfill(9) if part.isdigit() else part) for part in path.parts]

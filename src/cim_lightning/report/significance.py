@@ -60,9 +60,8 @@ def against_best(comparison: Comparison) -> dict[str, dict[str, Difference]]:
     """Return the differences from the best setting that can be tested: column title -> setting."""
     tested: dict[str, dict[str, Difference]] = {}
     for column in comparison.goals:
-        best = comparison.best(column)
-        for name, runs in comparison.runs.items() if best else ():
-            difference = None if name == best else between(runs, comparison.runs[best], column)
-            if difference is not None:
+        best = comparison.runs.get(comparison.best(column) or "")
+        for name, runs in comparison.runs.items():
+            if best and runs is not best and (difference := between(runs, best, column)):
                 tested.setdefault(column.title, {})[name] = difference
     return tested

@@ -1,4 +1,4 @@
-"""A workspace and a report of Weights & Biases, as code: panels of curves, pictures and tables."""
+"""A wandb workspace and a wandb report as code: panels of curves, pictures and tables."""
 
 import json
 from typing import Any
@@ -21,10 +21,10 @@ def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> 
         sweep: show only the runs of this group.
         tag: show only runs with this tag.
     """
-    ws, _, expr = _library()
-    sections = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in _panels().items()]
+    ws, wr, expr = _library()
+    sections = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in _panels(wr).items()]
     runs = ws.RunsetSettings(
-        filters=_filters(sweep, tag),
+        filters=_filters(expr, sweep, tag),
         groupby=[expr.Metric("Group")],
         order=[expr.Ordering(expr.Summary(SORTED_BY), ascending=False)],
         pinned_columns=["run:displayName", *(f"summary:{name}" for name in COLUMNS)],
@@ -34,15 +34,15 @@ def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> 
 
 
 def report(entity: str, project: str, sweep: str | None, tag: str | None) -> Any:
-    """Return an unsaved report with the same panels and places for text; arguments as of `workspace`."""
-    _, wr, _ = _library()
+    """Return an unsaved report with the same panels and text blocks; arguments as of `workspace`."""
+    _, wr, expr = _library()
     blocks: list[Any] = [wr.H1("Question"), wr.P("What was the question, and what do the runs show?")]
-    for name, panels in _panels().items():
-        runs = wr.Runset(  # of the report's own project: the library would look another one up online
-            entity="",
+    for name, panels in _panels(wr).items():
+        runs = wr.Runset(
+            entity="",  # the report's own; the library would look up any other project online
             project="",
             name=sweep or tag or "All runs",
-            filters=_filters(sweep, tag),
+            filters=_filters(expr, sweep, tag),
             groupby=["Group"],
             order=[wr.OrderBy(name=wr.SummaryMetric(SORTED_BY), ascending=False)],
         )
@@ -52,29 +52,29 @@ def report(entity: str, project: str, sweep: str | None, tag: str | None) -> Any
 
 
 def spec(view: Any) -> dict[str, Any]:
-    """Return what saving a workspace or a report would send, as JSON."""
+    """Return the JSON that saving a workspace or a report would send."""
     model = json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))
     return {"entity": view.entity, "project": view.project, "spec": model["spec"]}
 
 
-def _panels() -> dict[str, list[Any]]:
-    _, wr, _ = _library()
-    lines = {
-        section: [
-            wr.LinePlot(title=m.title[0].upper() + m.title[1:], x="Step", y=list(m.curves)) for m in metrics
-        ]
+def _panels(wr: Any) -> dict[str, list[Any]]:
+    panels = {
+        section: [wr.LinePlot(title=_heading(m.title), x="Step", y=[*m.curves]) for m in metrics]
         for section, metrics in by_section().items()
     }
-    pictures = [wr.MediaBrowser(title="Correlation panels", media_keys=list(PICTURES))]
+    pictures = [wr.MediaBrowser(title="Correlation panels", media_keys=[*PICTURES])]
     tables = [wr.WeavePanelSummaryTable(table_name=name) for name in TABLES]
-    return lines | {"Pictures": pictures, "Tables": tables}
+    return panels | {"Pictures": pictures, "Tables": tables}
 
 
-def _filters(sweep: str | None, tag: str | None) -> Any:
-    _, _, expr = _library()
+def _heading(title: str) -> str:
+    return title[0].upper() + title[1:]
+
+
+def _filters(expr: Any, sweep: str | None, tag: str | None) -> Any:
     filters = [] if sweep is None else [expr.Metric("Group") == sweep]
     filters += [] if tag is None else [expr.Metric("Tags").isin([tag])]
-    return expr.And(*filters) if filters else ""  # the library's way to write no filter
+    return expr.And(*filters) if filters else ""  # "": no filter
 
 
 def _library() -> tuple[Any, Any, Any]:
@@ -83,7 +83,6 @@ def _library() -> tuple[Any, Any, Any]:
         import wandb_workspaces.workspaces as workspaces
         from wandb_workspaces import expr
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed; try pip install 'cim-lightning[dashboards]'"
-        ) from error
+        hint = "try pip install 'cim-lightning[dashboards]'"
+        raise ConfigError(f"{error.name} is not installed; {hint}") from error
     return workspaces, reports, expr
