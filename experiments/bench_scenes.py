@@ -11,7 +11,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from cim_lightning.data.decode import decode
-from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
 
 SIZES, RUNS, IMAGES = (32, 64, 128), 5, 500
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cim_lightning.cropping.boxes import BoxSampler
-from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/imagenet-sample-200/imagenet-sample-200.tar"

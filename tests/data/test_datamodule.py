@@ -12,7 +12,7 @@ from PIL import Image
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.sources import Splits, folder
-from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.data.views import Batch, CenterCrop
 from cim_lightning.errors import ConfigError
 
@@ -71,7 +71,7 @@ def test_an_unknown_argument_of_a_source_without_parameters_is_an_error():
 
 
 def test_a_missing_argument_of_the_source_is_an_error():
-    with pytest.raises(ConfigError, match=r"^root: .*give root=\.\.\.$"):
+    with pytest.raises(ConfigError, match=r"^root: .*set root=\.\.\.$"):
         data(partial(folder, val_fraction=0.1, seed=0))
 
 

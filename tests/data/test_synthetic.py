@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cim_lightning.data.synthetic import scenes as definitions
-from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.synthetic import dataset as definitions
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
 
 CUES = {"outline": definitions.OUTLINES, "pattern": definitions.PATTERNS, "palette": definitions.PALETTES}

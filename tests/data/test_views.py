@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cim_lightning.data.views import (
-    MAX_BAD_IN_A_ROW,
+    MAX_BAD_IMAGES,
     CenterCrop,
     RandomResizedCropFlip,
     ViewDataset,
@@ -146,10 +146,9 @@ def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
 def test_too_many_bad_images_in_a_row_are_an_error():
     view = RandomResizedCropFlip(8, SCALE, RATIO, 0)
     with pytest.raises(ConfigError, match=r"^100 images in a row cannot be decoded.*$"):
-        ViewDataset(Noise(MAX_BAD_IN_A_ROW + 1, *range(MAX_BAD_IN_A_ROW)), view, 0)[0, 0]
+        ViewDataset(Noise(MAX_BAD_IMAGES + 1, *range(MAX_BAD_IMAGES)), view, 0)[0, 0]
     assert (
-        ViewDataset(Noise(MAX_BAD_IN_A_ROW, *range(MAX_BAD_IN_A_ROW - 1)), view, 0)[0, 0][1]
-        == MAX_BAD_IN_A_ROW - 1
+        ViewDataset(Noise(MAX_BAD_IMAGES, *range(MAX_BAD_IMAGES - 1)), view, 0)[0, 0][1] == MAX_BAD_IMAGES - 1
     )
 
 

@@ -1,4 +1,4 @@
-"""The order of training images, as a function of the seed and the number of batches trained on."""
+"""The order of training images, a function of the seed and the number of trained batches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,32 +9,25 @@ from torch.utils.data import Sampler
 
 @dataclass(eq=False)
 class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, index) keys; every epoch is another permutation of the images.
+    """Endless batches of (epoch, index) keys, with a new permutation of the images in every epoch.
 
-    Iteration starts at batch number `position()`, so a resumed training continues mid-epoch with the
-    remaining samples. The last, incomplete batch of each epoch is dropped.
+    The first batch is number `position()`, so a resumed training continues mid-epoch with the remaining
+    samples. The last, incomplete batch of each epoch is dropped. Devices have disjoint images.
 
-    Args:
-        num_images: number of images in the data set.
-        batch_size: images in one device's batch.
-        seed: of the permutations.
-        position: returns the number of batches that each device has trained on; called by `iter`.
-        rank, world_size: number of this device, and of all devices. The devices' images are disjoint.
-        aug_repeats: how many times in a row an image is repeated, each time with the key of another epoch
-            ("repeated augmentation", Hoffer et al., CVPR 2020). An epoch keeps its length, so it sees only
-            1 / aug_repeats of the images.
+    With `aug_repeats`, each image is repeated in consecutive keys of different epochs ("repeated
+    augmentation", Hoffer et al., CVPR 2020). An epoch has the same length, and so fewer different images.
     """
 
-    num_images: int
-    batch_size: int
+    num_images: int  # in the data set
+    batch_size: int  # images per device and batch
     seed: int
-    position: Callable[[], int]
-    rank: int = 0
+    position: Callable[[], int]  # returns the number of trained batches; called by `iter`
+    rank: int = 0  # number of this device, below world_size
     world_size: int = 1
     aug_repeats: int = 1
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Return the number of batches per epoch."""
         return self.num_images // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

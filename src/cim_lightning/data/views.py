@@ -1,9 +1,9 @@
-"""Views: what a CPU worker makes of a decoded image, as uint8 pixels. Everything else runs on the device."""
+"""Random and center crops of images in the workers, as uint8 views."""
 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,25 +14,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cim_lightning.bounds import at_least, ordered, share
-from cim_lightning.data.sources import Source
 from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
-DRAWS = 10  # of area and ratio until a crop fits into its image, as in torchvision
-MAX_BAD_IN_A_ROW = 100  # more undecodable images in a row mean that the data set is at fault, not an image
+MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
+MAX_BAD_IMAGES = 100  # in a row; more of them mean that the whole data set is damaged
 View = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 class Batch(NamedTuple):
-    """Views as they leave the workers."""
+    """A batch of a data loader."""
 
     views: UInt8[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"]  # -1: no label
-    seed: int  # of everything random on the device for this batch
+    seed: int  # of the random numbers on the device
 
 
 class RandomResizedCropFlip:
-    """Random-resized crop with a horizontal flip, bicubic and antialiased (paper: conf/data/_images.yaml).
+    """Random-resized crop with a horizontal flip, bicubic and antialiased.
 
     Args:
         size: side of the view in pixels.
@@ -62,10 +61,10 @@ class RandomResizedCropFlip:
     def sample(self, width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
         """Sample the left, top, right and bottom of a crop.
 
-        If no draw fits into the image, return the largest centered crop of the closest allowed ratio.
+        If none of ten samples fits into the image, return the largest centered crop of the closest ratio.
         """
-        area = rng.uniform(*self.scale, size=DRAWS) * width * height
-        ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), size=DRAWS))
+        area = rng.uniform(*self.scale, size=MAX_TRIES) * width * height
+        ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), size=MAX_TRIES))
         widths, heights = np.sqrt(area * ratio), np.sqrt(area / ratio)
         fits = np.flatnonzero((widths <= width) & (heights <= height))
         if len(fits):
@@ -79,30 +78,25 @@ class RandomResizedCropFlip:
 
 @dataclass(eq=False)
 class CenterCrop:
-    """The largest centered square of an image, resized to `size` pixels a side, as for evaluation."""
+    """The largest centered square of an image, resized."""
 
-    size: int
+    size: int  # side of the view in pixels
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BICUBIC)
 
 
+@dataclass(eq=False)
 class ViewDataset(Dataset[tuple[Tensor, int, int]]):
-    """One view per image, a function of (seed, epoch, index) alone.
+    """Samples (view, label, seed of the crops), functions of the seed and of their key (epoch, index).
 
-    The keys are (epoch, index). An undecodable image is replaced by the next one that can be decoded, with
-    one warning per image and process.
-
-    Args:
-        source: a Source, or a Subset of one.
-        view: makes a view of an image; all its randomness comes from the generator that it receives.
-        seed: of the views.
+    If an image cannot be decoded, the next image replaces it, with one warning per image and process.
     """
 
-    def __init__(self, source: Source | Dataset[Any], view: View, seed: int):
-        self.source: Any = source
-        self.view, self.seed = view, seed
-        self.reported: set[int] = set()
+    source: Any  # a Source, or a Subset of one
+    view: View  # transforms an image; its random numbers come from its generator argument only
+    seed: int
+    reported: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -115,18 +109,17 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1), label, int(rng.integers(2**62))
 
     def _decode(self, index: int) -> tuple[Image.Image, int]:
-        for offset in range(MAX_BAD_IN_A_ROW):
-            candidate = (index + offset) % len(self.source)
+        for i in (n % len(self.source) for n in range(index, index + MAX_BAD_IMAGES)):
             try:
-                return self.source[candidate]
+                return self.source[i]
             except BadImageError as error:
-                if candidate not in self.reported:
-                    self.reported.add(candidate)
+                if i not in self.reported:
                     log.warning("skipped an image: %s", error)
-        raise ConfigError(f"{MAX_BAD_IN_A_ROW} images in a row cannot be decoded; see the warnings above")
+                self.reported.add(i)
+        raise ConfigError(f"{MAX_BAD_IMAGES} images in a row cannot be decoded; see the warnings above")
 
 
 def collate(samples: list[tuple[Tensor, int, int]]) -> Batch:
-    """Stack views; the batch's seed is that of its first image, so different batches have different seeds."""
+    """Stack samples. The seed of the batch is the seed of its first sample."""
     views, labels, seeds = zip(*samples, strict=True)
     return Batch(torch.stack(views), torch.tensor(labels), seeds[0])

@@ -1,23 +1,29 @@
 """Signals in data-loading workers."""
 
+import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing.util import Finalize
 
 
-def ignore_signals(worker_id: int) -> None:
-    """Ignore SIGINT, and any SIGTERM that the training process did not send itself.
+class IgnoreSignals:
+    """A `worker_init_fn` for DataLoader: the workers ignore SIGINT and SIGTERM.
 
     Ctrl-C, `timeout` and schedulers signal the workers too, and a graceful exit needs them to finish the
-    current step. When Python exits on an error, it sends SIGTERM to its workers and waits for them.
+    current step. Python ends its workers by SIGTERM and waits for them. Here, a semaphore ends them first.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # elsewhere torch's own handler lets any SIGTERM end the worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_exit_with_parent, daemon=True).start()
 
+    def __init__(self) -> None:
+        self._process_exits = multiprocessing.Semaphore(0)
+        Finalize(self, self._process_exits.release, exitpriority=0)
 
-def _exit_with_parent() -> None:
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
-    os._exit(0)  # torch reports any other code as a failed worker
+    def __call__(self, worker_id: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Thread(target=self._wait_and_exit, daemon=True).start()
+
+    def _wait_and_exit(self) -> None:
+        self._process_exits.acquire()
+        self._process_exits.release()  # for the next worker
+        os._exit(0)  # torch reports any other code as a failed worker

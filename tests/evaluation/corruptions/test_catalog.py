@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cim_lightning.data.synthetic.scenes import SyntheticScenes
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, corrupt
 from cim_lightning.evaluation.corruptions.image_ops import REFERENCE_SIDE, line_blur
