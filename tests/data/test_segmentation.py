@@ -51,7 +51,7 @@ def test_a_folder_yields_its_lists_in_order_with_gray_and_palette_masks(root: Pa
     splits = open_folder(root)
     assert (len(splits.train), len(splits.val)) == (2, 1)
     assert splits.classes == ["Sky", "Road works", "Car"]
-    assert splits.ignore_index == IGNORE_INDEX == 255
+    assert IGNORE_INDEX == 255
     for pairs, shades in ((splits.train, [10, 0]), (splits.val, [20])):
         for i, shade in enumerate(shades):
             image, mask = pairs[i]

@@ -21,23 +21,19 @@ FILL_COLOR = (124, 116, 104)  # ImageNet's mean, for the borders of rotated and 
 
 @dataclass(eq=False)
 class RandAugmentCrop:
-    """A random-resized crop with a flip, then RandAugment.
+    """A random-resized crop with a flip, then RandAugment (Cubuk et al., NeurIPS 2020).
 
-    Args:
-        size: side of the view in pixels; None: set later by `with_size`.
-        scale, ratio, flip: see RandomResizedCropFlip.
-        randaugment: timm's RandAugment string (Cubuk et al., NeurIPS 2020), such as
-            "rand-m9-mstd0.5-inc1": magnitude 9 of 10 with standard deviation 0.5; None: no RandAugment.
+    The string of timm's RandAugment "rand-m9-mstd0.5-inc1" means magnitude 9 of 10, standard deviation 0.5.
 
     Raises:
         ConfigError: a parameter is out of range, or timm cannot parse the string.
     """
 
-    size: int | None
-    scale: Sequence[float]
+    size: int | None  # side of the view in pixels; None: set later by `with_size`
+    scale: Sequence[float]  # see RandomResizedCropFlip, as for ratio and flip
     ratio: Sequence[float]
     flip: float
-    randaugment: str | None
+    randaugment: str | None  # timm's string; None: no RandAugment
 
     def __post_init__(self):
         size = self.size or 1
@@ -45,7 +41,7 @@ class RandAugmentCrop:
         self._augment = None if self.randaugment is None else _rand_augment(self.randaugment, size)
 
     def with_size(self, size: int) -> "RandAugmentCrop":
-        """Return a copy that has this size if it had none."""
+        """Return a copy; its size is `size` if it was None."""
         return replace(self, size=self.size or size)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -57,7 +53,7 @@ class RandAugmentCrop:
 
 
 def _rand_augment(spec: str, size: int) -> RandAugment:
-    if not RANDAUGMENT.fullmatch(spec):  # timm ignores the parts that it does not know
+    if not RANDAUGMENT.fullmatch(spec):  # timm ignores unknown parts
         hint = "try rand-m9-mstd0.5-inc1, or null for none"
         raise ConfigError("randaugment", spec, "timm cannot parse it", hint=hint)
     hparams = {"translate_const": math.floor(0.45 * size), "img_mean": FILL_COLOR}
@@ -69,5 +65,5 @@ def _rand_augment(spec: str, size: int) -> RandAugment:
 
 
 def _posterize_bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:
-    """At least 1 bit. timm's 0 bits make an image black, and raise an error from Pillow 13 on."""
+    # timm's 0 bits make an image black, and raise an error since Pillow 13.
     return (max(level_fn(level, hparams)[0], 1),)

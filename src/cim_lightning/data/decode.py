@@ -11,9 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cim_lightning.errors import BadImageError
 
-# Other formats, such as EPS, would run external programs on downloaded files.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow decodes some others by external programs
 TIFF_BITS_PER_SAMPLE = 258
 
 
@@ -21,38 +19,34 @@ def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Decode a file, or its bytes, to an upright RGB image.
 
     * EXIF orientation is applied. Only the first frame of an animation, or the first page, is decoded.
-    * Transparent pixels are blended with white. The color stored below them is arbitrary, and black line
-      drawings would vanish on black. Exception: a single transparent color in a PNG of 2, 4 or 16 bits is
-      shown as that color.
-    * 16-bit gray is scaled (`value / 257`), not clipped. `_to_8_bits` has the rule for wider pixels.
-    * ICC profiles are ignored: applying them costs more than decoding, and most training sets were built
-      without them. CMYK is converted by Pillow's plain formula, after undoing Adobe's inversion.
+    * Transparent pixels are blended with white. Their stored color is arbitrary, and black line drawings
+      would be invisible on black. Exception: a single transparent color in a PNG of 2, 4 or 16 bits becomes
+      opaque.
+    * 16-bit gray is scaled (`value / 257`), not clipped. For wider pixels, see `_to_8_bits`.
+    * ICC profiles are ignored: applying them costs more than decoding. CMYK is converted by Pillow's formula,
+      after undoing Adobe's inversion.
 
     Pillow's warnings are silenced process-wide during the call, so use worker processes, not threads.
 
     Raises:
         BadImageError: one line with path and reason, for files that are missing, empty, truncated, not an
-            image, or above Pillow's limit for decompression bombs (179 million pixels). Damage inside a
-            JPEG that leaves it decodable is not detected, as in every libjpeg program.
+            image, or above Pillow's limit for decompression bombs (179 million pixels). Some damaged JPEG
+            files are decoded without an error, as by all programs that use libjpeg.
     """
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
             raise ValueError("the file is empty")
         # Pillow warns about odd metadata and large sizes; neither means that the pixels are bad.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _decode(data)
-    except Exception as error:  # damaged files make Pillow raise nearly anything, struct.error included
-        raise BadImageError(f"{_name(source)}: {_reason(error)}") from error
-
-
-def _decode(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        image.load()  # first, as a PNG may have its EXIF after the pixels
-        with contextlib.suppress(Exception):  # unreadable EXIF is common, and the pixels are good
-            ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()  # first, as a PNG may have its EXIF after the pixels
+            with contextlib.suppress(Exception):  # unreadable EXIF is common, and the pixels are good
+                ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except Exception as error:  # damaged files cause nearly any exception in Pillow, even struct.error
+        # repr, because a line break in a path would break the one-line message
+        name = f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
+        raise BadImageError(f"{name}: {_reason(error)}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -68,10 +62,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale gray of more than 8 bits to mode "L".
 
-    * Unsigned 16-bit (12-bit) pixels: 0..65535 (0..4095) -> 0..255.
-    * 32-bit integers: the same if all values lie in 0..65535, as some writers store 16-bit images so.
-    * Floats: the first of 0..1, 0..255 and 0..65535 that contains all values.
-    * Everything else has no fixed scale (heights, temperatures): lowest value -> 0, highest -> 255.
+    * 12-bit pixels: 0..4095 -> 0..255.
+    * 16-bit pixels, and 32-bit integers whose values are in 0..65535: 0..65535 -> 0..255.
+    * Floats: the first range of 0..1, 0..255 and 0..65535 that contains all values -> 0..255.
+    * All other pixels, such as heights: lowest value -> 0, highest value -> 255.
 
     NaN and infinities become 0.
     """
@@ -90,13 +84,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(gray)
 
 
-def _name(source: str | os.PathLike[str] | bytes) -> str:
-    # repr, because a line break in a path would break the one-line message
-    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
-
-
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its own text names a BytesIO object
+    if isinstance(error, UnidentifiedImageError):  # its message has the name of a BytesIO object
         return f"not an image, or its header is damaged (supported: {', '.join(FORMATS)})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

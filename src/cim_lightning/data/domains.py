@@ -1,4 +1,4 @@
-"""Evaluation sets from folders of class folders: domains, variants of a test set, corruptions."""
+"""Evaluation data sets from class folders: domains, variants of a test set, corrupted images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.files import class_folders, closest, existing_folder, labeled, scan
+from cim_lightning.data.files import class_folders, closest_name, existing_folder, labeled, scan
 from cim_lightning.data.sources import Splits, folder
 from cim_lightning.errors import ConfigError
 
@@ -30,9 +30,9 @@ def domains(
     classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
     first, *others = classes
     for name in others:
-        for unshared in sorted(classes[first] ^ classes[name]):
-            hint = closest(unshared, (classes[first] | classes[name]) - {unshared})
-            rule = f"{first} and {name} do not both have the class {unshared}"
+        for missing in sorted(classes[first] ^ classes[name]):
+            hint = closest_name(missing, (classes[first] | classes[name]) - {missing})
+            rule = f"{first} and {name} do not both have the class {missing}"
             raise ConfigError("root", root, rule, hint=hint)
     return found
 
@@ -40,17 +40,17 @@ def domains(
 def variants(
     roots: Mapping[str, str], view_size: int, batch_size: int, num_workers: int
 ) -> dict[str, ImageData]:
-    """Return the images of each folder by the name given in `roots`, as its "val" split.
+    """Return the images of each folder in `roots`, by name, as the "val" split.
 
     Raises:
-        ConfigError: no folder is given, or one does not exist or has no class folders.
+        ConfigError: no folder is given, or a folder does not exist or has no class folders.
     """
     if not roots:
         raise ConfigError("roots", "{}", "has no folder", hint="try roots={imagenet_a: /my/imagenet-a}")
     sources = {name: partial(_one_split, root, name) for name, root in roots.items()}
     found = _images(sources, view_size, batch_size, num_workers)
     for data in found.values():
-        _ = data.splits  # opened now, to find errors in all folders before any is evaluated
+        _ = data.splits  # find errors in all folders before the evaluation
     return found
 
 
@@ -75,7 +75,7 @@ def corrupted(
 
 
 def _one_split(root: str, parameter: str) -> Splits:
-    """All images of `root/<class>/...`, as both splits."""
+    """Return the images in `root/<class>/...` as both splits."""
     path = existing_folder(root, parameter)
     images, _ = scan(path)
     classes = class_folders(images)
@@ -89,9 +89,5 @@ def _one_split(root: str, parameter: str) -> Splits:
 def _images(
     sources: Mapping[Any, Callable[[], Splits]], view_size: int, batch_size: int, num_workers: int
 ) -> dict[Any, ImageData]:
-    settings = (batch_size, num_workers, view_size, (1, 1), (1, 1), 0)
-    return {key: ImageData(source, _uncropped, *settings, seed=0) for key, source in sources.items()}
-
-
-def _uncropped(views: Any, seed: int) -> Any:
-    return views
+    settings = (lambda views, seed: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0)
+    return {key: ImageData(source, *settings, seed=0) for key, source in sources.items()}

@@ -1,5 +1,6 @@
 """Image files in a folder tree: list them, decode them, and derive classes from folder names."""
 
+import contextlib
 import difflib
 import os
 from collections import Counter
@@ -28,8 +29,8 @@ class ImageFiles:
 
     def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray, classes: list[str] | None):
         self.root, self.labels, self.classes = root, labels, classes
-        # One buffer, because forked workers share its pages. Reading a million str objects changes their
-        # reference counts, which copies their pages into each worker.
+        # Forked workers share the pages of one buffer. Pages of str objects are copied into each worker when
+        # their reference counts change.
         names = [os.fsencode(path) for path in paths]
         self._names = b"".join(names)
         self._ends = np.cumsum([0, *map(len, names)])
@@ -54,19 +55,17 @@ def existing_folder(root: str, parameter: str = "root") -> str:
     Raises:
         ConfigError: there is no such folder; the error names `parameter`.
     """
-    path = os.path.abspath(os.path.expanduser(root))
-    if os.path.isdir(path):
-        return path
-    parent, name = os.path.split(path)
-    if os.path.exists(path):
-        raise ConfigError(parameter, root, "is a file, must be a folder", suggest=parent)
-    siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()] if os.path.isdir(parent) else []
-    hint = closest(name, siblings, os.path.join(parent, ""))
-    exists = next(folder for folder in Path(path).parents if folder.is_dir())
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    if path.is_dir():
+        return str(path)
+    if path.exists():
+        raise ConfigError(parameter, root, "is a file, must be a folder", suggest=path.parent)
+    exists = next(folder for folder in path.parents if folder.is_dir())
+    hint = closest_name(path.name, [folder.name for folder in path.parent.glob("*/")], f"{path.parent}/")
     raise ConfigError(parameter, root, "does not exist", hint=hint or f"the path exists up to {exists}")
 
 
-def closest(name: str, names: Iterable[str], prefix: str = "") -> str:
+def closest_name(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return a hint with the closest of possibly many names; empty if none is close."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"did you mean {prefix}{close[0]}?" if close else ""
@@ -76,36 +75,26 @@ def scan(folder: str) -> tuple[list[str], Counter[str]]:
     """List the images in a folder tree.
 
     Returns:
-        sorted paths relative to `folder`, with "/" as the separator; how many other files have each suffix.
+        Sorted paths relative to `folder`, with "/" as the separator, and the number of other files by suffix.
     """
     images: list[str] = []
     others: Counter[str] = Counter()
-    waiting = [("", frozenset([_inode(folder)]))]
-    while waiting:
-        prefix, ancestors = waiting.pop()
-        with os.scandir(os.path.join(folder, prefix)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    is_folder, is_file = entry.is_dir(), entry.is_file()
-                except OSError:  # a link to itself
-                    continue
+    pending = [("", frozenset([os.path.realpath(folder)]))]
+    while pending:
+        prefix, ancestors = pending.pop()
+        for entry in os.scandir(os.path.join(folder, prefix)):
+            with contextlib.suppress(OSError):  # a link to itself is neither a folder nor a file
+                path = os.path.realpath(entry.path) if entry.is_dir() else ""
                 suffix = os.path.splitext(entry.name)[1].lower()
-                if is_folder:
-                    inode = _inode(entry.path)
-                    if inode not in ancestors:
-                        waiting.append((f"{prefix}{entry.name}/", ancestors | {inode}))
-                elif is_file and suffix in SUFFIXES:
+                if entry.name.startswith(".") or path in ancestors:
+                    continue
+                if path:
+                    pending.append((f"{prefix}{entry.name}/", ancestors | {path}))
+                elif suffix in SUFFIXES and entry.is_file():
                     images.append(prefix + entry.name)
                 else:
                     others[suffix or "no suffix"] += 1
     return sorted(images), others
-
-
-def _inode(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def first_folder(path: str) -> str:
@@ -122,8 +111,6 @@ def class_folders(paths: list[str]) -> list[str] | None:
 
 def labeled(root: str, paths: list[str], classes: list[str] | None) -> ImageFiles:
     """Return images with the class numbers of their first-level folders; NO_LABEL without classes."""
-    if classes is None:
-        return ImageFiles(root, paths, np.full(len(paths), NO_LABEL, np.int32), None)
-    numbers = {name: i for i, name in enumerate(classes)}
-    labels = np.array([numbers[first_folder(path)] for path in paths], np.int32)
+    numbers = {name: i for i, name in enumerate(classes or ())}
+    labels = np.array([numbers.get(first_folder(path), NO_LABEL) for path in paths], np.int32)
     return ImageFiles(root, paths, labels, classes)

@@ -1,6 +1,7 @@
-"""Images with label masks for semantic segmentation; `segmentation_layouts.py` finds their files."""
+"""Images with masks for semantic segmentation; `segmentation_layouts.py` finds their files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,28 +13,22 @@ from cim_lightning.bounds import within
 from cim_lightning.data.decode import FORMATS, decode
 from cim_lightning.errors import BadImageError, ConfigError
 
-IGNORE_INDEX = 255  # of ignored pixels in decoded masks, whatever labels the files use
-UNKNOWN = 254  # for labels that are neither a class nor ignored
+IGNORE_INDEX = 255  # value of ignored pixels in masks; the files may use another label
+UNKNOWN = 254  # value of labels that are neither a class nor ignored
 
 
+@dataclass(eq=False)
 class ImageMaskFiles:
     """A map-style data set of images and masks.
 
-    `files[i]` is an RGB image and a uint8 mask "h w" of the same size, whose values are class numbers
-    0..len(classes) - 1 and IGNORE_INDEX (255).
-
-    Args:
-        root: folder of the data set.
-        pairs: paths of image and mask, relative to root.
-        class_of: class number, IGNORE_INDEX or UNKNOWN for each of the labels 0..255 in the files.
-
-    Raises:
-        ConfigError: on access, a file cannot be read, the sizes of image and mask differ, or the mask is not
-            a label image or has an unknown label.
+    `files[i]` returns an RGB image and a uint8 mask "h w" of the same size. The values of a mask are class
+    numbers, or IGNORE_INDEX. It raises ConfigError if a file cannot be read, if the sizes of image and mask
+    differ, or if the mask is not a label image or has an unknown label.
     """
 
-    def __init__(self, root: str, pairs: Sequence[tuple[str, str]], class_of: UInt8[np.ndarray, "256"]):
-        self.root, self.pairs, self._class_of = root, list(pairs), class_of
+    root: str  # folder of the data set
+    pairs: Sequence[tuple[str, str]]  # paths of image and mask, relative to root
+    class_of: UInt8[np.ndarray, "256"]  # label in the files -> class number, IGNORE_INDEX or UNKNOWN
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -50,10 +45,10 @@ class ImageMaskFiles:
             height, width = labels.shape
             sizes = f"{mask_path} is {width}x{height}, but {image_path} is {image.width}x{image.height}"
             raise self._error(sizes, "resize the mask with nearest-neighbor interpolation")
-        mask = self._class_of[labels]
+        mask = self.class_of[labels]
         if (mask == UNKNOWN).any():
             label = int(labels[mask == UNKNOWN].min())
-            known = np.flatnonzero(self._class_of < UNKNOWN)
+            known = np.flatnonzero(self.class_of < UNKNOWN)
             rule = f"{mask_path} has the label {label}, which is not a class ({known.min()}..{known.max()})"
             raise self._error(rule, f"try ignore=[{label}]")
         return image, mask
@@ -62,9 +57,8 @@ class ImageMaskFiles:
         try:
             with Image.open(folder / path, formats=FORMATS) as mask:
                 mode, labels = mask.mode, np.asarray(mask)
-        except Exception as error:  # damaged files make Pillow raise nearly anything
-            reason = " ".join(str(error).split())
-            rule = f"{path} cannot be read ({reason})"
+        except Exception as error:  # damaged files cause nearly any exception in Pillow
+            rule = f"{path} cannot be read ({' '.join(str(error).split())})"
             raise self._error(rule, "replace the file, or remove it from its list") from error
         if mode not in ("L", "P", "1"):
             rule = f"{path} has mode {mode}, but a mask has one class number per pixel"
@@ -76,25 +70,20 @@ class ImageMaskFiles:
 
 
 class SegmentationSplits(NamedTuple):
-    """Training and validation pairs, the names of the classes, and the value of ignored pixels in masks."""
+    """Training and validation pairs, and the names of the classes."""
 
     train: ImageMaskFiles
     val: ImageMaskFiles
     classes: list[str]
-    ignore_index: int
 
 
 def make_splits(
-    root: str,
-    train: list[tuple[str, str]],
-    val: list[tuple[str, str]],
-    names: Mapping[int, str],
-    ignore: Sequence[int],
+    root: str, pairs: Sequence[Sequence[tuple[str, str]]], names: Mapping[int, str], ignore: Sequence[int]
 ) -> SegmentationSplits:
-    """Make the splits from pairs below `root`. Classes are renumbered from 0, without the ignored labels.
+    """Number the classes from 0, without the ignored labels, and return the splits.
 
     Args:
-        root, train, val: see ImageMaskFiles.
+        root, pairs: see ImageMaskFiles; the pairs of the training and of the validation split.
         names: of the classes, by label in the files.
         ignore: labels in the files that are excluded from loss and metrics.
 
@@ -110,5 +99,5 @@ def make_splits(
     class_of = np.full(256, UNKNOWN, np.uint8)
     class_of[list(classes)] = np.arange(len(classes))
     class_of[list(ignore)] = IGNORE_INDEX
-    pairs = (ImageMaskFiles(root, train, class_of), ImageMaskFiles(root, val, class_of))
-    return SegmentationSplits(*pairs, list(classes.values()), IGNORE_INDEX)
+    train, val = (ImageMaskFiles(root, split, class_of) for split in pairs)
+    return SegmentationSplits(train, val, list(classes.values()))

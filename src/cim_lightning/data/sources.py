@@ -1,4 +1,4 @@
-"""The contract of an image source, and the source that reads a folder."""
+"""The Source protocol, and the source that reads a folder of images."""
 
 import os
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -15,10 +15,10 @@ VAL_FOLDERS = ("val", "valid", "validation", "test")
 
 @runtime_checkable
 class Source(Protocol):
-    """A map-style data set: `source[i]` is an RGB image and its label, or raises BadImageError.
+    """A map-style data set: `source[i]` returns an RGB image and its label, or raises BadImageError.
 
-    Labels lie in 0..len(classes) - 1; NO_LABEL (-1) marks an image without one. A source with such images
-    has an array of all its `labels`, too.
+    Labels are in 0..len(classes) - 1, or NO_LABEL (-1). A source with some unlabeled images also has the
+    attribute `labels`, an int array.
     """
 
     @property
@@ -37,19 +37,23 @@ class Splits(NamedTuple):
 
 
 def folder(root: str, val_fraction: float, seed: int) -> Splits:
-    """Images in a folder tree, at any depth. Hidden names and other files are ignored.
+    """Images in a folder tree, at any depth. Hidden files and other files are ignored.
 
-    Splits: if root has `train/` and one of `val/`, `valid/`, `validation/`, `test/`, these are the splits;
-    the first of these names that has images is used. Otherwise a share of `val_fraction` (in 0..1, at least
-    one image per split) is drawn from all images with `seed`. They may all lie in `train/`.
+    Splits: `train/` and the first of `val/`, `valid/`, `validation/` and `test/` that has images. If one of
+    the two is missing, the validation images are drawn at random from all images.
 
-    Labels: the first-level folders below root, or below `train/`, are the classes of both splits. There are
-    no labels with fewer than two such folders, or with an image outside them.
+    Labels: the first-level folders below root, or below `train/`, are the classes of both splits. With fewer
+    than two of them, or with an image outside them, there are no labels.
 
-    Links to folders are followed, except into a folder that contains them. `~` is expanded.
+    Links to folders are followed, except into a folder that contains the link. `~` is expanded.
+
+    Args:
+        root: the folder.
+        val_fraction: share of the validation images, above 0 and below 1; each split has at least one image.
+        seed: of the random split.
 
     Raises:
-        ConfigError: no such folder, no image, too few to split, or a class of val that train lacks.
+        ConfigError: the folder does not exist, has too few images, or `train/` lacks a class of `val/`.
     """
     path = files.existing_folder(root)
     try:
@@ -76,7 +80,7 @@ def _existing_splits(root: str, path: str, images: list[str], val_folder: str) -
     unknown = sorted({files.first_folder(image) for image in val}.difference(val_classes or ()))
     if val_classes and unknown:
         rule = f"{val_folder}/ has the class {unknown[0]}, which train/ lacks"
-        raise ConfigError("root", root, rule, hint=files.closest(unknown[0], val_classes))
+        raise ConfigError("root", root, rule, hint=files.closest_name(unknown[0], val_classes))
     return Splits(
         files.labeled(os.path.join(path, "train"), train, classes),
         files.labeled(os.path.join(path, val_folder), val, val_classes),
@@ -99,5 +103,5 @@ def _random_splits(root: str, path: str, images: list[str], val_fraction: float,
 
 
 def _below(name: str, images: list[str]) -> list[str]:
-    """The images in a first-level folder, relative to it."""
+    """Return the images in a first-level folder, relative to it."""
     return [image[len(name) + 1 :] for image in images if image.startswith(name + "/")]

@@ -1,4 +1,4 @@
-"""torchvision's data sets as sources. All functions raise ConfigError if the data set cannot be opened."""
+"""torchvision's data sets as sources. A data set that cannot be opened raises ConfigError."""
 
 import os
 from collections.abc import Callable
@@ -16,18 +16,17 @@ from cim_lightning.errors import ConfigError
 
 
 class LabeledDataset:
-    """A torchvision classification data set as a Source; images without a label must have the label -1."""
+    """A torchvision classification data set as a Source. Unlabeled images must have the label -1."""
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
-        # WordNet IDs for ImageNet and Imagenette, as the folder names of all data sets derived from them.
+        # ImageNet and Imagenette have WordNet IDs, the folder names of ImageNet-C and similar data sets.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
 
     @property
     def labels(self) -> np.ndarray:
-        """-1 for each image without a label, without decoding images."""
-        labels = getattr(self._dataset, "labels", None)  # STL-10's; the others label every image
-        return np.zeros(len(self), np.int64) if labels is None else np.asarray(labels)
+        """Labels of STL-10, with -1 for unlabeled images; 0 for all images of the other data sets."""
+        return np.asarray(getattr(self._dataset, "labels", np.zeros(len(self), np.int64)))
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -50,45 +49,43 @@ def cifar100(root: str, download: bool) -> Splits:
 def stl10(root: str, download: bool) -> Splits:
     """STL-10: 105,000 and 8,000 images of 96x96 pixels, 10 classes.
 
-    The training images are the 5,000 labeled ones, for k-NN, followed by the 100,000 for pre-training, with
-    the label -1. They take 2.9 GB of memory, and twice that while loading.
+    The training images are 5,000 labeled images, followed by 100,000 unlabeled images. They take 2.9 GB of
+    memory, and twice as much while loading.
     """
     return _open(STL10, root, {"split": "train+unlabeled"}, {"split": "test"}, download)
 
 
 def imagenette(root: str, download: bool) -> Splits:
-    """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes.
+    """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes, with a shorter side of 320 pixels.
 
-    Of its three sizes, the one with a shorter side of 320 pixels: enough for crops of 224, at a quarter of
-    the download size and decoding time of the full one.
+    The full size would take four times as long to download and to decode.
     """
-    options = {"size": "320px", "loader": decode}
-    return _open(Imagenette, root, options | {"split": "train"}, options | {"split": "val"}, download)
+    return _open(
+        Imagenette, root, {"split": "train"}, {"split": "val"}, download, size="320px", loader=decode
+    )
 
 
 def imagenet(root: str) -> Splits:
     """ImageNet-1k from the archives of ILSVRC 2012, which are extracted on first use."""
-    options = {"loader": decode}
-    return _open(ImageNet, root, options | {"split": "train"}, options | {"split": "val"}, None)
+    return _open(ImageNet, root, {"split": "train"}, {"split": "val"}, None, loader=decode)
 
 
 def _open(
-    dataset: Callable[..., Any], root: str, train: dict[str, Any], val: dict[str, Any], download: bool | None
+    dataset: Callable[..., Any], root: str, train: Any, val: Any, download: bool | None, **options: Any
 ) -> Splits:
     """Open both splits; `download` is None for a data set that cannot be downloaded."""
     path = os.path.abspath(os.path.expanduser(root))
-    options = {} if download is None else {"download": download}
+    options |= {} if download is None else {"download": download}
     try:
         # torchrun and schedulers start one process per device: one downloads, the others wait.
         with FileLock(os.path.join(path, ".download.lock")) if download else nullcontext():
-            splits = (LabeledDataset(dataset(path, **split, **options)) for split in (train, val))
-            return Splits(*splits)
+            return Splits(*(LabeledDataset(dataset(path, **split, **options)) for split in (train, val)))
     except (RuntimeError, OSError, ImportError) as error:
         hint = {
             True: "the download failed: check the network, or put the files there by hand",
             False: "set download=true to download it",
-            None: "it cannot be downloaded here: put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar "
-            "and ILSVRC2012_img_val.tar there, or use data=folder for a train/ val/ tree of class folders",
+            None: "it cannot be downloaded: put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
+            "ILSVRC2012_img_val.tar there, or use data=folder for a train/ val/ tree of class folders",
         }[download]
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError("root", root, f"has no intact {dataset.__name__} ({reason})", hint=hint) from error
