@@ -179,7 +179,11 @@ def test_a_batch_size_above_the_number_of_images_uses_all_images(tmp_path: Path)
         ({"epochs": 0}, {}, "epochs=0: .*; try epochs=1$"),
         ({"num_train": 0}, {}, "num_train=0: .*; try num_train=2$"),
         ({"ema": 1.0}, {}, r"ema=1\.0: .*; try ema=0\.9$"),
-        ({}, {"classes": False}, "a classifier needs labeled training images .*; put them into"),
+        (
+            {},
+            {"classes": False},
+            "a classifier needs labels of two classes or more; use class folders$",
+        ),
     ],
 )
 def test_invalid_settings_raise(tmp_path: Path, changes: dict, images: dict, message: str) -> None:

@@ -32,7 +32,7 @@ def test_image_and_mask_have_the_same_crop(seed: int) -> None:
     image, mask = positions()
     cropper = crops()
     crop = cropper.sample(H, W, torch.Generator().manual_seed(seed))
-    pixels, labels = cropper.apply(image, mask, crop, identity, 255)
+    pixels, labels = cropper.apply(image, mask, crop, identity)
     inside = labels != 255
     assert inside.any()
     y, x = (pixels[:2] * 255)[:, inside]
@@ -50,7 +50,7 @@ def test_scales_positions_and_flips_have_their_distributions() -> None:
     assert 0.49 < factors.min() < 0.55
     assert 1.9 < factors.max() < 2.1
     assert factors.mean() == pytest.approx(1.25, abs=0.08)
-    assert sum(c.mirrored for c in samples) / 500 == pytest.approx(0.5, abs=0.07)
+    assert sum(c.flipped for c in samples) / 500 == pytest.approx(0.5, abs=0.07)
     assert min(c.left for c in samples) == 0
     assert max(c.left + c.width for c in samples) == W
     assert all(c.top + c.height <= H and c.left + c.width <= W for c in samples)
@@ -64,21 +64,21 @@ def test_the_same_seed_samples_the_same_crop() -> None:
 
 def test_padding_is_zero_after_normalization_and_ignored() -> None:
     image, mask = positions()
-    crop = MaskCrop(0, 0, H, W, 20, 30, mirrored=True)
-    pixels, labels = crops().apply(image, mask, crop, lambda x: x + 7, 255)
+    crop = MaskCrop(0, 0, H, W, 20, 30, flipped=True)
+    pixels, labels = crops().apply(image, mask, crop, lambda x: x + 7)
     assert (pixels[:, :20, :30] >= 7).all()
     assert not pixels[:, 20:].any()
     assert not pixels[:, :, 30:].any()
     assert labels[:20, :30].max() < 255
     assert (labels[20:] == 255).all()
     assert (labels[:, 30:] == 255).all()
-    assert labels[0, 0] == 8  # mirrored: the right end of the first row of tiles
+    assert labels[0, 0] == 8  # flipped: the right end of the first row of tiles
 
 
 def test_a_batch_may_have_images_of_different_sizes() -> None:
     image, mask = positions()
     pairs = [(image, mask), (image[:, :20, :25], mask[:20, :25])]
-    images, masks = crops().batch(pairs, torch.device("cpu"), identity, 255, torch.Generator().manual_seed(0))
+    images, masks = crops().batch(pairs, torch.device("cpu"), identity, torch.Generator().manual_seed(0))
     assert images.shape == (2, 3, 32, 32)
     assert masks.shape == (2, 32, 32)
     assert masks.dtype == torch.int64

@@ -17,7 +17,7 @@ PREDICTED = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [2, 2, 0, 0], [2, 2, 2, 0]
 def compute(
     *pairs: tuple[torch.Tensor, torch.Tensor], classes: tuple[str, ...] = ("Sky", "Road Works", "c;d", "e")
 ):
-    metrics = SegmentationMetrics(classes, 255, CPU)
+    metrics = SegmentationMetrics(classes, CPU)
     for predicted, mask in pairs:
         metrics.update(predicted, mask)
     return metrics.compute()

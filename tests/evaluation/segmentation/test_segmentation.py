@@ -48,7 +48,7 @@ class Tiles:
 
 
 def tiles() -> Any:
-    return SimpleNamespace(train=Tiles(12, 0), val=Tiles(5, 1), classes=["Red", "Blue"], ignore_index=255)
+    return SimpleNamespace(train=Tiles(12, 0), val=Tiles(5, 1), classes=["Red", "Blue"])
 
 
 def vit(**kwargs) -> Backbone:
@@ -142,8 +142,8 @@ def test_the_loss_is_the_mean_over_pixels_that_are_not_ignored() -> None:
     logits = torch.tensor([[[[0.0, 2.0, 9.0]], [[0.0, 0.0, -9.0]]]])
     masks = torch.tensor([[[1, 0, 255]]])
     expected = (np.log(2) + np.log(1 + np.exp(-2))) / 2
-    assert mean_loss(logits, masks, 255).item() == pytest.approx(expected, abs=1e-6)
-    assert mean_loss(logits, torch.full_like(masks, 255), 255).item() == 0
+    assert mean_loss(logits, masks).item() == pytest.approx(expected, abs=1e-6)
+    assert mean_loss(logits, torch.full_like(masks, 255)).item() == 0
 
 
 def test_batches_follow_a_new_permutation_in_each_epoch() -> None:

@@ -1,4 +1,4 @@
-"""Train a classifier on labels: the backbone and a head (fine-tuning), or the head alone (probing)."""
+"""Train a classifier on labels: the backbone and a head (fine-tuning), or only the head (probing)."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from cim_lightning.bounds import at_least, divides, share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
-from cim_lightning.evaluation.finetuning.loop import training_loop
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
+from cim_lightning.evaluation.finetuning.training_loop import training_loop
 from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
 from cim_lightning.models.classifier import Classifier, check_arguments
 from cim_lightning.rng import fork_rng
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ClassifierTraining:
-    """Train a classifier on the labeled training images of a context and return the last step's weights.
+    """Train a classifier on the labeled training images of a context.
 
-    The context's folder caches it in `classifiers/`. Evaluators with the same settings share one training,
-    and an interrupted training resumes.
+    The weights are cached in the folder `classifiers/` of the context, so evaluators with the same settings
+    share one training. An interrupted training resumes.
     """
 
     finetune: bool  # train the backbone too
@@ -40,7 +40,7 @@ class ClassifierTraining:
     mixing: MixupCutmix  # augmentation of a batch on the device
     loss: Callable[[], nn.Module]  # builds the loss of logits "b n" and soft labels "b n"
     optim: LayerDecayOptim
-    ema: float | None  # decay of the weight average that is evaluated, 0 to below 1; None: no average
+    ema: float | None  # decay of the averaged weights, which are evaluated, 0 to below 1; None: no average
     num_train: int | None  # maximum number of images; None: all
 
     def __post_init__(self) -> None:
@@ -60,24 +60,17 @@ class ClassifierTraining:
         classes = context.data.splits.train.classes or []
         if len(classes) < 2:
             raise ConfigError(
-                "a classifier needs labeled training images of two or more classes; "
-                "put them into one folder per class"
+                "a classifier needs labels of two classes or more; use class folders"
             )
         name = "finetuned" if self.finetune else "probe"
         cache = context.training_cache("classifiers", name, fingerprint(self))
+        settings = (len(classes), self.finetune, self.global_pool, self.drop_path)
         with fork_rng(context.seed):
-            model = Classifier(
-                context.backbone,
-                context.normalize,
-                len(classes),
-                self.finetune,
-                self.global_pool,
-                self.drop_path,
-            ).to(context.device)
+            model = Classifier(context.backbone, context.normalize, *settings).to(context.device)
             if (finished := cache.finished()) is None:
                 finished = self._fit(model, context, cache, classes)
             else:
-                log.info("%s: using the trained classifier", cache.folder)
+                log.info("using the cached classifier in %s", cache.folder)
         model.load_state_dict(finished[0])
         return model.eval(), finished[1]["losses"]
 
@@ -94,10 +87,9 @@ class ClassifierTraining:
         optimizer, schedule = self.optim(model.backbone, model.head, micro_batch * accumulate, steps)
         loss = self.loss()
 
-        def batches(done: int) -> Iterator[tuple[Any, ...]]:
-            loader = context.data.train_subset_dataloader(
-                images, view, micro_batch, self.aug_repeats, done * accumulate
-            )
+        def batches(step: int) -> Iterator[tuple[Any, ...]]:
+            sampling = (micro_batch, self.aug_repeats, step * accumulate)
+            loader = context.data.train_subset_dataloader(images, view, *sampling)
             return zip(*[iter(loader)] * accumulate, strict=False)
 
         def compute_loss(batch: Any) -> Tensor:
@@ -110,14 +102,14 @@ class ClassifierTraining:
                 logits = model.logits(mixed)
             return loss(logits, targets)
 
-        ema = None
+        ema, trained = None, model.train()
         if self.ema is not None:
             ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema), use_buffers=True)
-        title = "fine-tuning" if self.finetune else "probe"
+            trained = ema.module
+        title = "training the classifier"
         losses = training_loop(
-            title, steps, context.seed, cache, model.train(), optimizer, schedule, batches, compute_loss, ema
+            title, steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss, ema
         )
-        weights = (model if ema is None else ema.module).state_dict()
         result = {"classes": classes, "losses": losses}
-        cache.save_result(weights, result)
-        return weights, result
+        cache.save_result(trained.state_dict(), result)
+        return trained.state_dict(), result

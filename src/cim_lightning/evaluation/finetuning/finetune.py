@@ -1,4 +1,4 @@
-"""Accuracy of a classifier that is trained on labels."""
+"""Accuracy of a fine-tuned classifier."""
 
 import csv
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from cim_lightning.models.classifier import top_accuracy
 class Finetune:
     """Top-1 and top-5 accuracy of a trained classifier on the validation images.
 
-    Writes its training loss to finetune.csv and finetune.png in the context's folder.
+    Writes the training loss to finetune.csv and finetune.png in the context's folder.
     """
 
     classifier: Callable[[EvalContext], Any]  # a ClassifierTraining
@@ -39,12 +39,12 @@ class Finetune:
         write_losses(losses, context)
         top1 = top5 = total = 0
         batches = context.data.center_crop_dataloader("val", self.num_val)
-        for batch in tqdm(batches, "classifying", unit="batch", leave=False, disable=None):
-            labeled = batch[1] >= 0
+        for views, labels, _ in tqdm(batches, "accuracy", unit="batch", leave=False, disable=None):
+            labeled = labels >= 0
             if labeled.any():
                 with torch.no_grad(), context.autocast():
-                    logits = model(batch[0][labeled].to(context.device).float() / 255)
-                labels = batch[1][labeled].to(context.device)
+                    logits = model(views[labeled].to(context.device).float() / 255)
+                labels = labels[labeled].to(context.device)
                 top1 += top_accuracy(logits, labels, 1)
                 top5 += top_accuracy(logits, labels, 5)
                 total += len(labels)

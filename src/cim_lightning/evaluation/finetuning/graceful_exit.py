@@ -1,4 +1,4 @@
-"""Delay Ctrl-C and SIGTERM until a safe point of a training."""
+"""Delay Ctrl-C and SIGTERM until the end of a training step."""
 
 import signal
 import sys
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class GracefulExit:
-    """Context manager that records SIGINT and SIGTERM, and raises them in `raise_if_requested`.
+    """Context manager that records SIGINT and SIGTERM, for `raise_if_requested`.
 
-    A second Ctrl-C raises at once. Outside the main thread, Python allows no signal handlers, so signals act
-    as usual.
+    A second Ctrl-C raises KeyboardInterrupt immediately. Outside the main thread, where Python allows no
+    signal handlers, signals have their usual effect.
     """
 
     requested: int | None = None  # number of the signal

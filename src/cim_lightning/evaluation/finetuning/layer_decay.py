@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
@@ -16,15 +17,15 @@ from cim_lightning.optim import POSITION_TABLES, lr_factor
 
 @dataclass
 class LayerDecayOptim:
-    """Build the optimizer and the schedule of a backbone and the head on it.
+    """Build the optimizer and the schedule of a backbone and a head.
 
-    The learning rate is multiplied by `layer_decay` from each layer, as timm groups them, to the layer below
-    (Bao et al., "BEiT", ICLR 2022). The backbone's last layer has lr * layer_decay.
+    The head has the learning rate lr, the last layer of the backbone has lr * layer_decay, the layer below
+    has lr * layer_decay ** 2, and so on (Bao et al., "BEiT", ICLR 2022). The layers are timm's.
     """
 
     optimizer: Callable[..., Optimizer]  # called with parameter groups
-    lr: float  # of the head
-    lr_for: int | None  # batch size that lr holds for, scaled linearly; None: no scaling
+    lr: float  # learning rate of the head
+    lr_for: int | None  # batch size of `lr`, which is scaled linearly to other sizes; None: no scaling
     layer_decay: float  # above 0 and at most 1; 1: no decay
     weight_decay: float  # not applied to biases, norms, class tokens and position tables
     warmup: float  # share of the steps, 0..1, with a linear rise from 0
@@ -46,16 +47,14 @@ class LayerDecayOptim:
         groups = self.groups(backbone, lr)
         groups += [{**group, "lr": lr} for group in param_groups_weight_decay(head, self.weight_decay)]
         optimizer = self.optimizer(groups, lr=lr)
-        return optimizer, LambdaLR(
-            optimizer, lambda step: lr_factor(step, total_steps, self.warmup, self.schedule)
-        )
+        factor = partial(lr_factor, total_steps=total_steps, warmup=self.warmup, schedule=self.schedule)
+        return optimizer, LambdaLR(optimizer, factor)
 
     def groups(self, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
-        """Return the parameter groups of the backbone's trainable parameters; `lr` is that of the head."""
+        """Return the parameter groups of the backbone's trainable parameters, for a head with this `lr`."""
         exempt = {*POSITION_TABLES, *getattr(backbone.model, "no_weight_decay", set)()}
         groups = param_groups_layer_decay(
             backbone.model, self.weight_decay, exempt, layer_decay=self.layer_decay
         )
-        # timm scales the last layer, in its models the classifier, by 1; ours is below the head. Only timm's
-        # schedulers apply lr_scale.
+        # timm's lr_scale is 1 for the last layer, but that layer is below the head here.
         return [{**group, "lr": lr * self.layer_decay * group["lr_scale"]} for group in groups]

@@ -13,11 +13,11 @@ from cim_lightning.bounds import at_least, share
 
 @dataclass
 class MixupCutmix:
-    """Apply random erasing, then mixup or CutMix; if both are on, each to half of the batches."""
+    """Apply random erasing, then mixup or CutMix. If both are on, each applies to half of the batches."""
 
-    erasing: float  # probability of replacing a rectangle of an image by noise (Zhong et al., AAAI 2020)
-    mixup: float  # alpha of the Beta distribution of the mixing share; 0: off (Zhang et al., ICLR 2018)
-    cutmix: float  # the same for CutMix (Yun et al., ICCV 2019)
+    erasing: float  # probability that a rectangle of an image becomes noise (Zhong et al., AAAI 2020)
+    mixup: float  # alpha of the Beta distribution of the mixing weight; 0: off (Zhang et al., ICLR 2018)
+    cutmix: float  # alpha of CutMix (Yun et al., ICCV 2019); 0: off
     smoothing: float  # label smoothing, 0 to below 1
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from cim_lightning.bounds import at_least, ordered, share
+from cim_lightning.data.segmentation import IGNORE_INDEX
 
 
 class MaskCrop(NamedTuple):
@@ -21,7 +22,7 @@ class MaskCrop(NamedTuple):
     width: int
     out_height: int  # below the crop size if the image is too small
     out_width: int
-    mirrored: bool
+    flipped: bool
 
 
 @dataclass
@@ -29,7 +30,7 @@ class RandomScaleCrop:
     """Sample and apply random crops."""
 
     size: int  # side of a crop in pixels
-    short_side: int | None  # short side of the image at scale 1, in pixels; None: as in the file
+    short_side: int | None  # short side of the image at scale 1, in pixels; None: that of the file
     scale: Sequence[float]  # smallest and largest scale
     flip: float  # probability of a horizontal flip
 
@@ -40,20 +41,20 @@ class RandomScaleCrop:
         share("flip", self.flip)
 
     def sample(self, height: int, width: int, generator: torch.Generator) -> MaskCrop:
-        """Sample the crop of an image of this size; the generator is on the CPU."""
-        draw, down, right, mirror = torch.rand(4, generator=generator).tolist()
-        factor = self.scale[0] + draw * (self.scale[1] - self.scale[0])
+        """Sample the crop of an image of this size in pixels; the generator is on the CPU."""
+        scale, top, left, flip = torch.rand(4, generator=generator).tolist()
+        factor = self.scale[0] + scale * (self.scale[1] - self.scale[0])
         factor *= (self.short_side or min(height, width)) / min(height, width)
         side = max(round(self.size / factor), 1)
         h, w = min(side, height), min(side, width)
         return MaskCrop(
-            top=round(down * (height - h)),
-            left=round(right * (width - w)),
+            top=round(top * (height - h)),
+            left=round(left * (width - w)),
             height=h,
             width=w,
             out_height=self.size if h == side else min(max(round(h * factor), 1), self.size),
             out_width=self.size if w == side else min(max(round(w * factor), 1), self.size),
-            mirrored=mirror < self.flip,
+            flipped=flip < self.flip,
         )
 
     def apply(
@@ -62,30 +63,28 @@ class RandomScaleCrop:
         mask: UInt8[Tensor, "h w"],
         crop: MaskCrop,
         normalize: Callable[[Tensor], Tensor],
-        ignore_index: int,
     ) -> tuple[Float[Tensor, "c s s"], Int64[Tensor, "s s"]]:
-        """Return the normalized crop and its mask, padded at the bottom right with 0 and `ignore_index`."""
-        height, width = size = [crop.out_height, crop.out_width]
+        """Return the normalized crop and its mask, padded at the bottom right with 0 and IGNORE_INDEX."""
+        size = [crop.out_height, crop.out_width]
         pixels = V.resized_crop(image.float() / 255, *crop[:4], size)
         labels = V.resized_crop(mask[None], *crop[:4], size, V.InterpolationMode.NEAREST_EXACT)
-        if crop.mirrored:
+        if crop.flipped:
             pixels, labels = pixels.flip(-1), labels.flip(-1)
-        padding = [0, 0, self.size - width, self.size - height]
+        padding = [0, 0, self.size - crop.out_width, self.size - crop.out_height]
         pixels = V.pad(normalize(pixels[None])[0], padding, fill=0.0)
-        return pixels, V.pad(labels, padding, fill=float(ignore_index))[0].long()
+        return pixels, V.pad(labels, padding, fill=float(IGNORE_INDEX))[0].long()
 
     def batch(
         self,
         pairs: Sequence[tuple[Tensor, Tensor]],
         device: torch.device,
         normalize: Callable[[Tensor], Tensor],
-        ignore_index: int,
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "b c s s"], Int64[Tensor, "b s s"]]:
-        """Return one random crop of each image, whose sizes may differ, and of its mask."""
-        cropped = []
+        """Return a random crop of each image and its mask. The sizes of the images may differ."""
+        crops = []
         for image, mask in pairs:
             crop = self.sample(mask.shape[0], mask.shape[1], generator)
-            cropped.append(self.apply(image.to(device), mask.to(device), crop, normalize, ignore_index))
-        images, masks = zip(*cropped, strict=True)
+            crops.append(self.apply(image.to(device), mask.to(device), crop, normalize))
+        images, masks = zip(*crops, strict=True)
         return torch.stack(images), torch.stack(masks)

@@ -1,4 +1,4 @@
-"""Intersection over union and accuracy of predicted masks, from one confusion matrix over the data set."""
+"""IoU and accuracy of predicted masks, from one confusion matrix over the data set."""
 
 import re
 from collections.abc import Sequence
@@ -8,31 +8,32 @@ from jaxtyping import Integer
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from cim_lightning.data.segmentation import IGNORE_INDEX
+
 
 class SegmentationMetrics:
-    """Metrics over all pixels whose true label is not `ignore_index`.
+    """Metrics over all pixels whose true label is not IGNORE_INDEX.
 
     Args:
-        classes: names.
-        ignore_index: label of the pixels that are not counted.
+        classes: names of the classes.
         device: of predictions and masks.
     """
 
-    def __init__(self, classes: Sequence[str], ignore_index: int, device: torch.device):
+    def __init__(self, classes: Sequence[str], device: torch.device):
         self.classes = classes
-        # Its validation searches every mask for unique values; the masks were validated when they were read.
+        # validate_args=False skips a slow search for unique values; ImageMaskFiles has validated the masks.
         self.metric = MulticlassJaccardIndex(
-            len(classes), average=None, ignore_index=ignore_index, validate_args=False
+            len(classes), average=None, ignore_index=IGNORE_INDEX, validate_args=False
         ).to(device)
 
     def update(self, predicted: Integer[Tensor, "*size"], mask: Integer[Tensor, "*size"]) -> None:
-        """Count the pixels of one or more images."""
+        """Add the pixels of one or more images."""
         self.metric.update(predicted, mask)
 
     def compute(self) -> dict[str, float]:
         """Return miou, pixel_accuracy, class_accuracy and iou_<class>, each 0..1; nan without pixels.
 
-        miou is the mean over the classes in any mask or prediction; the other classes have no iou_<class>.
+        Classes that are in no mask and in no prediction have no iou_<class>, and are not part of miou.
         class_accuracy is the mean over the classes in any mask.
         """
         matrix = self.metric.confmat.double()  # pyright: ignore

@@ -1,4 +1,4 @@
-"""Pictures of predicted masks: image | mask | prediction, with a legend of the classes below."""
+"""Pictures of predicted masks: image | mask | prediction, and a legend of the classes."""
 
 import colorsys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-GOLDEN_RATIO = 0.618034  # hue step that keeps the hues of neighboring classes far apart
+HUE_STEP = 0.618034  # between two classes; with the golden ratio, successive hues are far apart
 TONES = [(0.9, 1.0), (0.5, 0.85), (0.9, 0.55), (0.5, 1.0), (0.9, 0.85), (0.5, 0.55)]  # saturation, value
 ALPHA = 0.6  # of the color over the gray image
 ROW, COLUMN = 14, 110  # pixels of a legend entry
@@ -15,12 +15,12 @@ ROW, COLUMN = 14, 110  # pixels of a legend entry
 
 def palette(classes: int) -> UInt8[np.ndarray, "n 3"]:
     """Return one color per class."""
-    colors = [colorsys.hsv_to_rgb(i * GOLDEN_RATIO % 1, *TONES[i % len(TONES)]) for i in range(classes)]
+    colors = [colorsys.hsv_to_rgb(i * HUE_STEP % 1, *TONES[i % len(TONES)]) for i in range(classes)]
     return np.rint(np.array(colors).reshape(-1, 3) * 255).astype(np.uint8)
 
 
 def overlay(image: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, classes: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Blend the colors of a mask with the gray image; labels that are no class become dark."""
+    """Blend the colors of a mask with the gray image; the color of ignored pixels is black."""
     gray = image.mean(axis=2, keepdims=True)
     colors = np.concatenate((palette(classes), np.zeros((256 - classes, 3), np.uint8)))
     return np.rint((1 - ALPHA) * gray + ALPHA * colors[mask]).astype(np.uint8)
@@ -29,7 +29,7 @@ def overlay(image: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, classes: int) -
 def draw(
     image: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """Draw image, mask and prediction side by side, and the names of the classes in either mask."""
+    """Draw image, mask and prediction side by side, above the names of all classes in them."""
     count = len(classes)
     row = np.concatenate((image, overlay(image, mask, count), overlay(image, predicted, count)), axis=1)
     present = [int(i) for i in np.union1d(mask, predicted) if i < count]

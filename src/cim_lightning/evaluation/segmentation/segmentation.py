@@ -1,4 +1,4 @@
-"""Semantic segmentation: train a head, and optionally the backbone, and measure the predicted masks."""
+"""Semantic segmentation: train a head, and optionally the backbone, and evaluate the predicted masks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from cim_lightning.bounds import at_least
+from cim_lightning.data.segmentation import IGNORE_INDEX
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
-from cim_lightning.evaluation.finetuning.loop import training_loop
-from cim_lightning.evaluation.segmentation import image_mask_pairs
+from cim_lightning.evaluation.finetuning.training_loop import training_loop
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
+from cim_lightning.evaluation.segmentation.image_mask_pairs import evenly_spaced, index_batches, to_tensors
 from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 from cim_lightning.evaluation.segmentation.overlays import draw
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
@@ -29,9 +30,9 @@ TRAINING_SETTINGS = ("source", "head", "finetune", "steps", "batch_size", "crops
 
 @dataclass
 class Segmentation:
-    """Metrics of SegmentationMetrics on the validation images of a segmentation data set."""
+    """SegmentationMetrics of the validation images, after training a segmentation head."""
 
-    source: Callable[[], Any]  # opens the data set, see data/segmentation.py: SegmentationSplits
+    source: Callable[[], Any]  # returns SegmentationSplits
     head: Callable[..., nn.Module]  # builds a head from a backbone and a number of classes
     finetune: bool  # train the backbone too
     steps: int  # optimizer steps
@@ -40,7 +41,7 @@ class Segmentation:
     inference: SlidingWindow
     optim: LayerDecayOptim
     num_train: int | None  # maximum number of images, evenly spaced; None: all
-    num_val: int | None
+    num_val: int | None  # maximum number of images, evenly spaced; None: all
     pictures: int  # number of validation images to draw
     pictures_folder: str  # in the context's folder
 
@@ -50,7 +51,7 @@ class Segmentation:
             at_least(name, getattr(self, name), low)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Train, unless the cache has the trained model, and return the metrics."""
+        """Return the metrics. The training is cached, and an interrupted training resumes."""
         args = {name: fingerprint(getattr(self, name)) for name in TRAINING_SETTINGS}
         cache = context.training_cache("segmenters", "trained", args)
         with fork_rng(context.seed):
@@ -61,42 +62,36 @@ class Segmentation:
             if (finished := cache.finished()) is not None:
                 model.load_state_dict(finished[0])
             else:
-                self._train(model.train(), splits, context, cache)
+                self._train(model.train(), splits.train, context, cache)
                 cache.save_result(model.state_dict(), {"classes": splits.classes})
-            return self._measure(model.eval(), splits, context)
+            return self._evaluate(model.eval(), splits, context)
 
-    def _train(self, model: Segmenter, splits: Any, context: EvalContext, cache: TrainingCache) -> None:
-        pairs = image_mask_pairs.subset(splits.train, self.num_train)
+    def _train(self, model: Segmenter, pairs: Any, context: EvalContext, cache: TrainingCache) -> None:
+        pairs = Subset(pairs, evenly_spaced(len(pairs), self.num_train))
 
-        def batches(done: int) -> Iterator[tuple[Any]]:
-            order = image_mask_pairs.index_batches(
-                len(pairs), self.batch_size, context.seed, done, self.steps
-            )
-            return zip(self._loader(pairs, context, batch_sampler=order))
+        def batches(step: int) -> Iterator[tuple[Any]]:
+            order = index_batches(len(pairs), self.batch_size, context.seed, step, self.steps)
+            return zip(self._loader(pairs, context, batch_sampler=order))  # one micro-batch per step
 
         def compute_loss(batch: Any) -> Tensor:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            images, masks = self.crops.batch(
-                batch, context.device, context.normalize, splits.ignore_index, generator
-            )
+            images, masks = self.crops.batch(batch, context.device, context.normalize, generator)
             with context.autocast():
                 logits = model(images)
-            return mean_loss(logits, masks, splits.ignore_index)
+            return mean_loss(logits, masks)
 
         optimizer, schedule = self.optim(model.backbone, model.head, self.batch_size, self.steps)
-        title = "training of segmentation"
+        title = "training the segmentation"
         training_loop(
             title, self.steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss
         )
 
     @torch.no_grad()
-    def _measure(self, model: Segmenter, splits: Any, context: EvalContext) -> dict[str, float]:
-        pairs = image_mask_pairs.subset(splits.val, self.num_val)
-        metrics = SegmentationMetrics(splits.classes, splits.ignore_index, context.device)
-        drawn = image_mask_pairs.evenly_spaced(len(pairs), self.pictures)
+    def _evaluate(self, model: Segmenter, splits: Any, context: EvalContext) -> dict[str, float]:
+        pairs = Subset(splits.val, evenly_spaced(len(splits.val), self.num_val))
+        drawn = evenly_spaced(len(pairs), self.pictures)
+        metrics = SegmentationMetrics(splits.classes, context.device)
         folder = context.folder / self.pictures_folder
-        if drawn:
-            folder.mkdir(parents=True, exist_ok=True)
 
         def predict(images: Tensor) -> Tensor:
             with context.autocast():
@@ -108,22 +103,22 @@ class Segmentation:
             predicted = logits.argmax(dim=0)
             metrics.update(predicted, mask.to(context.device).long())
             if i in drawn:
+                folder.mkdir(parents=True, exist_ok=True)
                 pixels = image.permute(1, 2, 0).numpy()
                 picture = draw(pixels, mask.numpy(), predicted.cpu().numpy(), splits.classes)
                 picture.save(folder / f"{i:05d}.png")
         return metrics.compute()
 
     def _loader(self, pairs: Any, context: EvalContext, **kwargs: Any) -> DataLoader[Any]:
-        workers = context.data.num_workers
-        return DataLoader(pairs, num_workers=workers, collate_fn=image_mask_pairs.to_tensors, **kwargs)
+        return DataLoader(pairs, num_workers=context.data.num_workers, collate_fn=to_tensors, **kwargs)
 
     @torch.no_grad()
     def _check_sizes(self, model: Segmenter, context: EvalContext) -> None:
-        """Raise ConfigError, before training, if the backbone does not accept the crops or the windows."""
-        side, window = self.crops.size, self.inference.size
+        """Raise ConfigError if the backbone does not accept the crops or the windows."""
+        crop, window = self.crops.size, self.inference.size
         rows, columns = _patch_size(model)
-        whole_image = (side + rows, side + 2 * columns)
-        for value, size in ((side, (side, side)), (window, (window, window) if window else whole_image)):
+        any_size = (crop + rows, crop + 2 * columns)
+        for value, size in ((crop, (crop, crop)), (window, (window, window) if window else any_size)):
             try:
                 model(torch.zeros(1, model.backbone.timm_kwargs["in_chans"], *size, device=context.device))
             except AssertionError as error:
@@ -133,10 +128,10 @@ class Segmentation:
                 raise ConfigError("size", value, rule, hint=hint) from error
 
 
-def mean_loss(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
-    """Return the mean cross-entropy of the pixels that count; 0 if there are none."""
-    total = F.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="sum")
-    return total / (masks != ignore_index).sum().clamp(min=1)
+def mean_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the pixels that are not ignored; 0 if there are none."""
+    total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (masks != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def _patch_size(model: Segmenter) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Class logits of whole images, at once or with a sliding window."""
+"""Class logits of whole images, with or without a sliding window."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,11 @@ WINDOWS_PER_BATCH = 8
 
 @dataclass
 class SlidingWindow:
-    """Predict an image of any size."""
+    """Class logits of an image of any size. Logits of overlapping windows are averaged."""
 
-    short_side: int | None  # pixels that the short side of the image is resized to; None: no resizing
+    short_side: int | None  # short side of the image after resizing, in pixels; None: no resizing
     size: int | None  # side of a window in pixels; None: one window for the whole image
-    overlap: (
-        float  # minimum share of a window that overlaps the next, 0 to below 1; logits are averaged there
-    )
+    overlap: float  # minimum overlap of neighboring windows, as a share of a window, 0 to below 1
 
     def __post_init__(self) -> None:
         at_least("short_side", self.short_side, 1)
@@ -42,8 +40,8 @@ class SlidingWindow:
             model: maps normalized images "b c y x" to logits "b n y x".
             image: 0..255.
             normalize: maps images in 0..1 to the model's input.
-            multiple: the model needs heights and widths that are multiples of these; images are padded with
-                zeros at the bottom right.
+            multiple: divisors of the heights and widths that the model accepts. Images are padded with zeros
+                at the bottom right.
         """
         height, width = image.shape[-2:]
         factor = (self.short_side or min(height, width)) / min(height, width)
@@ -60,7 +58,7 @@ class SlidingWindow:
         height, width = image.shape[-2:]
         h, w = min(self.size or height, height), min(self.size or width, width)
         corners = [(y, x) for y in self.starts(height, h) for x in self.starts(width, w)]
-        total, count = torch.zeros(()), image.new_zeros(height, width)
+        total, count = torch.zeros(()), image.new_zeros(height, width)  # sum of logits, number of windows
         for i in range(0, len(corners), WINDOWS_PER_BATCH):
             batch = corners[i : i + WINDOWS_PER_BATCH]
             logits = model(torch.cat([image[..., y : y + h, x : x + w] for y, x in batch]))
@@ -72,6 +70,6 @@ class SlidingWindow:
         return total / count
 
     def starts(self, length: int, window: int) -> list[int]:
-        """Return the first rows (or columns) of the windows; the last window ends at the image's edge."""
+        """Return the first row (or column) of each window. The last window ends at the edge of the image."""
         step = max(int(window * (1 - self.overlap)), 1)
         return [*range(0, length - window, step), length - window]

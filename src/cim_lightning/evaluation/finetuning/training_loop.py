@@ -1,4 +1,4 @@
-"""Training loop that saves its state; however often it is interrupted, the final weights are the same."""
+"""Training loop that resumes after an interruption, with bit-identical final weights on a CPU."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from cim_lightning.evaluation.finetuning.graceful_exit import GracefulExit
 from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.rng import fork_rng
 
-LOGGED_LOSSES = 100  # per training, as each waits for the device
+NUM_LOSSES = 100  # losses per training that are copied from the device
 
 
 def training_loop(
@@ -26,31 +26,30 @@ def training_loop(
     compute_loss: Callable[[Any], Tensor],
     ema: Any = None,
 ) -> list[float]:
-    """Train a model in place; resume from the cache, if it has a state.
+    """Train a model in place, or resume its training from the cached state.
 
     Args:
         title: of the progress bar.
         steps: optimizer steps.
-        seed: each step's random numbers are a function of the seed and the number of the step.
-        cache: saves the state every few minutes, and when Ctrl-C or SIGTERM interrupts the training.
+        seed: the random numbers of a step depend on the seed and the number of the step.
+        cache: saves the state every five minutes, and when Ctrl-C or SIGTERM interrupts the training.
         model: in training mode.
-        optimizer, schedule: stepped together.
-        batches: maps the number of the first step to the batches from there on. A batch is a sequence of
-            micro-batches of equal size, whose gradients are averaged.
+        optimizer, schedule: called after every step.
+        batches: maps the number of the first step to its batch and the batches of the following steps. A
+            batch is a sequence of micro-batches of equal size, whose gradients are averaged.
         compute_loss: returns the mean loss of a micro-batch.
         ema: an AveragedModel that is updated after each step.
 
     Returns:
-        The training losses, as means over up to a hundred equal intervals.
+        The training losses, averaged over each hundredth of the training, or over each step.
     """
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     parts |= {} if ema is None else {"ema": ema}
     state = cache.unfinished() or {"done": 0, "losses": [], "total": 0.0}
     done, losses, total = state["done"], state["losses"], state["total"]
-    if done:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    interval = max(steps // LOGGED_LOSSES, 1)
+    for name, part in parts.items() if done else ():
+        part.load_state_dict(state[name])
+    interval = max(steps // NUM_LOSSES, 1)
     bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False, disable=None)
     with GracefulExit() as graceful_exit, bar:
         for step, micro_batches in zip(range(done, steps), batches(done), strict=False):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cim_lightning.evaluation.finetuning.loop import training_loop
+from cim_lightning.evaluation.finetuning.training_loop import training_loop
 from cim_lightning.evaluation.training_cache import TrainingCache
 
 STEPS = 6
