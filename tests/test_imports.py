@@ -13,7 +13,7 @@ ROOT = Path(cim_lightning.__file__).parent
 NAME = "cim_lightning"
 
 # Layer 1: modules that any module may import.
-FOUNDATION = {"errors", "bounds", "rng", "atomic", "versions", "metrics"}
+FOUNDATION = {"errors", "checks", "rng", "atomic", "versions", "metrics"}
 
 # Package or module -> what else of this project it may import, from its own layer or a lower one.
 ALLOWED = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cim_lightning.bounds import above
+from cim_lightning.checks import check_above
 from cim_lightning.errors import ConfigError
 
 
@@ -16,8 +16,8 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.images is None) == (self.petaflop is None):
             raise ConfigError("a budget needs either images or petaflop, and not both")
-        above("images", self.images, 0, suggest=1_000_000)
-        above("petaflop", self.petaflop, 0, suggest=1)
+        check_above("images", self.images, 0, suggest=1_000_000)
+        check_above("petaflop", self.petaflop, 0, suggest=1)
 
     def max_steps(self, flops_per_image: float, global_batch_size: int) -> int:
         """Return the number of optimizer steps; 0 for a method without operations on a petaflop budget.

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from cim_lightning.bounds import above, at_least, share
+from cim_lightning.checks import check_above, check_at_least, check_share
 from cim_lightning.errors import ConfigError
 
 POSITION_TABLES = ("*pos_embed", "*relative_position_bias_table")
@@ -26,9 +26,9 @@ class AdamWCosine:
     warmup: float  # share of the steps, 0..1, in which the learning rate rises linearly from 0
 
     def __post_init__(self) -> None:
-        above("base_lr", self.base_lr, 0, suggest=1.5e-4)
-        at_least("weight_decay", self.weight_decay, 0)
-        share("warmup", self.warmup)
+        check_above("base_lr", self.base_lr, 0, suggest=1.5e-4)
+        check_at_least("weight_decay", self.weight_decay, 0)
+        check_share("warmup", self.warmup)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("betas", self.betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from cim_lightning import bounds
+from cim_lightning import checks
 from cim_lightning.callbacks.schedule import is_due
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
 from cim_lightning.evaluation.knn import knn_accuracy
@@ -26,7 +26,7 @@ class OnlineKNN(L.Callback):
     def __init__(self, every_n_epochs: int, num_train: int, num_val: int, k: int, temperature: float):
         counts = {"every_n_epochs": every_n_epochs, "num_train": num_train, "num_val": num_val, "k": k}
         for name, value in counts.items():
-            bounds.at_least(name, value, 1)
+            checks.check_at_least(name, value, 1)
         self.every_n_epochs, self.num_train, self.num_val = every_n_epochs, num_train, num_val
         self.k, self.temperature = k, temperature
 

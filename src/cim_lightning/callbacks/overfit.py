@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import Subset
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.data.sources import Splits
 
 
@@ -19,7 +19,7 @@ class OverfitBatches(L.Callback):
     """
 
     def __init__(self, num_batches: int):
-        at_least("num_batches", num_batches, 1)
+        check_at_least("num_batches", num_batches, 1)
         self.num_batches = num_batches
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from cim_lightning import bounds
+from cim_lightning import checks
 from cim_lightning.callbacks.schedule import is_due
 from cim_lightning.cropping.exemplars import Crops
 
@@ -35,8 +35,8 @@ class CorrelationPanels(L.Callback):
     """
 
     def __init__(self, folder: str, num_images: int, every_n_epochs: int):
-        bounds.at_least("num_images", num_images, 1)
-        bounds.at_least("every_n_epochs", every_n_epochs, 1)
+        checks.check_at_least("num_images", num_images, 1)
+        checks.check_at_least("every_n_epochs", every_n_epochs, 1)
         self.folder = Path(folder)
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 

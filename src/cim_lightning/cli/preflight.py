@@ -7,7 +7,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 
 # Lightning starts the processes of a run by repeating the command, so every process starts the whole sweep.
@@ -29,7 +29,7 @@ def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
         ConfigError: a count is below 1, the precision is not fp32 or mixed, or training never ends.
     """
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
-        at_least(f"trainer.{name}", trainer.get(name), 1)
+        check_at_least(f"trainer.{name}", trainer.get(name), 1)
     precision = str(trainer.get("precision", "32-true"))
     if precision.endswith("-true") and precision != "32-true":
         suggest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")

@@ -15,7 +15,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cim_lightning.bounds import did_you_mean
+from cim_lightning.checks import did_you_mean
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.errors import ConfigError
 

@@ -14,7 +14,7 @@ from beartype.door import is_bearable
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.bounds import did_you_mean, within
+from cim_lightning.checks import check_within, did_you_mean
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.messages import HYDRA_KEYS, no_default
 from cim_lightning.errors import ConfigError
@@ -50,7 +50,7 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
             suggest = {} if own[key] == "???" else {"suggest": own[key]}
             raise ConfigError(key, _plain(cfg[key]), f"must be {_readable(type(own[key]))}", **suggest)
     if "seed" in own:
-        within("seed", cfg.seed, 0, MAX_SEED)
+        check_within("seed", cfg.seed, 0, MAX_SEED)
 
 
 def _targets(cfg: DictConfig, parent: str = "") -> Iterator[tuple[str, DictConfig]]:

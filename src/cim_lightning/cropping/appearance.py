@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cim_lightning.bounds import ordered, share, within
+from cim_lightning.checks import check_ordered, check_share, check_within
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -54,9 +54,9 @@ class Appearance:
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "jitter_prob", "grayscale", "blur", "solarize"):
-            share(name, getattr(self, name))
-        within("hue", self.hue, 0, 0.5)
-        ordered("blur_sigma", self.blur_sigma, suggest=[0.1, 2.0])
+            check_share(name, getattr(self, name))
+        check_within("hue", self.hue, 0, 0.5)
+        check_ordered("blur_sigma", self.blur_sigma, suggest=[0.1, 2.0])
 
     def sample(self, n: int, generator: torch.Generator) -> ColorParams:
         """Sample parameters for n exemplars, on the generator's device."""

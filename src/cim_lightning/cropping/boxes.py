@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cim_lightning.bounds import ordered, within
+from cim_lightning.checks import check_ordered, check_within
 
 # Draws of area and ratio per box, of which the first that fits is taken, as in RandomResizedCrop. With the
 # paper's settings, none of ten fits for about 1 box in 10^5; such a box is clipped to the view.
@@ -73,9 +73,9 @@ class BoxSampler:
     rotation: float  # largest angle in degrees, 0..180; angles are uniform in -rotation..rotation
 
     def __post_init__(self) -> None:
-        self.scale = ordered("scale", self.scale, high=1, suggest=[0.05, 0.48])
-        self.ratio = ordered("ratio", self.ratio, high=100, suggest=[0.5, 2.0])
-        within("rotation", self.rotation, 0, 180)
+        self.scale = check_ordered("scale", self.scale, high=1, suggest=[0.05, 0.48])
+        self.ratio = check_ordered("ratio", self.ratio, high=100, suggest=[0.5, 2.0])
+        check_within("rotation", self.rotation, 0, 180)
 
     def sample(self, b: int, k: int, view: tuple[int, int], generator: torch.Generator) -> Boxes:
         """Sample k boxes in each of b views of (height, width) pixels, on the generator's device."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 from cim_lightning.cropping.cropper import Cropper
@@ -48,7 +48,7 @@ class ExemplarCropper(Cropper):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("num_exemplars", "context_size", "exemplar_size"):
-            at_least(name, getattr(self, name), 1)
+            check_at_least(name, getattr(self, name), 1)
         boxes = {"scale": self.scale, "ratio": self.ratio, "rotation": self.rotation}
         self.random_crop = RandomCrop(self.exemplar_size, flip=self.flip, appearance=self.appearance, **boxes)
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cim_lightning.bounds import divides
+from cim_lightning.checks import check_divides
 from cim_lightning.cropping.resize import ResizeCropper
 from cim_lightning.errors import ConfigError
 
@@ -31,7 +31,7 @@ class MaskedCropper(ResizeCropper):
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = f"must divide size={self.size} and be below it"
-        divides("mask_patch_size", self.mask_patch_size, self.size, rule, parts=2)
+        check_divides("mask_patch_size", self.mask_patch_size, self.size, rule, parts=2)
         self.grid = self.size // self.mask_patch_size
         cells = self.grid**2
         self.num_masked = math.ceil(self.mask_ratio * cells - 1e-6)

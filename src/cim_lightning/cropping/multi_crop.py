@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.errors import ConfigError
@@ -35,7 +35,7 @@ class MultiCropper(Cropper):
         if self.global_crop_2.size != size:
             rule = f"both global crops have size {size}"
             raise ConfigError("size", self.global_crop_2.size, rule, suggest=size)
-        at_least("num_local_crops", self.num_local_crops, 0)
+        check_at_least("num_local_crops", self.num_local_crops, 0)
         self.kinds = [(self.global_crop_1, 1), (self.global_crop_2, 1)]
         if self.num_local_crops:
             if self.local_crop is None:

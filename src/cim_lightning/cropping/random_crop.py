@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.cropping.appearance import NEUTRAL, Appearance, ColorParams
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 
@@ -41,8 +41,8 @@ class RandomCrop:
     rotation: float = 0
 
     def __post_init__(self) -> None:
-        at_least("size", self.size, 1)
-        share("flip", self.flip)
+        check_at_least("size", self.size, 1)
+        check_share("flip", self.flip)
         self.colors = self.appearance or NEUTRAL
         self.boxes = BoxSampler(self.scale, self.ratio, self.rotation)
 

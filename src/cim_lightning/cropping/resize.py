@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.cropper import Cropper
 
 
@@ -25,7 +25,7 @@ class ResizeCropper(Cropper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("size", self.size, 1)
+        check_at_least("size", self.size, 1)
 
     def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
         return ImageBatch(self.normalized(resize(images, self.size)))

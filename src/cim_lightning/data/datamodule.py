@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from cim_lightning.bounds import at_least, did_you_mean
+from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.sources import Source, Splits
 from cim_lightning.data.views import Batch, CenterCrop, RandomResizedCropFlip, View, ViewDataset, collate
@@ -53,8 +53,8 @@ class ImageData(L.LightningDataModule):
         **source_kwargs: Any,
     ):
         super().__init__()
-        at_least("batch_size", batch_size, 1)
-        at_least("num_workers", num_workers, 0)
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
         parameters = inspect.signature(source).parameters
         for name in source_kwargs.keys() - parameters.keys():
             hint = did_you_mean(name, [*parameters, "batch_size", "num_workers", "view_size"])

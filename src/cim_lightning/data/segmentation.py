@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cim_lightning.bounds import within
+from cim_lightning.checks import check_within
 from cim_lightning.data.decode import FORMATS, decode
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -91,7 +91,7 @@ def make_splits(
         ConfigError: a label of more than 8 bits, or fewer than two classes.
     """
     for label in [*names, *ignore]:
-        within("label", label, 0, 255)
+        check_within("label", label, 0, 255)
     classes = {label: name for label, name in sorted(names.items()) if label not in ignore}
     if not 2 <= len(classes) < UNKNOWN:
         rule = f"leaves {len(classes)} classes, must leave 2..{UNKNOWN - 1}"

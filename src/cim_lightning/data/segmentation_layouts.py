@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cim_lightning.bounds import did_you_mean
+from cim_lightning.checks import did_you_mean
 from cim_lightning.data.files import SUFFIXES, closest_name, existing_folder, scan
 from cim_lightning.data.segmentation import SegmentationSplits, make_splits
 from cim_lightning.errors import ConfigError

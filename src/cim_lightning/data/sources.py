@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.data import files
 from cim_lightning.errors import ConfigError
 
@@ -88,8 +88,8 @@ def _existing_splits(root: str, path: str, images: list[str], val_folder: str) -
 
 
 def _random_splits(root: str, path: str, images: list[str], val_fraction: float, seed: int) -> Splits:
-    share("val_fraction", val_fraction, zero=False, one=False)
-    at_least("seed", seed, 0)
+    check_share("val_fraction", val_fraction, zero=False, one=False)
+    check_at_least("seed", seed, 0)
     if len(images) < 2:
         raise ConfigError("root", root, "has one image; a training and a validation split need two")
     classes = files.class_folders(images)

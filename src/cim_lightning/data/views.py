@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cim_lightning.bounds import at_least, ordered, share
+from cim_lightning.checks import check_at_least, check_ordered, check_share
 from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class RandomResizedCropFlip:
     def __init__(
         self, size: int, scale: Sequence[float], ratio: Sequence[float], flip: float, prefix: str = ""
     ):
-        at_least(f"{prefix}size", size, 1)
-        ordered(f"{prefix}scale", scale, high=1, suggest=[0.5, 1.0])
-        ordered(f"{prefix}ratio", ratio, suggest=[0.75, 1.3333])
-        share(f"{prefix}flip", flip)
+        check_at_least(f"{prefix}size", size, 1)
+        check_ordered(f"{prefix}scale", scale, high=1, suggest=[0.5, 1.0])
+        check_ordered(f"{prefix}ratio", ratio, suggest=[0.75, 1.3333])
+        check_share(f"{prefix}flip", flip)
         self.size, self.scale, self.ratio, self.flip = size, scale, ratio, flip
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
@@ -34,7 +34,7 @@ class CorrelationGrid:
     num_images: int  # validation images
 
     def __post_init__(self) -> None:
-        at_least("num_images", self.num_images, 1)
+        check_at_least("num_images", self.num_images, 1)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; write those of each combination to correlation.csv and correlation.png."""

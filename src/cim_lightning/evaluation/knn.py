@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cim_lightning.bounds import above
+from cim_lightning.checks import check_above
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 
@@ -25,7 +25,7 @@ class KNN:
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1:
             raise ConfigError("ks", self.ks, "must be numbers of neighbors, each at least 1", suggest=[20])
-        above("temperature", self.temperature, 0, suggest=0.07)
+        check_above("temperature", self.temperature, 0, suggest=0.07)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return accuracies in 0..1, as "mean_k20" and "pooled_k20"."""

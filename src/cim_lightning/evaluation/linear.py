@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import trange
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import FeatureSet
@@ -39,10 +39,10 @@ class LinearProbe:
     def __post_init__(self) -> None:
         if not self.lrs or min(self.lrs) <= 0:
             raise ConfigError("lrs", self.lrs, "must be one or more numbers above 0", suggest=[0.1])
-        share("val_fraction", self.val_fraction, zero=False, one=False)
-        at_least("weight_decay", self.weight_decay, 0)
+        check_share("val_fraction", self.val_fraction, zero=False, one=False)
+        check_at_least("weight_decay", self.weight_decay, 0)
         for name in ("epochs", "batch_size", "layers"):
-            at_least(name, getattr(self, name), 1)
+            check_at_least(name, getattr(self, name), 1)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return accuracies in 0..1 on "mean" and "pooled" features, each with "_lr" and "_val_accuracy"."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import Classifier, EvalContext
 from cim_lightning.evaluation.linear import append_ones
@@ -22,8 +22,8 @@ class LogisticRegression:
     steps: int  # maximum number of L-BFGS steps
 
     def __post_init__(self) -> None:
-        at_least("weight_decay", self.weight_decay, 0)
-        at_least("steps", self.steps, 1)
+        check_at_least("weight_decay", self.weight_decay, 0)
+        check_at_least("steps", self.steps, 1)
 
     def __call__(self, context: EvalContext) -> Classifier:
         train = context.labeled_features("train", self.num_train)

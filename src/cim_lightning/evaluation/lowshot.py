@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.linear import accuracies, standardized
@@ -37,8 +37,8 @@ class LowShot:
             raise ConfigError("shares", self.shares, "each must be above 0 and at most 1", suggest=[0.01])
         if not all(shot >= 1 for shot in self.shots):
             raise ConfigError("shots", self.shots, "each must be at least 1", suggest=[1])
-        at_least("draws", self.draws, 1)
-        at_least("penalty", self.penalty, 0)
+        check_at_least("draws", self.draws, 1)
+        check_at_least("penalty", self.penalty, 0)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return mean accuracies in 0..1 as "0.01_of_all" and "5_a_class", each with its "_deviation"."""

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import effective_rank, extract, spread
 
@@ -26,8 +26,8 @@ class Representation:
     num_pictures: int  # of these in the picture; 0: no picture
 
     def __post_init__(self) -> None:
-        at_least("num_images", self.num_images, 2)
-        at_least("num_pictures", self.num_pictures, 0)
+        check_at_least("num_images", self.num_images, 2)
+        check_at_least("num_pictures", self.num_pictures, 0)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return effective rank (1..d), spread, alignment (0..4) and uniformity (-8..0).

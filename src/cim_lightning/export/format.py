@@ -11,7 +11,7 @@ import torchvision.transforms.v2.functional as V
 from torch import Tensor
 
 from cim_lightning.atomic import read_json, write_json
-from cim_lightning.bounds import share
+from cim_lightning.checks import check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.models.backbone import Backbone
@@ -32,7 +32,7 @@ class Format(ABC):
     file: str  # name of the file with the weights
 
     def __init__(self, tolerance: float):
-        share("tolerance", tolerance, one=False)
+        check_share("tolerance", tolerance, one=False)
         self.tolerance = tolerance
 
     @abstractmethod

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.bounds import one_of
+from cim_lightning.checks import check_one_of
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.cropping.metrics import MeanMapBaseline, iou_and_pointing
 from cim_lightning.methods.method import Method
@@ -48,8 +48,8 @@ class CIM(Method):
         contrast: Callable[[int], ContrastiveHead] | None = None,
     ):
         super().__init__(backbone, optim)
-        one_of("online_input", online_input, ("exemplars", "context"))
-        one_of("reduction", reduction, ("sum", "mean"))
+        check_one_of("online_input", online_input, ("exemplars", "context"))
+        check_one_of("reduction", reduction, ("sum", "mean"))
         self.baseline, self.online_input, self.reduction = baseline, online_input, reduction
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)

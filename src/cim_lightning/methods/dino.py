@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cim_lightning.bounds import above, share
+from cim_lightning.checks import check_above, check_share
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
@@ -58,13 +58,13 @@ class DINO(Method):
         weight_decay_end: float | None,
     ):
         super().__init__(backbone, optim)
-        above("temperature", temperature, 0, suggest=0.1)
+        check_above("temperature", temperature, 0, suggest=0.1)
         if len(target_temperature) != 2 or min(target_temperature) <= 0:
             rule = "must be two numbers above 0"
             raise ConfigError("target_temperature", target_temperature, rule, suggest=[0.04, 0.07])
-        share("temperature_warmup", temperature_warmup)
-        share("center_momentum", center_momentum)
-        share("freeze_last_layer", freeze_last_layer)
+        check_share("temperature_warmup", temperature_warmup)
+        check_share("center_momentum", center_momentum)
+        check_share("freeze_last_layer", freeze_last_layer)
         self.head = head(backbone.dim)
         self.target = target(backbone)
         self.head_target = target(self.head)

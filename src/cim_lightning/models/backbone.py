@@ -9,7 +9,7 @@ from jaxtyping import Float
 from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
-from cim_lightning.bounds import did_you_mean, one_of
+from cim_lightning.checks import check_one_of, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.transformer import init_xavier
 
@@ -43,8 +43,8 @@ class Backbone(nn.Module):
         if not timm.is_model(name):
             hint = did_you_mean(name, timm.list_models())
             raise ConfigError("name", name, "is not a model of timm", hint=hint)
-        one_of("init", init, ("timm", "xavier"))
-        one_of("positions", positions, ("timm", "sincos"))
+        check_one_of("init", init, ("timm", "xavier"))
+        check_one_of("positions", positions, ("timm", "sincos"))
         self.name = name
         self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": 3, **kwargs}
         self.model: Any = self._create(kwargs)

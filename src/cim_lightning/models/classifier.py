@@ -8,7 +8,7 @@ from jaxtyping import Float
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from cim_lightning.bounds import one_of, share
+from cim_lightning.checks import check_one_of, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
@@ -70,8 +70,8 @@ class Classifier(nn.Module):
 
 def check_arguments(global_pool: str, drop_path: float) -> None:
     """Raise ConfigError if an argument of a Classifier is invalid."""
-    one_of("global_pool", global_pool, ("mean", "pooled"))
-    share("drop_path", drop_path, one=False)
+    check_one_of("global_pool", global_pool, ("mean", "pooled"))
+    check_share("drop_path", drop_path, one=False)
 
 
 def with_drop_path(backbone: Backbone, rate: float) -> Backbone:

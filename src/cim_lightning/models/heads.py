@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 
 
 class ContrastiveHead(nn.Module):
@@ -67,9 +67,9 @@ class DINOHead(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, out_dim: int):
         super().__init__()
-        at_least("hidden_dim", hidden_dim, 1)
-        at_least("bottleneck_dim", bottleneck_dim, 1)
-        at_least("out_dim", out_dim, 1)
+        check_at_least("hidden_dim", hidden_dim, 1)
+        check_at_least("bottleneck_dim", bottleneck_dim, 1)
+        check_at_least("out_dim", out_dim, 1)
         layers = [nn.Linear(*pair) for pair in pairwise((dim, hidden_dim, hidden_dim, bottleneck_dim))]
         for layer in layers:
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 
@@ -100,8 +100,8 @@ class UperNet(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, width: int, bins: Sequence[int], dropout: float):
         super().__init__()
-        at_least("width", width, 1)
-        share("dropout", dropout, one=False)
+        check_at_least("width", width, 1)
+        check_share("dropout", dropout, one=False)
         if min(bins) < 1:
             sides = [max(side, 1) for side in bins]
             raise ConfigError("bins", list(bins), "must be at least 1", suggest=sides)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cim_lightning.bounds import share
+from cim_lightning.checks import check_share
 
 
 class Target(nn.Module):
@@ -42,7 +42,7 @@ class EmaTarget(Target):
 
     def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
         super().__init__(online)
-        share("momentum", momentum)
+        check_share("momentum", momentum)
         self.momentum = momentum
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}

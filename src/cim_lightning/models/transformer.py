@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from cim_lightning.bounds import at_least, divides
+from cim_lightning.checks import check_at_least, check_divides
 from cim_lightning.errors import ConfigError
 
 
@@ -14,14 +14,14 @@ def check_sizes(width: int, depth: int, mlp_ratio: float, num_heads: int | None 
     With attention, the width is a multiple of num_heads, and of 4 for sine-cosine positions.
     """
     if num_heads is not None:
-        at_least("num_heads", num_heads, 1)
+        check_at_least("num_heads", num_heads, 1)
         if width < 4 or width % 4:
             unit = math.lcm(4, num_heads)
             rule = "must be a multiple of 4, for sine-cosine positions"
             raise ConfigError("width", width, rule, suggest=max(round(width / unit), 1) * unit)
-        divides("num_heads", num_heads, width, f"must divide width={width}")
-    at_least("width", width, 1)
-    at_least("depth", depth, 1)
+        check_divides("num_heads", num_heads, width, f"must divide width={width}")
+    check_at_least("width", width, 1)
+    check_at_least("depth", depth, 1)
     if width * mlp_ratio < 1:
         raise ConfigError("mlp_ratio", mlp_ratio, "must give the MLP at least one hidden unit", suggest=4)
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from cim_lightning.bounds import at_least, within
+from cim_lightning.checks import check_at_least, check_within
 from cim_lightning.data.sources import Splits
 from cim_lightning.data.synthetic.cues import BACKGROUNDS, OUTLINES, PALETTES, PATTERNS
 from cim_lightning.data.synthetic.rendering import render
@@ -100,9 +100,9 @@ class SyntheticScenes:
     """
 
     def __init__(self, num_images: int, image_size: int, seed: int) -> None:
-        at_least("num_images", num_images, 1)
-        within("image_size", image_size, 16, 1024)
-        at_least("seed", seed, 0)
+        check_at_least("num_images", num_images, 1)
+        check_within("image_size", image_size, 16, 1024)
+        check_at_least("seed", seed, 0)
         self.num_images, self.image_size, self.seed = num_images, image_size, seed
         self.classes = list(CLASSES)
 
@@ -120,8 +120,8 @@ class SyntheticScenes:
 
 def synthetic(num_train: int, num_val: int, image_size: int, seed: int) -> Splits:
     """Return training and validation scenes of unrelated seeds. For limits, see SyntheticScenes."""
-    at_least("num_train", num_train, 1)
-    at_least("num_val", num_val, 1)
-    at_least("seed", seed, 0)
+    check_at_least("num_train", num_train, 1)
+    check_at_least("num_val", num_val, 1)
+    check_at_least("seed", seed, 0)
     train, val = (SyntheticScenes(n, image_size, 2 * seed + i) for i, n in enumerate((num_train, num_val)))
     return Splits(train, val)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from cim_lightning.bounds import one_of, within
+from cim_lightning.checks import check_one_of, check_within
 from cim_lightning.evaluation.corruptions import blur, digital, noise, weather
 from cim_lightning.evaluation.corruptions.image_ops import Images
 
@@ -54,6 +54,6 @@ def corrupt(images: Images, corruption: str, severity: int, generator: torch.Gen
     Raises:
         ConfigError: there is no such corruption or severity.
     """
-    one_of("corruption", corruption, CORRUPTIONS)
-    within("severity", severity, 0, 5)
+    check_one_of("corruption", corruption, CORRUPTIONS)
+    check_within("severity", severity, 0, 5)
     return CORRUPTIONS[corruption](images, severity, generator) if severity else images

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cim_lightning.bounds import at_least, divides, share
+from cim_lightning.checks import check_at_least, check_divides, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
@@ -46,10 +46,10 @@ class ClassifierTraining:
     def __post_init__(self) -> None:
         check_arguments(self.global_pool, self.drop_path)
         for name, low in (("epochs", 1), ("batch_size", 2), ("aug_repeats", 1), ("num_train", 2)):
-            at_least(name, getattr(self, name), low)
-        share("ema", self.ema, one=False)
+            check_at_least(name, getattr(self, name), low)
+        check_share("ema", self.ema, one=False)
         rule = f"must divide batch_size={self.batch_size} into micro-batches of two images or more"
-        divides("accumulate_grad_batches", self.accumulate_grad_batches, self.batch_size, rule, parts=2)
+        check_divides("accumulate_grad_batches", self.accumulate_grad_batches, self.batch_size, rule, parts=2)
 
     def __call__(self, context: EvalContext) -> Classifier:
         """Return the classifier in evaluation mode, on the context's device."""
@@ -59,9 +59,7 @@ class ClassifierTraining:
         """Return the classifier and its training losses, see training_loop."""
         classes = context.data.splits.train.classes or []
         if len(classes) < 2:
-            raise ConfigError(
-                "a classifier needs labels of two classes or more; use class folders"
-            )
+            raise ConfigError("a classifier needs labels of two classes or more; use class folders")
         name = "finetuned" if self.finetune else "probe"
         cache = context.training_cache("classifiers", name, fingerprint(self))
         settings = (len(classes), self.finetune, self.global_pool, self.drop_path)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
@@ -31,7 +31,7 @@ class Finetune:
             name = type(self.classifier).__name__
             hint = "choose the classifier finetuned, probe, rsb_a2 or rsb_a3"
             raise ConfigError("classifier", name, "must be trained on views", hint=hint)
-        at_least("num_val", self.num_val, 1)
+        check_at_least("num_val", self.num_val, 1)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return "top1" and "top5" accuracy, 0..1, and the final training "loss"."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cim_lightning.bounds import above, at_least, one_of, share
+from cim_lightning.checks import check_above, check_at_least, check_one_of, check_share
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.optim import POSITION_TABLES, lr_factor
 
@@ -32,12 +32,12 @@ class LayerDecayOptim:
     schedule: str  # "linear" or "cosine", both to 0
 
     def __post_init__(self) -> None:
-        above("lr", self.lr, 0, suggest=1e-4)
-        at_least("lr_for", self.lr_for, 1)
-        share("layer_decay", self.layer_decay, zero=False)
-        at_least("weight_decay", self.weight_decay, 0)
-        share("warmup", self.warmup)
-        one_of("schedule", self.schedule, ("linear", "cosine"))
+        check_above("lr", self.lr, 0, suggest=1e-4)
+        check_at_least("lr_for", self.lr_for, 1)
+        check_share("layer_decay", self.layer_decay, zero=False)
+        check_at_least("weight_decay", self.weight_decay, 0)
+        check_share("warmup", self.warmup)
+        check_one_of("schedule", self.schedule, ("linear", "cosine"))
 
     def __call__(
         self, backbone: Backbone, head: nn.Module, global_batch_size: int, total_steps: int

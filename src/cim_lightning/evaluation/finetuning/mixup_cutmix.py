@@ -8,7 +8,7 @@ from timm.data.mixup import mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 
 
 @dataclass
@@ -21,10 +21,10 @@ class MixupCutmix:
     smoothing: float  # label smoothing, 0 to below 1
 
     def __post_init__(self) -> None:
-        share("erasing", self.erasing)
-        at_least("mixup", self.mixup, 0)
-        at_least("cutmix", self.cutmix, 0)
-        share("smoothing", self.smoothing, one=False)
+        check_share("erasing", self.erasing)
+        check_at_least("mixup", self.mixup, 0)
+        check_at_least("cutmix", self.cutmix, 0)
+        check_share("smoothing", self.smoothing, one=False)
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"], classes: int

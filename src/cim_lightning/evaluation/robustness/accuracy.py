@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from cim_lightning.bounds import did_you_mean
+from cim_lightning.checks import did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import Classifier, EvalContext
 

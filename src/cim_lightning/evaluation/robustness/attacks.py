@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cim_lightning.bounds import within
+from cim_lightning.checks import check_within
 from cim_lightning.evaluation.context import Classifier
 
 Images = Float[Tensor, "b c h w"]
@@ -50,7 +50,7 @@ def pgd(
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018,
     section 2.1.
     """
-    within("radius", radius, 0, 1)
+    check_within("radius", radius, 0, 1)
     if images.amin() < 0 or images.amax() > 1:
         raise ValueError(f"attacks need images in 0..1, not in {images.amin():.3g}..{images.amax():.3g}")
     low, high = (images - radius).clamp(min=0), (images + radius).clamp(max=1)

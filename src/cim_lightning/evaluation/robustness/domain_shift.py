@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from cim_lightning.bounds import one_of
+from cim_lightning.checks import check_one_of
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.robustness.accuracy import accuracy
 from cim_lightning.evaluation.training_cache import fingerprint
@@ -25,7 +25,7 @@ class DomainShift:
     num_images: int | None  # maximum number of images per domain and split; None: all
 
     def __post_init__(self) -> None:
-        one_of("source", self.source, self.domains)
+        check_one_of("source", self.source, self.domains)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return "accuracy_<domain>" (0..1) and the mean over the target domains, "accuracy_others"."""

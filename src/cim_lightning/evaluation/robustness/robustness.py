@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cim_lightning.bounds import above, at_least, did_you_mean
+from cim_lightning.checks import check_above, check_at_least, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
@@ -37,8 +37,8 @@ class Robustness:
 
     def __post_init__(self) -> None:
         _all_within("radii", self.radii, 255)
-        at_least("pgd_steps", self.pgd_steps, 1)
-        above("pgd_step_size", self.pgd_step_size, 0, suggest=0.25)
+        check_at_least("pgd_steps", self.pgd_steps, 1)
+        check_above("pgd_step_size", self.pgd_step_size, 0, suggest=0.25)
         _all_within("drop_shares", self.drop_shares, 1)
         self.names = list(CORRUPTIONS if self.corruptions is None else self.corruptions)
         for name in self.names:

@@ -9,7 +9,7 @@ import torchvision.transforms.v2.functional as V
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from cim_lightning.bounds import at_least, ordered, share
+from cim_lightning.checks import check_at_least, check_ordered, check_share
 from cim_lightning.data.segmentation import IGNORE_INDEX
 
 
@@ -35,10 +35,10 @@ class RandomScaleCrop:
     flip: float  # probability of a horizontal flip
 
     def __post_init__(self) -> None:
-        at_least("size", self.size, 1)
-        at_least("short_side", self.short_side, 1)
-        ordered("scale", self.scale, suggest=[0.5, 2.0])
-        share("flip", self.flip)
+        check_at_least("size", self.size, 1)
+        check_at_least("short_side", self.short_side, 1)
+        check_ordered("scale", self.scale, suggest=[0.5, 2.0])
+        check_share("flip", self.flip)
 
     def sample(self, height: int, width: int, generator: torch.Generator) -> MaskCrop:
         """Sample the crop of an image of this size in pixels; the generator is on the CPU."""

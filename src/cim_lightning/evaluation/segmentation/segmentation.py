@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from cim_lightning.bounds import at_least
+from cim_lightning.checks import check_at_least
 from cim_lightning.data.segmentation import IGNORE_INDEX
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
@@ -46,9 +46,11 @@ class Segmentation:
     pictures_folder: str  # in the context's folder
 
     def __post_init__(self) -> None:
-        at_least("batch_size", self.batch_size, 2)  # for batch normalization of globally pooled features
+        check_at_least(
+            "batch_size", self.batch_size, 2
+        )  # for batch normalization of globally pooled features
         for name, low in (("steps", 1), ("num_train", 1), ("num_val", 1), ("pictures", 0)):
-            at_least(name, getattr(self, name), low)
+            check_at_least(name, getattr(self, name), low)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics. The training is cached, and an interrupted training resumes."""

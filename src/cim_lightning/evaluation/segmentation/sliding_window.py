@@ -9,7 +9,7 @@ import torchvision.transforms.v2.functional as V
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cim_lightning.bounds import at_least, share
+from cim_lightning.checks import check_at_least, check_share
 
 WINDOWS_PER_BATCH = 8
 
@@ -23,9 +23,9 @@ class SlidingWindow:
     overlap: float  # minimum overlap of neighboring windows, as a share of a window, 0 to below 1
 
     def __post_init__(self) -> None:
-        at_least("short_side", self.short_side, 1)
-        at_least("size", self.size, 1)
-        share("overlap", self.overlap, one=False)
+        check_at_least("short_side", self.short_side, 1)
+        check_at_least("size", self.size, 1)
+        check_share("overlap", self.overlap, one=False)
 
     def __call__(
         self,

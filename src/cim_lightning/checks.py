@@ -6,25 +6,27 @@ from collections.abc import Iterable, Sequence
 from cim_lightning.errors import ConfigError
 
 
-def at_least(name: str, value: float | None, low: float) -> None:
+def check_at_least(name: str, value: float | None, low: float) -> None:
     """Require value >= low; None passes."""
     if value is not None and not value >= low:
-        raise ConfigError(name, value, f"must be at least {low:g}", suggest=low)
+        raise ConfigError(name, value, f"must be at least {low:.10g}", suggest=low)
 
 
-def above(name: str, value: float | None, low: float, suggest: float) -> None:
+def check_above(name: str, value: float | None, low: float, suggest: float) -> None:
     """Require value > low; None passes."""
     if value is not None and not value > low:
-        raise ConfigError(name, value, f"must be above {low:g}", suggest=suggest)
+        raise ConfigError(name, value, f"must be above {low:.10g}", suggest=suggest)
 
 
-def within(name: str, value: float | None, low: float, high: float) -> None:
+def check_within(name: str, value: float | None, low: float, high: float) -> None:
     """Require low <= value <= high; None passes."""
     if value is not None and not low <= value <= high:
-        raise ConfigError(name, value, f"must be in {low:g}..{high:g}", suggest=high if value > high else low)
+        raise ConfigError(
+            name, value, f"must be in {low:.10g}..{high:.10g}", suggest=high if value > high else low
+        )
 
 
-def share(name: str, value: float | None, *, zero: bool = True, one: bool = True) -> None:
+def check_share(name: str, value: float | None, *, zero: bool = True, one: bool = True) -> None:
     """Require a share or probability in 0..1, with (default) or without 0 and 1; None passes."""
     if value is None or (0 < value < 1) or (zero and value == 0) or (one and value == 1):
         return
@@ -33,7 +35,7 @@ def share(name: str, value: float | None, *, zero: bool = True, one: bool = True
     raise ConfigError(name, value, rule, suggest=high if value >= 1 else low)
 
 
-def divides(name: str, value: int, total: int, rule: str, parts: int = 1) -> None:
+def check_divides(name: str, value: int, total: int, rule: str, parts: int = 1) -> None:
     """Require a divisor of a total that splits it into at least `parts` parts."""
     divisors = [n for n in range(1, total // parts + 1) if total % n == 0] or [1]
     if value not in divisors:
@@ -41,7 +43,7 @@ def divides(name: str, value: int, total: int, rule: str, parts: int = 1) -> Non
         raise ConfigError(name, value, rule, suggest=nearest)
 
 
-def one_of(name: str, value: str, choices: Iterable[str]) -> None:
+def check_one_of(name: str, value: str, choices: Iterable[str]) -> None:
     """Require one of the choices."""
     choices = list(choices)
     if value not in choices:
@@ -49,13 +51,13 @@ def one_of(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(name, value, rule, hint=did_you_mean(value, choices))
 
 
-def ordered(
+def check_ordered(
     name: str, value: Sequence[float], low: float = 0, high: float = float("inf"), *, suggest: Sequence[float]
 ) -> tuple[float, float]:
     """Require two numbers with low < first <= second <= high, and return them."""
     if len(value) != 2 or not low < value[0] <= value[1] <= high:
-        end = "" if high == float("inf") else f" <= {high:g}"
-        rule = f"must be two numbers with {low:g} < low <= high{end}"
+        end = "" if high == float("inf") else f" <= {high:.10g}"
+        rule = f"must be two numbers with {low:.10g} < low <= high{end}"
         raise ConfigError(name, value, rule, suggest=suggest)
     return float(value[0]), float(value[1])
 

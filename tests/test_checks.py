@@ -5,17 +5,29 @@ import pickle
 
 import pytest
 
-from cim_lightning import bounds
+from cim_lightning import checks
 from cim_lightning.errors import ConfigError
 
 CHECKS = {  # name -> check, valid values, invalid values
-    "at_least": (lambda v: bounds.at_least("x", v, 1), [1, 2, None], [0, 0.999, -3, math.nan]),
-    "above": (lambda v: bounds.above("x", v, 0, suggest=0.5), [1e-9, 2, None], [0, -1, math.nan]),
-    "within": (lambda v: bounds.within("x", v, -1, 180), [-1, 0, 180, None], [-1.5, 180.5, math.nan]),
-    "share": (lambda v: bounds.share("x", v), [0, 1, 0.5, None], [-0.1, 1.1, math.nan]),
-    "share below 1": (lambda v: bounds.share("x", v, one=False), [0, 0.99, None], [-0.1, 1, 1.1, math.nan]),
-    "share above 0": (lambda v: bounds.share("x", v, zero=False), [0.01, 1, None], [0, -1, 1.1, math.nan]),
-    "inside": (lambda v: bounds.share("x", v, zero=False, one=False), [0.5, None], [0, 1, -1, 2, math.nan]),
+    "at_least": (lambda v: checks.check_at_least("x", v, 1), [1, 2, None], [0, 0.999, -3, math.nan]),
+    "above": (lambda v: checks.check_above("x", v, 0, suggest=0.5), [1e-9, 2, None], [0, -1, math.nan]),
+    "within": (lambda v: checks.check_within("x", v, -1, 180), [-1, 0, 180, None], [-1.5, 180.5, math.nan]),
+    "share": (lambda v: checks.check_share("x", v), [0, 1, 0.5, None], [-0.1, 1.1, math.nan]),
+    "share below 1": (
+        lambda v: checks.check_share("x", v, one=False),
+        [0, 0.99, None],
+        [-0.1, 1, 1.1, math.nan],
+    ),
+    "share above 0": (
+        lambda v: checks.check_share("x", v, zero=False),
+        [0.01, 1, None],
+        [0, -1, 1.1, math.nan],
+    ),
+    "inside": (
+        lambda v: checks.check_share("x", v, zero=False, one=False),
+        [0.5, None],
+        [0, 1, -1, 2, math.nan],
+    ),
 }
 
 
@@ -31,30 +43,30 @@ def test_bounds_and_suggestions_are_valid(name):
 
 
 def test_one_of_suggests_the_closest_choice_or_lists_all():
-    bounds.one_of("reduction", "sum", ("sum", "mean"))
+    checks.check_one_of("reduction", "sum", ("sum", "mean"))
     with pytest.raises(ConfigError, match=r"^reduction=summ: must be one of sum, mean; did you mean sum\?$"):
-        bounds.one_of("reduction", "summ", ("sum", "mean"))
+        checks.check_one_of("reduction", "summ", ("sum", "mean"))
     with pytest.raises(ConfigError, match=r"choose from mean, sum$"):
-        bounds.one_of("reduction", "xyz", ("sum", "mean"))
+        checks.check_one_of("reduction", "xyz", ("sum", "mean"))
 
 
 def test_divides_suggests_the_nearest_divisor():
     for value in (1, 2, 3, 6):
-        bounds.divides("n", value, 12, "must divide 12", parts=2)
+        checks.check_divides("n", value, 12, "must divide 12", parts=2)
     for value, suggestion in ((12, 6), (5, 6), (0, 1), (-3, 1), (100, 6)):
         with pytest.raises(ConfigError, match=rf"^n={value}: must divide 12; try n={suggestion}$"):
-            bounds.divides("n", value, 12, "must divide 12", parts=2)
-    bounds.divides("n", 12, 12, "must divide 12")
+            checks.check_divides("n", value, 12, "must divide 12", parts=2)
+    checks.check_divides("n", 12, 12, "must divide 12")
 
 
 @pytest.mark.parametrize("value", [[0, 1], [0.5, 0.4], [0.5], [0.1, 0.2, 0.3], [0.5, 1.5]])
 def test_ordered_rejects_values_that_are_not_a_range(value):
     with pytest.raises(ConfigError, match=r"two numbers with 0 < low <= high <= 1; try scale=\[0.5, 1.0\]$"):
-        bounds.ordered("scale", value, high=1, suggest=[0.5, 1.0])
+        checks.check_ordered("scale", value, high=1, suggest=[0.5, 1.0])
 
 
 def test_ordered_returns_the_two_numbers():
-    assert bounds.ordered("scale", [1, 1], high=1, suggest=[0.5, 1.0]) == (1.0, 1.0)
+    assert checks.check_ordered("scale", [1, 1], high=1, suggest=[0.5, 1.0]) == (1.0, 1.0)
 
 
 def test_an_error_can_be_pickled_and_named_by_its_path():
