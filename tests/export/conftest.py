@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.format import InputSpec
 from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.models.backbone import Backbone
 

@@ -11,9 +11,8 @@ import torchvision.transforms.v2.functional as V
 from safetensors.torch import load_file, save_file
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import max_difference
+from cim_lightning.export.format import InputSpec, max_difference
 from cim_lightning.export.hf_format import HFFormat
-from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.export.timm_format import TimmFormat
 

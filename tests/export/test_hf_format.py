@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
+from cim_lightning.export.format import InputSpec
 from cim_lightning.export.hf_format import HFFormat
-from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.models.backbone import Backbone
 
 

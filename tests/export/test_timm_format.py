@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.format import InputSpec
 from cim_lightning.export.timm_format import TimmFormat
 from cim_lightning.models.backbone import Backbone
 

@@ -14,7 +14,7 @@ def run(cfg: DictConfig) -> None:
     form = from_checkpoint.build(cfg.format)
 
     from cim_lightning import checkpoint
-    from cim_lightning.export.input_spec import InputSpec
+    from cim_lightning.export.format import InputSpec
 
     weights = checkpoint.read(cfg.checkpoint)
     normalize, size = weights.input_spec()

@@ -98,7 +98,7 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
 
     import lightning as L  # slow to import: errors in the settings come first
 
-    from cim_lightning.export.input_spec import InputSpec
+    from cim_lightning.export.format import InputSpec
     from cim_lightning.export.timm_format import TimmFormat
 
     _quiet_lightning()

@@ -31,9 +31,6 @@ class ExemplarCropper(Cropper):
     """Crops k exemplars from each view, and resizes the view to the context.
 
     For scale, ratio and rotation, see BoxSampler.
-
-    Raises:
-        ConfigError: a value is outside its range; on sampling, an exemplar is larger than the view.
     """
 
     num_exemplars: int  # per view (k)
@@ -41,7 +38,7 @@ class ExemplarCropper(Cropper):
     ratio: Sequence[float]
     rotation: float
     context_size: int  # side of the context and of the correlation maps in pixels (s)
-    exemplar_size: int  # side of the exemplars in pixels (e)
+    exemplar_size: int  # side of the exemplars in pixels (e); at most the side of the view
     flip: float  # probability that an exemplar is flipped horizontally
     appearance: Appearance | None = None  # color augmentation of the exemplars; None: none
 

@@ -1,19 +1,20 @@
-"""Base class of the export formats: write a backbone, reload it from disk and compare the outputs."""
+"""Base class of the export formats: write a backbone, reload it and compare the outputs."""
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torchvision.transforms.v2.functional as V
+from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.atomic import read_json, write_json
 from cim_lightning.checks import check_share
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.input_spec import InputSpec
 from cim_lightning.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -22,18 +23,45 @@ Outputs = dict[str, Tensor]
 Loaded = tuple[Callable[[Tensor], Outputs], list[float], list[float]]  # model, mean and std per channel
 
 
+class InputSpec(NamedTuple):
+    """Input of an exported backbone: square images in 0..1, and the mean and std of each channel."""
+
+    channels: int
+    size: int  # side of the images in pixels
+    normalize: dict[str, Any] | None  # its configuration, with `mean` and `std`; None: no normalization
+
+    @property
+    def mean(self) -> list[float]:
+        return self._per_channel("mean", 0.0)
+
+    @property
+    def std(self) -> list[float]:
+        return self._per_channel("std", 1.0)
+
+    def example_images(self) -> Float[Tensor, "b c s s"]:
+        """Return three images of uniform noise in 0..1, the same on each call."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(3, self.channels, self.size, self.size, generator=generator)
+
+    def _per_channel(self, name: str, default: float) -> list[float]:
+        value: Any = default if self.normalize is None else self.normalize.get(name)
+        try:
+            return torch.tensor(value, dtype=torch.float64).expand(self.channels).tolist()
+        except (RuntimeError, TypeError, ValueError):  # none, or for another number of channels
+            rule = f"an export needs a {name} for each of the {self.channels} channels"
+            hint = "try kornia.enhance.Normalize with both"
+            raise ConfigError("normalize", self.normalize, rule, hint=hint) from None
+
+
+@dataclass
 class Format(ABC):
-    """A file format for backbones.
+    """A file format for backbones."""
 
-    Args:
-        tolerance: largest difference after reloading, as a share of the output's largest absolute value.
-    """
+    file: ClassVar[str]  # name of the file with the weights
+    tolerance: float  # largest difference after reloading, as a share of the output's largest absolute value
 
-    file: str  # name of the file with the weights
-
-    def __init__(self, tolerance: float):
-        check_share("tolerance", tolerance, one=False)
-        self.tolerance = tolerance
+    def __post_init__(self) -> None:
+        check_share("tolerance", self.tolerance, one=False)
 
     @abstractmethod
     def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
@@ -41,10 +69,10 @@ class Format(ABC):
 
     @abstractmethod
     def load(self, folder: Path) -> Loaded:
-        """Load a model of normalized images "b c h w" from the written files alone, as other projects do."""
+        """Load a model of normalized images "b c h w" from the written files only, as other projects do."""
 
     def expected(self, backbone: Backbone, images: Tensor) -> Outputs:
-        """Return the same outputs of the backbone itself, for normalized images "b c h w"."""
+        """Return the outputs that the loaded model must have for normalized images "b c h w"."""
         return timm_outputs(backbone.model, images)
 
     def export(
@@ -54,14 +82,14 @@ class Format(ABC):
 
         Args:
             backbone: in evaluation mode.
-            spec: input that the backbone was trained on.
-            about: more entries for `export.json`, such as the checkpoint.
+            spec: input of the backbone in training.
+            about: further entries for `export.json`, such as the checkpoint.
 
         Returns:
             The largest absolute difference of each output.
 
         Raises:
-            ConfigError: a difference exceeds the tolerance. `export.json` then lacks this file.
+            ConfigError: a difference exceeds the tolerance. `export.json` then has no entry for the file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         record = read_json(folder / "export.json")
@@ -84,7 +112,7 @@ class Format(ABC):
                 needed = difference / largest[name] if largest[name] else 0
                 hint = f"try tolerance={needed:.2g}, if that is precise enough"
                 raise ConfigError("tolerance", self.tolerance, result, hint=hint)
-            log.info("%s (tolerance: %g of that)", result, self.tolerance)
+            log.info("%s (tolerance: %g of this value)", result, self.tolerance)
         entry = {
             "compared_on": f"{len(images)} images of {spec.channels} x {spec.size} x {spec.size} pixels",
             "normalize": spec.normalize,

@@ -8,11 +8,10 @@ import timm
 from timm.models import save_for_hf
 
 from cim_lightning.atomic import read_json, write_json
-from cim_lightning.export.format import Format, Loaded, timm_outputs
-from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.format import Format, InputSpec, Loaded, timm_outputs
 from cim_lightning.models.backbone import Backbone
 
-# Entries of timm's pretrained_cfg that describe the input or the architecture. All others, such as tag,
+# Entries of timm's pretrained_cfg that describe the input or the architecture. The others, such as tag,
 # license and origin, describe timm's own weights.
 CONFIG_KEYS = {
     *("input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"),
@@ -26,14 +25,13 @@ class HFFormat(Format):
     file = "model.safetensors"
 
     def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
-        data_config = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}
         size = (spec.channels, spec.size, spec.size)
-        data_config |= {"input_size": size, "mean": spec.mean, "std": spec.std}
+        data_config = {"input_size": size, "mean": spec.mean, "std": spec.std, "interpolation": "bicubic"}
+        data_config |= {"crop_pct": 1.0, "crop_mode": "center"}
         save_for_hf(backbone.model, str(folder), safe_serialization=True, data_config=data_config)
         config = read_json(folder / "config.json")
-        entries = config["pretrained_cfg"].items()
-        config["pretrained_cfg"] = {key: value for key, value in entries if key in CONFIG_KEYS}
-        write_json(folder / "config.json", config)
+        entries = {key: value for key, value in config["pretrained_cfg"].items() if key in CONFIG_KEYS}
+        write_json(folder / "config.json", config | {"pretrained_cfg": entries})
 
     def load(self, folder: Path) -> Loaded:
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()

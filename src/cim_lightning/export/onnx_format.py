@@ -2,38 +2,35 @@
 
 import importlib.util
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import Format, Loaded, Outputs
-from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.format import Format, InputSpec, Loaded, Outputs
 from cim_lightning.models.backbone import Backbone
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
+@dataclass
 class ONNXFormat(Format):
     """backbone.onnx: from normalized "images" to "pooled" and "grid" (see models.backbone.Features).
 
-    The batch size is dynamic, the size of the images is fixed. The metadata of the file have "input_size",
+    The batch size is dynamic, the size of the images is fixed. The metadata of the file has "input_size",
     "mean" and "std" as JSON.
-
-    Args:
-        tolerance: see Format.
-        opset: version of the ONNX operators; None: the exporter's default.
 
     Raises:
         ConfigError: a package is not installed.
     """
 
     file = "backbone.onnx"
+    opset: int | None  # version of the ONNX operators; None: the exporter's default
 
-    def __init__(self, tolerance: float, opset: int | None):
-        super().__init__(tolerance)
-        self.opset = opset
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for package in PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"ONNX export needs {package}; try pip install 'cim-lightning[export]'")

@@ -7,8 +7,7 @@ import timm
 from safetensors.torch import save_file
 
 from cim_lightning.atomic import read_json, replacing, write_json
-from cim_lightning.export.format import Format, Loaded, timm_outputs
-from cim_lightning.export.input_spec import InputSpec
+from cim_lightning.export.format import Format, InputSpec, Loaded, timm_outputs
 from cim_lightning.models.backbone import Backbone
 
 
@@ -16,8 +15,8 @@ class TimmFormat(Format):
     """backbone.safetensors and backbone.json.
 
     `timm.create_model(**config["create_model"], checkpoint_path="backbone.safetensors")` restores the model,
-    with `config` from backbone.json. Its `normalize` and `image_size` describe the input: square images of
-    that side, with values in 0..1 before the normalization.
+    with `config` from backbone.json. `config` also has the `width` of the features and describes the input:
+    square images of side `image_size` in 0..1, and their normalization `normalize`.
     """
 
     file = "backbone.safetensors"

@@ -13,8 +13,8 @@ from torch import Tensor
 from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.decoder import PixelDecoder
 from cim_lightning.models.masked_backbone import MaskedViTEncoder, check_vit, upsample_mask
-from cim_lightning.models.pixel_decoder import PixelDecoder
 
 EPSILON = 1e-6  # added to the variance of a patch, which can be 0
 
@@ -27,9 +27,6 @@ class MAE(Method):
         decoder: builds the decoder from the backbone's width and the number of values in a patch.
         optim: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
-
-    Raises:
-        ConfigError: the backbone is not a ViT.
     """
 
     batch_type = MaskedImages

@@ -47,7 +47,13 @@ class Backbone(nn.Module):
         check_one_of("positions", positions, ("timm", "sincos"))
         self.name = name
         self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": 3, **kwargs}
-        self.model: Any = self._create(kwargs)
+        try:
+            self.model: Any = timm.create_model(**self.timm_kwargs, num_classes=0)
+        except (TypeError, AssertionError, RuntimeError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            rule = f"timm cannot create {name} with these arguments ({reason})"
+            hint = f"choose a backbone file of the same architecture, with name={name}"
+            raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
         self.dim = int(self.model.num_features)
         if init == "xavier":
             _init_xavier(self.model)
@@ -87,15 +93,6 @@ class Backbone(nn.Module):
             if side % patch:
                 rule = f"must be whole patches of {patch} pixels for {self.name}"
                 raise ConfigError(parameter, side, rule, suggest=max(round(side / patch), 1) * patch)
-
-    def _create(self, kwargs: Mapping[str, Any]) -> Any:
-        try:
-            return timm.create_model(**self.timm_kwargs, num_classes=0)
-        except (TypeError, AssertionError, RuntimeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            rule = f"timm cannot create {self.name} with these arguments ({reason})"
-            hint = f"choose a backbone file of the same architecture, with name={self.name}"
-            raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
 
     def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
         """Return the feature map; timm returns NLC, NHWC or NCHW, depending on the architecture."""

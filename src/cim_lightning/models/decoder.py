@@ -1,14 +1,18 @@
-"""Correlation decoders: from the features of a context and its exemplars to a correlation logit per pixel.
+"""Decoders: correlation maps from the features of context and exemplars (CIM), or pixels (MAE).
 
-Each decoder predicts two classes, exemplar and background. Softmax cross-entropy on two logits equals
+Correlation decoders predict two classes, exemplar and background. Softmax cross-entropy on two logits equals
 sigmoid cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
 """
 
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from timm.layers import build_sincos2d_pos_embed
 from timm.layers.mlp import Mlp
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from cim_lightning.models.backbone import Features
@@ -116,6 +120,52 @@ class ConvolutionDecoder(nn.Module):
 
     def _project(self, grid: Float[Tensor, "n d1 h w"]) -> Float[Tensor, "n d2 h w"]:
         return self.norm(self.embed(grid.movedim(1, -1))).movedim(-1, 1)
+
+
+class PixelDecoder(nn.Module):
+    """Narrow transformer over the visible tokens, with a mask token for each masked patch (MAE, section 3).
+
+    Args:
+        dim: width of the backbone's tokens.
+        pixels: values per patch to predict.
+        width: width of the decoder; a multiple of num_heads and of 4 (for the sine-cosine positions).
+        depth: number of blocks.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the MLPs, in units of width.
+    """
+
+    def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
+        super().__init__()
+        check_sizes(width, depth, mlp_ratio, num_heads)
+        self.width = width
+        self.embed = nn.Linear(dim, width)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
+        self.blocks = nn.Sequential(
+            *(Block(width, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+        )
+        self.norm = norm(width)
+        self.head = nn.Linear(width, pixels)
+        self.apply(init_xavier)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b n pixels"]:
+        """Return the pixels of all n patches, in row-major order of a grid of (rows, columns).
+
+        Args:
+            tokens: prefix tokens, then the tokens of the visible patches.
+            visible: indices of the visible patches in the grid.
+        """
+        tokens = self.embed(tokens)
+        prefix = tokens.shape[1] - visible.shape[1]
+        masked = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], -1)
+        indices = visible[..., None].expand(-1, -1, self.width)
+        patches = masked.scatter(1, indices, tokens[:, prefix:])
+        patches = patches + build_sincos2d_pos_embed(list(grid), self.width, device=tokens.device)
+        tokens = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
+        return self.head(tokens[:, prefix:])
 
 
 def _tokens(features: Features) -> Float[Tensor, "n m d"]:

@@ -1,6 +1,7 @@
 """Features averaged over the last layers of a backbone."""
 
 import inspect
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,10 +38,9 @@ class LastLayers(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Return the means of the pooled features and of the grids over the layers."""
-        kwargs = {"return_prefix_tokens": True} if self.has_prefix else {}
-        outputs = self.backbone.model.forward_intermediates(
-            images, indices=self.layers, norm=True, output_fmt="NCHW", intermediates_only=True, **kwargs
-        )
+        kwargs: dict[str, Any] = {"indices": self.layers, "norm": True, "output_fmt": "NCHW"}
+        kwargs |= {"return_prefix_tokens": True} if self.has_prefix else {}
+        outputs = self.backbone.model.forward_intermediates(images, intermediates_only=True, **kwargs)
         layers = outputs if self.has_prefix else [(grid, None) for grid in outputs]
         pooled = torch.stack([self._pool(grid, prefix) for grid, prefix in layers])
         return Features(pooled.mean(dim=0), torch.stack([grid for grid, _ in layers]).mean(dim=0))

@@ -24,11 +24,6 @@ class MultiScaleFeatures:
     have the same stride: the map after each quarter of the blocks (3, 6, 9, 12 of 12), as in BEiT's
     segmentation. With fewer than four blocks, a block is used more than once.
 
-    Attributes:
-        indices: of timm's intermediate features.
-        widths: channels of each level.
-        strides: pixels per cell of each level.
-
     Raises:
         ConfigError: timm has no intermediate features of the architecture.
     """
@@ -44,8 +39,8 @@ class MultiScaleFeatures:
         else:
             last = {stride: i for i, stride in enumerate(strides)}
             self.indices = [last[stride] for stride in sorted(last)][-NUM_LEVELS:]
-        self.widths = [int(info[i]["num_chs"]) for i in self.indices]
-        self.strides = [strides[i] for i in self.indices]
+        self.widths = [int(info[i]["num_chs"]) for i in self.indices]  # channels of each level
+        self.strides = [strides[i] for i in self.indices]  # pixels per cell of each level
 
     def extract(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the feature maps of normalized images."""
