@@ -24,8 +24,8 @@ ALLOWED = {
     "models": set(),
     "optim": set(),
     "data": {"cropping"},
-    "checkpoint": {"models"},
-    "config": {"checkpoint", "models"},
+    "weights": {"models"},
+    "config": {"weights", "models"},
     "report": {"config.result_settings"},
     # Layer 3
     "flops": set(),
@@ -36,7 +36,7 @@ ALLOWED = {
     "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.sources"},
     "loggers": set(),
     # Layer 4
-    "cli": {"config", "checkpoint", "evaluation", "export", "report", "flops", "budget"},
+    "cli": {"config", "weights", "evaluation", "export", "report", "flops", "budget"},
 }
 
 

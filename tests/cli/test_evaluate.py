@@ -83,9 +83,9 @@ def test_all_evaluators_run_once_on_a_checkpoint(run, run_evaluate, capsys):
         "attention.png",
         "finetune.png",
     }
-    before = {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in Path("all/evaluators").iterdir()}
     assert run_evaluate("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *small) == first
-    assert {path: path.stat().st_mtime_ns for path in Path("all/parts").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in Path("all/evaluators").iterdir()} == before
 
 
 def test_timm_weights_and_an_untrained_backbone(run_evaluate, photos, tmp_path):

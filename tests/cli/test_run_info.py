@@ -23,7 +23,7 @@ def test_a_refused_command_leaves_the_run_info_alone(run_pretrain, tiny, tmp_pat
 def test_a_finished_run_that_trains_longer_is_evaluated_again(run_pretrain, tiny, tmp_path):
     short = [override for override in tiny if not override.startswith("trainer.max_epochs")]
     short += ["callbacks.knn=null", "evaluation=[knn]", "output_dir=run"]
-    result = tmp_path / "run" / "evaluation" / "parts" / "knn.json"
+    result = tmp_path / "run" / "evaluation" / "evaluators" / "knn.json"
     args = []
     for epochs in (1, 2, 2):
         run_pretrain(*short, f"trainer.max_epochs={epochs}")

@@ -52,7 +52,7 @@ def test_three_trials_find_the_best_and_a_rerun_repeats_only_the_missing_one(
     assert [float(row["k-NN, %"]) for row in rows] == measured
 
     (search / "table.md").unlink()  # as if killed in the second trial
-    for name in ("metrics.json", "evaluation/metrics.json", "evaluation/parts/knn.json"):
+    for name in ("metrics.json", "evaluation/metrics.json", "evaluation/evaluators/knn.json"):
         (search / "1" / name).unlink()
     times = [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     capfd.readouterr()

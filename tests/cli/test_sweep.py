@@ -329,7 +329,7 @@ def test_an_aborted_launcher_fails_only_the_jobs_that_no_process_runs(tmp_path, 
         (tmp_path / job / ".hydra" / "overrides.yaml").write_text(f"- seed={job}\n")
     for name in ("metrics.json", "backbone.json"):
         (tmp_path / "2" / name).write_text("{}")
-    process = sweep.this_process()
+    process = sweep.current_sweep()
     monkeypatch.setattr(process, "folder", tmp_path)
     with FileLock(tmp_path / "1" / ".lock"), pytest.raises(ZeroDivisionError), sweep.report_aborted():
         raise ZeroDivisionError("broken")

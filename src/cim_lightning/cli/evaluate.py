@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.cli.sweep import this_process
+from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.config.result_settings import result_settings
 
@@ -29,15 +29,15 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
         cfg: checkpoint, data, evaluation, device, seed, and the backbone if the checkpoint does not name it.
         folder: of the results.
     """
-    from cim_lightning import checkpoint
+    from cim_lightning.weights import read_weights
 
-    weights = checkpoint.read(cfg.checkpoint)
-    from_checkpoint.complete(cfg, weights)
+    weights = read_weights(cfg.checkpoint)
+    from_checkpoint.fill_from_checkpoint(cfg, weights)
     validate.check(cfg, "evaluate")
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
-    train, val = this_process().datasets.open(data, settings["data"])
+    train, val = current_sweep().datasets.open(data, settings["data"])
     evaluators = {name: from_checkpoint.build(evaluator) for name, evaluator in cfg.evaluation.items()}
 
     import torch
@@ -48,21 +48,21 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
     torch.manual_seed(cfg.seed)  # for an untrained backbone
     method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
     device = device_of(cfg.device)
-    about = {
+    description = {
         "checkpoint": str(weights.path or cfg.checkpoint),
         "backbone": backbone.timm_kwargs["model_name"],
     }
-    log.info("%s: evaluating %s (timm %s) on %s", folder, *about.values(), device)
+    log.info("%s: evaluating %s (timm %s) on %s", folder, *description.values(), device)
     log.info("%d training and %d validation images", len(train), len(val))
-    modified = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
-    used = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
-    origin = result_settings(about | modified | used)
+    mtime = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
+    inputs = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
+    cache_key = result_settings(description | mtime | inputs)
     context = EvalContext(
-        backbone.to(device).eval(), method, data.cropping.normalize, data, device, folder, cfg.seed, origin
+        backbone.to(device).eval(), method, data.cropping.normalize, data, device, folder, cfg.seed, cache_key
     )
     args = {
-        name: origin | {"part": result_settings(evaluator)}
+        name: cache_key | {"evaluator": result_settings(evaluator)}
         for name, evaluator in settings["evaluation"].items()
     }
-    evaluate(evaluators, context, args, about)
+    evaluate(evaluators, context, args, description)
     print((folder / "table.md").read_text())

@@ -13,10 +13,10 @@ def run(cfg: DictConfig) -> None:
     validate.check(cfg, "export")
     form = from_checkpoint.build(cfg.format)
 
-    from cim_lightning import checkpoint
     from cim_lightning.export.format import InputSpec
+    from cim_lightning.weights import read_weights
 
-    weights = checkpoint.read(cfg.checkpoint)
+    weights = read_weights(cfg.checkpoint)
     normalize, size = weights.input_spec()
     _, backbone = from_checkpoint.load(weights)
     spec = InputSpec(backbone.timm_kwargs["in_chans"], size, normalize)

@@ -20,7 +20,7 @@ from cim_lightning.cli.evaluate import run as run_evaluate
 from cim_lightning.cli.export import run as run_export
 from cim_lightning.cli.pretrain import run as run_pretrain
 from cim_lightning.cli.report import run as run_report
-from cim_lightning.cli.workspace import run as run_workspace
+from cim_lightning.cli.wandb_workspace import run as run_workspace
 from cim_lightning.config import messages, resume
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.errors import EXIT_USAGE
@@ -79,7 +79,7 @@ def _prepare_process() -> None:
         multiprocessing.set_start_method(None, force=True)
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode is RunMode.RUN:
-        sweep.this_process().datasets.clear()
+        sweep.current_sweep().datasets.clear()
     elif not any(argument.startswith("hydra.sweep.dir=") for argument in sys.argv):
         # Lightning repeats the command for every other device, when the time in the folder's name is over.
         sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')

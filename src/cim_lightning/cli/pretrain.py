@@ -14,7 +14,7 @@ from cim_lightning.atomic import atomic_write
 from cim_lightning.cli.evaluate import evaluate
 from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
 from cim_lightning.cli.run_info import write_run_info
-from cim_lightning.cli.sweep import this_process
+from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, resume, validate
 from cim_lightning.config.from_checkpoint import build
 from cim_lightning.report import runs
@@ -65,13 +65,13 @@ def run(cfg: DictConfig) -> float | None:
     try:
         before = runs.read_numbers(folder)
         training = None
-        if resume.finished(folder, settings):
+        if resume.is_finished(folder, settings):
             print(f"{folder}: finished already; resume=never with another output_dir trains anew")
         else:
             training = train(settings, folder)
             if not training.finished:
                 return None
-        if settings.get("evaluation") and not resume.evaluated(folder, settings["evaluation"]):
+        if settings.get("evaluation") and not resume.is_evaluated(folder, settings["evaluation"]):
             device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
             used = {key: settings[key] for key in ("evaluation", "data", "seed")}
             used |= {"checkpoint": str(folder), "device": device}
@@ -105,7 +105,7 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
     # Missing images fail here, before anything slow.
-    train_images, _ = this_process().datasets.open(data, settings["data"])
+    train_images, _ = current_sweep().datasets.open(data, settings["data"])
     method = build(cfg.method)
     method.save_hyperparameters(settings)
     method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)
@@ -156,7 +156,7 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     images, device = [*map(len, data.splits)], trainer.strategy.root_device
     log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
     if checkpoint is not None:
-        from cim_lightning.checkpoint import global_step
+        from cim_lightning.weights import global_step
 
         log.info("resuming %s at step %d", checkpoint, global_step(checkpoint))
 

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write
 from cim_lightning.cli import lock, run_info
-from cim_lightning.cli.dataset_cache import DatasetCache
 from cim_lightning.cli.preflight import check_launcher, check_processes
+from cim_lightning.cli.shared_datasets import SharedDatasets
 from cim_lightning.config import resume, run_names
 from cim_lightning.errors import EXIT_USAGE, ConfigError
 from cim_lightning.report import failures, sweep_table
@@ -37,7 +37,7 @@ class Sweep:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.datasets = DatasetCache()
+        self.datasets = SharedDatasets()
         self._lock: FileLock | None = None
 
     def start(self, config: DictConfig) -> None:
@@ -82,7 +82,7 @@ class Sweep:
 
 
 @functools.cache
-def this_process() -> Sweep:
+def current_sweep() -> Sweep:
     """Return the one Sweep of this process. Launchers may run jobs in processes of their own."""
     return Sweep()
 
@@ -97,13 +97,13 @@ class SweepCallback(Callback):
         if not lock.is_first_process():
             return
         try:
-            this_process().start(config)
+            current_sweep().start(config)
         except ConfigError as error:
             print(f"{config.hydra.job.name}: {error}", file=sys.stderr)
             sys.exit(EXIT_USAGE)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        this_process().finish()
+        current_sweep().finish()
 
 
 def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
@@ -154,7 +154,7 @@ def report_aborted() -> Iterator[None]:
 
     The jobs that no process works on count as failed.
     """
-    sweep = this_process()
+    sweep = current_sweep()
     try:
         yield
     except Exception as error:
@@ -185,7 +185,7 @@ def _record_killed(job: Path, reason: str) -> None:
 def _unfinished(folder: Path) -> list[Path]:
     """Return the jobs that started and neither finished nor failed."""
     jobs = [path.parent for path in sorted(folder.glob("*/.hydra"))]
-    return [job for job in jobs if not resume.complete(job) and not (job / "failure.json").exists()]
+    return [job for job in jobs if not resume.is_trained(job) and not (job / "failure.json").exists()]
 
 
 def _first_line(error: Exception) -> str:

@@ -25,8 +25,8 @@ def default_config(command: str) -> DictConfig:
 def register_resolvers() -> None:
     """Register the resolvers that conf/ uses: defaults of this machine, derived values, and run names."""
     for name, resolver in {
-        "beside": _beside,
-        "patch": _patch_size,
+        "output_dir": _output_dir,
+        "patch_pixels": _patch_pixels,
         "workers": _num_workers,
         "precision": _precision,
         "wandb_mode": _wandb_mode,
@@ -34,15 +34,15 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(f"cim.{name}", resolver, replace=True)
     for resolver in (
         run_names.run_id,
-        run_names.group,
-        run_names.command,
-        run_names.name,
+        run_names.group_name,
+        run_names.command_name,
+        run_names.run_name,
         run_names.tags,
     ):  # cached: several readers of one run must get the same value
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__}", resolver, replace=True, use_cache=True)
 
 
-def _beside(checkpoint: str, kind: str = "evaluation") -> str:
+def _output_dir(checkpoint: str, kind: str = "evaluation") -> str:
     """Return the output folder of a checkpoint's evaluation or export, which is inside its run."""
     path = Path(checkpoint).expanduser()
     run = path.parents[1] if path.parent.name == "checkpoints" else path
@@ -51,7 +51,7 @@ def _beside(checkpoint: str, kind: str = "evaluation") -> str:
     return str(run.parent / f"{run.stem}-{kind}") if run.exists() else f"outputs/{run.stem}-{kind}"
 
 
-def _patch_size(backbone: DictConfig, times: int) -> int:
+def _patch_pixels(backbone: DictConfig, times: int) -> int:
     """Return a multiple of a ViT's patch size in pixels; of 16 for other architectures."""
     name = str(backbone.name)
     found = re.search(r"patch(\d+)", name) if name.startswith("vit") else None

@@ -11,20 +11,20 @@ from cim_lightning.config.compose import CONF
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
-    from cim_lightning.checkpoint import Checkpoint
     from cim_lightning.models.backbone import Backbone
+    from cim_lightning.weights import Weights
 
 build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
 
-def load(checkpoint: "Checkpoint", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
+def load(checkpoint: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
     """Return the method and the backbone with their weights; no method if the weights come from elsewhere.
 
     Args:
         checkpoint: the weights.
         backbone: settings of a backbone for weights that do not name theirs.
     """
-    from cim_lightning.checkpoint import RunCheckpoint
+    from cim_lightning.weights import RunCheckpoint
 
     if not isinstance(checkpoint, RunCheckpoint):
         return None, checkpoint.load_backbone(lambda: build(backbone))
@@ -32,7 +32,7 @@ def load(checkpoint: "Checkpoint", backbone: DictConfig | None = None) -> tuple[
     return method, method.eval_backbone
 
 
-def complete(cfg: DictConfig, checkpoint: "Checkpoint") -> None:
+def fill_from_checkpoint(cfg: DictConfig, checkpoint: "Weights") -> None:
     """Fill in the data settings that the command leaves to the checkpoint.
 
     Backbones from elsewhere get the preprocessing of most ImageNet models.
@@ -40,11 +40,11 @@ def complete(cfg: DictConfig, checkpoint: "Checkpoint") -> None:
     Raises:
         ConfigError: nothing says which data or backbone, or two things do.
     """
-    from cim_lightning.checkpoint import RunCheckpoint
+    from cim_lightning.weights import RunCheckpoint
 
-    if checkpoint.has_backbone and cfg.get("backbone") is not None:
+    if checkpoint.names_architecture and cfg.get("backbone") is not None:
         raise ConfigError(f"backbone: {checkpoint.path} names its own; leave backbone= out")
-    if not checkpoint.has_backbone and cfg.get("backbone") is None:
+    if not checkpoint.names_architecture and cfg.get("backbone") is None:
         raise ConfigError("backbone: these weights do not name theirs; try backbone=vit_base_patch16")
     given = {key: value for key, value in cfg.data.items() if value is not None}
     if isinstance(checkpoint, RunCheckpoint):
@@ -55,7 +55,7 @@ def complete(cfg: DictConfig, checkpoint: "Checkpoint") -> None:
         files = [OmegaConf.load(CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "resize")]
         data = {"view_size": 224, "cropping": OmegaConf.merge(*files)}
         del data["cropping"]["defaults"]
-        if checkpoint.has_backbone:
+        if checkpoint.names_architecture:
             data["cropping"]["normalize"], data["view_size"] = checkpoint.input_spec()
     else:
         raise ConfigError("data: these weights come without data; try data=folder data.root=...")

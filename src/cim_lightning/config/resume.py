@@ -65,7 +65,7 @@ def _started(name: str, read: Callable[[Path], list[str]]) -> Iterator[tuple[Pat
 
 
 def _run_complete(folder: Path) -> bool:
-    return complete(folder) and evaluated(folder, _evaluation(folder))
+    return is_trained(folder) and is_evaluated(folder, _evaluation(folder))
 
 
 def _sweep_complete(folder: Path) -> bool:
@@ -100,10 +100,10 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
     return str(last)
 
 
-def finished(folder: Path, settings: dict[str, Any]) -> bool:
+def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Return whether a folder has the finished run of these settings."""
     return (
-        complete(folder)
+        is_trained(folder)
         and settings["resume"] == "auto"
         and all(
             may_change_on_resume(key) and not key.startswith("trainer.max")
@@ -112,14 +112,14 @@ def finished(folder: Path, settings: dict[str, Any]) -> bool:
     )
 
 
-def complete(folder: Path) -> bool:
+def is_trained(folder: Path) -> bool:
     """Return whether a folder has a run that trained to its end and exported its backbone."""
     return (folder / "metrics.json").exists() and (folder / "backbone.json").exists()
 
 
-def evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
+def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
     """Return whether a finished run was configured with this evaluation, and all its results exist."""
-    parts = folder / "evaluation" / "parts"
+    parts = folder / "evaluation" / "evaluators"
     files = [folder / "evaluation" / "metrics.json", *(parts / f"{part}.json" for part in evaluation)]
     return all(file.exists() for file in files) and evaluation == _evaluation(folder)
 

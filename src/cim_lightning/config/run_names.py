@@ -34,19 +34,19 @@ def run_id(folder: str) -> str:
     return f"r{secrets.token_hex(4)}"  # with a letter in front: YAML would read 12345678 as a number
 
 
-def group() -> str | None:
+def group_name() -> str | None:
     """Return the folder name of the sweep; None for a single run."""
     hydra = _hydra()
     return _folder_name(Path(hydra.sweep.dir)) if hydra and hydra.mode is RunMode.MULTIRUN else None
 
 
-def command() -> str | None:
+def command_name() -> str | None:
     """Return the command that started the run."""
     hydra = _hydra()
     return hydra.job.name if hydra else None
 
 
-def name() -> str | None:
+def run_name() -> str | None:
     """Return the swept settings of a job, as "rotation=15, seed=1"; of a single run, the folder name."""
     hydra = _hydra()
     if hydra is None:

@@ -29,7 +29,7 @@ class EvalContext:
     device: torch.device
     folder: Path  # for files that evaluators write
     seed: int  # of everything random
-    origin: dict[str, Any]  # what all results depend on (weights, data, seed), as plain values
+    cache_key: dict[str, Any]  # what all results depend on (weights, data, seed), as plain values
     _features: dict[tuple[str, int | None, int], FeatureSet] = field(default_factory=dict)
 
     def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
@@ -55,7 +55,7 @@ class EvalContext:
 
     def training_cache(self, group: str, name: str, args: Any) -> TrainingCache:
         """Return the cache of a training with these arguments on this context."""
-        return TrainingCache(self.folder / group / name, {"origin": self.origin, "args": args})
+        return TrainingCache(self.folder / group / name, {"context": self.cache_key, "args": args})
 
     def autocast(self) -> torch.autocast:
         """Return bf16 autocast, enabled on GPUs with native bf16; emulated bf16 is slower than fp32."""

@@ -17,7 +17,7 @@ def evaluate(
     evaluators: Mapping[str, Evaluator],
     context: EvalContext,
     args: Mapping[str, Any],
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
 ) -> dict[str, float]:
     """Run every evaluator and update `metrics.json` and `table.md` in the context's folder after each.
 
@@ -25,16 +25,16 @@ def evaluate(
         evaluators: by name.
         context: the backbone and the data.
         args: everything that each evaluator's metrics depend on, by name, as plain values. An evaluator with
-            the same arguments in `parts/<name>.json` does not run again.
-        about: what was evaluated, such as the checkpoint; goes into `metrics.json`.
+            the same arguments in `evaluators/<name>.json` does not run again.
+        description: what was evaluated, such as the checkpoint; goes into `metrics.json`.
 
     Returns:
         The metrics, as "evaluator/metric".
     """
     metrics: dict[str, float] = {}
-    (context.folder / "parts").mkdir(parents=True, exist_ok=True)
+    (context.folder / "evaluators").mkdir(parents=True, exist_ok=True)
     for name, evaluator in evaluators.items():
-        path, wanted = context.folder / "parts" / f"{name}.json", json.loads(json.dumps(args[name]))
+        path, wanted = context.folder / "evaluators" / f"{name}.json", json.loads(json.dumps(args[name]))
         cached = read_json(path)
         if cached.get("args") == wanted:
             log.info("%s: cached", name)
@@ -48,7 +48,7 @@ def evaluate(
                 raise
             write_json(path, cached)
         metrics |= {f"{name}/{key}": value for key, value in cached["numbers"].items()}
-        write_json(context.folder / "metrics.json", {**about, **metrics})
+        write_json(context.folder / "metrics.json", {**description, **metrics})
         atomic_write(context.folder / "table.md", table(metrics) + "\n")
     return metrics
 

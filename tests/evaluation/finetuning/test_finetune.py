@@ -116,7 +116,7 @@ def test_a_training_with_the_same_settings_is_cached(tmp_path: Path, monkeypatch
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
     assert not again.training
     other = context(tmp_path, data())
-    other.origin = {"seed": 5}
+    other.cache_key = {"seed": 5}
     for changed, on in ((training(epochs=2), built), (training(epochs=1), other)):
         with pytest.raises(pytest.fail.Exception, match="trained again"):
             changed(on)

@@ -30,9 +30,9 @@ class DomainShift:
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return "accuracy_<domain>" (0..1) and the mean over the target domains, "accuracy_others"."""
         data = self.domains[self.source]
-        origin = context.origin | {"data": fingerprint([data.source, data.view.size])}
+        cache_key = context.cache_key | {"data": fingerprint([data.source, data.view.size])}
         # The cached features are those of other images.
-        classifier = self.classifier(replace(context, data=data, origin=origin, _features={}))
+        classifier = self.classifier(replace(context, data=data, cache_key=cache_key, _features={}))
         metrics = {}
         for name in sorted(self.domains, key=lambda name: name != self.source):  # the source first
             splits = ("val",) if name == self.source else ("train", "val")

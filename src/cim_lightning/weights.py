@@ -24,7 +24,7 @@ class RunCheckpoint:
     path: Path
     settings: dict[str, Any]
     state: State
-    has_backbone: ClassVar[bool] = True  # whether it says which backbone its weights belong to
+    names_architecture: ClassVar[bool] = True  # whether it says which backbone its weights belong to
 
     def load_method(self, build: Build) -> Any:
         """Return the method that `build` makes of the settings, with the weights."""
@@ -44,7 +44,7 @@ class ExportedBackbone:
     path: Path
     spec: dict[str, Any]
     state: State
-    has_backbone: ClassVar[bool] = True
+    names_architecture: ClassVar[bool] = True
 
     def load_backbone(self, build: Build | None = None) -> Backbone:
         """Return the backbone; `build` is not needed."""
@@ -65,7 +65,7 @@ class TimmWeights:
 
     path: Path | None
     state: State | None
-    has_backbone: ClassVar[bool] = False
+    names_architecture: ClassVar[bool] = False
 
     def load_backbone(self, build: Build) -> Backbone:
         """Return the backbone that `build` makes, with the weights.
@@ -93,10 +93,10 @@ class TimmWeights:
         raise ConfigError("checkpoint", self.path or UNTRAINED, rule, hint=hint)
 
 
-Checkpoint = RunCheckpoint | ExportedBackbone | TimmWeights
+Weights = RunCheckpoint | ExportedBackbone | TimmWeights
 
 
-def read(checkpoint: str) -> Checkpoint:
+def read_weights(checkpoint: str) -> Weights:
     """Read a run's folder, a checkpoint, an exported backbone, or a file of timm weights.
 
     Raises:

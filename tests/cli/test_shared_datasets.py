@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cim_lightning.cli.dataset_cache import DatasetCache
+from cim_lightning.cli.shared_datasets import SharedDatasets
 from cim_lightning.data import files
 
 
@@ -51,7 +51,7 @@ class Data:
 
 
 def test_images_are_shared_by_source_and_its_arguments_alone():
-    cache = DatasetCache()
+    cache = SharedDatasets()
     source = {"source": {"val_fraction": 0.1}, "batch_size": 8}
     assert cache.open(Data(root="a"), source) == 1
     again = Data(root="a")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 
-class DatasetCache:
+class SharedDatasets:
     """The training and validation images of the last job. A job with the same source reuses them."""
 
     def __init__(self) -> None:
