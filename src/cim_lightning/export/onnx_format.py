@@ -12,8 +12,6 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.export.format import Format, InputSpec, Loaded, Outputs
 from cim_lightning.models.backbone import Backbone
 
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
 
 @dataclass
 class ONNXFormat(Format):
@@ -31,7 +29,7 @@ class ONNXFormat(Format):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for package in PACKAGES:
+        for package in ("onnx", "onnxruntime", "onnxscript"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"ONNX export needs {package}; try pip install 'cim-lightning[export]'")
 

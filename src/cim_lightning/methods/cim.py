@@ -72,7 +72,7 @@ class CIM(Method):
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
         for name in ("iou", "best_iou", "pointing"):
-            metrics[f"{name}{BASELINE}"] = logits.new_full((), getattr(self.baseline, name))
+            metrics[name + BASELINE] = logits.new_full((), getattr(self.baseline, name))
         if self.contrast is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from cim_lightning.checks import check_one_of, did_you_mean
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.transformer import init_xavier
 
 
 class Features(NamedTuple):
@@ -115,6 +114,14 @@ class Backbone(nn.Module):
         with torch.no_grad():
             table.copy_(torch.cat((prefix, grid))[None])
         table.requires_grad_(False)
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Initialize a linear layer: Xavier-uniform weights, zero bias. To be used with nn.Module.apply."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _init_xavier(model: nn.Module) -> None:

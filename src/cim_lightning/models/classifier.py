@@ -83,12 +83,13 @@ def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
     if rate == backbone.timm_kwargs.get("drop_path_rate", 0):
         return copy.deepcopy(backbone)
     kwargs = {key: value for key, value in backbone.timm_kwargs.items() if key != "model_name"}
+    error = ConfigError("drop_path", rate, f"{backbone.name} has no residual branch to drop", suggest=0)
     try:
         dropping = Backbone(backbone.name, kwargs | {"drop_path_rate": rate}, "timm", False, "timm")
     except ConfigError:
-        dropping = None
-    if dropping is None or (rate and not any(isinstance(m, DropPath) for m in dropping.modules())):
-        raise ConfigError("drop_path", rate, f"{backbone.name} has no residual branch to drop", suggest=0)
+        raise error from None
+    if rate and not any(isinstance(module, DropPath) for module in dropping.modules()):
+        raise error
     dropping.model.load_state_dict(backbone.model.state_dict())
     return dropping.to(next(backbone.parameters()).device)
 

@@ -4,6 +4,7 @@ Correlation decoders predict two classes, exemplar and background. Softmax cross
 sigmoid cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,9 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from cim_lightning.models.backbone import Features
-from cim_lightning.models.transformer import check_sizes, init_xavier
+from cim_lightning.checks import check_at_least, check_divides
+from cim_lightning.errors import ConfigError
+from cim_lightning.models.backbone import Features, init_xavier
 
 
 class CorrelationDecoder(nn.Module):
@@ -32,7 +34,7 @@ class CorrelationDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        check_sizes(width, depth, mlp_ratio, num_heads)
+        _check_sizes(width, depth, mlp_ratio, num_heads)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
@@ -93,7 +95,7 @@ class ConvolutionDecoder(nn.Module):
 
     def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
         super().__init__()
-        check_sizes(width, depth, mlp_ratio)
+        _check_sizes(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -136,7 +138,7 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        check_sizes(width, depth, mlp_ratio, num_heads)
+        _check_sizes(width, depth, mlp_ratio, num_heads)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))
@@ -166,6 +168,24 @@ class PixelDecoder(nn.Module):
         patches = patches + build_sincos2d_pos_embed(list(grid), self.width, device=tokens.device)
         tokens = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
         return self.head(tokens[:, prefix:])
+
+
+def _check_sizes(width: int, depth: int, mlp_ratio: float, num_heads: int | None = None) -> None:
+    """Raise ConfigError for sizes that the blocks of a decoder cannot have.
+
+    With attention, the width is a multiple of num_heads, and of 4 for sine-cosine positions.
+    """
+    if num_heads is not None:
+        check_at_least("num_heads", num_heads, 1)
+        if width < 4 or width % 4:
+            unit = math.lcm(4, num_heads)
+            rule = "must be a multiple of 4, for sine-cosine positions"
+            raise ConfigError("width", width, rule, suggest=max(round(width / unit), 1) * unit)
+        check_divides("num_heads", num_heads, width, f"must divide width={width}")
+    check_at_least("width", width, 1)
+    check_at_least("depth", depth, 1)
+    if width * mlp_ratio < 1:
+        raise ConfigError("mlp_ratio", mlp_ratio, "must give the MLP at least one hidden unit", suggest=4)
 
 
 def _tokens(features: Features) -> Float[Tensor, "n m d"]:

@@ -30,7 +30,7 @@ class LastLayers(nn.Module):
         available = sum(len(set(widths[:n])) == 1 for n in range(1, len(widths) + 1))
         if not 1 <= layers <= available:
             rule = f"{backbone.name} has {available} last layer(s) of the same width"
-            raise ConfigError("layers", layers, rule, suggest=min(max(layers, 1), max(available, 1)))
+            raise ConfigError("layers", layers, rule, suggest=available if layers > 0 and available else 1)
         # Models with tokens apply their own pooling to each layer; others average the grid.
         parameters = inspect.signature(backbone.model.forward_intermediates).parameters
         self.has_tokens = "return_prefix_tokens" in parameters

@@ -40,9 +40,6 @@ class MaskTokenHook(nn.Module):
     In a backbone with a patch embedding (ViT, Swin), a forward hook on the embedding replaces each masked
     patch by a learned token, before positions are added. For other backbones, masked pixels are 0, the mean
     color of normalized images.
-
-    Args:
-        backbone: the network to hook.
     """
 
     def __init__(self, backbone: Backbone):
