@@ -1,4 +1,4 @@
-"""A context with given images and features."""
+"""Fixture that builds an EvalContext."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pretext task on validation images, with decoders of known output."""
+"""Metrics of the pretext task for stub methods with known logits."""
 
 import csv
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ CROPPING = ExemplarCropper(4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, e
 
 
 class StubMethod(torch.nn.Module):
-    """A method whose logits are a function of the crops."""
+    """A method with a decoder, whose logits are a given function of the crops."""
 
     decoder = None
 
@@ -64,7 +64,7 @@ def test_the_mean_map_has_no_skill(context_with_logits):
     boxes = CROPPING.boxes.sample(1, 4000, (16, 16), torch.Generator().manual_seed(7))
     mean = boxes.rasterize(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
     built = context_with_logits(lambda crops: mean.logit().expand_as(crops.maps), images=256)
-    numbers = CorrelationGrid([0.1], [45], 256).measure(built, CROPPING)
+    numbers = CorrelationGrid([0.1], [45], 256).evaluate_cropping(built, CROPPING)
     baseline = estimate_mean_map_baseline(CROPPING)
     assert numbers["skill"] == pytest.approx(0, abs=0.02)
     assert (
@@ -94,9 +94,8 @@ def test_cells_crop_with_their_scale_and_rotation(context_with_logits):
 
 
 def test_invalid_settings_raise(context):
-    with pytest.raises(
-        ConfigError, match=r"^only a checkpoint of the method cim has a correlation decoder; "
-    ):
+    message = r"^the weights have no correlation decoder; try a checkpoint of the method cim$"
+    with pytest.raises(ConfigError, match=message):
         grid()(context())
     with pytest.raises(ConfigError, match=r"^num_images=0: .*try num_images=1$"):
         grid(0)

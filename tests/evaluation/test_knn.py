@@ -1,4 +1,4 @@
-"""The vote of the nearest neighbors, worked out by hand."""
+"""k-NN accuracy: votes computed by hand, chance level, chunks."""
 
 import math
 

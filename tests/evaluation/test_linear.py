@@ -24,7 +24,7 @@ def probe(**changes) -> LinearProbe:
 
 
 def clouds(n: int, seed: int, shuffled: bool = False) -> FeatureSet:
-    """Three separate classes in five dimensions, whose scales differ a thousandfold."""
+    """Three well-separated classes in five dimensions with very different scales."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (n,), generator=generator)
     centers = torch.eye(3, 5) * 10
@@ -48,7 +48,7 @@ def test_shuffled_labels_give_chance():
 
 def test_the_learning_rate_with_the_best_held_out_accuracy_is_used():
     def difference(seed: int) -> FeatureSet:
-        """Classes in the difference of two noisy coordinates, which one small step does not find."""
+        """Classes differ in the difference of two noisy coordinates; tiny learning rates do not find it."""
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(200) % 2
         noise = 2 * torch.randn(200, 1, generator=generator)
@@ -79,7 +79,7 @@ def test_classifiers_trained_together_equal_those_trained_alone():
         torch.testing.assert_close(together[i], alone[0])
 
 
-def test_one_step_is_the_gradient_worked_by_hand():
+def test_one_step_follows_the_gradient_computed_by_hand():
     # Two points with one coordinate, one per class; at zero weights every softmax output is a half.
     x, y = torch.tensor([[2.0], [-4.0]]), torch.tensor([0, 1])
     weights = probe(epochs=1, batch_size=2, weight_decay=0.5).fit(x, y, 2, [0.1], torch.Generator())

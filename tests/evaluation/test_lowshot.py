@@ -1,4 +1,4 @@
-"""Few labels: how they are drawn, and the accuracy that they give."""
+"""Low-shot classification: random draws of labeled images, and the resulting accuracy."""
 
 import pytest
 import torch

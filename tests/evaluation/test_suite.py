@@ -1,4 +1,4 @@
-"""The suite: cached results are not computed again, whatever interrupted the evaluation."""
+"""The suite: metrics files, and cached results after a rerun or an error."""
 
 import json
 
@@ -21,7 +21,7 @@ class CountingEvaluator:
 
 
 def broken(context) -> dict[str, float]:
-    raise RuntimeError("no electricity")
+    raise RuntimeError("power failure")
 
 
 def test_metrics_are_named_by_evaluator_and_written(context, tmp_path):

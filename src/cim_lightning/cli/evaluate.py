@@ -42,12 +42,12 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
 
     import torch
 
-    from cim_lightning.evaluation.context import EvalContext, device_of
+    from cim_lightning.evaluation.context import EvalContext, resolve_device
     from cim_lightning.evaluation.suite import evaluate
 
     torch.manual_seed(cfg.seed)  # for an untrained backbone
     method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
-    device = device_of(cfg.device)
+    device = resolve_device(cfg.device)
     description = {
         "checkpoint": str(weights.path or cfg.checkpoint),
         "backbone": backbone.timm_kwargs["model_name"],

@@ -23,13 +23,13 @@ class EvalContext:
     """A backbone and the data to evaluate it on, with a cache of its features. Evaluators modify neither."""
 
     backbone: Backbone  # in evaluation mode, on `device`
-    method: Any  # the whole pre-training method, if the weights come from a checkpoint of this project
+    method: Any  # the whole pre-training method; None if the weights are not a checkpoint of this project
     normalize: Callable[[Tensor], Tensor]  # maps images in 0..1 to the backbone's input
     data: Any  # an ImageData, or an object with its data loaders
     device: torch.device
-    folder: Path  # for files that evaluators write
-    seed: int  # of everything random
-    cache_key: dict[str, Any]  # what all results depend on (weights, data, seed), as plain values
+    folder: Path  # output folder of the evaluators
+    seed: int  # of all random numbers
+    cache_key: dict[str, Any]  # plain values that identify weights, data and seed
     _features: dict[tuple[str, int | None, int], FeatureSet] = field(default_factory=dict)
 
     def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
@@ -39,14 +39,14 @@ class EvalContext:
         """
         key = (split, limit, layers)
         if key not in self._features:
-            batches = self.data.center_crop_dataloader(split, limit)
-            bar = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
             model = self.backbone if layers == 1 else LastLayers(self.backbone, layers)
-            self._features[key] = extract(model, bar, self.normalize, self.device)
+            batches = self.data.center_crop_dataloader(split, limit)
+            batches = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
+            self._features[key] = extract(model, batches, self.normalize, self.device)
         return self._features[key]
 
     def labeled_features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
-        """Return the features of the labeled images only. Raise ConfigError if no image has a label."""
+        """Return the features of the labeled images. Raise ConfigError if no image has a label."""
         features = self.features(split, limit, layers)
         labeled = features.labels >= 0
         if not labeled.any():
@@ -68,12 +68,12 @@ FitClassifier = Callable[[EvalContext], Classifier]  # trains a classifier on th
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Compute metrics of a backbone, by name. The suite puts the evaluator's name before them."""
+    """Compute metrics of a backbone, by name. `suite.evaluate` prefixes them with the evaluator's name."""
 
     def __call__(self, context: EvalContext) -> dict[str, float]: ...
 
 
-def device_of(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """Return a device by name; "auto" is the GPU if there is one, else the CPU."""
     available = torch.cuda.is_available()
     try:

@@ -17,7 +17,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.metrics import BASELINE, METRICS
 
-SHOWN = ("skill", "iou", "pointing", "auc")
+PLOTTED = ("skill", "iou", "pointing", "auc")
 THRESHOLDS = 200  # of the ROC curve; its memory does not grow with the number of images
 
 
@@ -25,8 +25,8 @@ THRESHOLDS = 200  # of the ROC curve; its memory does not grow with the number o
 class CorrelationGrid:
     """Skill, IoU, pointing accuracy and area under the ROC curve, of the method and of the mean-map baseline.
 
-    Evaluates the cropping of pre-training, then every combination of one scale and one rotation. The baseline
-    is estimated for each; its skill is 0 by definition.
+    They are computed for the cropping of pre-training, then for every combination of a scale and a rotation.
+    Each has its own baseline, whose skill is 0 by definition.
     """
 
     scales: list[float]  # exemplar areas before rotation, as shares of the view
@@ -39,17 +39,14 @@ class CorrelationGrid:
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; write those of each combination to correlation.csv and correlation.png."""
         if not hasattr(context.method, "decoder"):
-            raise ConfigError(
-                "only a checkpoint of the method cim has a correlation decoder; "
-                "give one, or leave the evaluation correlation out"
-            )
+            raise ConfigError("the weights have no correlation decoder; try a checkpoint of the method cim")
         cropping = context.data.cropping
-        metrics = self.measure(context, cropping)
+        metrics = self.evaluate_cropping(context, cropping)
         grid = [(scale, rotation) for scale in self.scales for rotation in self.rotations]
         rows = []
         for scale, rotation in tqdm(grid, "correlation", leave=False, disable=None):
             fixed = replace(cropping, scale=[scale, scale], rotation=rotation)
-            rows.append({"scale": scale, "rotation": rotation} | self.measure(context, fixed))
+            rows.append({"scale": scale, "rotation": rotation} | self.evaluate_cropping(context, fixed))
         with (context.folder / "correlation.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0] if rows else ())
             writer.writeheader()
@@ -58,8 +55,8 @@ class CorrelationGrid:
         return metrics
 
     @torch.no_grad()
-    def measure(self, context: EvalContext, cropping: Any) -> dict[str, float]:
-        """Return the metrics under one cropping; "<metric>_constant" is that of the mean-map baseline."""
+    def evaluate_cropping(self, context: EvalContext, cropping: Any) -> dict[str, float]:
+        """Return the metrics with one cropping; "<metric>_constant" is the value of the mean-map baseline."""
         method = context.method.to(context.device).eval()
         baseline = estimate_mean_map_baseline(cropping)
         batches, map_batches = [], []
@@ -71,15 +68,16 @@ class CorrelationGrid:
         loss = F.binary_cross_entropy_with_logits(logits, maps.float())
         mean_map = maps.float().mean(dim=(0, 1)).expand_as(logits)
         metrics = {"skill": baseline.skill(loss)} | iou_and_pointing(logits, maps)
-        metrics |= {"auc": _auc(logits.sigmoid(), maps), f"auc{BASELINE}": _auc(mean_map, maps)}
+        for name, scores in (("auc", logits.sigmoid()), (f"auc{BASELINE}", mean_map)):
+            metrics[name] = binary_auroc(scores.flatten(), maps.flatten().int(), thresholds=THRESHOLDS)
         metrics |= {f"iou{BASELINE}": baseline.iou, f"pointing{BASELINE}": baseline.pointing}
         return {name: float(value) for name, value in metrics.items()}
 
 
 def draw(rows: list[dict[str, float]], scales: list[float], rotations: list[float]) -> Figure:
     """Draw one heat map per metric, scales by rotations, with the baseline in brackets."""
-    figure = Figure(figsize=(3.4 * len(SHOWN), 0.9 + 0.55 * len(scales)), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True):
+    figure = Figure(figsize=(3.4 * len(PLOTTED), 0.9 + 0.55 * len(scales)), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(PLOTTED)), PLOTTED, strict=True):
         values = np.array([row[name] for row in rows]).reshape(len(scales), len(rotations))
         axes.imshow(values, aspect="auto", cmap="viridis", vmin=values.min(initial=0), vmax=1)
         axes.set(title=METRICS[name].title, xlabel="largest rotation (degrees)")
@@ -89,12 +87,7 @@ def draw(rows: list[dict[str, float]], scales: list[float], rotations: list[floa
             y, x = divmod(i, len(rotations))
             baseline = f"\n({row[f'{name}{BASELINE}']:.2f})" if f"{name}{BASELINE}" in row else ""
             color = "black" if row[name] > 0.6 else "white"
-            text = f"{row[name]:.2f}{baseline}"
-            axes.text(x, y, text, ha="center", va="center", color=color, fontsize=8)
+            axes.text(x, y, f"{row[name]:.2f}{baseline}", ha="center", va="center", color=color, fontsize=8)
     figure.axes[0].set_ylabel("exemplar scale (share of the view)")
     figure.suptitle("in brackets: mean-map baseline", fontsize=9)
     return figure
-
-
-def _auc(scores: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    return binary_auroc(scores.flatten(), maps.flatten().int(), thresholds=THRESHOLDS)

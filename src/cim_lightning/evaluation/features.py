@@ -11,13 +11,16 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
+Vectors = Float[Tensor, "n d"]
+Labels = Int64[Tensor, " n"]  # -1: no label
+
 
 class FeatureSet(NamedTuple):
     """Features of n images, in fp32 on the CPU."""
 
-    pooled: Float[Tensor, "n d"]  # class token, or the architecture's own pooling
-    mean: Float[Tensor, "n d"]  # mean over the grid
-    labels: Int64[Tensor, " n"]  # -1: no label
+    pooled: Vectors  # class token, or the architecture's own pooling
+    mean: Vectors  # mean over the grid
+    labels: Labels
 
 
 @torch.no_grad()
@@ -27,12 +30,13 @@ def extract(
     normalize: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> FeatureSet:
-    """Return the features of batches of (uint8 views, labels, ...); `normalize` maps images in 0..1.
+    """Return the features in evaluation mode. Raise ConfigError if a feature is not finite.
 
-    The backbone runs in evaluation mode; afterwards every module is in the mode that it was in before.
+    Every module is restored to its previous mode.
 
-    Raises:
-        ConfigError: some features are not finite.
+    Args:
+        batches: of (uint8 views, labels, ...).
+        normalize: maps images in 0..1 to the backbone's input.
     """
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
@@ -53,13 +57,13 @@ def extract(
     return features
 
 
-def spread(features: Float[Tensor, "n d"]) -> float:
+def spread(features: Vectors) -> float:
     """Return the mean standard deviation of the coordinates of unit-length features; 0 is full collapse."""
     return torch.nn.functional.normalize(features, dim=1).std(dim=0, correction=0).mean().item()
 
 
-def effective_rank(features: Float[Tensor, "n d"]) -> float:
-    """Return the exponential of the entropy of centered features' normalized singular values, 1..d.
+def effective_rank(features: Vectors) -> float:
+    """Return exp(entropy of the normalized singular values of centered features), 1..d.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """

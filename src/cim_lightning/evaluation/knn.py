@@ -10,7 +10,7 @@ from cim_lightning.checks import check_above
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 
-MAX_SIMILARITIES = 2**27  # per chunk: half a gigabyte, so that ImageNet fits into memory
+MAX_SIMILARITIES = 2**27  # per chunk of queries: half a gigabyte, so that ImageNet fits into memory
 
 
 @dataclass
@@ -48,7 +48,7 @@ def knn_accuracy(
     k: int,
     temperature: float,
 ) -> float:
-    """Return the share of queries, 0..1, whose label wins the vote of the k nearest by cosine similarity.
+    """Return the accuracy, 0..1, of a vote among the k nearest features by cosine similarity.
 
     A neighbor with similarity s has the weight exp(s / temperature) (Wu et al., CVPR 2018, section 3.4).
     """

@@ -1,4 +1,4 @@
-"""Linear probe: a classifier on frozen features, trained with many learning rates at once."""
+"""Linear probe: a classifier on frozen features, trained with several learning rates in parallel."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -15,7 +15,7 @@ from tqdm import trange
 from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.features import FeatureSet
+from cim_lightning.evaluation.features import FeatureSet, Labels, Vectors
 
 
 @dataclass
@@ -23,8 +23,8 @@ class LinearProbe:
     """Accuracy of a linear classifier on standardized features.
 
     A share of the training images is held out to choose the learning rate. The final classifier is trained on
-    all training images with that learning rate. Only this classifier sees the validation images. All are
-    trained by SGD with momentum 0.9 and a cosine schedule to zero.
+    all training images with that rate, and is the only one that is evaluated on the validation images. All
+    classifiers are trained by SGD with momentum 0.9 and a cosine schedule to zero.
     """
 
     lrs: list[float]  # learning rates to choose from
@@ -74,12 +74,7 @@ class LinearProbe:
         return accuracies(final, val_x, val_y).item(), self.lrs[best], held_out_accuracies[best].item()
 
     def fit(
-        self,
-        x: Float[Tensor, "n d"],
-        y: Int64[Tensor, " n"],
-        classes: int,
-        lrs: Sequence[float],
-        generator: torch.Generator,
+        self, x: Vectors, y: Labels, classes: int, lrs: Sequence[float], generator: torch.Generator
     ) -> Float[Tensor, "r d1 c"]:
         """Train one classifier per learning rate on the same batches; the last row of weights is the bias."""
         x = append_ones(x)
@@ -98,21 +93,17 @@ class LinearProbe:
         return torch.stack(weights).detach()
 
 
-def standardized(
-    train: Float[Tensor, "n d"], val: Float[Tensor, "m d"]
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Return both with the mean and the standard deviation of the training features removed."""
+def standardized(train: Vectors, val: Float[Tensor, "m d"]) -> tuple[Vectors, Float[Tensor, "m d"]]:
+    """Subtract the mean of the training features from both, and divide by their standard deviation."""
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
     return (train - mean) / deviation, (val - mean) / deviation
 
 
-def append_ones(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d1"]:
+def append_ones(x: Vectors) -> Float[Tensor, "n d1"]:
     """Append a coordinate of 1, so that the bias is a row of the weights."""
     return torch.cat((x, x.new_ones(len(x), 1)), dim=1)
 
 
-def accuracies(
-    weights: Float[Tensor, "r d1 c"], x: Float[Tensor, "n d"], y: Int64[Tensor, " n"]
-) -> Float[Tensor, " r"]:
+def accuracies(weights: Float[Tensor, "r d1 c"], x: Vectors, y: Labels) -> Float[Tensor, " r"]:
     """Return the accuracy of each classifier, 0..1."""
     return ((append_ones(x) @ weights).argmax(dim=-1) == y).float().mean(dim=-1)

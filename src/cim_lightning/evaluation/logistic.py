@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import Classifier, EvalContext
+from cim_lightning.evaluation.features import Labels, Vectors
 from cim_lightning.evaluation.linear import append_ones
 
 
@@ -28,20 +29,15 @@ class LogisticRegression:
     def __call__(self, context: EvalContext) -> Classifier:
         train = context.labeled_features("train", self.num_train)
         if len(train.labels.unique()) < 2:
-            raise ConfigError(
-                "a classifier needs labeled training images of two or more classes; "
-                "put them into one folder per class"
-            )
+            raise ConfigError("a classifier needs labels of two or more classes; use one folder per class")
         classes = max(len(context.data.splits.train.classes or []), int(train.labels.max()) + 1)
         x, y = train.pooled.to(context.device), train.labels.to(context.device)
         head = fit_head(x, y, classes, self.weight_decay, self.steps)
         return lambda images: head(context.backbone(context.normalize(images)).pooled.float())
 
 
-def fit_head(
-    features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int, weight_decay: float, steps: int
-) -> nn.Linear:
-    """Return the linear layer of a logistic regression on standardized features; it takes raw features."""
+def fit_head(features: Vectors, labels: Labels, classes: int, weight_decay: float, steps: int) -> nn.Linear:
+    """Fit a logistic regression on standardized features; return a linear layer for the raw features."""
     deviation, mean = torch.std_mean(features, dim=0, correction=0)
     scale = 1 / deviation.clamp(min=1e-6)
     weights = fit_weights((features - mean) * scale, labels, classes, weight_decay, steps)
@@ -51,12 +47,10 @@ def fit_head(
     return head
 
 
-def fit_weights(
-    x: Float[Tensor, "n d"], y: Int64[Tensor, " n"], classes: int, penalty: float, steps: int
-) -> Float[Tensor, "d1 c"]:
-    """Return the weights that minimize the cross-entropy plus penalty / 2 times their squared norm.
+def fit_weights(x: Vectors, y: Labels, classes: int, penalty: float, steps: int) -> Float[Tensor, "d1 c"]:
+    """Minimize the cross-entropy plus penalty / 2 times the squared norm of the weights by L-BFGS.
 
-    The last row is the bias, which has no penalty.
+    The last row of the weights is the bias, which has no penalty.
     """
     x = append_ones(x)
     weights = x.new_zeros(x.shape[1], classes, requires_grad=True)

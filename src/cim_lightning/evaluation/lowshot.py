@@ -11,23 +11,24 @@ from tqdm import tqdm
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.features import Labels
 from cim_lightning.evaluation.linear import accuracies, standardized
 from cim_lightning.evaluation.logistic import fit_weights
 
-LBFGS_STEPS = 100  # more than few labels ever need
+LBFGS_STEPS = 100  # enough to converge on few labels
 
 
 @dataclass
 class LowShot:
     """Accuracy of logistic regression on few labeled training images, averaged over random draws of them.
 
-    No hyperparameter is tuned, as few labels leave none to tune on. The features, the mean over the grid, are
+    No hyperparameter is tuned, because no labels remain for tuning. The features are means over the grid,
     standardized on all training images, which needs no labels.
     """
 
     shares: list[float]  # shares of each class's training images, above 0 and at most 1
     shots: list[int]  # numbers of training images per class
-    draws: int  # number of random draws of each
+    draws: int  # random draws per share and per number of shots
     penalty: float  # weight of the L2 penalty, see fit_weights
     num_train: int | None  # maximum number of images to draw from; None: all
     num_val: int | None  # maximum number of images to classify; None: all
@@ -51,23 +52,20 @@ class LowShot:
         sizes |= {f"{shot}_a_class": shot for shot in self.shots}
         metrics = {}
         for name, size in tqdm(sizes.items(), desc="low shot", leave=False, disable=None):
-            reached = []
+            values = []
             for draw in range(self.draws):
                 generator = torch.Generator().manual_seed(context.seed + draw)
                 subset = draw_per_class(train.labels, size, generator).to(context.device)
                 weights = fit_weights(x[subset], y[subset], classes, self.penalty, LBFGS_STEPS)
-                reached.append(accuracies(weights[None], val_x, val_y).item())
-            metrics |= {name: statistics.fmean(reached), f"{name}_deviation": statistics.pstdev(reached)}
+                values.append(accuracies(weights[None], val_x, val_y).item())
+            metrics |= {name: statistics.fmean(values), f"{name}_deviation": statistics.pstdev(values)}
         return metrics
 
 
-def draw_per_class(
-    labels: Int64[Tensor, " n"], size: float, generator: torch.Generator
-) -> Int64[Tensor, " m"]:
+def draw_per_class(labels: Labels, size: float, generator: torch.Generator) -> Int64[Tensor, " m"]:
     """Return the indices of a random subset of each class, with at least one image per class.
 
-    Args:
-        size: an int is a number of images per class, a float a share of each class.
+    An int `size` is a number of images per class, a float a share of each class.
     """
     subsets = []
     for label in labels.unique().tolist():

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib import colormaps
+from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.features import effective_rank, extract, spread
+from cim_lightning.evaluation.features import Vectors, effective_rank, extract, spread
 
 MAX_HEADS = 6  # per picture
 
@@ -23,7 +22,7 @@ class Representation:
     """Label-free metrics of the mean over the grid, and a picture of a ViT's attention in the last block."""
 
     num_images: int  # validation images
-    num_pictures: int  # of these in the picture; 0: no picture
+    num_pictures: int  # rows of the picture; 0: no picture
 
     def __post_init__(self) -> None:
         check_at_least("num_images", self.num_images, 2)
@@ -36,15 +35,15 @@ class Representation:
         """
         data = context.data
         features = context.features("val", self.num_images).mean
-        loaders = (data.random_crop_dataloader("val", self.num_images, epoch) for epoch in range(2))
         first, second = (
-            extract(context.backbone, loader, context.normalize, context.device).mean for loader in loaders
+            extract(context.backbone, loader, context.normalize, context.device).mean
+            for loader in (data.random_crop_dataloader("val", self.num_images, epoch) for epoch in range(2))
         )
         if self.num_pictures and hasattr(context.backbone.model, "blocks"):
             batch = next(iter(data.center_crop_dataloader("val", self.num_pictures)))
             images = batch.views[: self.num_pictures].to(context.device).float() / 255
             maps = attention(context.backbone.model, context.normalize(images))
-            save_image(draw(images.cpu(), maps.cpu()), context.folder / "attention.png")
+            draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
         return {
             "effective_rank": effective_rank(features),
             "spread": spread(features),
@@ -53,19 +52,18 @@ class Representation:
         }
 
 
-def alignment(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> float:
+def alignment(first: Vectors, second: Vectors) -> float:
     """Return the mean squared distance between unit-length features of two views of each image, 0..4.
 
-    Source: Wang and Isola, "Understanding contrastive representation learning through alignment and
-    uniformity on the hypersphere", ICML 2020, section 4.
+    Source: Wang and Isola, ICML 2020, section 4.
     """
     return (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(dim=1).mean().item()
 
 
-def uniformity(features: Float[Tensor, "n d"]) -> float:
+def uniformity(features: Vectors) -> float:
     """Return the log of the mean of exp(-2 squared distance) over pairs of unit-length features, -8..0.
 
-    Source: as alignment.
+    Source: see `alignment`.
     """
     distances = torch.pdist(F.normalize(features, dim=1))
     return (-2 * distances.square()).exp().mean().log().item()
@@ -75,7 +73,7 @@ def uniformity(features: Float[Tensor, "n d"]) -> float:
 def attention(model: Any, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b heads h2 w2"]:
     """Return the attention from the class token to the patches in the last block of a timm ViT.
 
-    Without a class token: the mean over the attention from all tokens.
+    Without a class token, it is the mean attention from all patches.
     """
     model = copy.deepcopy(model).eval()
     last = model.blocks[-1].attn
@@ -88,10 +86,15 @@ def attention(model: Any, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 
     return rows[..., model.num_prefix_tokens :].mean(dim=2).unflatten(-1, (h, w))
 
 
-def draw(images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Float[Tensor, "3 y x"]:
-    """Draw one row per image: the image and the maps of its first heads, each scaled to its own maximum."""
-    heads = maps[:, :MAX_HEADS]
-    colors = colormaps["magma"]((heads / heads.amax(dim=(2, 3), keepdim=True)).numpy())
-    tiles = torch.from_numpy(colors[..., :3]).float().movedim(-1, 2).flatten(0, 1)
-    tiles = F.interpolate(tiles, images.shape[-2:]).unflatten(0, heads.shape[:2])
-    return make_grid(torch.cat((images[:, None], tiles), dim=1).flatten(0, 1), 1 + heads.shape[1])
+def draw(images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:
+    """Draw one row per image: the image and the maps of its first heads, each from 0 to its own maximum."""
+    titles = ["image", *(f"head {i + 1}" for i in range(min(maps.shape[1], MAX_HEADS)))]
+    figure = Figure(figsize=(1.3 * len(titles), 1.3 * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), len(titles), squeeze=False)
+    for row, image, heads in zip(axes, images.clamp(0, 1), maps, strict=True):
+        for cell, tile in zip(row, [image.permute(1, 2, 0), *heads[:MAX_HEADS]], strict=True):
+            cell.imshow(tile.numpy(), cmap="magma", vmin=0)  # RGB images ignore cmap and vmin
+            cell.set_axis_off()
+    for cell, title in zip(axes[0], titles, strict=True):
+        cell.set_title(title, fontsize=9)
+    return figure

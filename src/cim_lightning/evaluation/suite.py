@@ -19,30 +19,27 @@ def evaluate(
     args: Mapping[str, Any],
     description: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Run every evaluator and update `metrics.json` and `table.md` in the context's folder after each.
+    """Run every evaluator and return the metrics, as "<evaluator>/<metric>".
+
+    After each evaluator, update `metrics.json` and `table.md` in the context's folder.
 
     Args:
-        evaluators: by name.
-        context: the backbone and the data.
-        args: everything that each evaluator's metrics depend on, by name, as plain values. An evaluator with
-            the same arguments in `evaluators/<name>.json` does not run again.
-        description: what was evaluated, such as the checkpoint; goes into `metrics.json`.
-
-    Returns:
-        The metrics, as "evaluator/metric".
+        args: plain values that determine the metrics, by evaluator. If `evaluators/<evaluator>.json` has the
+            same values, its metrics are used.
+        description: entries that describe the weights, such as the checkpoint; added to `metrics.json`.
     """
     metrics: dict[str, float] = {}
     (context.folder / "evaluators").mkdir(parents=True, exist_ok=True)
     for name, evaluator in evaluators.items():
-        path, wanted = context.folder / "evaluators" / f"{name}.json", json.loads(json.dumps(args[name]))
+        path, key = context.folder / "evaluators" / f"{name}.json", json.loads(json.dumps(args[name]))
         cached = read_json(path)
-        if cached.get("args") == wanted:
+        if cached.get("args") == key:
             log.info("%s: cached", name)
         else:
             log.info("%s ...", name)
             try:
                 with fork_rng(context.seed):  # independent of the evaluators before
-                    cached = {"args": wanted, "numbers": evaluator(context)}
+                    cached = {"args": key, "numbers": evaluator(context)}
             except ConfigError as error:
                 error.group = error.group or f"evaluation.{name}"
                 raise
@@ -55,8 +52,8 @@ def evaluate(
 
 def table(metrics: Mapping[str, float]) -> str:
     """Format the metrics as a Markdown table, one row per metric."""
-    lines = ["| evaluator | metric | value |", "|---|---|---|"]
+    rows = ["| evaluator | metric | value |", "|---|---|---|"]
     for key, value in metrics.items():
-        evaluator, _, metric = key.partition("/")
-        lines.append(f"| {evaluator} | {metric.replace('_', ' ')} | {value:.4g} |")
-    return "\n".join(lines)
+        evaluator, metric = key.split("/", 1)
+        rows.append(f"| {evaluator} | {metric.replace('_', ' ')} | {value:.4g} |")
+    return "\n".join(rows)

@@ -2,14 +2,14 @@
 
 Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and
 perturbations", ICLR 2019, section 3 and appendix A, with the parameters that the authors published for images
-of 224 pixels. Lengths are scaled with the shorter side. Numbers compare backbones with each other, but not
-with numbers on the published files, for these differences:
+of 224 pixels. Lengths are scaled with the shorter side. Accuracies can be compared between backbones, but not
+with accuracies on the published files. The differences are:
 
 * frost is procedural (weather.py);
 * glass blur moves all pixels at once (blur.py);
 * images are not stored as JPEG files of quality 85;
 * elastic transform 1 and 2 (digital.py), snow 3, fog 4 and 5 (weather.py) have other parameters. With the
-  published ones, the distance from the clean image does not grow with the severity.
+  published parameters, the distance from the clean image does not grow with the severity.
 """
 
 from collections.abc import Callable
@@ -22,37 +22,24 @@ from cim_lightning.evaluation.corruptions.image_ops import Images
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
+_NOISE = (noise.gaussian_noise, noise.shot_noise, noise.impulse_noise)
+_BLUR = (blur.defocus_blur, blur.glass_blur, blur.motion_blur, blur.zoom_blur)
+_WEATHER = (weather.snow, weather.frost, weather.fog, weather.brightness)
+_DIGITAL = (digital.contrast, digital.elastic_transform, digital.pixelate, digital.jpeg_compression)
 CORRUPTIONS: dict[str, Callable[[Images, int, torch.Generator], Images]] = {
-    "gaussian_noise": noise.gaussian_noise,
-    "shot_noise": noise.shot_noise,
-    "impulse_noise": noise.impulse_noise,
-    "defocus_blur": blur.defocus_blur,
-    "glass_blur": blur.glass_blur,
-    "motion_blur": blur.motion_blur,
-    "zoom_blur": blur.zoom_blur,
-    "snow": weather.snow,
-    "frost": weather.frost,
-    "fog": weather.fog,
-    "brightness": weather.brightness,
-    "contrast": digital.contrast,
-    "elastic_transform": digital.elastic_transform,
-    "pixelate": digital.pixelate,
-    "jpeg_compression": digital.jpeg_compression,
-}
+    function.__name__: function for function in (*_NOISE, *_BLUR, *_WEATHER, *_DIGITAL)
+}  # by name, in the order of the paper
 
 
 @torch.no_grad()
 def corrupt(images: Images, corruption: str, severity: int, generator: torch.Generator) -> Images:
-    """Return corrupted RGB images of 0..1.
+    """Return corrupted RGB images in 0..1.
 
-    Random numbers are drawn first and do not depend on the severity, except in shot noise.
+    All severities use the same random numbers, except in shot noise.
 
     Args:
         corruption: a key of CORRUPTIONS.
         severity: 0 (identity) to 5.
-
-    Raises:
-        ConfigError: there is no such corruption or severity.
     """
     check_one_of("corruption", corruption, CORRUPTIONS)
     check_within("severity", severity, 0, 5)

@@ -1,8 +1,8 @@
 """Image operations that several corruptions share.
 
-Published lengths are pixels of an image whose shorter side is 224; corruptions scale them to the image. They
-become fractions of a pixel in small images, so kernels are built from points between pixels, and each point
-is distributed bilinearly over the four pixels around it.
+Published lengths are pixels of an image with a shorter side of 224; corruptions scale them to the image. They
+can be fractions of a pixel in small images, so kernels are built from points between pixels. The weight of a
+point is distributed bilinearly over the four pixels around it.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 REFERENCE_SIDE = 224  # shorter side, in pixels, for which the lengths were published
 
-Images = Float[Tensor, "b c h w"]  # values 0..1
+Images = Float[Tensor, "b c h w"]  # 0..1
 
 
 def uniform(size: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -36,9 +36,8 @@ def texture_size(images: Images) -> tuple[int, int]:
 
 
 def resize_like(texture: Float[Tensor, "b d y x"], images: Images) -> Float[Tensor, "b d h w"]:
-    """The texture in the size of the images and on their device."""
-    size = (images.shape[-2], images.shape[-1])
-    return F.interpolate(texture.to(images), size, mode="bilinear", antialias=True, align_corners=False)
+    """Resize a texture to the size of the images, on their device."""
+    return F.interpolate(texture.to(images), images.shape[-2:], mode="bilinear", antialias=True)
 
 
 def gaussian(images: Images, sigma: float) -> Images:
@@ -70,7 +69,7 @@ def kernels_from_points(
     return torch.einsum("n,bni,bnj->bij", weights / weights.sum(), hats[:, :, 1], hats[:, :, 0])
 
 
-def convolve(images: Float[Tensor, "b c h w"], kernels: Float[Tensor, "n k k"]) -> Float[Tensor, "b c h w"]:
+def convolve(images: Images, kernels: Float[Tensor, "n k k"]) -> Images:
     """Convolve each image with its own kernel (n = b), or all with one (n = 1); reflect at the borders.
 
     It uses Fourier transforms, since kernels are up to a fifth of the image in size.
@@ -82,9 +81,7 @@ def convolve(images: Float[Tensor, "b c h w"], kernels: Float[Tensor, "n k k"]) 
     return torch.fft.irfft2(spectra, s=size)[..., 2 * radius :, 2 * radius :]
 
 
-def resample(
-    images: Float[Tensor, "b c h w"], zoom: float = 1.0, offsets: Float[Tensor, "b h w 2"] | float = 0.0
-) -> Float[Tensor, "b c h w"]:
+def resample(images: Images, zoom: float = 1.0, offsets: Float[Tensor, "b h w 2"] | float = 0.0) -> Images:
     """Enlarge about the center and shift each pixel's source by (x, y) pixels; reflect at the borders."""
     h, w = images.shape[-2:]
     theta = torch.eye(2, 3, device=images.device)[None] / zoom

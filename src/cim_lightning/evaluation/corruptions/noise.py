@@ -5,8 +5,8 @@ import torch
 from cim_lightning.evaluation.corruptions.image_ops import Images, uniform
 
 SIGMAS = (0.08, 0.12, 0.18, 0.26, 0.38)
-PHOTONS = (60, 25, 12, 5, 3)  # counted for a white pixel
-SHARES = (0.03, 0.06, 0.09, 0.17, 0.27)  # of values replaced
+PHOTONS = (60, 25, 12, 5, 3)  # mean count of a white pixel
+SHARES = (0.03, 0.06, 0.09, 0.17, 0.27)  # of the values that are replaced
 
 
 def gaussian_noise(images: Images, severity: int, generator: torch.Generator) -> Images:

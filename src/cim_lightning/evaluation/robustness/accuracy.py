@@ -1,4 +1,4 @@
-"""Accuracy of a classifier under many perturbations, and on images of some of its classes only."""
+"""Accuracy of a classifier under perturbations of the images, and on a subset of its classes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -18,7 +18,7 @@ Perturbation = Callable[..., Tensor]  # images in 0..1, labels, generator=... ->
 
 def accuracies(
     classifier: Classifier,
-    perturbations: Mapping[str, Perturbation],
+    perturbations: Mapping[str, Perturbation | None],
     context: EvalContext,
     limit: int | None,
     *,
@@ -27,20 +27,18 @@ def accuracies(
 ) -> dict[str, float]:
     """Return the accuracy (0..1) under each perturbation, by name, in one pass over the images.
 
-    Images with a negative label are skipped. All perturbations of a batch start from the same random numbers,
-    which depend on the seed and the batch's index only.
+    Images with a negative label are skipped. Raise ConfigError if no image has a label. All perturbations of
+    a batch use the same random numbers, which depend on the seed and the index of the batch only.
 
     Args:
+        perturbations: by name; None: the images are unchanged.
         limit: maximum number of images per split; None: all.
-        relabel: maps the data's labels to the classifier's.
-
-    Raises:
-        ConfigError: no image has a label.
+        relabel: maps the labels of the images to those of the classifier.
     """
     loaders = [context.data.center_crop_dataloader(split, limit) for split in splits]
     correct, total = dict.fromkeys(perturbations, 0), 0
-    count = sum(map(len, loaders)) * len(perturbations)
-    with tqdm(total=count, desc="robustness", leave=False, disable=None) as bar:
+    steps = sum(map(len, loaders)) * len(perturbations)
+    with tqdm(total=steps, desc="robustness", leave=False, disable=None) as bar:
         for index, batch in enumerate(chain(*loaders)):
             labels = relabel(batch[1])
             images = batch[0][labels >= 0].to(context.device).float() / 255
@@ -48,7 +46,7 @@ def accuracies(
             total += len(labels)
             for name, perturb in perturbations.items() if len(labels) else ():
                 generator = torch.Generator(context.device).manual_seed(context.seed + index)
-                perturbed = perturb(images, labels, generator=generator)
+                perturbed = perturb(images, labels, generator=generator) if perturb else images
                 with torch.no_grad():
                     correct[name] += int((classifier(perturbed).argmax(dim=1) == labels).sum())
                 bar.update()
@@ -58,25 +56,17 @@ def accuracies(
 
 
 def accuracy(classifier: Classifier, context: EvalContext, limit: int | None, **kwargs: Any) -> float:
-    """Return the accuracy on unperturbed images, with the arguments of `accuracies`."""
-    return accuracies(classifier, {"clean": identity}, context, limit, **kwargs)["clean"]
-
-
-def identity(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the images unchanged."""
-    return images
+    """Return the accuracy (0..1) on unchanged images; for the arguments, see `accuracies`."""
+    return accuracies(classifier, {"clean": None}, context, limit, **kwargs)["clean"]
 
 
 class ClassSubset:
-    """Some classes of a classifier, in the order of another data set's labels.
+    """The classes of another data set, as a subset of the classes of a classifier.
 
     Args:
-        classes: class names of the other data set.
+        classes: class names of the other data set; each must be in `all_classes`.
         all_classes: class names of the classifier.
         data: name of the other data set, for the message.
-
-    Raises:
-        ConfigError: the classifier lacks a class.
     """
 
     def __init__(self, classes: Sequence[str], all_classes: Sequence[str], data: str):

@@ -4,29 +4,22 @@ Images are in 0..1, before normalization, so a radius of 8 / 255 means eight gra
 """
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cim_lightning.checks import check_within
 from cim_lightning.evaluation.context import Classifier
-
-Images = Float[Tensor, "b c h w"]
-Labels = Int64[Tensor, " b"]
+from cim_lightning.evaluation.corruptions.image_ops import Images
+from cim_lightning.evaluation.features import Labels
 
 
 def fgsm(
-    classifier: Classifier,
-    images: Images,
-    labels: Labels,
-    radius: float,
-    generator: torch.Generator | None = None,
+    classifier: Classifier, images: Images, labels: Labels, radius: float, generator: Generator | None = None
 ) -> Images:
     """Fast gradient sign method: one step of `radius` (0..1) along the sign of the gradient, clamped to 0..1.
 
-    It ignores the generator, which every perturbation takes.
+    The generator is unused. It is an argument because `accuracies` passes one to every perturbation.
 
-    Source: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015,
-    section 4.
+    Source: Goodfellow, Shlens, Szegedy, ICLR 2015, section 4.
     """
     return pgd(classifier, images, labels, radius, steps=1, step_size=1.0, generator=None)
 
@@ -38,7 +31,7 @@ def pgd(
     radius: float,
     steps: int,
     step_size: float,
-    generator: torch.Generator | None,
+    generator: Generator | None,
 ) -> Images:
     """Projected gradient descent: `steps` sign steps, each projected back into the ball and into 0..1.
 
@@ -47,8 +40,7 @@ def pgd(
         step_size: length of a step as a share of the radius.
         generator: draws the start, uniform in the ball; None: start at the images.
 
-    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018,
-    section 2.1.
+    Source: Madry et al., ICLR 2018, section 2.1.
     """
     check_within("radius", radius, 0, 1)
     if images.amin() < 0 or images.amax() > 1:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from matplotlib.figure import Figure  # not pyplot, which has global state and may open a window
 
 from cim_lightning.atomic import read_json
@@ -38,7 +39,7 @@ class CorruptionBaseline:
                 raise ConfigError("baseline", self.name, rule, hint=f"leave {name} out of the corruptions")
 
     def mce(self, errors: Errors) -> float:
-        """Return the mean corruption error (mCE): errors in percent of the baseline's, averaged.
+        """Return the mean corruption error (mCE): the mean ratio to the baseline's errors, in percent.
 
         Severities are averaged before the division, as in the paper.
         """
@@ -46,7 +47,7 @@ class CorruptionBaseline:
         return fmean(100 * fmean(values) / self.errors[name] for name, values in errors.items())
 
     def relative_mce(self, errors: Errors, clean: float) -> float | None:
-        """Return the relative mCE: as mCE, of the errors minus the error on clean images (`clean`, 0..1).
+        """Return the relative mCE: the same after subtracting the error on clean images (`clean`, 0..1).
 
         None if a corruption adds no error to the baseline.
         """
@@ -57,56 +58,56 @@ class CorruptionBaseline:
         return fmean(100 * (fmean(values) - clean) / added[name] for name, values in errors.items())
 
 
-@dataclass
-class CorruptionTable:
-    """Accuracies (0..1) of a classifier."""
+def summarize(
+    accuracies: Mapping[str, float],
+    corruptions: Sequence[str],
+    baseline: CorruptionBaseline | None,
+    folder: Path,
+) -> dict[str, float]:
+    """Return errors (0..1) by corruption, accuracies (0..1) by severity, and mCE (percent).
 
-    clean: float
-    corrupted: Mapping[str, Sequence[float]]  # at severities 1 to 5, by corruption
+    Write all accuracies to corruptions.csv and severity.png, with the clean accuracy as severity 0.
 
-    @classmethod
-    def collect(cls, accuracies: Mapping[str, float], corruptions: Iterable[str]) -> "CorruptionTable":
-        """Make a table from the accuracies "clean" and "<corruption>/<severity>"."""
-        corrupted = {name: [accuracies[f"{name}/{s}"] for s in SEVERITIES] for name in corruptions}
-        return cls(accuracies["clean"], corrupted)
+    Args:
+        accuracies: 0..1, as "clean" and "<corruption>/<severity>".
+    """
+    clean = accuracies["clean"]
+    curves = {name: [clean, *(accuracies[f"{name}/{s}"] for s in SEVERITIES)] for name in corruptions}
+    rows = [(name, *point) for name, curve in curves.items() for point in enumerate(curve)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "corruptions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("corruption", "severity", "accuracy"), *rows])
+    draw(curves).savefig(folder / "severity.png", dpi=120)
+    if not curves:
+        return {}
+    errors = {name: [1 - value for value in curve[1:]] for name, curve in curves.items()}
+    metrics = {f"error_{name}": fmean(values) for name, values in errors.items()}
+    for s in SEVERITIES:
+        metrics[f"accuracy_severity_{s}"] = fmean(curve[s] for curve in curves.values())
+    metrics["mean_error_corrupted"] = fmean(map(fmean, errors.values()))
+    if baseline is not None:
+        metrics["mce"] = baseline.mce(errors)
+        relative = baseline.relative_mce(errors, 1 - clean)
+        if relative is None:
+            log.warning("no relative mCE: some corruptions add no error to %s", baseline.name)
+        else:
+            metrics["relative_mce"] = relative
+    return metrics
 
-    def metrics(self, baseline: CorruptionBaseline | None) -> dict[str, float]:
-        """Return errors (0..1) by corruption, accuracies (0..1) by severity, and mCE (percent)."""
-        if not self.corrupted:
-            return {}
-        errors = {name: [1 - value for value in values] for name, values in self.corrupted.items()}
-        metrics = {f"error_{name}": fmean(values) for name, values in errors.items()}
-        for s, *values in zip(SEVERITIES, *self.corrupted.values(), strict=True):
-            metrics[f"accuracy_severity_{s}"] = fmean(values)
-        metrics["mean_error_corrupted"] = fmean(map(fmean, errors.values()))
-        if baseline is not None:
-            metrics["mce"] = baseline.mce(errors)
-            relative = baseline.relative_mce(errors, 1 - self.clean)
-            if relative is None:
-                log.warning("no relative mCE: some corruptions add no error to %s", baseline.name)
-            else:
-                metrics["relative_mce"] = relative
-        return metrics
 
-    def save(self, folder: Path) -> None:
-        """Write corruptions.csv and severity.png; both have the clean accuracy as severity 0."""
-        folder.mkdir(parents=True, exist_ok=True)
-        curves = {name: [self.clean, *values] for name, values in self.corrupted.items()}
-        rows = [(name, *point) for name, curve in curves.items() for point in enumerate(curve)]
-        with (folder / "corruptions.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("corruption", "severity", "accuracy"), *rows])
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot()
-        for i, (name, curve) in enumerate(curves.items()):
-            style = ("-", "--", ":")[i // 10 % 3]
-            axes.plot(curve, style, color=f"C{i % 10}", lw=1, label=name.replace("_", " "))
-        if curves:
-            mean = [fmean(values) for values in zip(*curves.values(), strict=True)]
-            axes.plot(mean, color="black", lw=3, label="mean")
-            figure.legend(loc="outside right upper", fontsize=8)
-        axes.set(xlabel="severity", ylabel="accuracy", ylim=(0, 1), xticks=range(6))
-        axes.grid(alpha=0.3)
-        figure.savefig(folder / "severity.png", dpi=120)
+def draw(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Plot the accuracies (0..1) of each corruption over the severity (0 to 5), and their mean."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (name, curve) in enumerate(curves.items()):
+        style = ("-", "--", ":")[i // 10 % 3]
+        axes.plot(curve, style, color=f"C{i % 10}", lw=1, label=name.replace("_", " "))
+    if curves:
+        axes.plot(np.mean(list(curves.values()), axis=0), color="black", lw=3, label="mean")
+        figure.legend(loc="outside right upper", fontsize=8)
+    axes.set(xlabel="severity", ylabel="accuracy", ylim=(0, 1), xticks=range(6))
+    axes.grid(alpha=0.3)
+    return figure
 
 
 def alexnet() -> CorruptionBaseline:
@@ -124,11 +125,7 @@ def alexnet() -> CorruptionBaseline:
 
 
 def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
-    """Return the errors that "robustness" or "imagenet_c" (`evaluator`) wrote to a `metrics.json`.
-
-    Raises:
-        ConfigError: there is no such file, or it has no corruption errors of that evaluator.
-    """
+    """Return the errors in a `metrics.json`, of the evaluator "robustness" or "imagenet_c"."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError("path", path, "no such file", hint="give the metrics.json of an evaluation")

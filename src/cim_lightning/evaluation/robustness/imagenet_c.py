@@ -10,7 +10,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
 from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, CorruptionTable
+from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, summarize
 from cim_lightning.evaluation.training_cache import fingerprint
 
 
@@ -37,7 +37,7 @@ class StoredCorruptions:
         self.data = self.folders(corruptions=self.names)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return the metrics of a CorruptionTable; clean images are validation images of the same classes."""
+        """Return the metrics of `summarize`; clean images are validation images of the same classes."""
         classes = context.data.splits.train.classes or []
         folders = {f"{name}/{severity}": data for (name, severity), data in self.data.items()}
         subsets = {key: ClassSubset(data.splits.val.classes, classes, key) for key, data in folders.items()}
@@ -57,6 +57,5 @@ class StoredCorruptions:
                 kwargs = {"relabel": subsets[key].relabel} if key == "clean" else {}
                 measured[key] = accuracy(restricted, on_folder, self.num_images, **kwargs)
                 cache.save_state({"found": measured})
-        table = CorruptionTable.collect(measured, self.names)
-        table.save(context.folder / "imagenet_c")
-        return {"accuracy_clean": table.clean} | table.metrics(self.baseline)
+        metrics = summarize(measured, self.names, self.baseline, context.folder / "imagenet_c")
+        return {"accuracy_clean": measured["clean"]} | metrics

@@ -1,46 +1,32 @@
-"""Occlusion and permutation of patches.
+"""Occlusion and permutation of patches; a grid that does not divide the image raises ConfigError.
 
 Source: Naseer et al., "Intriguing properties of vision transformers", NeurIPS 2021, sections 3.1 and 3.3.
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.corruptions.image_ops import Images
 
 
-def drop_patches(
-    images: Float[Tensor, "b c h w"], share: float, grid: int, generator: torch.Generator
-) -> Float[Tensor, "b c h w"]:
-    """Set a random share (0..1) of the patches of a grid x grid to the mean color of the image.
-
-    Raises:
-        ConfigError: the grid does not divide the image.
-    """
+def drop_patches(images: Images, share: float, grid: int, generator: Generator) -> Images:
+    """Set a random share (0..1) of the patches of a grid x grid to the mean color of the image."""
     order, h, w = _permutations("drop_patches", images, grid, generator)
     dropped = (order < round(share * grid**2)).view(len(images), 1, grid, grid)
     mask = dropped.repeat_interleave(h, dim=2).repeat_interleave(w, dim=3)
     return torch.where(mask, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def shuffle_patches(
-    images: Float[Tensor, "b c h w"], grid: int, generator: torch.Generator
-) -> Float[Tensor, "b c h w"]:
-    """Permute the patches of a grid x grid randomly, each image differently.
-
-    Raises:
-        ConfigError: the grid does not divide the image.
-    """
+def shuffle_patches(images: Images, grid: int, generator: Generator) -> Images:
+    """Permute the patches of a grid x grid randomly, each image differently."""
     order, h, w = _permutations("shuffle_patches", images, grid, generator)
     patches = images.unfold(2, h, h).unfold(3, w, w).flatten(2, 3)  # "b c n h w"
     shuffled = patches.gather(2, order[:, None, :, None, None].expand_as(patches))
     return shuffled.unflatten(2, (grid, grid)).transpose(3, 4).reshape(images.shape)
 
 
-def _permutations(
-    parameter: str, images: Tensor, grid: int, generator: torch.Generator
-) -> tuple[Tensor, int, int]:
+def _permutations(parameter: str, images: Images, grid: int, generator: Generator) -> tuple[Tensor, int, int]:
     """Return a random permutation of the patches per image, "b n", and the height and width of a patch."""
     h, w = images.shape[-2:]
     if grid < 1 or h % grid or w % grid:

@@ -11,9 +11,9 @@ from cim_lightning.checks import check_above, check_at_least, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
-from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, identity
+from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies
 from cim_lightning.evaluation.robustness.attacks import fgsm, pgd
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, CorruptionTable
+from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, summarize
 from cim_lightning.evaluation.robustness.occlusion import drop_patches, shuffle_patches
 
 
@@ -49,10 +49,10 @@ class Robustness:
             self.baseline.check(self.names)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return "accuracy_<perturbation>" (0..1) and the metrics of a CorruptionTable."""
+        """Return "accuracy_<perturbation>" (0..1) and the metrics of `summarize`."""
         classifier = self.classifier(context)
         pgd_args = {"steps": self.pgd_steps, "step_size": self.pgd_step_size}
-        perturbations: dict[str, Perturbation] = {"clean": identity}
+        perturbations: dict[str, Perturbation | None] = {"clean": None}
         for radius in self.radii:
             perturbations[f"fgsm_{radius:g}"] = partial(fgsm, classifier, radius=radius / 255)
             perturbations[f"pgd_{radius:g}"] = partial(pgd, classifier, radius=radius / 255, **pgd_args)
@@ -64,10 +64,8 @@ class Robustness:
             f"{name}/{s}": _ignore_labels(corrupt, name, s) for name in self.names for s in SEVERITIES
         }
         measured = accuracies(classifier, perturbations | corruptions, context, self.num_images)
-        table = CorruptionTable.collect(measured, self.names)
-        table.save(context.folder / "robustness")
         metrics = {f"accuracy_{name}": measured[name] for name in perturbations}
-        return metrics | table.metrics(self.baseline)
+        return metrics | summarize(measured, self.names, self.baseline, context.folder / "robustness")
 
 
 def _ignore_labels(function: Callable[..., Tensor], *args: Any) -> Perturbation:
