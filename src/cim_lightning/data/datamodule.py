@@ -61,7 +61,7 @@ class ImageData(L.LightningDataModule):
             raise ConfigError(name, source_kwargs[name], "this data set has no such setting", hint=hint)
         for name, parameter in parameters.items():
             if name not in source_kwargs and parameter.default is inspect.Parameter.empty:
-                raise ConfigError(f"{name}: this data set needs it; set {name}=...")
+                raise ConfigError(name, rule="this data set needs it", suggest="...")
         self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.files import class_folders, closest_name, existing_folder, labeled, scan
+from cim_lightning.data.files import ImageFiles, class_folders, closest_name, existing_folder, scan
 from cim_lightning.data.sources import Splits, folder
 from cim_lightning.errors import ConfigError
 
@@ -82,7 +82,7 @@ def _one_split(root: str, parameter: str) -> Splits:
     if classes is None:
         rule = "must have two or more class folders of images"
         raise ConfigError(parameter, root, rule, hint="try a folder laid out as <class>/<image>")
-    files = labeled(path, images, classes)
+    files = ImageFiles(path, images, classes)
     return Splits(files, files)
 
 

@@ -18,29 +18,27 @@ NO_LABEL = -1
 
 
 class ImageFiles:
-    """A Source of image files.
+    """A Source of image files, labeled by their first-level folders.
 
     Args:
         root: folder of the images.
         paths: of the images, relative to root.
-        labels: their class numbers, an int array; NO_LABEL for none.
-        classes: names of the classes; None: there are no labels.
+        classes: names of the first-level folders, in the order of the labels; None: no image has a label.
     """
 
-    def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray, classes: list[str] | None):
-        self.root, self.labels, self.classes = root, labels, classes
-        # Forked workers share the pages of one buffer. Pages of str objects are copied into each worker when
-        # their reference counts change.
-        names = [os.fsencode(path) for path in paths]
-        self._names = b"".join(names)
-        self._ends = np.cumsum([0, *map(len, names)])
+    def __init__(self, root: str, paths: Sequence[str], classes: list[str] | None):
+        numbers = {name: i for i, name in enumerate(classes or ())}
+        self.labels = np.array([numbers.get(first_folder(path), NO_LABEL) for path in paths], np.int32)
+        self.root, self.classes = root, classes
+        # An array, because forked workers share its pages. Pages of str objects are copied into each worker
+        # when their reference counts change.
+        self._paths = np.array([os.fsencode(path) for path in paths])
 
     def path(self, index: int) -> str:
         """Return the path of an image (0 <= index < len), including root."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        name = self._names[self._ends[index] : self._ends[index + 1]]
-        return os.path.join(self.root, os.fsdecode(name))
+        return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,10 +105,3 @@ def class_folders(paths: list[str]) -> list[str] | None:
     names = {first_folder(path) for path in paths}
     flat = any("/" not in path for path in paths)
     return None if flat or len(names) < 2 else sorted(names)
-
-
-def labeled(root: str, paths: list[str], classes: list[str] | None) -> ImageFiles:
-    """Return images with the class numbers of their first-level folders; NO_LABEL without classes."""
-    numbers = {name: i for i, name in enumerate(classes or ())}
-    labels = np.array([numbers.get(first_folder(path), NO_LABEL) for path in paths], np.int32)
-    return ImageFiles(root, paths, labels, classes)

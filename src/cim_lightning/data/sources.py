@@ -82,8 +82,8 @@ def _existing_splits(root: str, path: str, images: list[str], val_folder: str) -
         rule = f"{val_folder}/ has the class {unknown[0]}, which train/ lacks"
         raise ConfigError("root", root, rule, hint=files.closest_name(unknown[0], val_classes))
     return Splits(
-        files.labeled(os.path.join(path, "train"), train, classes),
-        files.labeled(os.path.join(path, val_folder), val, val_classes),
+        files.ImageFiles(os.path.join(path, "train"), train, classes),
+        files.ImageFiles(os.path.join(path, val_folder), val, val_classes),
     )
 
 
@@ -95,11 +95,8 @@ def _random_splits(root: str, path: str, images: list[str], val_fraction: float,
     classes = files.class_folders(images)
     num_val = min(max(round(val_fraction * len(images)), 1), len(images) - 1)
     order = np.random.default_rng(seed).permutation(len(images))
-
-    def split(indices: np.ndarray) -> Source:
-        return files.labeled(path, [images[i] for i in np.sort(indices)], classes)
-
-    return Splits(split(order[num_val:]), split(order[:num_val]))
+    train, val = ([images[i] for i in np.sort(part)] for part in (order[num_val:], order[:num_val]))
+    return Splits(files.ImageFiles(path, train, classes), files.ImageFiles(path, val, classes))
 
 
 def _below(name: str, images: list[str]) -> list[str]:

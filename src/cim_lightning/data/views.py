@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,28 +30,21 @@ class Batch(NamedTuple):
     seed: int  # of the random numbers on the device
 
 
+@dataclass(eq=False)
 class RandomResizedCropFlip:
-    """Random-resized crop with a horizontal flip, bicubic and antialiased.
+    """Random-resized crop with a horizontal flip, bicubic and antialiased."""
 
-    Args:
-        size: side of the view in pixels.
-        scale: smallest and largest share of the image's area, 0 < low <= high <= 1.
-        ratio: smallest and largest width / height of the crop.
-        flip: probability of a horizontal flip.
-        prefix: put before the parameters' names in errors.
+    size: int  # side of the view in pixels
+    scale: Sequence[float]  # smallest and largest share of the image's area, 0 < low <= high <= 1
+    ratio: Sequence[float]  # smallest and largest width / height of the crop
+    flip: float  # probability of a horizontal flip
+    prefix: InitVar[str] = ""  # of the parameters' names in errors
 
-    Raises:
-        ConfigError: a parameter is out of range.
-    """
-
-    def __init__(
-        self, size: int, scale: Sequence[float], ratio: Sequence[float], flip: float, prefix: str = ""
-    ):
-        check_at_least(f"{prefix}size", size, 1)
-        check_ordered(f"{prefix}scale", scale, high=1, suggest=[0.5, 1.0])
-        check_ordered(f"{prefix}ratio", ratio, suggest=[0.75, 1.3333])
-        check_share(f"{prefix}flip", flip)
-        self.size, self.scale, self.ratio, self.flip = size, scale, ratio, flip
+    def __post_init__(self, prefix: str) -> None:
+        check_at_least(f"{prefix}size", self.size, 1)
+        check_ordered(f"{prefix}scale", self.scale, high=1, suggest=[0.5, 1.0])
+        check_ordered(f"{prefix}ratio", self.ratio, suggest=[0.75, 1.3333])
+        check_share(f"{prefix}flip", self.flip)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         box = self.sample(*image.size, rng)

@@ -1,4 +1,4 @@
-"""What objects and backgrounds can look like: outlines, patterns, palettes, kinds of background."""
+"""Outlines, patterns and palettes of objects, and kinds of backgrounds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ MIDDLE = 8  # control points per image side of the noise of patterns
 
 Field = Float32[np.ndarray, "h w"]
 
-# RGB of a surface's two colors and its rim. The two differ in lightness, so the pattern is visible in
-# grayscale. They are swapped at random, so neither of them dominates the mean color.
+# RGB of the two colors of a surface, and of its rim. The two colors differ in lightness, so patterns are
+# visible in grayscale. They are swapped at random, so that the mean color does not predict the class.
 PALETTES: dict[str, tuple[tuple[float, float, float], ...]] = {
     "earth": ((0.45, 0.25, 0.12), (0.90, 0.78, 0.58), (0.25, 0.15, 0.10)),
     "sea": ((0.05, 0.30, 0.50), (0.60, 0.88, 0.90), (0.90, 0.95, 0.95)),
@@ -32,7 +32,7 @@ PALETTES: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The pixels around an object in its own coordinates; lengths in radii of the disc of the same area."""
+    """Coordinates of the pixels around an object. The unit is the radius of the disc of the same area."""
 
     u: Field
     v: Field
@@ -61,7 +61,7 @@ def _blob(obj: SceneObject) -> np.ndarray:
     return 1 + (0.25 + 0.15 * obj.stretch) * wave.clip(-1.6, 1.6)
 
 
-# Outlines: distance of the edge from the center at each of ANGLES, up to a factor.
+# Outlines: relative distance of the edge from the center at each of ANGLES.
 OUTLINES: dict[str, Callable[[SceneObject], np.ndarray]] = {
     "ellipse": lambda obj: 1 / np.hypot(COSINES, (1.1 + 0.6 * obj.stretch) * np.sin(ANGLES)),
     "polygon": _polygon,
@@ -74,8 +74,8 @@ OUTLINES: dict[str, Callable[[SceneObject], np.ndarray]] = {
 }
 HOLES = {"ring": (0.0, 0.45), "crescent": (0.55, 0.75)}  # distance from the center and radius, in radii
 
-# Patterns: cycles per radius, and a wave of about -1 to 1 (surface, wave number, phase). They are coarse
-# enough (a period of about 10 of 64 pixels) to survive the resizing and the blur of a small crop.
+# Patterns: cycles per radius, and a function (surface, wave number, phase) -> about -1..1. Periods are long
+# (about 10 of 64 pixels), so patterns are visible in small, blurred crops.
 PATTERNS: dict[str, tuple[float, Callable[[Surface, float, float], np.ndarray]]] = {
     "stripes": (1.9, lambda s, k, phase: np.sin(k * s.u + phase)),
     "chevrons": (1.8, lambda s, k, phase: np.sin(k * (s.u + np.abs((s.v + phase) % 1.1 - 0.55)))),

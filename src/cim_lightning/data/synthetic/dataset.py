@@ -1,14 +1,12 @@
-"""The embedded data set: labeled scenes from a generator, without files or a network.
+"""The embedded data set: generated scenes with labels, without files or a network.
 
-A class is a distribution over three cues of an object: outline, pattern and palette. All values of a cue
-occur in several classes, so that a single cue says little about the class, and their combination nearly
-everything. The background and a small distractor are independent of the class. The distractor is patterned
-too, so that finding where a crop came from requires telling surfaces apart, as classification does.
-
-A scene is sampled first (`sample_scene`: numbers only) and rendered second (`render`: no randomness).
+A class is a distribution over three cues of an object: outline, pattern and palette. Every value of a cue
+occurs in several classes, so only the combination of cues predicts the class. The background and a small
+object, the distractor, are independent of the class.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -33,19 +31,19 @@ CLASSES: dict[str, tuple[str, str, str]] = {
     "flower": ("flower ring blob", "chevrons marble camouflage", "citrus candy sea"),
 }
 PREFERENCE = (0.7, 0.2, 0.1)  # probability of a class's first, second and third value of a cue
-STRAY = 0.05  # probability that a cue is drawn from all its values instead
+STRAY = 0.05  # probability that a cue is sampled from all its values instead
 
 _PREFERRED = [tuple(cue.split() for cue in cues) for cues in CLASSES.values()]
 _ALL_VALUES = tuple(list(values) for values in (OUTLINES, PATTERNS, PALETTES))
 _THRESHOLDS = np.cumsum(PREFERENCE).tolist()
-_KINDS = list(BACKGROUNDS)
+_BACKGROUNDS = list(BACKGROUNDS)
 _RGB = {name: np.array(colors, np.float32) for name, colors in PALETTES.items()}
 
 
 def _sample_object(
     rng: np.random.Generator, label: int | None, area: float, center: np.ndarray
 ) -> SceneObject:
-    """Sample an object of a class; without a label, its cues are independent and uniform."""
+    """Sample an object of a class, or with uniform cues if `label` is None."""
     draw = iter(rng.random(24).tolist()).__next__  # one call is faster than 24
     cues = []
     for cue, values in enumerate(_ALL_VALUES):
@@ -76,7 +74,7 @@ def sample_scene(rng: np.random.Generator, label: int) -> Scene:
     """Sample a scene with an object of class `label` (0-9) and a distractor in front of it or behind it."""
     colors = rng.random((3, 3), np.float32)
     background = Background(
-        kind=_KINDS[int(rng.random() * len(_KINDS))],
+        kind=_BACKGROUNDS[int(rng.random() * len(_BACKGROUNDS))],
         colors=np.float32(0.15) + np.float32(0.5) * colors + np.float32(0.25) * colors.mean(0),
         direction=2 * math.pi * rng.random(),
         level=rng.random(),
@@ -87,23 +85,18 @@ def sample_scene(rng: np.random.Generator, label: int) -> Scene:
     return Scene(background, (distractor, obj) if rng.random() < 0.6 else (obj, distractor))
 
 
+@dataclass
 class SyntheticScenes:
-    """A map-style data set: scene `index` of `seed` is always the same image.
+    """A map-style data set. A scene is a function of the seed and the index."""
 
-    Args:
-        num_images: number of scenes, at least 1.
-        image_size: side in pixels, 16..1024.
-        seed: at least 0; different seeds give unrelated scenes.
+    num_images: int  # at least 1
+    image_size: int  # side in pixels, 16..1024
+    seed: int  # at least 0
 
-    Raises:
-        ConfigError: an argument is out of range.
-    """
-
-    def __init__(self, num_images: int, image_size: int, seed: int) -> None:
-        check_at_least("num_images", num_images, 1)
-        check_within("image_size", image_size, 16, 1024)
-        check_at_least("seed", seed, 0)
-        self.num_images, self.image_size, self.seed = num_images, image_size, seed
+    def __post_init__(self) -> None:
+        check_at_least("num_images", self.num_images, 1)
+        check_within("image_size", self.image_size, 16, 1024)
+        check_at_least("seed", self.seed, 0)
         self.classes = list(CLASSES)
 
     def __len__(self) -> int:
@@ -119,7 +112,7 @@ class SyntheticScenes:
 
 
 def synthetic(num_train: int, num_val: int, image_size: int, seed: int) -> Splits:
-    """Return training and validation scenes of unrelated seeds. For limits, see SyntheticScenes."""
+    """Return training and validation scenes of different seeds. For limits, see SyntheticScenes."""
     check_at_least("num_train", num_train, 1)
     check_at_least("num_val", num_val, 1)
     check_at_least("seed", seed, 0)

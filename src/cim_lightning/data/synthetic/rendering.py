@@ -13,7 +13,7 @@ from cim_lightning.data.synthetic.scene import FINE, Background, Scene, SceneObj
 
 COARSE = 5  # control points per image side of the noise of backgrounds
 RIM = 0.025  # width of an object's rim, in image sides
-SHADE = np.float32(0.22)  # how much lighter an object is one radius towards the light
+SHADE = np.float32(0.22)  # increase of the brightness per radius towards the light
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Grid:
     """Precomputed arrays for all images of one size."""
 
     line: np.ndarray  # float32 "2s+1", offsets from -1 to 1 image side
-    radius: np.ndarray  # float32 "2s+1 2s+1", distance from the middle in image sides
+    radius: np.ndarray  # float32 "2s+1 2s+1", distance from the center in image sides
     angle: np.ndarray  # int "2s+1 2s+1", in 1 / NUM_ANGLES turns
     weights: dict[int, np.ndarray]  # n control points per image side -> float32 "s n", interpolates noise
 
@@ -43,15 +43,14 @@ def _direction(radians: float) -> tuple[np.float32, np.float32]:
     return np.float32(math.cos(radians)), np.float32(math.sin(radians))
 
 
-def _smooth(noise: np.ndarray, grid: Grid, window: tuple[slice, ...]) -> np.ndarray:
+def _smooth(noise: np.ndarray, grid: Grid, window: tuple[slice, ...] = (slice(None),) * 2) -> np.ndarray:
     """Interpolate noise at control points "n n" of the image to the pixels of a window."""
     weights = grid.weights[len(noise)]
-    rows, columns = window
-    return weights[rows] @ noise @ weights[columns].T
+    return weights[window[0]] @ noise @ weights[window[1]].T
 
 
 def _blend(colors: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Blend colors "n 3" in shares "n h w" to "3 h w"."""
+    """Blend colors "n 3" by shares "n h w" to "3 h w"."""
     return (colors.T @ shares.reshape(len(shares), -1)).reshape(3, *shares.shape[1:])
 
 
@@ -59,10 +58,9 @@ def _draw_background(background: Background, grid: Grid) -> np.ndarray:
     """Render the background, float32 "3 h w"."""
     line = grid.line[:-1:2] * np.float32(0.5)  # from -0.5 to 0.5 image sides
     across, down = _direction(background.direction)
-    whole = (slice(None), slice(None))
-    first = _smooth(background.noise[:COARSE, :COARSE], grid, whole)
-    second = _smooth(background.noise.T[5:][:COARSE, :COARSE], grid, whole)
-    grain = _smooth(background.noise, grid, whole)
+    first = _smooth(background.noise[:COARSE, :COARSE], grid)
+    second = _smooth(background.noise.T[5:][:COARSE, :COARSE], grid)
+    grain = _smooth(background.noise, grid)
     shares = np.empty((3, *grain.shape), np.float32)
     distance = line * across + (line * down)[:, None]
     np.clip(cues.BACKGROUNDS[background.kind](first, distance, background.level), 0, 1, out=shares[1])
@@ -74,7 +72,7 @@ def _draw_background(background: Background, grid: Grid) -> np.ndarray:
 def _edge_distance(
     obj: SceneObject, outline: np.ndarray, radius: np.ndarray, angle: np.ndarray
 ) -> np.ndarray:
-    """Distance to the edge along the ray from the center, in image sides; negative outside."""
+    """Return the distance to the edge along the ray from the center, in image sides; negative outside."""
     inside = outline[angle] - radius
     if obj.outline in cues.HOLES:
         away, hole = (np.float32(obj.scale * length) for length in cues.HOLES[obj.outline])
@@ -89,12 +87,13 @@ def _draw_object(canvas: np.ndarray, obj: SceneObject, grid: Grid) -> None:
     outline = cues.OUTLINES[obj.outline](obj)
     outline *= np.float32(obj.scale) / np.sqrt(outline @ outline / NUM_ANGLES)
 
-    # Compute only the window that the object can reach, in canvas and in grid coordinates.
-    reach = int(outline.max() * size) + 2
-    middle = [round(place * size) for place in reversed(obj.center)]
-    window = tuple(slice(max(m - reach, 0), min(m + reach, size)) for m in middle)
-    shifts = [(part, size - m) for part, m in zip(window, middle, strict=True)]
-    grid_window = tuple(slice(part.start + shift, part.stop + shift) for part, shift in shifts)
+    # Restrict the computation to the window with the object, in canvas and in grid coordinates.
+    extent = int(outline.max() * size) + 2
+    center = [round(position * size) for position in reversed(obj.center)]
+    window = tuple(slice(max(c - extent, 0), min(c + extent, size)) for c in center)
+    grid_window = tuple(
+        slice(w.start + size - c, w.stop + size - c) for c, w in zip(center, window, strict=True)
+    )
     radius = grid.radius[grid_window]
     angle = (grid.angle[grid_window] - round(obj.rotation * NUM_ANGLES)) & (NUM_ANGLES - 1)
     down, across = grid.line[grid_window[0], None] / obj.scale, grid.line[grid_window[1]] / obj.scale

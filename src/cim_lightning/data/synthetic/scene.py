@@ -19,13 +19,13 @@ class SceneObject:
     pattern: str
     colors: Float32[np.ndarray, "3 3"]  # two of the surface, one of the rim; RGB, about 0-1
     center: tuple[float, float]  # x and y, in image sides
-    area: float  # share of the image inside the outline, including holes
+    area: float  # inside the outline, including holes, as a share of the image
     rotation: float  # of outline and pattern, in full turns
-    lobes: int  # corners, petals or rays
-    stretch: float  # 0-1, how far the outline is from its plainest form
-    frequency: float  # of the pattern, relative to its usual one
+    lobes: int  # number of corners, petals or rays
+    stretch: float  # 0-1, strength of the deviation from the simplest form of the outline
+    frequency: float  # of the pattern, relative to PATTERNS
     phase: float  # of the pattern, radians
-    light: float  # direction the light comes from, radians
+    light: float  # direction of the light source, radians
     noise: Noise  # of irregular outlines and patterns
 
     @property
@@ -36,18 +36,18 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """The background: its kind and its individual colors and texture."""
+    """A background: its kind, and its individual colors and texture."""
 
     kind: str
     colors: Float32[np.ndarray, "3 3"]  # RGB, 0-1
     direction: float  # radians
     level: float  # 0-1, of the horizon or the water
-    noise: Noise  # of the grain; its corners are the two coarse fields
+    noise: Noise  # of the grain; two of its corners are the coarse noise
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything that `render` needs: the background, and the objects in drawing order."""
+    """The input of `render`: the background, and the objects in drawing order."""
 
     background: Background
     objects: tuple[SceneObject, SceneObject]
