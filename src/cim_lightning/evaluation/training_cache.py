@@ -1,4 +1,4 @@
-"""Cache of the trainings in an evaluation: unfinished ones resume, finished ones are not repeated."""
+"""Cache of trainings: an unfinished training resumes, a finished training is not repeated."""
 
 import functools
 import hashlib
@@ -18,14 +18,14 @@ SAVE_EVERY_SECONDS = 300.0
 
 
 class TrainingCache:
-    """Folder of one training. Its name ends in a hash of the arguments, so other arguments never find it.
+    """Folder of one training. Its name ends in a hash of the arguments.
 
-    `last.ckpt` holds the state of an unfinished training; `weights.safetensors` and `result.json` hold the
-    result of a finished one.
+    `last.ckpt` is the state of an unfinished training. `weights.safetensors` and `result.json` are the result
+    of a finished training.
 
     Args:
         folder: path of the folder, without the hash. The first save creates it.
-        args: everything that the result depends on, as plain values (see `fingerprint`).
+        args: all arguments that can change the result, as plain values (see `fingerprint`).
     """
 
     def __init__(self, folder: Path, args: Any):
@@ -35,7 +35,7 @@ class TrainingCache:
 
     @property
     def due(self) -> bool:
-        """Whether the last save of the state is five minutes old."""
+        """Whether the last save of the state was five minutes ago or more."""
         return time.monotonic() - self.saved_at >= SAVE_EVERY_SECONDS
 
     def unfinished(self) -> dict[str, Any] | None:
@@ -65,7 +65,7 @@ class TrainingCache:
 
 
 def fingerprint(thing: Any) -> Any:
-    """Return the settings of an object as plain values: its class and its public attributes, recursively."""
+    """Return the class and the public attributes of an object, recursively, as plain values."""
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
     if isinstance(thing, Mapping):

@@ -46,9 +46,7 @@ def train(
 
     torch.rand(os.getpid() % 7)  # advance the global generator
     cache = TrainingCache(folder, {"steps": STEPS})
-    losses = training_loop(
-        "test", STEPS, 3, cache, model.train(), optimizer, schedule, batches, compute_loss, ema
-    )
+    losses = training_loop(STEPS, 3, cache, model.train(), optimizer, schedule, batches, compute_loss, ema)
     return model.state_dict(), ema.module.state_dict(), losses
 
 
@@ -93,7 +91,6 @@ def test_micro_batches_are_averaged(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     micro_batches = (torch.tensor([[1.0]]), torch.tensor([[3.0]]))
     losses = training_loop(
-        "test",
         1,
         0,
         TrainingCache(tmp_path / "run", {}),

@@ -104,9 +104,8 @@ class ClassifierTraining:
         if self.ema is not None:
             ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema), use_buffers=True)
             trained = ema.module
-        title = "training the classifier"
         losses = training_loop(
-            title, steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss, ema
+            steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss, ema
         )
         result = {"classes": classes, "losses": losses}
         cache.save_result(trained.state_dict(), result)

@@ -15,7 +15,6 @@ NUM_LOSSES = 100  # losses per training that are copied from the device
 
 
 def training_loop(
-    title: str,
     steps: int,
     seed: int,
     cache: TrainingCache,
@@ -29,7 +28,6 @@ def training_loop(
     """Train a model in place, or resume its training from the cached state.
 
     Args:
-        title: of the progress bar.
         steps: optimizer steps.
         seed: the random numbers of a step depend on the seed and the number of the step.
         cache: saves the state every five minutes, and when Ctrl-C or SIGTERM interrupts the training.
@@ -50,7 +48,7 @@ def training_loop(
     for name, part in parts.items() if done else ():
         part.load_state_dict(state[name])
     interval = max(steps // NUM_LOSSES, 1)
-    bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False, disable=None)
+    bar = tqdm(total=steps, initial=done, desc=cache.folder.name, unit="step", leave=False, disable=None)
     with GracefulExit() as graceful_exit, bar:
         for step, micro_batches in zip(range(done, steps), batches(done), strict=False):
             with fork_rng(seed, step):

@@ -83,10 +83,7 @@ class Segmentation:
             return mean_loss(logits, masks)
 
         optimizer, schedule = self.optim(model.backbone, model.head, self.batch_size, self.steps)
-        title = "training the segmentation"
-        training_loop(
-            title, self.steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss
-        )
+        training_loop(self.steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss)
 
     @torch.no_grad()
     def _evaluate(self, model: Segmenter, splits: Any, context: EvalContext) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,15 +59,14 @@ class SlidingWindow:
         height, width = image.shape[-2:]
         h, w = min(self.size or height, height), min(self.size or width, width)
         corners = [(y, x) for y in self.starts(height, h) for x in self.starts(width, w)]
-        total, count = torch.zeros(()), image.new_zeros(height, width)  # sum of logits, number of windows
-        for i in range(0, len(corners), WINDOWS_PER_BATCH):
-            batch = corners[i : i + WINDOWS_PER_BATCH]
-            logits = model(torch.cat([image[..., y : y + h, x : x + w] for y, x in batch]))
-            if i == 0:
-                total = logits.new_zeros(1, logits.shape[1], height, width)
-            for (y, x), window in zip(batch, logits, strict=True):
-                total[0, :, y : y + h, x : x + w] += window
-                count[y : y + h, x : x + w] += 1
+        windows = torch.cat([image[..., y : y + h, x : x + w] for y, x in corners])
+        logits = (logits for batch in windows.split(WINDOWS_PER_BATCH) for logits in model(batch))
+        total: Any = None
+        count = image.new_zeros(height, width)
+        for (y, x), window in zip(corners, logits, strict=True):
+            total = window.new_zeros(1, len(window), height, width) if total is None else total
+            total[0, :, y : y + h, x : x + w] += window
+            count[y : y + h, x : x + w] += 1
         return total / count
 
     def starts(self, length: int, window: int) -> list[int]:
