@@ -1,4 +1,4 @@
-"""Occlusion and permutation of patches; a grid that does not divide the image raises ConfigError.
+"""Occlusion and permutation of patches.
 
 Source: Naseer et al., "Intriguing properties of vision transformers", NeurIPS 2021, sections 3.1 and 3.3.
 """
@@ -11,7 +11,7 @@ from cim_lightning.evaluation.corruptions.image_ops import Images
 
 
 def drop_patches(images: Images, share: float, grid: int, generator: Generator) -> Images:
-    """Set a random share (0..1) of the patches of a grid x grid to the mean color of the image."""
+    """Set a random share (0..1) of grid x grid patches to the mean color; the grid must divide the image."""
     order, h, w = _permutations("drop_patches", images, grid, generator)
     dropped = (order < round(share * grid**2)).view(len(images), 1, grid, grid)
     mask = dropped.repeat_interleave(h, dim=2).repeat_interleave(w, dim=3)
@@ -19,7 +19,7 @@ def drop_patches(images: Images, share: float, grid: int, generator: Generator) 
 
 
 def shuffle_patches(images: Images, grid: int, generator: Generator) -> Images:
-    """Permute the patches of a grid x grid randomly, each image differently."""
+    """Permute grid x grid patches randomly, each image differently; the grid must divide the image."""
     order, h, w = _permutations("shuffle_patches", images, grid, generator)
     patches = images.unfold(2, h, h).unfold(3, w, w).flatten(2, 3)  # "b c n h w"
     shuffled = patches.gather(2, order[:, None, :, None, None].expand_as(patches))
