@@ -13,7 +13,7 @@ class ConfigError(ValueError):
 
     Args:
         parameter: name of the parameter, or the whole message if it is the only argument.
-        value: the invalid value.
+        value: the invalid value, if there is one.
         rule: the rule that the value breaks.
         suggest: a valid value.
         hint: advice instead of the valid value.
@@ -22,17 +22,18 @@ class ConfigError(ValueError):
     def __init__(
         self, parameter: str, value: Any = _UNSET, rule: str = "", *, suggest: Any = _UNSET, hint: str = ""
     ):
-        self.parameter = parameter if value is not _UNSET else ""
+        self.parameter, self.has_value = parameter if rule else "", value is not _UNSET
         self.value, self.rule, self.suggest, self.hint = value, rule, suggest, hint
         self.group = ""  # path of the parameter's configuration group, such as evaluation.knn, if known
         super().__init__(self.line(parameter))
 
     def line(self, name: str) -> str:
         """Return the message with another name of the parameter, such as its path."""
-        if self.value is _UNSET:
+        if not self.rule:
             return name
+        given = f"{name}={format_value(self.value)}" if self.has_value else name
         hint = self.hint or ("" if self.suggest is _UNSET else f"try {name}={format_value(self.suggest)}")
-        return f"{name}={format_value(self.value)}: {self.rule}" + (f"; {hint}" if hint else "")
+        return f"{given}: {self.rule}" + (f"; {hint}" if hint else "")
 
 
 class BadImageError(ValueError):

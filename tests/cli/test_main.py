@@ -58,7 +58,7 @@ MISTAKES = {
     "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
-    "no root": (["~data.root"], ["root: this data set needs it", "set root=..."]),
+    "no root": (["~data.root"], [": data.root: this data set needs it; try data.root=..."]),
     "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
     "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),

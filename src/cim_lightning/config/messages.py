@@ -67,53 +67,39 @@ def explain(
     return None
 
 
-def setting_path(cfg: DictConfig, error: ConfigError, group: str) -> str | None:
-    """Return the path of the setting with an error's parameter and value, if there is one.
-
-    Settings in `group` come first, then settings with the value, then those nearer to the root.
-    """
-    for start in dict.fromkeys((group, "")):
-        paths = [path for path in _paths(cfg, start) if path.rpartition(".")[2] == error.parameter]
-        if paths:
-            return min(paths, key=lambda path: OmegaConf.select(cfg, path) != error.value)
-    return None
-
-
 def no_default(key: str) -> str:
     """Return the line about a setting that has to be given."""
     return f"{key}: has no default; set {key}=..."
 
 
 def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
-    """Return an error's line with the path of its setting instead of the parameter."""
+    """Return an error's line with the path of its setting instead of the parameter.
+
+    Settings of the object that raised the error come first, then settings with the error's value.
+    """
     if cfg is None or not error.parameter:
         return str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
     found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
-    return error.line(setting_path(cfg, error, found[1] if found else error.group) or error.parameter)
+    group = f"{found[1] if found else error.group}."
+    paths = [path for path in _paths(cfg) if path.rpartition(".")[2] == error.parameter]
+    unset = f"{group}{error.parameter}".lstrip(".")
+    return error.line(
+        min(
+            paths,
+            key=lambda path: (not path.startswith(group), OmegaConf.select(cfg, path) != error.value),
+            default=error.parameter if error.has_value else unset,
+        )
+    )
 
 
-def _paths(cfg: DictConfig, start: str = "") -> Iterator[str]:
-    """Yield the paths of all settings below a node, breadth first; for `${other}`, the path of the other."""
-    queue = [_definition(cfg, start)]
-    for parent in queue:
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        for key in map(str, node if isinstance(node, DictConfig) else ()):
-            if parent or key != "hydra":
-                yield (path := _definition(cfg, f"{parent}.{key}" if parent else key))
-                if not OmegaConf.is_missing(node, key):
-                    queue.append(path)
-
-
-def _definition(cfg: DictConfig, path: str) -> str:
-    """Return the path of the setting that a path refers to, along every `${other}`."""
-    parent, _, key = path.rpartition(".")
-    parent = _definition(cfg, parent) if parent else ""
-    node: Any = OmegaConf.select(cfg, parent) if parent else cfg
-    if key and isinstance(node, DictConfig) and OmegaConf.is_interpolation(node, key):
-        text: Any = OmegaConf.to_container(node, resolve=False)
-        if other := re.fullmatch(r"\$\{(\w[\w.]*)\}", text[key]):
-            return other[1]
-    return f"{parent}.{key}" if parent else key
+def _paths(cfg: DictConfig) -> Iterator[str]:
+    """Yield the paths of all settings, breadth first, except those that refer to another setting."""
+    queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
+    for parent, node in queue:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            if not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
+                queue.append((path := f"{parent}.{key}".lstrip("."), value))
+                yield path
 
 
 def _explain_choice(text: str) -> str:
@@ -125,12 +111,11 @@ def _explain_choice(text: str) -> str:
     if group.startswith("hydra/") and choice in PLUGINS:
         extra = "ray" if choice == "ray" else "sweeps"
         return f"{group}={choice}: is not installed; try pip install 'cim-lightning[{extra}]'"
-    options = {*re.findall(r"^\t(\S+)$", text, re.MULTILINE), *(f.stem for f in CONF.glob(f"{group}/*.yaml"))}
-    options = [option for option in options if not option.startswith("_")]
     top, _, folder = group.partition("/")
     if folder and top != "hydra" and not (CONF / group).is_dir():  # as experiment=ablaton/rotation
-        group, choice, files = top, f"{folder}/{choice}", (CONF / top).rglob("[!_]*.yaml")
-        options = [str(file.relative_to(CONF / top).with_suffix("")) for file in files]
+        group, choice = top, f"{folder}/{choice}"
+    files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
+    options = {*re.findall(r"^\t([^_\s]\S*)$", text, re.MULTILINE), *(str(f.with_suffix("")) for f in files)}
     return f"{group}={choice}: no such {group}; {did_you_mean(choice, options)}"
 
 
