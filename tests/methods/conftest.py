@@ -1,4 +1,4 @@
-"""Fixtures of the method tests: a small ViT, views, and a stand-in for the trainer."""
+"""Fixtures of the method tests: a small ViT, views, and a mock trainer."""
 
 from collections.abc import Callable
 from unittest.mock import Mock

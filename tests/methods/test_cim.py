@@ -1,4 +1,4 @@
-"""CIM: its metrics, its gradients, and the updates of its target."""
+"""CIM: metrics, gradients and updates of the target."""
 
 import copy
 import functools
@@ -87,7 +87,7 @@ def cim_with_logits(logits: torch.Tensor, **changes) -> CIM:
 @pytest.mark.parametrize("contrast", [None, CONTRAST], ids=["alone", "contrast"])
 @pytest.mark.parametrize("online_input", ["exemplars", "context"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(target, online_input, contrast):
+def test_gradients_reach_exactly_the_trainable_parameters(target, online_input, contrast):
     method = cim(target=TARGETS[target], online_input=online_input, contrast=contrast)
     method.compute_losses(crops())["loss"].backward()
     without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.any()}
@@ -117,7 +117,7 @@ def test_every_trainable_parameter_gets_a_gradient_if_pooling_has_parameters(tar
 
 
 @pytest.mark.parametrize("online_input", ["exemplars", "context"])
-def test_each_network_gets_its_input(online_input):
+def test_each_network_has_its_own_input(online_input):
     method, batch = cim(online_input=online_input), crops()
     with (
         mock.patch.object(method.backbone, "forward", wraps=method.backbone.forward) as online,
@@ -130,7 +130,7 @@ def test_each_network_gets_its_input(online_input):
     assert online.call_count == target.call_count == 1  # all exemplars in one batch
 
 
-def test_both_directions_agree_if_the_networks_are_equal():
+def test_both_online_inputs_give_the_same_logits_if_the_networks_are_equal():
     batch = crops()
     torch.testing.assert_close(cim(online_input="exemplars")(batch), cim(online_input="context")(batch))
 
@@ -152,7 +152,7 @@ def test_logits_depend_on_their_own_image_and_exemplar_only():
 # --- numbers ---
 
 
-def test_the_loss_averages_pixels_and_images_and_sums_exemplars():
+def test_the_loss_is_a_mean_over_pixels_and_images_and_a_sum_over_exemplars():
     batch = crops()
     logits = torch.randn(3, 2, 32, 32)
     pixel = -torch.where(batch.maps, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).log()
@@ -225,7 +225,7 @@ def test_every_target_is_updated_with_its_own_network():
 
 
 class TinyCrops(L.LightningDataModule):
-    """Sixteen images of noise. A batch is a seed, and is cropped after the transfer."""
+    """Sixteen images of noise. The loader yields seeds; the crops are made after the batch transfer."""
 
     batch_size = 2
 
@@ -286,7 +286,7 @@ def test_the_target_is_updated_once_per_optimizer_step_under_accumulation(tmp_pa
         expected = momentum * expected + (1 - momentum) * online[name]
         targets.append(expected)
     moved = [state[name] for state in recorder.target]
-    assert torch.equal(moved[0], recorder.start[name])  # no update after half a step
+    assert torch.equal(moved[0], recorder.start[name])  # no update after the first of two accumulated batches
     for step, batch in enumerate((1, 3, 5, 7)):
         torch.testing.assert_close(moved[batch], targets[step], atol=1e-6, rtol=1e-6)
         assert batch == 7 or torch.equal(moved[batch], moved[batch + 1])
@@ -294,7 +294,7 @@ def test_the_target_is_updated_once_per_optimizer_step_under_accumulation(tmp_pa
     assert method.global_batch_size == 4  # 2 images x 2 batches x 1 device
 
 
-def test_training_learns_the_maps_of_one_batch():
+def test_the_loss_falls_below_chance_on_one_batch():
     method, batch = cim(reduction="mean"), crops()
     optimizer, _ = AdamWCosine(1e-2, 0.0, [0.9, 0.95], 0.0)(method, 256, 60)
     losses = []

@@ -1,4 +1,4 @@
-"""Methods with communication between devices: two processes with half a batch each, against one process."""
+"""Methods that communicate between devices: two processes with half a batch each, against one process."""
 
 import functools
 from pathlib import Path

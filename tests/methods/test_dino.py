@@ -1,4 +1,4 @@
-"""DINO: its loss against a transcription and closed forms, its center, its schedules and its gradients."""
+"""DINO: loss against a transcription and closed forms, center, schedules and gradients."""
 
 import functools
 import math
@@ -59,7 +59,7 @@ def test_the_loss_is_the_mean_cross_entropy_over_pairs_of_different_crops(vit, v
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(total / pairs / 6, rel=1e-4)
 
 
-def test_the_loss_of_uniform_outputs_is_the_log_of_their_number(vit, views):
+def test_with_equal_prototypes_the_loss_is_the_log_of_their_number(vit, views):
     model = dino(vit())
     for head in (model.head, model.head_target.network):
         head.prototypes.data.copy_(torch.ones(10, 8))  # equal prototypes have equal scores
@@ -69,7 +69,7 @@ def test_the_loss_of_uniform_outputs_is_the_log_of_their_number(vit, views):
     assert metrics["target_perplexity"].item() == pytest.approx(10, rel=1e-4)
 
 
-def test_without_local_crops_it_compares_the_global_ones(vit, views):
+def test_without_local_crops_the_loss_compares_the_global_crops(vit, views):
     model, crops = dino(vit()).eval(), CROPPING(views, 0)
     loss = model.compute_losses(crops._replace(local_crops=None))["loss"]
     assert loss.isfinite()
@@ -113,7 +113,7 @@ def test_schedules_of_temperature_and_weight_decay(vit, detach_from_trainer):
         assert [group["weight_decay"] for group in optimizer.param_groups] == [pytest.approx(decay), 0]
 
 
-def test_prototypes_are_frozen_at_first(vit, views, detach_from_trainer):
+def test_prototypes_are_frozen_at_the_start_of_training(vit, views, detach_from_trainer):
     model = dino(vit())
     optimizer = detach_from_trainer(model, weight_decay=0.1)
     model.log = model.log_dict
@@ -130,7 +130,7 @@ def test_prototypes_are_frozen_at_first(vit, views, detach_from_trainer):
 
 
 @pytest.mark.parametrize("target", [SharedTarget, SeparateTarget])
-def test_no_gradient_reaches_any_kind_of_target(target, vit, views):
+def test_no_gradient_reaches_a_shared_or_separate_target(target, vit, views):
     model = dino(vit(), target=target)
     outputs = []
     model.head_target.register_forward_hook(lambda _, inputs, scores: outputs.append(scores))
@@ -139,7 +139,7 @@ def test_no_gradient_reaches_any_kind_of_target(target, vit, views):
     assert model.eval_backbone is model.backbone
 
 
-def test_the_evaluated_backbone_is_the_targets(vit):
+def test_the_backbone_of_the_target_is_evaluated(vit):
     model = dino(vit())
     assert model.eval_backbone is model.target.network
 
@@ -162,7 +162,7 @@ def test_a_mistake_gets_one_line_with_a_suggestion(change, message, suggestion, 
         dino(vit(), **change)
 
 
-def test_a_checkpoint_holds_center_and_progress(vit, detach_from_trainer):
+def test_a_checkpoint_restores_center_and_progress(vit, detach_from_trainer):
     model = dino(vit())
     detach_from_trainer(model)
     model.update_target(0.5)

@@ -1,4 +1,4 @@
-"""MAE: its loss against a transcription, and an encoder without the masked patches."""
+"""MAE: loss against a transcription, and an encoder without the masked patches."""
 
 import functools
 import math
@@ -136,6 +136,6 @@ def test_the_loss_falls_on_one_batch(vit, views):
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_a_backbone_other_than_a_vit_is_refused_in_one_line():
+def test_a_backbone_other_than_a_vit_is_an_error():
     with pytest.raises(ConfigError, match=r"^name=resnet18: is not a ViT[^\n]*method=simmim$"):
         mae(Backbone("resnet18", {}, "timm", False, "timm"))

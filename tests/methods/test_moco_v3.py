@@ -1,4 +1,4 @@
-"""MoCo v3: its loss against a transcription and a closed form, and its gradients."""
+"""MoCo v3: loss against a transcription and a closed form, gradients and targets."""
 
 import functools
 import math
@@ -35,8 +35,8 @@ def test_the_loss_is_symmetric_info_nce_between_the_networks(vit, views):
     assert model.compute_losses(crops)["loss"].item() == pytest.approx(2 * 0.2 * total / 6, rel=1e-4)
 
 
-def test_the_loss_of_identical_images_is_that_of_a_guess(vit):
-    """Equal images have equal keys: log n in each direction, times twice the temperature."""
+def test_the_loss_of_identical_images_is_the_loss_of_a_uniform_guess(vit):
+    """Equal images have equal keys: log n for each of two crops, times twice the temperature."""
     view = torch.full((6, 3, 20, 20), 100, dtype=torch.uint8)
     assert moco(vit()).eval().compute_losses(CROPPING(view, 0))["loss"].item() == pytest.approx(
         2 * 2 * 0.2 * math.log(6), rel=1e-3
@@ -54,7 +54,7 @@ def test_gradients_reach_the_online_networks_only(vit, views):
 
 
 @pytest.mark.parametrize("target", [SharedTarget, SeparateTarget])
-def test_no_gradient_reaches_any_kind_of_target(target, vit, views):
+def test_no_gradient_reaches_a_shared_or_separate_target(target, vit, views):
     model = MoCoV3(vit(), target, HEAD, Mock)
     keys = []
     model.head_target.register_forward_hook(lambda _, inputs, projected: keys.append(projected))

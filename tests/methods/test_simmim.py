@@ -1,4 +1,4 @@
-"""SimMIM: its loss against a transcription, and its gradients with every family of backbones."""
+"""SimMIM: loss against a transcription, and gradients with every family of backbones."""
 
 from unittest.mock import Mock
 

@@ -1,6 +1,5 @@
 """Hugging Face folder: config.json and model.safetensors."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -36,4 +35,4 @@ class HFFormat(Format):
     def load(self, folder: Path) -> Loaded:
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
         mean, std = (list(model.pretrained_cfg[name]) for name in ("mean", "std"))
-        return functools.partial(timm_outputs, model), mean, std
+        return (lambda images: timm_outputs(model, images)), mean, std

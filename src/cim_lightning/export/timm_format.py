@@ -1,6 +1,5 @@
 """Weights for timm: backbone.safetensors, and backbone.json with the arguments of timm.create_model."""
 
-import functools
 from pathlib import Path
 
 import timm
@@ -38,4 +37,4 @@ class TimmFormat(Format):
         config = read_json(folder / "backbone.json")
         spec = InputSpec(config["create_model"]["in_chans"], config["image_size"], config["normalize"])
         model = timm.create_model(**config["create_model"], checkpoint_path=folder / self.file).eval()
-        return functools.partial(timm_outputs, model), spec.mean, spec.std
+        return (lambda images: timm_outputs(model, images)), spec.mean, spec.std

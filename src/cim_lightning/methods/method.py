@@ -66,11 +66,7 @@ class Method(L.LightningModule, ABC):
         return []
 
     def update_target(self, progress: float) -> None:
-        """Update all targets after an optimizer step.
-
-        Args:
-            progress: share of training done, above 0 and at most 1.
-        """
+        """Update all targets after an optimizer step. The progress is the share of training done, 0..1."""
         metrics = {}
         for target, online in self.target_pairs():
             metrics |= target.update(online, progress)

@@ -29,21 +29,19 @@ class Supervised(Method):
 
     def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
         super().__init__(backbone, optim)
-        self.classifier: nn.Linear | None = None
+        self.classifier: Any = None  # built by prepare
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
         if num_classes is None:
-            raise ConfigError(
-                "the images have no labels, which Supervised needs; put them into class folders"
-            )
+            message = "the images have no labels, which Supervised needs; put them into class folders"
+            raise ConfigError(message)
         self._build_classifier(num_classes)
 
     def compute_batch_losses(self, batch: tuple[ImageBatch, Tensor]) -> dict[str, Tensor]:
         return self.compute_losses(*batch)
 
     def compute_losses(self, crops: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
-        assert self.classifier is not None, "prepare() builds the classifier"
         logits = self.classifier(self.backbone(crops.images).pooled).float()
         labeled = labels != UNLABELED
         count = labeled.sum().clamp(min=1)

@@ -42,12 +42,11 @@ class Classifier(nn.Module):
         check_arguments(global_pool, drop_path)
         self.backbone = with_drop_path(backbone, drop_path if finetune else 0.0).requires_grad_(finetune)
         self.normalize, self.finetune, self.global_pool = normalize, finetune, global_pool
-        self.head = nn.Sequential(
-            nn.Identity() if finetune else nn.BatchNorm1d(backbone.dim, affine=False),
-            nn.Linear(backbone.dim, num_classes),
-        )
-        nn.init.trunc_normal_(self.head[1].weight, std=0.01)  # pyright: ignore
-        nn.init.zeros_(self.head[1].bias)  # pyright: ignore
+        linear = nn.Linear(backbone.dim, num_classes)
+        nn.init.trunc_normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        norm = nn.Identity() if finetune else nn.BatchNorm1d(backbone.dim, affine=False)
+        self.head = nn.Sequential(norm, linear)
 
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)

@@ -12,10 +12,7 @@ from cim_lightning.models.backbone import Backbone, Features
 
 
 class MaskedViTEncoder(nn.Module):
-    """Encodes only the visible patches with a ViT.
-
-    It has no weights. It is a module so that it can be compiled.
-    """
+    """Encodes only the visible patches with a ViT. It is a module without weights, to be compiled."""
 
     def forward(
         self, backbone: Backbone, images: Float[Tensor, "b c s s"], visible: Int64[Tensor, "b v"]

@@ -102,8 +102,7 @@ class UperNet(nn.Module):
             raise ConfigError("bins", list(bins), "must be at least 1", suggest=sides)
         self.features = MultiScaleFeatures(backbone)
         widths = self.features.widths
-        plain = len(set(self.features.strides)) == 1
-        strides = PLAIN_STRIDES if plain else [1] * len(widths)
+        strides = PLAIN_STRIDES if len(set(self.features.strides)) == 1 else [1] * len(widths)
         self.rescale = nn.ModuleList(map(_rescale, widths, strides))
         self.bins = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(side), _conv(widths[-1], width, 1)) for side in bins

@@ -1,4 +1,4 @@
-"""The two ends of every comparison: training with labels, and no training."""
+"""The references of every comparison: supervised training, and an untrained backbone."""
 
 import math
 from unittest.mock import Mock
@@ -16,7 +16,7 @@ from cim_lightning.methods.supervised import Supervised
 
 @pytest.fixture
 def supervised(vit, views):
-    """A supervised method for some number of classes, and its batch."""
+    """Build a supervised method for a number of classes, and a batch for it."""
 
     def build(num_classes: int | None) -> tuple:
         model, crops = Supervised(vit(), Mock), ResizeCropper(16)(views, 0)
@@ -62,7 +62,7 @@ def test_a_checkpoint_restores_the_width_of_the_classifier(supervised, vit):
     assert torch.equal(restored.classifier.weight, model.classifier.weight)
 
 
-def test_prepare_keeps_a_restored_classifier(supervised, views):
+def test_prepare_does_not_replace_a_restored_classifier(supervised, views):
     model, crops = supervised(3)
     weight = model.classifier.weight
     model.prepare(crops, 3)
