@@ -26,9 +26,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Stop the clock; calling the fixture advances it by seconds."""
     now = [1000.0]
 
-    def passes(seconds: float) -> None:
+    def advance(seconds: float) -> None:
         now[0] += seconds
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    return passes
+    return advance

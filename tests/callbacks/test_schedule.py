@@ -1,4 +1,4 @@
-"""When callbacks run that do not run in every validation."""
+"""Schedule of callbacks that do not run in every validation."""
 
 import pytest
 

@@ -18,7 +18,7 @@ def draw(seed: int = 0, rank: int = 0, processed: int = 0) -> float:
     return torch.rand(()).item()
 
 
-def test_a_step_draws_the_same_after_other_draws():
+def test_a_step_draws_the_same_numbers_after_other_draws():
     first = draw(processed=5)
     torch.rand(100)
     assert draw(processed=5) == first

@@ -1,4 +1,4 @@
-"""Made-up runs, in the files that `cim-pretrain` writes."""
+"""Folders of runs, with the files that `cim-pretrain` writes."""
 
 import json
 from collections.abc import Callable, Sequence

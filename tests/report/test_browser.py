@@ -44,11 +44,11 @@ def sweep(write_run, tmp_path):
 
 
 @pytest.fixture
-def opened(chromium, sweep):
+def open_page(chromium, sweep):
     """Open the page; at the end, check that it logged no error and requested no other file."""
     pages = []
 
-    def open_in(width, scheme):
+    def open_tab(width, scheme):
         tab = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         errors, urls = [], []
         tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
@@ -59,7 +59,7 @@ def opened(chromium, sweep):
         pages.append((tab, errors, urls))
         return tab
 
-    yield open_in
+    yield open_tab
     for tab, errors, urls in pages:
         assert errors == []
         assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [sweep.as_uri()]
@@ -67,8 +67,8 @@ def opened(chromium, sweep):
 
 
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)
-def test_the_page_fits_and_follows_the_color_scheme(opened, width, scheme):
-    tab = opened(width, scheme)
+def test_the_page_fits_and_follows_the_color_scheme(open_page, width, scheme):
+    tab = open_page(width, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     text = tab.evaluate("document.getElementById('curves').layout.font.color")
@@ -91,8 +91,8 @@ def test_the_page_fits_and_follows_the_color_scheme(opened, width, scheme):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_click_on_an_axis_converts_all_curves(opened, width):
-    tab = opened(width, "light")
+def test_a_click_on_an_axis_converts_all_curves(open_page, width):
+    tab = open_page(width, "light")
     title = tab.locator("#curves .infolayer .x3title")
     first = "document.getElementById('curves').data[0].x"
     assert title.inner_html() == "epochs"
@@ -106,16 +106,16 @@ def test_a_click_on_an_axis_converts_all_curves(opened, width):
     assert 1000 <= high < 1200
 
 
-def test_an_unfinished_run_without_a_setup_is_plotted_against_steps_only(opened):
-    tab = opened(1280, "light")
+def test_an_unfinished_run_without_a_setup_is_plotted_against_steps_only(open_page):
+    tab = open_page(1280, "light")
     last = "document.getElementById('curves').data.at(-1).x"
     assert tab.evaluate(last) == []
     tab.locator("label", has_text="steps").click()
     tab.wait_for_function(f"{last}.length === 2")
 
 
-def test_the_slider_changes_the_picture(opened):
-    tab = opened(390, "light")
+def test_the_slider_changes_the_picture(open_page):
+    tab = open_page(390, "light")
     slider = tab.locator("figure input")
     screenshots = []
     for position, step in (("2", "200"), ("0", "0"), ("1", "100")):
@@ -129,8 +129,8 @@ def test_the_slider_changes_the_picture(opened):
     assert len(set(screenshots)) == 3
 
 
-def test_colors_follow_a_change_of_the_color_scheme(opened):
-    tab = opened(1280, "light")
+def test_colors_follow_a_change_of_the_color_scheme(open_page):
+    tab = open_page(1280, "light")
     tab.emulate_media(color_scheme="dark")
     tab.wait_for_function("document.getElementById('curves').layout.font.color === '#e4e6ea'")
 

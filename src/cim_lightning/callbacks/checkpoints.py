@@ -14,15 +14,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from cim_lightning.callbacks import lightning_internals
 
 log = logging.getLogger(__name__)
-SYNC_EVERY = 20  # steps between two moments when several devices agree whether to save or to stop
+SYNC_EVERY = 20  # steps after which several devices agree whether to save or to stop
 
 
 class LastCheckpoint(Checkpoint):
-    """Save the whole run every few minutes, at the end of each epoch and when stopped, between two steps.
+    """Save the whole run every few minutes, at the end of each epoch and when stopped, always between steps.
 
-    Inside a step, weights, running statistics and accumulated gradients belong to different moments. The
-    first Ctrl-C or SIGTERM therefore waits for the end of the current step, or of the epoch if that was its
-    last step. A second Ctrl-C, or an error, ends the run at once; it resumes from the last save.
+    The first Ctrl-C or SIGTERM waits for the end of the step, or of the epoch in its last step. A second
+    Ctrl-C or an error ends the run immediately; it resumes from the last save.
 
     Args:
         folder: folder of `last.ckpt`.
@@ -33,9 +32,9 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(folder) / "last.ckpt"
         self.seconds = every_minutes * 60
         self.saved_at = 0.0
-        self.between_steps = False  # weights and counters belong together
-        self.received: int | None = None  # the first signal
-        self.stopping: int | None = None  # the same signal, once the run is saved
+        self.between_steps = False  # inside a step, weights and counters do not match
+        self.received: int | None = None  # first signal
+        self.stopping: int | None = None  # the same signal after the run is saved
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -45,7 +44,7 @@ class LastCheckpoint(Checkpoint):
                 signal.signal(number, self._on_signal)  # Lightning restores the previous handlers
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        _stop(self.stopping, trainer)  # not earlier: Lightning logs a step after its last hook
+        _stop(self.stopping, trainer)  # only now, because Lightning logs a step after its last hook
         self.between_steps = False
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
@@ -64,15 +63,11 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)
         _stop(trainer.strategy.broadcast(self.received), trainer)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, *args: Any) -> None:
         if self.between_steps and trainer.world_size == 1:  # the other devices would wait for a failed one
             self._save(trainer)
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         lightning_internals.normalize_progress(checkpoint)
 
     def _on_signal(self, number: int, frame: Any) -> None:

@@ -11,15 +11,14 @@ from cim_lightning.evaluation.knn import knn_accuracy
 
 
 class OnlineKNN(L.Callback):
-    """Measure the features of center crops (mean over the grid, and pooled) after some validations.
+    """Log k-NN accuracy and collapse metrics of center crops after validations.
 
-    Logs `val/knn` and `val/knn_pooled`, accuracies in 0..1, if training and validation images have labels.
-    Always logs `val/feature_std` and `val/effective_rank`, which fall when features collapse.
+    `val/knn` (mean over the grid) and `val/knn_pooled` are accuracies, 0..1. They need labels of training and
+    validation images. `val/feature_std` and `val/effective_rank` need none, and fall when features collapse.
 
     Args:
         every_n_epochs: epochs between two measurements; see is_due.
-        num_train: maximum number of training images that vote.
-        num_val: maximum number of validation images to classify.
+        num_train, num_val: maximum number of training images that vote, and of validation images.
         k, temperature: see knn_accuracy.
     """
 
@@ -32,7 +31,7 @@ class OnlineKNN(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         side = trainer.datamodule.view.size  # pyright: ignore
-        pl_module.eval_backbone.check_size((side, side), "view_size")  # before training, not after an epoch
+        pl_module.eval_backbone.check_size((side, side), "view_size")  # before training
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not is_due(trainer, self.every_n_epochs):
@@ -48,10 +47,8 @@ class OnlineKNN(L.Callback):
         labeled = val.labels >= 0
         train = features("train", self.num_train) if labeled.any() else None
         if train is not None and (voting := train.labels >= 0).any():
-            for name, bank, queries in (
-                ("val/knn", train.mean, val.mean),
-                ("val/knn_pooled", train.pooled, val.pooled),
-            ):
+            pairs = {"val/knn": (train.mean, val.mean), "val/knn_pooled": (train.pooled, val.pooled)}
+            for name, (bank, queries) in pairs.items():
                 votes = bank[voting], train.labels[voting], queries[labeled], val.labels[labeled]
                 metrics[name] = knn_accuracy(*votes, self.k, self.temperature)
         pl_module.log_dict(metrics, sync_dist=True)  # floats, which Lightning moves to the device

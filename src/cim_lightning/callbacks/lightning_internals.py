@@ -1,7 +1,6 @@
 """Every access to Lightning's internals, for Lightning 2.6, which pyproject.toml pins.
 
-Lightning alone does not resume exactly: the counters in a checkpoint depend on the hook that saved it. These
-functions make a resumed run repeat the uninterrupted one, and make every run validate after its last step.
+They make a resumed run repeat the uninterrupted one, and every run validate after its last step.
 """
 
 from typing import Any
@@ -22,23 +21,23 @@ def is_mid_epoch_step(trainer: L.Trainer) -> bool:
 
 
 def clear_restart_at_epoch_start(trainer: L.Trainer) -> None:
-    """Mark a resumed run as not restarting if no batch of the epoch is done.
-
-    Lightning otherwise takes an epoch that max_steps cut short for one to continue.
-    """
+    """Let a resumed run start an epoch. Lightning would continue an epoch that max_steps ended."""
     loop: Any = trainer.fit_loop
     if loop.epoch_loop.batch_progress.current.ready == 0:
         loop._restarting = loop.epoch_loop._restarting = False
 
 
 def validate_after_last_step(trainer: L.Trainer) -> None:
-    """Stop at max_steps through `should_stop`, which validates; max_steps alone ends mid-epoch without."""
+    """Stop at max_steps through `should_stop`, which validates; mid-epoch, max_steps alone does not."""
     if trainer.global_step == trainer.max_steps:
         trainer.should_stop = True
 
 
 def normalize_progress(checkpoint: dict[str, Any]) -> None:
-    """Set the counters of a checkpoint to one of two states: some batches into an epoch, or at its start."""
+    """Set the counters of a checkpoint to a mid-epoch state or to the start of an epoch.
+
+    Lightning's own counters depend on the hook that saved the checkpoint.
+    """
     loop = checkpoint["loops"]["fit_loop"]
     batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
     done = 0 if batches["is_last_batch"] else batches["current"]["processed"]

@@ -1,4 +1,4 @@
-"""Restriction of training to a few images, as a test of a method and its settings."""
+"""Training on a few images, as a test of a method and its settings."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from cim_lightning.data.sources import Splits
 
 
 class OverfitBatches(L.Callback):
-    """Train on a few images, evenly spaced in the training set, and validate on the same images.
+    """Train and validate on a few images, evenly spaced in the training set.
 
     Crops and colors stay random, so the loss falls but need not reach 0.
 
     Args:
-        num_batches: batches of these images per epoch, 1 or more.
+        num_batches: batches per epoch, 1 or more.
     """
 
     def __init__(self, num_batches: int):
@@ -25,6 +25,6 @@ class OverfitBatches(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data: Any = trainer.datamodule  # pyright: ignore
         source, limit = data.splits.train, self.num_batches * data.batch_size * trainer.world_size
-        # Evenly spaced, because folders are sorted by class.
-        images: Any = Subset(source, range(0, len(source), max(len(source) // limit, 1))[:limit])
+        indices = range(0, len(source), max(len(source) // limit, 1))[:limit]  # folders are sorted by class
+        images: Any = Subset(source, indices)
         data.splits = Splits(train=images, val=images)

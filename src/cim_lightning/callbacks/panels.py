@@ -30,7 +30,7 @@ class CorrelationPanels(L.Callback):
 
     Args:
         folder: folder of the pictures.
-        num_images: images per picture.
+        num_images: validation images per picture.
         every_n_epochs: epochs between two pictures; see is_due.
     """
 
@@ -47,43 +47,42 @@ class CorrelationPanels(L.Callback):
             return
         if not is_due(trainer, self.every_n_epochs):
             return
-        crops = Crops(*(part[: self.num_images] for part in batch[0]))  # pyright: ignore
+        crops = Crops(*(tensor[: self.num_images] for tensor in batch[0]))  # pyright: ignore
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
         figure = draw(crops, probability, trainer.datamodule.cropping.normalize)  # pyright: ignore
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
-        step = max(trainer.global_step - 1, 0)  # the step under which Lightning logs this validation
+        step = max(trainer.global_step - 1, 0)  # as Lightning logs this validation
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
-            if hasattr(logger, "log_image"):
+            if hasattr(logger, "log_image"):  # wandb
                 logger.log_image("panels", [str(path)], step=step)
-            elif hasattr(logger.experiment, "add_image"):
+            elif hasattr(getattr(logger, "experiment", None), "add_image"):  # TensorBoard
                 image = matplotlib.image.imread(path)[..., :3]
                 logger.experiment.add_image("panels", image, step, dataformats="HWC")
 
 
 def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
-    """Draw one block per image: the context, and rows of exemplars, true maps and predicted maps.
+    """Draw the context of each image, and rows with its exemplars, true maps and predicted maps.
 
     Args:
         crops: normalized crops of b views.
         probability: predicted maps "b k s s", 0..1.
-        normalize: normalization of the crops, which is undone here.
+        normalize: normalization of the crops, to undo.
     """
     b, k = crops.boxes.angle.shape
     k = min(k, MAX_EXEMPLARS)
     width, height = max(k, TITLE_WIDTH) + 3.2, b * 3.15 + 0.3
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles, because axes are slow to draw
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles: axes are slow to draw
     axes.axis("off")
 
     def tile(x: float, y: float, side: float, image: np.ndarray, color: str = GRAY) -> None:
-        side = side * FILLED
+        side, width = side * FILLED, 0.5 if color == GRAY else 2
         axes.imshow(image, interpolation="nearest", extent=(x, x + side, y + side, y), zorder=1)
-        edge = 0.5 if color == GRAY else 2
-        axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=color, linewidth=edge, zorder=3))
+        axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=color, linewidth=width, zorder=3))
 
     for i in range(b):
         top = 0.3 + i * 3.15
@@ -106,8 +105,7 @@ def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
 
 def _pixels(image: Tensor, normalize: Any) -> np.ndarray:
     """Undo a normalization, which must be linear per channel, and return one or three channels as RGB."""
-    ends = torch.stack((torch.zeros_like(image), torch.ones_like(image)))
-    low, high = normalize(ends)
+    low, high = normalize(torch.stack((torch.zeros_like(image), torch.ones_like(image))))
     pixels = ((image - low) / (high - low)).clamp(0, 1).cpu()
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
     return pixels.permute(1, 2, 0).numpy()

@@ -16,7 +16,7 @@ LOG_EVERY = 30.0  # seconds between two log lines without a terminal
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's progress bar with a few metrics on a terminal; a log line twice a minute elsewhere."""
+    """Lightning's progress bar with registered metrics on a terminal; a log line twice a minute elsewhere."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)  # every refresh synchronizes with the device
@@ -30,14 +30,12 @@ class Progress(TQDMProgressBar):
         super().on_train_start(trainer, pl_module)
         self.started, self.first_step = time.monotonic(), trainer.global_step
 
-    def get_metrics(
-        self, trainer: L.Trainer, pl_module: Any
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        metrics: dict[str, Any] = {}
-        for metric in shown_in(BAR):
-            if (value := trainer.callback_metrics.get(f"train/{metric.name}")) is not None:
-                metrics[metric.label] = f"{value:.3g}"
-        return metrics | {"left": self._time_left(trainer)}
+    def get_metrics(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
+        logged = {
+            metric.label: trainer.callback_metrics.get(f"train/{metric.name}") for metric in shown_in(BAR)
+        }
+        shown = {label: f"{value:.3g}" for label, value in logged.items() if value is not None}
+        return shown | {"left": self._time_left(trainer)}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *args)

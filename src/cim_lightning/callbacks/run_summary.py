@@ -24,10 +24,9 @@ STATE = ("initial", "latest", "seconds", "images")
 class RunSummary(L.Callback):
     """Record the first and the last validation and the cost of training, across interruptions.
 
-    `metrics.json` is written at the end and is flat: `initial/...` is the validation before training,
-    `val/...` the last one, `train/...` the last logged step. It adds images_seen, seconds and images_per_s of
-    training without validation, peak_memory_bytes and the setup: FLOPs per image, device, versions, git
-    commit. The setup is also in `run.json`, from before the first step.
+    `metrics.json`, written at the end, has `initial/...` of the validation before training, `val/...` of the
+    last one, `train/...` of the last logged step, and images, seconds (without validation) and peak memory of
+    training. The setup (FLOPs per image, device, versions, git commit) is also in `run.json`, from the start.
 
     Args:
         folder: folder of both files.
@@ -37,9 +36,8 @@ class RunSummary(L.Callback):
         self.folder = Path(folder)
         self.initial: dict[str, float] = {}
         self.latest: dict[str, float] = {}
-        self.seconds = 0.0
-        self.images = 0
-        self.since: float | None = None
+        self.seconds, self.images = 0.0, 0
+        self.interval_start: float | None = None
         self.flops = Flops(0.0, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,35 +57,34 @@ class RunSummary(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self.initial = _metrics(trainer, "val/")
-        self.since = None
+        self.interval_start = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         reset_peak(pl_module.device)
         if trainer.is_global_zero:
-            for name in RESULTS:  # of a finished run that trains longer
+            for name in RESULTS:  # a finished run may train longer
                 (self.folder / name).unlink(missing_ok=True)
 
     def on_train_batch_start(self, *args: Any) -> None:
-        self.since = self.since or time.perf_counter()
+        self.interval_start = self.interval_start or time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.perf_counter()
-        self.seconds += now - (self.since or now)
-        self.since = now
+        self.seconds += now - (self.interval_start or now)
+        self.interval_start = now
         self.images += len(batch[1]) * trainer.world_size
         validate_after_last_step(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.latest |= _metrics(trainer, "val/") | _metrics(trainer, "train/")
+        self.latest |= _metrics(trainer, "val/", "train/")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.interrupted:
             return
-        metrics: dict[str, Any] = {f"initial/{k.removeprefix('val/')}": v for k, v in self.initial.items()}
-        metrics |= self.latest or self.initial  # equal for a run without a step
-        metrics |= {
+        initial = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
+        cost = {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "images_seen": self.images,
@@ -95,25 +92,27 @@ class RunSummary(L.Callback):
             "images_per_s": self.images / max(self.seconds, 1e-9),
             "peak_memory_bytes": peak(pl_module.device),
         }
-        metrics |= self._setup(trainer, pl_module)
+        # The first and the last validation are the same in a run without a step.
+        metrics = initial | (self.latest or self.initial) | cost | self._setup(trainer, pl_module)
         write_json(self.folder / "metrics.json", metrics)
         log.info("\n%s\n", table(metrics))
 
     def _setup(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
-        data: Any = trainer.datamodule  # pyright: ignore
+        data, on_gpu = trainer.datamodule, pl_module.device.type == "cuda"  # pyright: ignore
+        device = torch.cuda.get_device_name(pl_module.device) if on_gpu else f"{platform.machine()} CPU"
         return {
             "train_images": len(data.splits.train),
             "images_per_step": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
             "forward_flops_per_image": self.flops.forward,
             "backward_flops_per_image": self.flops.backward,
             "precision": str(trainer.precision),
-            "device": _device_name(pl_module.device),
+            "device": device,
             "devices": trainer.world_size,
         } | versions()
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """Format a `metrics.json`: one row per metric, before and after training, and of the baseline."""
+    """Format a `metrics.json`: one row per metric, with the values before and after training."""
     lines = [f"{'':24}{'before':>10}{'after':>10}{'baseline':>15}"]
     for metric, *values in before_after(metrics):
         if TABLE in metric.places:
@@ -126,9 +125,5 @@ def table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _metrics(trainer: L.Trainer, prefix: str) -> dict[str, float]:
-    return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(prefix)}
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+def _metrics(trainer: L.Trainer, *prefixes: str) -> dict[str, Any]:
+    return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(prefixes)}

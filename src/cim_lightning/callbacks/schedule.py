@@ -1,10 +1,10 @@
-"""When callbacks run that do not run in every validation."""
+"""Schedule of callbacks that do not run in every validation."""
 
 import lightning as L
 
 
 def is_due(trainer: L.Trainer, every_n_epochs: int) -> bool:
-    """Return whether this validation is before training, the last one, or at the end of every n-th epoch."""
+    """Return whether this validation is the first, the last, or the one after an n-th epoch."""
     if trainer.state.fn != "fit":
         return True
     epoch = trainer.current_epoch + 1

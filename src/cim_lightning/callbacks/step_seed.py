@@ -12,8 +12,8 @@ from cim_lightning.callbacks.lightning_internals import batches_processed
 class StepSeed(L.Callback):
     """Seed torch before every training batch from the seed, the rank and the number of batches processed.
 
-    A resumed run thus draws the same numbers. Restoring the generator's state would not be enough: the data
-    loaders that a resumed run creates draw from it.
+    A resumed run thus draws the same numbers. A restored generator would not suffice: new data loaders draw
+    from it.
 
     Args:
         seed: seed of the run.

@@ -12,23 +12,19 @@ WINDOW = 50  # steps to average over
 class Throughput(L.Callback):
     """Log `train/images_per_s`, over all devices, and `train/data_wait`, the share of time waited, 0..1.
 
-    The wait is the time from the end of a training batch to the start of the next one, with transfer and
-    cropping. Validation, saving a checkpoint and the first batch of an epoch do not count.
+    The wait is the time between two training batches, including transfer and cropping. Validation, saving a
+    checkpoint and the first batch of an epoch do not count.
     """
 
     def __init__(self) -> None:
-        self.steps: deque[tuple[float, float, int]] = deque(maxlen=WINDOW)  # seconds, of them waiting, images
-        self.ended: float | None = None
+        self.steps: deque[tuple[float, float, int]] = deque(maxlen=WINDOW)  # seconds, seconds waited, images
+        self.ended: float | None = None  # end of the previous batch
         self.started = 0.0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _skip_interval(self, *args: Any, **kwargs: Any) -> None:
         self.ended = None
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.ended = None
-
-    def on_save_checkpoint(self, *args: Any) -> None:
-        self.ended = None
+    on_train_epoch_start = on_validation_end = on_save_checkpoint = _skip_interval
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.started = time.perf_counter()

@@ -13,14 +13,13 @@ STEP = "trainer/global_step"
 
 
 class WandbLogger(loggers.WandbLogger):
-    """Lightning's logger with the training step as wandb's step.
+    """Lightning's logger with the training step as wandb's step; the arguments are Lightning's.
 
-    A resumed run thus logs its steps under the right numbers. wandb's own counter starts at 0 in every
-    offline folder, so that the second part of a run would overwrite the first one when both are synchronized.
-    Arguments: as in Lightning's WandbLogger, which passes the rest on to wandb.init.
+    wandb's own counter starts at 0 in every offline folder. The second part of a resumed run would overwrite
+    the first one on synchronization.
     """
 
-    last_step = 0  # wandb accepts no row before its last one
+    last_step = 0  # wandb rejects earlier steps
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
@@ -34,21 +33,17 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
-        """Log the results of a run: every number in the summary, and two tables.
+        """Log the results of a run: all numbers as wandb's summary, and two tables.
 
         Args:
-            numbers: content of `metrics.json`, and of the evaluation's as "evaluation/...".
+            numbers: content of `metrics.json`, and the results of the evaluation as "evaluation/...".
         """
-        # For a run that finished earlier, a new row: wandb online drops a row for a step that it has already.
+        # A new step if the run finished earlier: wandb online drops rows of logged steps.
         self.last_step = max(self.last_step or numbers.get("steps", 0), self.experiment.step)
         rows = [[metric.name, *values] for metric, *values in before_after(numbers)]
         columns = ["metric", "before", "after", "mean-map baseline"]
         self.log_table("tables/pretraining", columns, rows, step=self.last_step)
-        rows = [
-            [*name.split("/", 2)[1:], float(value)]
-            for name, value in numbers.items()
-            if name.startswith("evaluation/") and name.count("/") > 1
-        ]
-        if rows:
+        names = [name for name in numbers if name.startswith("evaluation/") and name.count("/") > 1]
+        if rows := [[*name.split("/", 2)[1:], float(numbers[name])] for name in names]:
             self.log_table("tables/evaluation", ["evaluator", "metric", "value"], rows, step=self.last_step)
         self.experiment.summary.update(dict(numbers))

@@ -53,14 +53,17 @@ def _evaluated_knn(features: str) -> Compute:
     return compute
 
 
+def _number(name: str) -> Compute:
+    return lambda numbers: numbers[name]
+
+
 def _percent(name: str) -> Compute:
     return lambda numbers: 100 * numbers[name]
 
 
 def _metric(name: str) -> Column:
     metric = METRICS[name]
-    goal = bool(metric.higher_is_better)
-    return Column(metric.label, lambda numbers: numbers[f"val/{name}"], metric.digits, goal)
+    return Column(metric.label, _number(f"val/{name}"), metric.digits, bool(metric.higher_is_better))
 
 
 def _gpu_memory(numbers: dict[str, Any]) -> float | None:
@@ -74,8 +77,8 @@ COLUMNS = (
     Column("epochs", lambda numbers: numbers["images_seen"] / numbers["train_images"], 2),
     Column("GFLOP/image", lambda numbers: flops_per_image(numbers) / 1e9, 3),
     Column("TFLOP total", lambda numbers: flops_per_image(numbers) * numbers["images_seen"] / 1e12, 1),
-    Column("images/s", lambda numbers: numbers["images_per_s"], 0),
-    Column("seconds", lambda numbers: numbers["seconds"], 0),
+    Column("images/s", _number("images_per_s"), 0),
+    Column("seconds", _number("seconds"), 0),
     Column("peak GPU GB", _gpu_memory, 2),
     Column(f"online {KNN} before, %", _percent("initial/knn"), 1),
     ONLINE_KNN,

@@ -16,18 +16,11 @@ QUALITY = 75
 MAX_FRAMES = 96  # of all runs on a page
 
 
-class Frame(NamedTuple):
-    """Data URI of a panel, and the number of steps before it."""
-
-    step: int
-    uri: str
-
-
 class Gallery(NamedTuple):
-    """Frames of one run, and the number of panels that the run drew."""
+    """Panels of one run as data URIs by step, and the number of panels that the run drew."""
 
     title: str
-    frames: list[Frame]
+    frames: dict[int, str]
     drawn: int
 
 
@@ -37,9 +30,9 @@ def panels(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem.removeprefix("step-")), path) for path in paths)
 
 
-def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
-    """Return at most `count` panels, evenly spaced, without unreadable ones."""
-    frames = []
+def frames(panels: Sequence[tuple[int, Path]], count: int) -> dict[int, str]:
+    """Return at most `count` readable panels, evenly spaced, as data URIs by step."""
+    uris = {}
     for step, path in evenly_spaced(panels, count):
         try:
             with Image.open(path) as picture:
@@ -49,9 +42,8 @@ def frames(panels: Sequence[tuple[int, Path]], count: int) -> list[Frame]:
         image.thumbnail((WIDTH, image.height), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=QUALITY)
-        uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-        frames.append(Frame(step, uri))
-    return frames
+        uris[step] = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return uris
 
 
 def galleries(runs: Sequence[Run]) -> list[Gallery]:
@@ -59,5 +51,5 @@ def galleries(runs: Sequence[Run]) -> list[Gallery]:
     titles = zip(run_titles(runs), runs, strict=True)
     drawn = [(title, paths) for title, run in titles if (paths := panels(run.folder))]
     count = max(MAX_FRAMES // max(len(drawn), 1), 2)
-    made = (Gallery(title, frames(paths, count), len(paths)) for title, paths in drawn)
+    made = [Gallery(title, frames(paths, count), len(paths)) for title, paths in drawn]
     return [gallery for gallery in made if gallery.frames]

@@ -37,13 +37,8 @@ def curves(runs: Sequence[Run]) -> str | None:
         return None
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(
-        len(metrics),
-        1,
-        shared_xaxes=True,
-        vertical_spacing=0.16 / len(metrics),
-        subplot_titles=[f"<b>{metric.title}</b>" for metric in metrics],
-    )
+    n, titles = len(metrics), [f"<b>{metric.title}</b>" for metric in metrics]
+    figure = make_subplots(n, 1, shared_xaxes=True, vertical_spacing=0.16 / n, subplot_titles=titles)
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     rows = list(enumerate(metrics, 1))
     for i, (setting, group) in enumerate(group_by_setting(runs).items()):
@@ -59,7 +54,7 @@ def curves(runs: Sequence[Run]) -> str | None:
         figure.update_yaxes(range=_window([curve for curve in drawn if curve is not None]), row=row)
     figure.update_layout(
         LAYOUT,
-        height=ROW * len(metrics) + 110,
+        height=ROW * n + 110,
         margin={"l": 48, "r": 8, "t": 24, "b": 48},
         legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
         hoverlabel={"namelength": -1},

@@ -36,17 +36,13 @@ def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> 
 def report(entity: str, project: str, sweep: str | None, tag: str | None) -> Any:
     """Return an unsaved report with the same panels and text blocks; arguments as of `workspace`."""
     _, wr, expr = _library()
+    filters, name = _filters(expr, sweep, tag), sweep or tag or "All runs"
+    order = [wr.OrderBy(name=wr.SummaryMetric(SORTED_BY), ascending=False)]
     blocks: list[Any] = [wr.H1("Question"), wr.P("What was the question, and what do the runs show?")]
-    for name, panels in _panels(wr).items():
-        runs = wr.Runset(
-            entity="",  # the report's own; the library would look up any other project online
-            project="",
-            name=sweep or tag or "All runs",
-            filters=_filters(expr, sweep, tag),
-            groupby=["Group"],
-            order=[wr.OrderBy(name=wr.SummaryMetric(SORTED_BY), ascending=False)],
-        )
-        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
+    for heading, panels in _panels(wr).items():
+        # Without a name it is the report's own project. The library would look any other up online.
+        runs = wr.Runset(entity="", project="", name=name, filters=filters, groupby=["Group"], order=order)
+        blocks += [wr.H2(heading), wr.PanelGrid(runsets=[runs], panels=panels)]
     blocks += [wr.H1("Conclusions and limits"), wr.P("")]
     return wr.Report(project=project, entity=entity, title=sweep or tag or "A question", blocks=blocks)
 
@@ -59,16 +55,12 @@ def spec(view: Any) -> dict[str, Any]:
 
 def _panels(wr: Any) -> dict[str, list[Any]]:
     panels = {
-        section: [wr.LinePlot(title=_heading(m.title), x="Step", y=[*m.curves]) for m in metrics]
+        section: [wr.LinePlot(title=metric.title, x="Step", y=[*metric.curves]) for metric in metrics]
         for section, metrics in by_section().items()
     }
     pictures = [wr.MediaBrowser(title="Correlation panels", media_keys=[*PICTURES])]
     tables = [wr.WeavePanelSummaryTable(table_name=name) for name in TABLES]
     return panels | {"Pictures": pictures, "Tables": tables}
-
-
-def _heading(title: str) -> str:
-    return title[0].upper() + title[1:]
 
 
 def _filters(expr: Any, sweep: str | None, tag: str | None) -> Any:
