@@ -28,6 +28,7 @@ def test_steps_are_counted_from_1_and_the_validation_before_training_is_at_0(wri
         "74,1.0,1.0,0.9,3\n",
         ",,,\n",
         "x,1,1,1\n",
+        "inf,1,1,1\n",
         "74,nan,,inf\n",
         "\0\n",
     ],

@@ -31,9 +31,7 @@ class Progress(TQDMProgressBar):
         self.started, self.first_step = time.monotonic(), trainer.global_step
 
     def get_metrics(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
-        logged = {
-            metric.label: trainer.callback_metrics.get(f"train/{metric.name}") for metric in shown_in(BAR)
-        }
+        logged = {m.label: trainer.callback_metrics.get(f"train/{m.name}") for m in shown_in(BAR)}
         shown = {label: f"{value:.3g}" for label, value in logged.items() if value is not None}
         return shown | {"left": self._time_left(trainer)}
 

@@ -116,8 +116,8 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [f"{'':24}{'before':>10}{'after':>10}{'baseline':>15}"]
     for metric, *values in before_after(metrics):
         if TABLE in metric.places:
-            before, after, constant = ("" if value is None else f"{value:.3f}" for value in values)
-            lines.append(f"{metric.title:24}{before:>10}{after:>10}{constant:>15}")
+            before, after, baseline = ("" if value is None else f"{value:.3f}" for value in values)
+            lines.append(f"{metric.title:24}{before:>10}{after:>10}{baseline:>15}")
     lines.append(
         f"{metrics['images_seen']:,} images in {metrics['seconds']:.0f} s of training "
         f"({metrics['images_per_s']:.3g} images/s on {metrics['device']})"

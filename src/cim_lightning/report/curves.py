@@ -39,7 +39,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     with path.open(newline="", errors="replace") as file:
         for row in csv.DictReader(line for line in file if line.endswith("\n")):
             step = _number(row.pop(STEP, None))
-            if math.isnan(step) or None in row or None in row.values():  # too many or too few cells
+            if not math.isfinite(step) or None in row or None in row.values():  # too many or too few cells
                 continue
             for name, text in row.items():
                 if math.isfinite(value := _number(text)):

@@ -101,14 +101,12 @@ def differing_keys(jobs: Iterable[Job]) -> list[str]:
     """Return the keys of overrides that were swept or differ between jobs, except for the seed."""
     jobs = list(jobs)
     swept = {key for job in jobs for key in job.swept}
-    keys = dict.fromkeys(
-        key for job in jobs for key in job.overrides if changes_result(key) and key != "seed"
-    )
-    return [key for key in keys if key in swept or len({job.overrides.get(key) for job in jobs}) > 1]
+    keys = [key for job in jobs for key in job.overrides if changes_result(key) and key != "seed"]
+    return [k for k in dict.fromkeys(keys) if k in swept or len({job.overrides.get(k) for job in jobs}) > 1]
 
 
 def group_by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Group runs that differ only in their seed, by the name of their setting or method."""
+    """Group runs that differ only in their seed. The names are the differing overrides, or the methods."""
     runs = list(runs)
     keys = differing_keys(runs)
     groups: dict[str, list[Run]] = {}
