@@ -56,7 +56,7 @@ def vit() -> Backbone:
 
 @pytest.fixture(scope="session")
 def vit_onnx(spec: InputSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ONNX file of `vit`, written once because it takes seconds."""
+    """Write the ONNX file of `vit`, once because it takes seconds."""
     folder = tmp_path_factory.mktemp("onnx")
     ONNXFormat(1e-4, None).write(make_backbone("vit"), spec, folder)
     return folder / ONNXFormat.file
@@ -64,5 +64,5 @@ def vit_onnx(spec: InputSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def spec() -> InputSpec:
-    """Its size is not the default of any architecture."""
+    """Build a specification whose size is not the default of any architecture."""
     return InputSpec(3, 48, {"_target_": "kornia.enhance.Normalize", "mean": MEAN, "std": STD})

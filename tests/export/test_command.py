@@ -1,4 +1,4 @@
-"""`cim-export`, from a run to files that timm and onnxruntime load."""
+"""`cim-export`: from a run to files that timm and onnxruntime load."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ FORMATS = sorted(path.stem for path in (CONF / "format").glob("*.yaml"))
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`cim-export` in this process and an empty folder, as a function of its arguments."""
+    """Return a function that runs `cim-export` in this process and an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
@@ -33,7 +33,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 
 def original(run: Path) -> torch.nn.Module:
-    """The timm model of a run, from the settings and weights in its checkpoint."""
+    """Return the timm model of a run, from the settings and weights in its checkpoint."""
     weights = torch.load(run / "checkpoints" / "last.ckpt")
     settings = weights["hyper_parameters"]["backbone"]
     model = timm.create_model(settings["name"], num_classes=0, **settings["kwargs"])

@@ -1,4 +1,4 @@
-"""An export that does not reload to the same outputs is an error."""
+"""Comparison after reloading: differences are recorded, and large differences are errors."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_a_file_that_differs_after_reloading_is_an_error_of_one_line(
     monkeypatch.setattr(ONNXFormat, "write", lambda self, backbone, spec, folder: copy(vit_onnx, folder))
     write = type(form).write
     monkeypatch.setattr(type(form), "write", faulty_write)
-    (tmp_path / "export.json").write_text(json.dumps({form.file: "an older one", "other": "stays"}))
+    (tmp_path / "export.json").write_text(json.dumps({form.file: "older entry", "other": "stays"}))
     with pytest.raises(
         ConfigError, match=r"^tolerance=\S+: .* differs by at most .*; try tolerance="
     ) as caught:

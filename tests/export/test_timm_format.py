@@ -1,4 +1,4 @@
-"""Every backbone of conf/, trained for two steps, exported, and loaded by timm alone."""
+"""Every backbone of conf/: trained for two steps, exported, and loaded with timm only."""
 
 import json
 
@@ -36,7 +36,7 @@ def composed(*overrides: str):
 
 
 def train(method, cropping) -> None:
-    """Two optimizer steps on random crops."""
+    """Take two optimizer steps on random crops."""
     optimizer, _ = method.optim(method, 256, 2)
     views = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     for seed in range(2):
@@ -76,7 +76,7 @@ def test_a_trained_backbone_loads_through_timm_to_identical_features(name, tmp_p
             assert torch.equal(loaded(images), backbone(images).pooled)
 
 
-def test_the_default_backbone_is_that_of_the_paper():
+def test_the_default_backbone_is_the_backbone_of_the_paper():
     cfg = composed()
     assert cfg.backbone.name == "vit_base_patch16_224"
     assert (cfg.backbone.positions, cfg.backbone.freeze_patch_embed, cfg.backbone.init) == (
@@ -86,7 +86,7 @@ def test_the_default_backbone_is_that_of_the_paper():
     )
 
 
-def test_list_arguments_survive_yaml_and_json(tmp_path):
+def test_list_arguments_are_restored_from_json(tmp_path):
     cfg = composed("backbone=convnext_tiny", "+backbone.kwargs={depths:[1,1,1,1],dims:[4,4,8,8]}")
     backbone = instantiate(cfg.backbone, _convert_="all")
     TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)

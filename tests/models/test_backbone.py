@@ -1,4 +1,4 @@
-"""Features of each family against timm's, and the options of the paper's recipe."""
+"""Features of every family against timm, and the initialization and positions of the paper's recipe."""
 
 import math
 import re
@@ -38,7 +38,7 @@ def vit(**changes) -> Backbone:
 
 
 def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch.Tensor:
-    """Output of timm at y, x."""
+    """Return the output of timm's model at position (y, x)."""
     if family == "vit":
         return tokens[:, 1 + y * width + x]
     return tokens[:, y, x] if family == "swin" else tokens[:, :, y, x]
@@ -47,7 +47,7 @@ def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("size", [(64, 64), (64, 128)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_equal_timms_at_any_size_and_channel_count(family, size, channels):
+def test_features_match_timm_at_any_size_and_channel_count(family, size, channels):
     name, kwargs, stride = FAMILIES[family]
     backbone = Backbone(name, {"in_chans": channels, **kwargs}, **PLAIN).eval()
     model = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
@@ -79,7 +79,7 @@ def test_without_a_class_token_all_tokens_are_in_the_grid():
     assert features.grid.shape == (1, 24, 3, 5)
 
 
-def test_a_head_that_widens_the_pooled_features_is_skipped():
+def test_a_head_that_changes_the_width_is_skipped():
     features = Backbone("mobilenetv3_small_050", {}, **PLAIN).eval()(torch.randn(1, 3, 64, 64))
     torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
 
@@ -120,7 +120,7 @@ def test_sincos_positions_are_fixed_and_zero_for_the_class_token():
     assert vit().model.pos_embed.requires_grad
 
 
-def test_all_but_a_frozen_patch_embedding_gets_gradients():
+def test_a_frozen_patch_embedding_gets_no_gradient():
     backbone = vit(freeze_patch_embed=True, positions="sincos")
     features = backbone(torch.randn(2, 3, 24, 40))
     (features.pooled.square().sum() + features.grid.square().sum() + features.grid[:, 0].sum()).backward()
@@ -128,7 +128,7 @@ def test_all_but_a_frozen_patch_embedding_gets_gradients():
     assert no_gradient == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
 
 
-def test_xavier_bounds_linears_and_patches_and_zeroes_biases():
+def test_xavier_bounds_linear_layers_and_patch_embedding_and_zeroes_biases():
     torch.manual_seed(0)
     model = vit(init="xavier").model
     block = model.blocks[0]
@@ -182,7 +182,7 @@ def test_a_mistake_gets_one_line_with_a_suggestion(name, changes, expected, sugg
         Backbone(name, {}, **PLAIN | changes)
 
 
-def test_an_image_size_that_is_no_multiple_of_the_patch_size_gets_one_line():
+def test_an_image_size_that_is_not_a_multiple_of_the_patch_size_gets_one_line():
     backbone = vit()
     with pytest.raises(ConfigError, match=r"^size=44: must be whole patches of 8 pixels .*; try size=48$"):
         backbone(torch.zeros(1, 3, 24, 44))

@@ -1,4 +1,4 @@
-"""Drop path in every block; a probe leaves its backbone unchanged."""
+"""Drop path in every block, and training of a probe or of all parameters."""
 
 import copy
 
@@ -19,7 +19,7 @@ def vit() -> Backbone:
 
 
 def rates(backbone: Backbone, layers: list[str]) -> dict[str, set[float]]:
-    """Drop probabilities in each layer."""
+    """Return the drop probabilities of each layer."""
     found = {layer: set() for layer in layers}
     for name, module in backbone.model.named_modules():
         if isinstance(module, DropPath):

@@ -71,7 +71,7 @@ def positions(h: int, w: int) -> torch.Tensor:
 
 
 def upsample(grid: torch.Tensor) -> torch.Tensor:
-    """Bilinear upsampling with aligned corners, pixel by pixel."""
+    """Upsample bilinearly with aligned corners, pixel by pixel."""
     h, w = grid.shape
     rows = []
     for i in range(SIZE[0]):
@@ -87,7 +87,7 @@ def upsample(grid: torch.Tensor) -> torch.Tensor:
 
 
 def two_logits(tokens: torch.Tensor, layer) -> torch.Tensor:
-    """Logits of both classes, upsampled separately."""
+    """Return the logits of both classes, upsampled separately."""
     logits = linear(tokens, layer).unflatten(0, CONTEXT)
     return torch.stack([upsample(logits[..., label]) for label in (0, 1)])
 
@@ -145,7 +145,7 @@ def slow_convolution(decoder, context: Features, exemplars: Features) -> list[to
 
 
 def slow_loss(outputs: list[torch.Tensor]) -> torch.Tensor:
-    """Softmax cross-entropy of two logits per pixel: mean over pixels and images, sum over exemplars."""
+    """Return the softmax cross-entropy: mean over pixels and images, sum over exemplars."""
     total = torch.zeros(())
     for logits, target in zip(outputs, maps().flatten(0, 1), strict=True):
         probabilities = torch.exp(logits) / torch.exp(logits).sum(dim=0)
@@ -229,7 +229,7 @@ def test_logits_do_not_depend_on_the_other_exemplars():
         ({"mlp_ratio": 0.01}, "mlp_ratio=0.01: ", {"mlp_ratio": 4}),
     ],
 )
-def test_a_mistake_gets_one_line_with_a_suggestion_that_works(changes, expected, suggestion):
+def test_a_mistake_gets_one_line_with_a_valid_suggestion(changes, expected, suggestion):
     valid = {"dim": DIM, "width": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 3.0}
     ((name, value),) = suggestion.items()
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}[^\n]*try {name}={value}$"):

@@ -1,4 +1,4 @@
-"""Means over the last layers, against the outputs that forward hooks record."""
+"""Means over the last layers against outputs recorded by forward hooks."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_two_layers_are_the_mean_of_their_normalized_tokens() -> None:
 
 
 @pytest.mark.parametrize("shape", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}])
-def test_pooling_is_that_of_the_model(shape: dict) -> None:
+def test_pooling_matches_the_pooling_of_the_model(shape: dict) -> None:
     given = vit()
     backbone = Backbone(given.name, {**vit_shape(given), **shape}, **PLAIN).eval()
     for p in backbone.parameters():

@@ -1,4 +1,4 @@
-"""The decoder of MAE: token order, prefix tokens and sizes."""
+"""Decoder of MAE: token order, prefix tokens and sizes."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_tokens_are_at_their_patches_and_mask_tokens_elsewhere():
             torch.testing.assert_close(output[i, patch], token + positions[patch])
 
 
-def test_the_class_token_is_an_input_and_no_output():
+def test_the_class_token_is_an_input_but_not_an_output():
     model, visible = decoder(), torch.tensor([[4, 1]])
     tokens = torch.randn(1, 3, 6)
     output = model(tokens, visible, (2, 3))

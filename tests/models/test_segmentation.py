@@ -1,4 +1,4 @@
-"""Multi-scale features and segmentation heads: their inputs, shapes and gradients."""
+"""Multi-scale features, segmentation heads and segmenter: inputs, shapes and gradients."""
 
 import re
 
@@ -119,9 +119,7 @@ def test_pyramid_pooling_connects_opposite_corners() -> None:
     head = upernet(vit(2)).eval()
     levels = [torch.randn(1, 12, 24, 24) for _ in range(4)]
     changed = [*levels[:-1], levels[-1].clone()]
-    changed[-1][..., 0, 0] += (
-        10  # of 12 x 12 cells after pooling: beyond the receptive field of the convolutions
-    )
+    changed[-1][..., 0, 0] += 10  # outside the receptive field of the convolutions at the opposite corner
     assert not torch.equal(head(levels)[..., -1, -1], head(changed)[..., -1, -1])
     head.bins = nn.ModuleList()
     head.pooled[0].weight = nn.Parameter(head.pooled[0].weight[:, :12])

@@ -12,7 +12,7 @@ from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
 
 
 class Net(nn.Module):
-    """A network with every kind of module that a target treats differently."""
+    """A network with a class token, batch normalization and dropout, which targets treat differently."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +26,7 @@ class Net(nn.Module):
 
 
 def shift(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Change every parameter, as an optimizer would, and return a copy of the new ones."""
+    """Change every parameter, as an optimizer would, and return a copy of the new parameters."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -34,7 +34,7 @@ def shift(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9, 1.0])
-def test_the_copy_is_the_closed_form_after_one_and_three_updates(momentum):
+def test_the_copy_matches_the_closed_form_after_each_of_three_updates(momentum):
     online = Net()
     target = EmaTarget(online, momentum, tied=[])
     start = copy.deepcopy(dict(online.named_parameters()))
@@ -96,7 +96,7 @@ def test_the_copy_shares_no_parameters_and_has_no_gradients():
     assert not target(online, inputs).requires_grad
 
 
-def test_the_output_is_that_of_the_copy():
+def test_the_output_is_the_output_of_the_copy():
     online = Net()
     target = EmaTarget(online, 0.5, tied=[])
     inputs = torch.randn(4, 3)

@@ -12,6 +12,8 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.export.format import Format, InputSpec, Loaded, Outputs
 from cim_lightning.models.backbone import Backbone
 
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
 
 @dataclass
 class ONNXFormat(Format):
@@ -29,7 +31,7 @@ class ONNXFormat(Format):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for package in ("onnx", "onnxruntime", "onnxscript"):
+        for package in PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"ONNX export needs {package}; try pip install 'cim-lightning[export]'")
 
