@@ -1,4 +1,4 @@
-"""RandAugment after a random crop: a function of the generator, and disabled by null."""
+"""RandAugment after a random crop depends on the generator only; null disables it."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def pixels(view, seed: int) -> np.ndarray:
     return np.asarray(view(photo(), np.random.default_rng(seed)))
 
 
-def test_without_randaugment_it_equals_the_random_crop() -> None:
+def test_without_randaugment_the_view_is_the_random_crop() -> None:
     for seed in range(4):
         assert np.array_equal(
             pixels(RandAugmentCrop(*SHAPE, None), seed), pixels(RandomResizedCropFlip(*SHAPE), seed)
         )
 
 
-def test_it_depends_on_the_generator_only() -> None:
+def test_views_depend_on_the_generator_only() -> None:
     view = RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1")
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first = [pixels(view, seed) for seed in range(8)]
@@ -51,7 +51,7 @@ def test_extreme_strengths_run(spec: str) -> None:
     assert all(pixels(view, seed).shape == (16, 16, 3) for seed in range(100))
 
 
-def test_posterize_keeps_at_least_one_bit() -> None:
+def test_posterize_has_at_least_one_bit() -> None:
     ops = RandAugmentCrop(*SHAPE, "rand-m10-inc1")._augment.ops
     (posterize,) = [op for op in ops if op.name.startswith("Poster")]
     assert [posterize.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]

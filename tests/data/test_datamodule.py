@@ -71,7 +71,7 @@ def test_an_unknown_argument_of_a_source_without_parameters_is_an_error():
 
 
 def test_a_missing_argument_of_the_source_is_an_error():
-    with pytest.raises(ConfigError, match=r"^root: .*set root=\.\.\.$"):
+    with pytest.raises(ConfigError, match=r"^root: .*; try root=\.\.\.$"):
         data(partial(folder, val_fraction=0.1, seed=0))
 
 
@@ -138,7 +138,7 @@ def test_the_first_validation_batches_have_every_class(tmp_path):
 
 
 @pytest.mark.parametrize(("split", "limit", "count"), [("train", 7, 7), ("train", 99, 20), ("val", 99, 11)])
-def test_center_crops_are_at_most_limit_images_always_the_same(split, limit, count):
+def test_center_crops_are_at_most_limit_images_and_the_same_in_every_call(split, limit, count):
     images = data()
     views, labels = read(images.center_crop_dataloader(split, limit))
     assert views.shape == (count, 3, 24, 24)
@@ -172,7 +172,7 @@ def test_crops_are_a_function_of_the_batch_and_its_seed():
     assert not torch.equal(crops.maps, other.maps)
 
 
-def test_labels_are_minus_one_without_labels(photos: Path):
+def test_images_without_class_folders_have_the_label_minus_one(photos: Path):
     images = data(partial(folder, val_fraction=0.5, seed=0), root=str(photos / "train" / "a"))
     for loader in (images.val_dataloader(), images.center_crop_dataloader("train", 5)):
         assert set(read(loader)[1].tolist()) == {-1}

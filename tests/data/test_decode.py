@@ -1,4 +1,4 @@
-"""Every kind of file against pixel values computed by hand."""
+"""Decoding of all file formats, compared with pixel values computed by hand."""
 
 import io
 import struct
@@ -117,8 +117,8 @@ def test_cmyk_jpeg():
 
 
 def test_ycck_jpeg():
-    # Pillow writes CMYK only; with the transform byte of its Adobe marker at 2 the planes read as YCCK.
-    # Inverted on writing, they hold Y = 100, Cb = Cr = 128: C = M = Y = 100 and K = 51 after all.
+    # Pillow writes CMYK only. With the value 2 in the transform byte of Adobe's marker, the planes are YCCK.
+    # They are inverted in the file: Y = 100, Cb = Cr = 128, so C = M = Y = 100, and K = 51.
     data = encoded(Image.new("CMYK", (8, 8), (155, 127, 127, 51)), "JPEG", quality=100)
     flag = data.index(b"Adobe") + 11
     assert data[flag] == 0
@@ -146,7 +146,7 @@ def test_twelve_bit_gray():
 
 WIDE = [
     (np.int32([[0, 257, 65535]]), [0, 1, 255]),  # 16-bit pixels in a wide container
-    (np.int32([[-100, 0, 155]]), [0, 100, 255]),  # no usual range: stretched
+    (np.int32([[-100, 0, 155]]), [0, 100, 255]),  # not a usual range: stretched
     (np.int32([[0, 100_000, 200_000]]), [0, 128, 255]),
     (np.int32([[-7, -7, -7]]), [0, 0, 0]),
     (np.float32([[0, 0.2, 0.6]]), [0, 51, 153]),
@@ -207,7 +207,7 @@ def test_exif_after_the_pixels_of_a_png():
     data = oriented(Image.fromarray(CORNERS), 6)
     start = data.index(b"eXIf") - 4
     stop = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
-    end = len(data) - 12  # where the last chunk, IEND, begins
+    end = len(data) - 12  # start of the last chunk, IEND
     moved = data[:start] + data[stop:end] + data[start:stop] + data[end:]
     assert moved.index(b"eXIf") > moved.index(b"IDAT")
     np.testing.assert_array_equal(pixels(moved), ORIENTED[6])

@@ -1,4 +1,4 @@
-"""Evaluation sets from folders: domains with the same classes."""
+"""Evaluation data sets from folders: domains with the same classes."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_every_folder_is_a_domain(tmp_path):
         assert {int(label) for batch in batches for label in batch.labels} == {0, 1}
 
 
-def test_classes_must_be_the_same(tmp_path):
+def test_domains_with_different_classes_are_an_error(tmp_path):
     tree(tmp_path / "photo", "cat", "dog")
     tree(tmp_path / "sketch", "cat", "dig")
     with pytest.raises(
@@ -39,7 +39,7 @@ def test_classes_must_be_the_same(tmp_path):
         domains(str(tmp_path), 8, 3, 0, 0.25, 0)
 
 
-def test_one_folder_is_too_few(tmp_path):
+def test_fewer_than_two_domains_are_an_error(tmp_path):
     tree(tmp_path / "photo", "cat", "dog")
     with pytest.raises(ConfigError, match=r"^root=.*: has 1 domain folder\(s\), .*try a folder laid out as"):
         domains(str(tmp_path), 8, 3, 0, 0.25, 0)

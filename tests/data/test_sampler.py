@@ -41,15 +41,15 @@ def test_the_order_depends_on_the_seed():
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_devices_see_disjoint_images_and_all_of_them_together(world_size):
+def test_devices_have_disjoint_images_and_cover_the_data_set(world_size):
     shares = [epochs(3, num_images=24, world_size=world_size, rank=rank) for rank in range(world_size)]
     for epoch in range(3):
-        together = [index for share in shares for index in share[epoch]]
-        assert sorted(together) == list(range(24))
+        union = [index for share in shares for index in share[epoch]]
+        assert sorted(union) == list(range(24))
         assert {len(share[epoch]) for share in shares} == {24 // world_size}
 
 
-def test_devices_are_disjoint_and_in_step_when_images_are_dropped():
+def test_devices_have_equally_many_disjoint_images_if_images_are_dropped():
     shares = [epochs(2, num_images=29, world_size=2, rank=rank) for rank in range(2)]
     for epoch in range(2):
         first, second = (share[epoch] for share in shares)
@@ -58,7 +58,7 @@ def test_devices_are_disjoint_and_in_step_when_images_are_dropped():
 
 
 @pytest.mark.parametrize("position", [0, 1, 6, 7, 8, 15, 700])
-def test_it_resumes_at_any_position_as_if_uninterrupted(position):
+def test_a_resumed_order_continues_at_any_position(position):
     straight = list(islice(order(), position + 20))
     assert list(islice(order(position=position), 20)) == straight[position:]
 
@@ -82,12 +82,12 @@ def test_its_length_is_the_number_of_batches_per_epoch(settings, length):
     assert len(order(**settings)) == length
 
 
-def test_repeats_are_consecutive_each_with_another_epoch():
+def test_aug_repeats_are_consecutive_keys_of_different_epochs():
     order = ResumableBatchSampler(7, 2, 0, lambda: 0, aug_repeats=3)
     assert len(order) == 3
     batches = iter(order)
     first = [key for _ in range(3) for key in next(batches)]
-    (a, b) = {index: None for _, index in first}  # two images, in the order in which they come
+    (a, b) = {index: None for _, index in first}  # two images, in order
     assert first == [(0, a), (1, a), (2, a), (0, b), (1, b), (2, b)]
     second = [key for _ in range(3) for key in next(batches)]
     assert [epoch for epoch, _ in second] == [3, 4, 5, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""Images with label masks: each layout built by hand, and the errors."""
+"""Images with masks: a small example of each layout, and the errors."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def open_folder(
     return segmentation_layouts.folder(str(root), train, "val", ignore)
 
 
-def test_a_folder_yields_its_lists_in_order_with_gray_and_palette_masks(root: Path) -> None:
+def test_a_folder_has_the_images_of_its_lists_in_order_with_gray_and_palette_masks(root: Path) -> None:
     splits = open_folder(root)
     assert (len(splits.train), len(splits.val)) == (2, 1)
     assert splits.classes == ["Sky", "Road works", "Car"]

@@ -1,4 +1,4 @@
-"""The folder source: which files it finds, how it splits and labels them, and its errors."""
+"""The folder source: its files, splits, labels and errors."""
 
 import os
 from pathlib import Path
@@ -198,7 +198,7 @@ def test_the_error_of_a_bad_file_names_it(tmp_path):
             source[0]
 
 
-def test_an_index_outside_is_an_error(tmp_path):
+def test_an_index_out_of_range_is_an_error(tmp_path):
     train, _ = folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
     for outside in (len(train), -1):
         with pytest.raises(IndexError):

@@ -55,7 +55,7 @@ def test_a_longer_data_set_starts_with_the_shorter_one():
     assert np.array_equal(pixels(scenes(num_images=5)), pixels(scenes(num_images=9))[:5])
 
 
-def test_every_index_and_seed_has_another_scene():
+def test_scenes_differ_across_indices_and_seeds():
     # Scenes of seed + index would collide for close seeds.
     images = np.concatenate([pixels(scenes(num_images=30, seed=seed)) for seed in range(3)])
     assert len({image.tobytes() for image in images}) == 90
@@ -111,7 +111,7 @@ def test_no_two_classes_have_the_same_distribution_of_any_cue():
         assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_single_cues_predict_the_class_badly_and_all_of_them_well():
+def test_only_the_combination_of_cues_predicts_the_class():
     tables = [likelihoods(cue, list(values)) for cue, values in enumerate(CUES.values())]
     assert all(np.allclose(table.sum(1), 1) for table in tables)
     assert all(bayes_accuracy(table) < 0.7 for table in tables)

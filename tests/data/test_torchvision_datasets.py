@@ -1,4 +1,4 @@
-"""Tiny archives in the real layouts; only torchvision's checksums are skipped."""
+"""Tiny data sets in torchvision's layouts, without checksums."""
 
 import pickle
 import tarfile
@@ -71,7 +71,7 @@ def test_stl10_trains_on_labeled_and_unlabeled_images(tmp_path):
     planes("train_X.bin", (1, 2, 3))
     planes("unlabeled_X.bin", (4, 5, 6), (7, 8, 9))
     planes("test_X.bin", (10, 11, 12))
-    np.uint8([10]).tofile(home / "train_y.bin")  # on disk, classes count from 1
+    np.uint8([10]).tofile(home / "train_y.bin")  # in the file, the first class is 1
     np.uint8([1]).tofile(home / "test_y.bin")
     (home / "class_names.txt").write_text("airplane\nbird\n")
     train, val = torchvision_datasets.stl10(str(tmp_path), download=False)
@@ -166,7 +166,7 @@ def test_imagenet_without_its_archives_suggests_the_folder_source(tmp_path):
     assert "\n" not in message
 
 
-def test_one_process_downloads_while_the_others_wait(tmp_path, monkeypatch):
+def test_only_one_process_downloads_at_a_time(tmp_path, monkeypatch):
     active = []
     counts = []
 

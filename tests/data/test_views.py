@@ -1,4 +1,4 @@
-"""Views: functions of (seed, epoch, index) alone, equal to Pillow's resize, robust to bad images."""
+"""Views: functions of (seed, epoch, index), equal to Pillow's resize; bad images are replaced."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SCALE, RATIO = (0.2, 0.9), (3 / 4, 4 / 3)
 
 
 class Noise:
-    """Images of noise, labeled with their index; those of `bad` cannot be decoded."""
+    """Images of noise, labeled with their index; images in `bad` cannot be decoded."""
 
     classes = None
 
@@ -98,7 +98,7 @@ def test_areas_and_ratios_cover_their_ranges():
     assert boxes[:, 2].max() > 295
 
 
-def test_a_long_image_that_no_draw_fits_is_cropped_at_its_center():
+def test_a_crop_that_never_fits_is_centered():
     crop = RandomResizedCropFlip(8, (1, 1), (1, 1), 0).sample(90, 30, np.random.default_rng(0))
     assert crop == (30, 0, 60, 30)
 
@@ -138,7 +138,7 @@ def test_a_center_crop_is_the_centered_square(width, height, x, y):
 def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
     views = random_views(3, 4, 6)
     assert [views[epoch, 3][1] for epoch in range(3)] == [5, 5, 5]
-    assert views[0, 6][1] == 0  # the first one follows the last one
+    assert views[0, 6][1] == 0  # the first image follows the last image
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [f"skipped an image: '{i}.png': broken" for i in (3, 4, 6)]
 

@@ -1,6 +1,5 @@
 """Augmentation for supervised training: a random-resized crop, then RandAugment."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from timm.data.auto_augment import RandAugment, rand_augment_transform
+from timm.data.auto_augment import rand_augment_transform
 
 from cim_lightning.data.views import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
@@ -38,7 +37,17 @@ class RandAugmentCrop:
     def __post_init__(self):
         size = self.size or 1
         self._crop = RandomResizedCropFlip(size, self.scale, self.ratio, self.flip)
-        self._augment = None if self.randaugment is None else _rand_augment(self.randaugment, size)
+        self._augment = None
+        if self.randaugment is None:
+            return
+        if not RANDAUGMENT.fullmatch(self.randaugment):  # timm ignores unknown parts
+            hint = "try rand-m9-mstd0.5-inc1, or null for none"
+            raise ConfigError("randaugment", self.randaugment, "timm cannot parse it", hint=hint)
+        hparams = {"translate_const": int(0.45 * size), "img_mean": FILL_COLOR}
+        self._augment = rand_augment_transform(self.randaugment, hparams)
+        for op in self._augment.ops:
+            if op.name.startswith("Posterize"):
+                op.level_fn = partial(_posterize_bits, op.level_fn)
 
     def with_size(self, size: int) -> "RandAugmentCrop":
         """Return a copy; its size is `size` if it was None."""
@@ -50,18 +59,6 @@ class RandAugmentCrop:
             return view
         with fork_rng(int(rng.integers(2**62))):  # timm draws from the global random streams
             return self._augment(view)
-
-
-def _rand_augment(spec: str, size: int) -> RandAugment:
-    if not RANDAUGMENT.fullmatch(spec):  # timm ignores unknown parts
-        hint = "try rand-m9-mstd0.5-inc1, or null for none"
-        raise ConfigError("randaugment", spec, "timm cannot parse it", hint=hint)
-    hparams = {"translate_const": math.floor(0.45 * size), "img_mean": FILL_COLOR}
-    augment = rand_augment_transform(spec, hparams)
-    for op in augment.ops:
-        if op.name.startswith("Posterize"):
-            op.level_fn = partial(_posterize_bits, op.level_fn)
-    return augment
 
 
 def _posterize_bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:

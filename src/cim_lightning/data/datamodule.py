@@ -73,7 +73,7 @@ class ImageData(L.LightningDataModule):
         return self.source(**self.source_kwargs)
 
     def setup(self, stage: str | None = None) -> None:
-        images, devices = len(self.splits.train), self._world_size
+        images, devices = len(self.splits.train), self.trainer.world_size if self.trainer else 1
         if images < self.batch_size * devices:
             rule = f"a batch for each of {devices} device(s) exceeds the training set of {images} images"
             raise ConfigError("batch_size", self.batch_size, rule, suggest=max(images // devices, 1))
@@ -85,11 +85,12 @@ class ImageData(L.LightningDataModule):
         return self.cropping(views, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        num_images, rank = len(self.splits.train), self.trainer.global_rank if self.trainer else 0
+        source, trainer = self.splits.train, self.trainer
+        devices = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         order = ResumableBatchSampler(
-            num_images, self.batch_size, self.seed, self._trained_batches, rank, self._world_size
+            len(source), self.batch_size, self.seed, self._trained_batches, *devices
         )
-        return self._loader(self.splits.train, self.view, batch_sampler=order)
+        return self._loader(source, self.view, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the same views and crops of all validation images in every call."""
@@ -157,10 +158,6 @@ class ImageData(L.LightningDataModule):
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             **sampling,
         )
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
 
     def _trained_batches(self) -> int:
         if self.trainer is None:

@@ -7,12 +7,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cim_lightning.errors import BadImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow decodes some others by external programs
-TIFF_BITS_PER_SAMPLE = 258
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
@@ -73,7 +72,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     finite = np.isfinite(pixels)
     values = pixels[finite]
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE)
+    bits = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE)
     for maximum in (1.0, 255.0, 65535.0) if image.mode == "F" else (4095.0 if bits == (12,) else 65535.0,):
         if low >= 0 and high <= maximum:
             low, high = 0.0, maximum

@@ -28,8 +28,8 @@ def domains(
     sources = {path.name: partial(folder, str(path), val_fraction, seed) for path in paths}
     found = _images(sources, view_size, batch_size, num_workers)
     classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
-    first, *others = classes
-    for name in others:
+    first = next(iter(classes))
+    for name in classes:
         for missing in sorted(classes[first] ^ classes[name]):
             hint = closest_name(missing, (classes[first] | classes[name]) - {missing})
             rule = f"{first} and {name} do not both have the class {missing}"

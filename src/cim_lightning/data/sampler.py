@@ -37,6 +37,6 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
             for start in range(batch * self.batch_size, len(self) * self.batch_size, self.batch_size):
                 slots = np.arange(start, start + self.batch_size) * self.world_size + self.rank
                 images, repeats = np.divmod(slots, self.aug_repeats)
-                keys = zip(epoch * self.aug_repeats + repeats, order[images], strict=True)
-                yield [(int(view_epoch), int(image)) for view_epoch, image in keys]
+                epochs = epoch * self.aug_repeats + repeats
+                yield list(zip(epochs.tolist(), order[images].tolist(), strict=True))
             epoch, batch = epoch + 1, 0

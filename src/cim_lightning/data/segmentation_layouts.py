@@ -75,9 +75,8 @@ def voc(root: str, train: str, val: str, masks: str, ignore: Sequence[int]) -> S
 
 
 def _class_names(root: str, path: Path) -> dict[int, str]:
-    lines = path.read_text().splitlines() if path.is_file() else []
     names: dict[int, str] = {}
-    for i, line in enumerate(filter(None, map(str.strip, lines))):
+    for i, line in enumerate(_lines(path) if path.is_file() else ()):
         label, _, name = line.partition(" ")
         names |= {int(label): name.strip()} if label.isdigit() and name else {i: line}
     if not names:
@@ -97,22 +96,22 @@ def _paths_by_stem(root: str, name: str) -> dict[str, str]:
 def _pairs_of_lists(
     root: str, lists: str, train: str, val: str, images: str, masks: str
 ) -> list[list[tuple[str, str]]]:
-    folder_path = Path(existing_folder(root), lists)
-    stems = [_read_list(folder_path, train, "train"), _read_list(folder_path, val, "val")]
+    pairs, top = [], existing_folder(root)
     paths = _paths_by_stem(root, images), _paths_by_stem(root, masks)
-    return [_pairs(root, split, *paths) for split in stems]
+    for parameter, name in (("train", train), ("val", val)):
+        path = Path(top, lists, f"{name}.txt")
+        if not path.is_file():
+            hint = did_you_mean(name, (file.stem for file in path.parent.glob("*.txt")))
+            raise ConfigError(parameter, name, f"{path} does not exist", hint=hint)
+        names = [os.path.splitext(n)[0] if n.lower().endswith(SUFFIXES) else n for n in _lines(path)]
+        if not names:
+            raise ConfigError(parameter, name, f"{path} is empty", hint="write one file name per line")
+        pairs.append(_pairs(root, names, *paths))
+    return pairs
 
 
-def _read_list(folder_path: Path, name: str, parameter: str) -> list[str]:
-    path = folder_path / f"{name}.txt"
-    if not path.is_file():
-        hint = did_you_mean(name, (file.stem for file in folder_path.glob("*.txt")))
-        raise ConfigError(parameter, name, f"{path} does not exist", hint=hint)
-    lines = filter(None, map(str.strip, path.read_text().splitlines()))
-    stems = [os.path.splitext(line)[0] if line.lower().endswith(SUFFIXES) else line for line in lines]
-    if not stems:
-        raise ConfigError(parameter, name, f"{path} is empty", hint="write one file name per line")
-    return stems
+def _lines(path: Path) -> list[str]:
+    return [line for line in map(str.strip, path.read_text().splitlines()) if line]
 
 
 def _pairs(

@@ -45,10 +45,8 @@ def folder(root: str, val_fraction: float, seed: int) -> Splits:
     Labels: the first-level folders below root, or below `train/`, are the classes of both splits. With fewer
     than two of them, or with an image outside them, there are no labels.
 
-    Links to folders are followed, except into a folder that contains the link. `~` is expanded.
-
     Args:
-        root: the folder.
+        root: the folder, with `~` expanded. Links to folders are followed, unless they lead into a cycle.
         val_fraction: share of the validation images, above 0 and below 1; each split has at least one image.
         seed: of the random split.
 

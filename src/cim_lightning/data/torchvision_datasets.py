@@ -22,11 +22,8 @@ class LabeledDataset:
         self._dataset = dataset
         # ImageNet and Imagenette have WordNet IDs, the folder names of ImageNet-C and similar data sets.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Labels of STL-10, with -1 for unlabeled images; 0 for all images of the other data sets."""
-        return np.asarray(getattr(self._dataset, "labels", np.zeros(len(self), np.int64)))
+        # Only STL-10 has unlabeled images, and an attribute with its labels.
+        self.labels = np.asarray(getattr(dataset, "labels", np.zeros(len(dataset), np.int64)))
 
     def __len__(self) -> int:
         return len(self._dataset)
