@@ -1,4 +1,4 @@
-"""The cache of a training is found with the same arguments, and with no others."""
+"""The cache of a training depends on all its arguments."""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
 
 
-def test_a_state_is_found_with_the_same_arguments_only(tmp_path: Path) -> None:
+def test_a_saved_state_is_loaded_for_the_same_arguments_only(tmp_path: Path) -> None:
     args = {"steps": 3, "betas": (0.9, 0.5)}
     assert TrainingCache(tmp_path / "a", args).unfinished() is None
     TrainingCache(tmp_path / "a", args).save_state({"done": 2, "model": {"w": torch.ones(2)}})
@@ -20,7 +20,7 @@ def test_a_state_is_found_with_the_same_arguments_only(tmp_path: Path) -> None:
     assert TrainingCache(tmp_path / "a", args | {"steps": 4}).unfinished() is None
 
 
-def test_a_result_replaces_the_state_and_is_found_with_the_same_arguments_only(tmp_path: Path) -> None:
+def test_a_result_replaces_the_state_and_is_loaded_for_the_same_arguments_only(tmp_path: Path) -> None:
     cache = TrainingCache(tmp_path / "a", {"steps": 3})
     cache.save_state({"done": 2})
     assert cache.finished() is None
@@ -41,7 +41,7 @@ def test_saving_is_due_after_five_minutes(tmp_path: Path) -> None:
     assert not cache.due
 
 
-def test_a_fingerprint_holds_all_settings_recursively() -> None:
+def test_a_fingerprint_has_all_settings_recursively() -> None:
     settings = {
         "mixing": MixupCutmix(0.25, 0.8, 1.0, 0.1),
         "optimizer": partial(torch.optim.SGD, momentum=0.9),

@@ -1,4 +1,4 @@
-"""Soft labels, checked against the pixels."""
+"""Soft labels and erased rectangles, compared with the pixels."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_the_mean_of_an_image_is_the_mean_of_its_soft_label(mixup: float, cutmix
         torch.testing.assert_close(images.mean(dim=(1, 2, 3)), targets @ torch.arange(4.0))
 
 
-def test_smoothing_by_hand() -> None:
+def test_smoothing_computed_by_hand() -> None:
     images, targets = mixed(MixupCutmix(0.0, 0.0, 0.0, 0.2), n=5)
     assert torch.equal(images, plain(5)[0])
     torch.testing.assert_close(targets, 0.8 * torch.eye(5) + 0.2 / 5)

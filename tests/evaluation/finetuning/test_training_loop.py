@@ -1,4 +1,4 @@
-"""Gradients by hand, and bit-identical weights after an interruption."""
+"""Gradients computed by hand, and bit-identical weights after an interruption."""
 
 import os
 import signal
@@ -71,7 +71,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, number
     assert len(resumed[2]) == STEPS
 
 
-def test_a_second_ctrl_c_raises_at_once_and_handlers_are_restored(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_raises_immediately_and_handlers_are_restored(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
 
     def twice(call: int) -> None:

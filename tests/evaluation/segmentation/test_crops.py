@@ -1,4 +1,4 @@
-"""Crops of an image whose pixels hold their own position, so that a misplaced mask is found."""
+"""Crops of an image whose pixel values are their positions, so a misplaced mask is detected."""
 
 import re
 
@@ -21,7 +21,7 @@ def identity(images: torch.Tensor) -> torch.Tensor:
 
 
 def positions() -> tuple[torch.Tensor, torch.Tensor]:
-    """Channels 0 and 1 hold y and x; the mask holds the number of the 10 x 10 tile, 9 tiles per row."""
+    """Channels 0 and 1 are y and x; the mask is the number of the 10 x 10 tile, with 9 tiles per row."""
     y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
     image = torch.stack((y, x, torch.zeros_like(x))).to(torch.uint8)
     return image, (y // 10 * 9 + x // 10).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Metrics of masks, worked out by hand."""
+"""Metrics of masks, computed by hand."""
 
 import math
 
@@ -7,8 +7,7 @@ import torch
 
 from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 
-CPU = torch.device("cpu")
-# Three classes that occur, one that does not, and one ignored pixel.
+# Three classes that occur, a fourth class that does not, and one ignored pixel.
 MASK = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [2, 2, 2, 255]])
 PREDICTED = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [2, 2, 0, 0], [2, 2, 2, 0]])
 # class 0: 3 in both, 4 in MASK, 5 in PREDICTED -> 3 / 6; class 1: 4, 4, 5 -> 4 / 5; 2: 5, 7, 5 -> 5 / 7
@@ -17,13 +16,13 @@ PREDICTED = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [2, 2, 0, 0], [2, 2, 2, 0]
 def compute(
     *pairs: tuple[torch.Tensor, torch.Tensor], classes: tuple[str, ...] = ("Sky", "Road Works", "c;d", "e")
 ):
-    metrics = SegmentationMetrics(classes, CPU)
+    metrics = SegmentationMetrics(classes)
     for predicted, mask in pairs:
         metrics.update(predicted, mask)
     return metrics.compute()
 
 
-def test_a_4x4_literal() -> None:
+def test_metrics_of_a_4x4_mask() -> None:
     assert compute((PREDICTED, MASK)) == {
         "miou": pytest.approx((3 / 6 + 4 / 5 + 5 / 7) / 3),
         "pixel_accuracy": pytest.approx(12 / 15),

@@ -19,8 +19,12 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
-from cim_lightning.evaluation.segmentation.image_mask_pairs import evenly_spaced, index_batches
-from cim_lightning.evaluation.segmentation.segmentation import Segmentation, mean_loss
+from cim_lightning.evaluation.segmentation.segmentation import (
+    Segmentation,
+    evenly_spaced,
+    index_batches,
+    mean_loss,
+)
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation import LinearHead, UperNet

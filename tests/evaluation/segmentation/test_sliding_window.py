@@ -76,7 +76,7 @@ def test_images_are_resized_and_padded_and_logits_resized_back() -> None:
     torch.testing.assert_close(logits, torch.full((1, 10, 14), 2.0))  # no padding
 
 
-def test_a_pixel_keeps_its_position() -> None:
+def test_the_position_of_a_pixel_is_preserved() -> None:
     image = torch.zeros(3, 12, 18, dtype=torch.uint8)
     image[:, 7, 3] = 255
     for windows in (SlidingWindow(None, None, 0.0), SlidingWindow(None, 8, 0.4)):

@@ -82,7 +82,7 @@ class ClassifierTraining:
         accumulate = min(self.accumulate_grad_batches, len(images) // micro_batch)
         steps = self.epochs * (len(images) // (micro_batch * accumulate))
         view = self.view.with_size(context.data.view.size)
-        optimizer, schedule = self.optim(model.backbone, model.head, micro_batch * accumulate, steps)
+        optim = self.optim(model.backbone, model.head, micro_batch * accumulate, steps)
         loss = self.loss()
 
         def batches(step: int) -> Iterator[tuple[Any, ...]]:
@@ -104,9 +104,7 @@ class ClassifierTraining:
         if self.ema is not None:
             ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema), use_buffers=True)
             trained = ema.module
-        losses = training_loop(
-            steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss, ema
-        )
+        losses = training_loop(steps, context.seed, cache, model, *optim, batches, compute_loss, ema)
         result = {"classes": classes, "losses": losses}
         cache.save_result(trained.state_dict(), result)
         return trained.state_dict(), result

@@ -52,9 +52,8 @@ class LayerDecayOptim:
 
     def groups(self, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
         """Return the parameter groups of the backbone's trainable parameters, for a head with this `lr`."""
-        exempt = {*POSITION_TABLES, *getattr(backbone.model, "no_weight_decay", set)()}
-        groups = param_groups_layer_decay(
-            backbone.model, self.weight_decay, exempt, layer_decay=self.layer_decay
-        )
+        model, decay = backbone.model, self.layer_decay
+        exempt = {*POSITION_TABLES, *getattr(model, "no_weight_decay", set)()}
+        groups = param_groups_layer_decay(model, self.weight_decay, exempt, layer_decay=decay)
         # timm's lr_scale is 1 for the last layer, but that layer is below the head here.
-        return [{**group, "lr": lr * self.layer_decay * group["lr_scale"]} for group in groups]
+        return [{**group, "lr": lr * decay * group["lr_scale"]} for group in groups]

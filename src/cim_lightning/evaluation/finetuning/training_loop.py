@@ -1,13 +1,15 @@
 """Training loop that resumes after an interruption, with bit-identical final weights on a CPU."""
 
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cim_lightning.evaluation.finetuning.graceful_exit import GracefulExit
 from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.rng import fork_rng
 
@@ -49,7 +51,7 @@ def training_loop(
         part.load_state_dict(state[name])
     interval = max(steps // NUM_LOSSES, 1)
     bar = tqdm(total=steps, initial=done, desc=cache.folder.name, unit="step", leave=False, disable=None)
-    with GracefulExit() as graceful_exit, bar:
+    with delay_signals() as signals, bar:
         for step, micro_batches in zip(range(done, steps), batches(done), strict=False):
             with fork_rng(seed, step):
                 for micro_batch in micro_batches:
@@ -67,8 +69,32 @@ def training_loop(
                 losses.append(float(total) / interval)
                 total = 0.0
                 bar.set_postfix(loss=f"{losses[-1]:.3f}")
-            if graceful_exit.requested is not None or cache.due:
+            if signals or cache.due:
                 state = {name: part.state_dict() for name, part in parts.items()}
                 cache.save_state(state | {"done": done, "losses": losses, "total": float(total)})
-            graceful_exit.raise_if_requested()
+            if signals:
+                raise KeyboardInterrupt if signals[-1] == signal.SIGINT else SystemExit(128 + signals[-1])
     return losses
+
+
+@contextmanager
+def delay_signals() -> Iterator[list[int]]:
+    """Yield a list that collects SIGINT and SIGTERM, instead of their usual effect.
+
+    A second Ctrl-C raises KeyboardInterrupt immediately. Outside the main thread, where Python allows no
+    signal handlers, signals have their usual effect.
+    """
+    signals: list[int] = []
+
+    def record(number: int, frame: object) -> None:
+        if number == signal.SIGINT and signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {n: signal.signal(n, record) for n in (signal.SIGINT, signal.SIGTERM) if is_main}
+    try:
+        yield signals
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

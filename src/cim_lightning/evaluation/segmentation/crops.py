@@ -47,15 +47,9 @@ class RandomScaleCrop:
         factor *= (self.short_side or min(height, width)) / min(height, width)
         side = max(round(self.size / factor), 1)
         h, w = min(side, height), min(side, width)
-        return MaskCrop(
-            top=round(top * (height - h)),
-            left=round(left * (width - w)),
-            height=h,
-            width=w,
-            out_height=self.size if h == side else min(max(round(h * factor), 1), self.size),
-            out_width=self.size if w == side else min(max(round(w * factor), 1), self.size),
-            flipped=flip < self.flip,
-        )
+        out_h, out_w = (self.size if n == side else min(max(round(n * factor), 1), self.size) for n in (h, w))
+        top, left = round(top * (height - h)), round(left * (width - w))
+        return MaskCrop(top, left, h, w, out_h, out_w, flip < self.flip)
 
     def apply(
         self,

@@ -3,32 +3,18 @@
 import re
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Integer
-from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from cim_lightning.data.segmentation import IGNORE_INDEX
 
 
-class SegmentationMetrics:
-    """Metrics over all pixels whose true label is not IGNORE_INDEX.
+class SegmentationMetrics(MulticlassJaccardIndex):
+    """Metrics over all pixels whose true label is not IGNORE_INDEX, of the classes with these names."""
 
-    Args:
-        classes: names of the classes.
-        device: of predictions and masks.
-    """
-
-    def __init__(self, classes: Sequence[str], device: torch.device):
-        self.classes = classes
+    def __init__(self, classes: Sequence[str]):
         # validate_args=False skips a slow search for unique values; ImageMaskFiles has validated the masks.
-        self.metric = MulticlassJaccardIndex(
-            len(classes), average=None, ignore_index=IGNORE_INDEX, validate_args=False
-        ).to(device)
-
-    def update(self, predicted: Integer[Tensor, "*size"], mask: Integer[Tensor, "*size"]) -> None:
-        """Add the pixels of one or more images."""
-        self.metric.update(predicted, mask)
+        super().__init__(len(classes), average=None, ignore_index=IGNORE_INDEX, validate_args=False)
+        self.classes = classes
 
     def compute(self) -> dict[str, float]:
         """Return miou, pixel_accuracy, class_accuracy and iou_<class>, each 0..1; nan without pixels.
@@ -36,16 +22,14 @@ class SegmentationMetrics:
         Classes that are in no mask and in no prediction have no iou_<class>, and are not part of miou.
         class_accuracy is the mean over the classes in any mask.
         """
-        matrix = self.metric.confmat.double()  # pyright: ignore
+        matrix = self.confmat.double()  # pyright: ignore
         correct, true, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-        iou = self.metric.compute().double()
+        iou = super().compute().double()
         occurs = true + predicted > 0
         metrics = {
             "miou": iou[occurs].mean().item(),
             "pixel_accuracy": (correct.sum() / true.sum()).item(),
             "class_accuracy": (correct / true)[true > 0].mean().item(),
         }
-        for name, value, present in zip(self.classes, iou.tolist(), occurs.tolist(), strict=True):
-            if present:
-                metrics["iou_" + re.sub(r"\W+", "_", name).strip("_").lower()] = value
-        return metrics
+        names = ["iou_" + re.sub(r"\W+", "_", name).strip("_").lower() for name in self.classes]
+        return metrics | {names[i]: iou[i].item() for i in occurs.nonzero().flatten().tolist()}

@@ -1,9 +1,11 @@
 """Semantic segmentation: train a head, and optionally the backbone, and evaluate the predicted masks."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,6 @@ from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.training_loop import training_loop
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
-from cim_lightning.evaluation.segmentation.image_mask_pairs import evenly_spaced, index_batches, to_tensors
 from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 from cim_lightning.evaluation.segmentation.overlays import draw
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
@@ -82,14 +83,14 @@ class Segmentation:
                 logits = model(images)
             return mean_loss(logits, masks)
 
-        optimizer, schedule = self.optim(model.backbone, model.head, self.batch_size, self.steps)
-        training_loop(self.steps, context.seed, cache, model, optimizer, schedule, batches, compute_loss)
+        optim = self.optim(model.backbone, model.head, self.batch_size, self.steps)
+        training_loop(self.steps, context.seed, cache, model, *optim, batches, compute_loss)
 
     @torch.no_grad()
     def _evaluate(self, model: Segmenter, splits: Any, context: EvalContext) -> dict[str, float]:
         pairs = Subset(splits.val, evenly_spaced(len(splits.val), self.num_val))
         drawn = evenly_spaced(len(pairs), self.pictures)
-        metrics = SegmentationMetrics(splits.classes, context.device)
+        metrics = SegmentationMetrics(splits.classes).to(context.device)
         folder = context.folder / self.pictures_folder
 
         def predict(images: Tensor) -> Tensor:
@@ -136,3 +137,27 @@ def mean_loss(logits: Tensor, masks: Tensor) -> Tensor:
 def _patch_size(model: Segmenter) -> tuple[int, int]:
     patch = getattr(getattr(model.backbone.model, "patch_embed", None), "patch_size", (1, 1))
     return int(patch[0]), int(patch[1])
+
+
+def evenly_spaced(total: int, count: int | None) -> list[int]:
+    """Return at most `count` indices from 0 to total - 1; None: all."""
+    count = total if count is None else min(count, total)
+    return np.linspace(0, total - 1, count).round().astype(int).tolist()
+
+
+def to_tensors(pairs: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
+    """Convert RGB images and their masks to uint8 tensors "3 h w" and "h w"."""
+    arrays = [(np.array(image), np.array(mask)) for image, mask in pairs]
+    return [(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)) for image, mask in arrays]
+
+
+def index_batches(
+    images: int, batch_size: int, seed: int, start: int, stop: int
+) -> Iterator[tuple[int, ...]]:
+    """Return the batches from `start` to `stop - 1`. Each epoch is a new permutation of the images.
+
+    A batch may contain images of two epochs.
+    """
+    epochs = (np.random.default_rng((seed, epoch)).permutation(images) for epoch in itertools.count())
+    indices = (int(index) for epoch in epochs for index in epoch)
+    return itertools.islice(zip(*[indices] * batch_size, strict=True), start, stop)
