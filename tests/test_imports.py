@@ -32,7 +32,7 @@ ALLOWED = {
     "budget": set(),
     "methods": {"models", "cropping", "optim"},
     "export": {"models"},
-    "evaluation": {"models", "optim", "cropping"},
+    "evaluation": {"models", "optim", "cropping", "data.segmentation"},
     "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.sources"},
     "loggers": set(),
     # Layer 4
