@@ -38,12 +38,9 @@ def estimate_mean_map_baseline(cropping: ExemplarCropper) -> MeanMapBaseline:
     thresholds = torch.arange(0.05, 1, 0.05)
     predicted = (mean > thresholds[:, None]).float()  # one row per threshold
     iou = torch.stack([_mean_iou(predicted, maps.float()) for maps in chunks]).mean(dim=0)
-    return MeanMapBaseline(
-        loss=F.binary_cross_entropy(mean, mean).item(),
-        iou=iou[9].item(),
-        best_iou=iou.max().item(),
-        pointing=mean.max().item(),
-    )
+    loss = F.binary_cross_entropy(mean, mean).item()
+    at_half, best = iou[9].item(), iou.max().item()
+    return MeanMapBaseline(loss, iou=at_half, best_iou=best, pointing=mean.max().item())
 
 
 def _mean_iou(predicted: Float[Tensor, "t n"], maps: Float[Tensor, "m n"]) -> Float[Tensor, " t"]:
