@@ -1,9 +1,8 @@
 """Weights to evaluate or export: a checkpoint of a run, an exported backbone, timm weights, or none."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -14,7 +13,7 @@ from cim_lightning.models.backbone import Backbone
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
-Build = Callable[[], Any]
+Normalize = dict[str, Any] | None  # settings of the normalization
 
 
 @dataclass(frozen=True)
@@ -24,56 +23,46 @@ class RunCheckpoint:
     path: Path
     settings: dict[str, Any]
     state: State
-    names_architecture: ClassVar[bool] = True  # whether it says which backbone its weights belong to
 
-    def load_method(self, build: Build) -> Any:
-        """Return the method that `build` makes of the settings, with the weights."""
-        method = build()
-        method.load_state_dict(self.state)
-        return method
-
-    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
-        """Return the normalization, as settings, and the side of the images in pixels."""
+    def input_spec(self) -> tuple[Normalize, int]:
+        """Return the normalization, and the side of the images in pixels."""
         return self.settings["cropping"]["normalize"], self.settings["data"]["view_size"]
 
 
 @dataclass(frozen=True)
 class ExportedBackbone:
-    """A `backbone.safetensors` and the `backbone.json` beside it."""
+    """A `backbone.safetensors` with its `backbone.json`."""
 
     path: Path
     spec: dict[str, Any]
     state: State
-    names_architecture: ClassVar[bool] = True
 
-    def load_backbone(self, build: Build | None = None) -> Backbone:
-        """Return the backbone; `build` is not needed."""
+    def load(self) -> Backbone:
+        """Return the backbone with the weights."""
         kwargs = dict(self.spec["create_model"])
         name, _ = kwargs.pop("model_name"), kwargs.pop("num_classes")
         backbone = Backbone(name, kwargs, positions="timm", freeze_patch_embed=False, init="timm")
         backbone.model.load_state_dict(self.state)
         return backbone
 
-    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
-        """Return the normalization, as settings, and the side of the images in pixels."""
+    def input_spec(self) -> tuple[Normalize, int]:
+        """Return the normalization, and the side of the images in pixels."""
         return self.spec["normalize"], self.spec["image_size"]
 
 
 @dataclass(frozen=True)
 class TimmWeights:
-    """State of a timm model, from anywhere; without one, the backbone stays untrained."""
+    """State of a timm model, without its architecture; None for an untrained backbone."""
 
     path: Path | None
     state: State | None
-    names_architecture: ClassVar[bool] = False
 
-    def load_backbone(self, build: Build) -> Backbone:
-        """Return the backbone that `build` makes, with the weights.
+    def load(self, backbone: Backbone) -> Backbone:
+        """Load the weights into a backbone and return it.
 
         Raises:
             ConfigError: the weights belong to another architecture.
         """
-        backbone = build()
         if self.state is None:
             return backbone
         expected = backbone.model.state_dict()
@@ -86,9 +75,9 @@ class TimmWeights:
         backbone.model.load_state_dict({name: self.state[name] for name in expected})
         return backbone
 
-    def input_spec(self) -> tuple[dict[str, Any] | None, int]:
-        """Raise ConfigError: weights alone do not say which images they are for."""
-        hint = "try a run's folder, or a backbone.safetensors beside its backbone.json"
+    def input_spec(self) -> tuple[Normalize, int]:
+        """Raise ConfigError: timm weights have neither an architecture nor an image size."""
+        hint = "try a run's folder, or a backbone.safetensors with its backbone.json"
         rule = "does not say which architecture its weights have, and for which images"
         raise ConfigError("checkpoint", self.path or UNTRAINED, rule, hint=hint)
 
@@ -116,7 +105,7 @@ def read_weights(checkpoint: str) -> Weights:
 
 
 def global_step(checkpoint: str) -> int:
-    """Return the optimizer steps that a run's checkpoint has done, without reading its weights."""
+    """Return the number of optimizer steps of a run's checkpoint, without reading its weights."""
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
 
 
@@ -124,8 +113,7 @@ def _find_file(path: Path) -> Path:
     for file in (path, path / "checkpoints" / "last.ckpt", path / "backbone.safetensors"):
         if file.is_file():
             return file
-    siblings = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
-    similar = [p for p in siblings if p != path and p.name.startswith(path.name[:4])]
+    similar = [p for p in sorted(path.parent.glob("*")) if p != path and p.name.startswith(path.name[:4])]
     hint = f"did you mean {similar[0]}?" if similar else "try a run's folder"
     rule = "has neither a run nor a backbone" if path.is_dir() else "does not exist"
     raise ConfigError("checkpoint", path, rule, hint=hint)

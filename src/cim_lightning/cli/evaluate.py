@@ -26,7 +26,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
     """Run every evaluator without a cached result, and print the table.
 
     Args:
-        cfg: checkpoint, data, evaluation, device, seed, and the backbone if the checkpoint does not name it.
+        cfg: checkpoint, data, evaluation, device, seed, and the backbone if the checkpoint has none.
         folder: of the results.
     """
     from cim_lightning.weights import read_weights
@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
     train, val = current_sweep().datasets.open(data, settings["data"])
-    evaluators = {name: from_checkpoint.build(evaluator) for name, evaluator in cfg.evaluation.items()}
+    evaluators = from_checkpoint.build(cfg.evaluation)
 
     import torch
 
@@ -47,18 +47,16 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
 
     torch.manual_seed(cfg.seed)  # for an untrained backbone
     method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
-    device = resolve_device(cfg.device)
-    description = {
-        "checkpoint": str(weights.path or cfg.checkpoint),
-        "backbone": backbone.timm_kwargs["model_name"],
-    }
+    device, model = resolve_device(cfg.device), backbone.timm_kwargs["model_name"]
+    description = {"checkpoint": str(weights.path or cfg.checkpoint), "backbone": model}
     log.info("%s: evaluating %s (timm %s) on %s", folder, *description.values(), device)
     log.info("%d training and %d validation images", len(train), len(val))
     mtime = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
     inputs = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
     cache_key = result_settings(description | mtime | inputs)
+    normalize = data.cropping.normalize
     context = EvalContext(
-        backbone.to(device).eval(), method, data.cropping.normalize, data, device, folder, cfg.seed, cache_key
+        backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed, cache_key
     )
     args = {
         name: cache_key | {"evaluator": result_settings(evaluator)}

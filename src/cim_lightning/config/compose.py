@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config import run_names
+from cim_lightning.config.run_names import command_name, group_name, run_id, run_name, tags
 
 PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
@@ -23,22 +23,11 @@ def default_config(command: str) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that conf/ uses: defaults of this machine, derived values, and run names."""
-    for name, resolver in {
-        "output_dir": _output_dir,
-        "patch_pixels": _patch_pixels,
-        "workers": _num_workers,
-        "precision": _precision,
-        "wandb_mode": _wandb_mode,
-    }.items():
-        OmegaConf.register_new_resolver(f"cim.{name}", resolver, replace=True)
-    for resolver in (
-        run_names.run_id,
-        run_names.group_name,
-        run_names.command_name,
-        run_names.run_name,
-        run_names.tags,
-    ):  # cached: several readers of one run must get the same value
+    """Register the resolvers of conf/, such as `${cim.workers:}` for `_workers`."""
+    for resolver in (_output_dir, _patch_pixels, _workers, _precision, _wandb_mode):
+        OmegaConf.register_new_resolver(f"cim.{resolver.__name__[1:]}", resolver, replace=True)
+    for resolver in (run_id, group_name, command_name, run_name, tags):
+        # cached: several readers of one run must get the same value
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__}", resolver, replace=True, use_cache=True)
 
 
@@ -53,12 +42,11 @@ def _output_dir(checkpoint: str, kind: str = "evaluation") -> str:
 
 def _patch_pixels(backbone: DictConfig, times: int) -> int:
     """Return a multiple of a ViT's patch size in pixels; of 16 for other architectures."""
-    name = str(backbone.name)
-    found = re.search(r"patch(\d+)", name) if name.startswith("vit") else None
+    found = re.match(r"vit\w*patch(\d+)", str(backbone.name))
     return times * int(backbone.kwargs.get("patch_size", found[1] if found else 16))
 
 
-def _num_workers() -> int:
+def _workers() -> int:
     """Return the number of cores of this process without one for training; at most 16."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -74,7 +62,7 @@ def _precision(accelerator: str) -> str:
 
 
 def _wandb_mode() -> str:
-    """Return WANDB_MODE; without it "online" after a login, else "offline", where nothing prompts."""
+    """Return WANDB_MODE, else "online" with a login and "offline" without."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
     import wandb

@@ -17,48 +17,49 @@ if TYPE_CHECKING:  # it imports torch, which takes seconds
 build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
 
-def load(checkpoint: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
-    """Return the method and the backbone with their weights; no method if the weights come from elsewhere.
+def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
+    """Return the method (None if this is no run) and the backbone, both with the weights.
 
     Args:
-        checkpoint: the weights.
-        backbone: settings of a backbone for weights that do not name theirs.
+        weights: from `read_weights`.
+        backbone: settings of a backbone, for timm weights.
     """
-    from cim_lightning.weights import RunCheckpoint
+    from cim_lightning.weights import RunCheckpoint, TimmWeights
 
-    if not isinstance(checkpoint, RunCheckpoint):
-        return None, checkpoint.load_backbone(lambda: build(backbone))
-    method = checkpoint.load_method(lambda: build(OmegaConf.create(checkpoint.settings).method))
-    return method, method.eval_backbone
+    if isinstance(weights, RunCheckpoint):
+        method = build(OmegaConf.create(weights.settings).method)
+        method.load_state_dict(weights.state)
+        return method, method.eval_backbone
+    return None, weights.load(build(backbone)) if isinstance(weights, TimmWeights) else weights.load()
 
 
-def fill_from_checkpoint(cfg: DictConfig, checkpoint: "Weights") -> None:
+def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     """Fill in the data settings that the command leaves to the checkpoint.
 
-    Backbones from elsewhere get the preprocessing of most ImageNet models.
+    Backbones without a run get the preprocessing of most ImageNet models.
 
     Raises:
-        ConfigError: nothing says which data or backbone, or two things do.
+        ConfigError: data or backbone is missing, or is given twice.
     """
-    from cim_lightning.weights import RunCheckpoint
+    from cim_lightning.weights import RunCheckpoint, TimmWeights
 
-    if checkpoint.names_architecture and cfg.get("backbone") is not None:
-        raise ConfigError(f"backbone: {checkpoint.path} names its own; leave backbone= out")
-    if not checkpoint.names_architecture and cfg.get("backbone") is None:
-        raise ConfigError("backbone: these weights do not name theirs; try backbone=vit_base_patch16")
+    if isinstance(weights, TimmWeights) and cfg.get("backbone") is None:
+        raise ConfigError("backbone: these weights have no architecture; try backbone=vit_base_patch16")
+    if not isinstance(weights, TimmWeights) and cfg.get("backbone") is not None:
+        raise ConfigError(f"backbone: {weights.path} already has an architecture; remove backbone=...")
     given = {key: value for key, value in cfg.data.items() if value is not None}
-    if isinstance(checkpoint, RunCheckpoint):
-        data: Any = checkpoint.settings["data"]
-        if "_target_" in given:  # other data, shown in the same way
+    if isinstance(weights, RunCheckpoint):
+        data: Any = weights.settings["data"]
+        if "_target_" in given:  # another data set, with the same preprocessing
             data = {key: data[key] for key in ("view_size", "cropping")}
     elif "_target_" in given:
         files = [OmegaConf.load(CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "resize")]
         data = {"view_size": 224, "cropping": OmegaConf.merge(*files)}
         del data["cropping"]["defaults"]
-        if checkpoint.names_architecture:
-            data["cropping"]["normalize"], data["view_size"] = checkpoint.input_spec()
+        if not isinstance(weights, TimmWeights):
+            data["cropping"]["normalize"], data["view_size"] = weights.input_spec()
     else:
-        raise ConfigError("data: these weights come without data; try data=folder data.root=...")
+        raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     cfg.data = OmegaConf.merge(data, given)
 
 
@@ -75,7 +76,5 @@ def drop_unused(evaluators: DictConfig, overrides: Iterable[str]) -> None:
     for name in [str(name) for name in evaluators if "_target_" not in evaluators[name]]:
         for override in overrides:
             if override.lstrip("+~").startswith(f"evaluation.{name}."):
-                raise ConfigError(
-                    f"{override}: {name} is not evaluated; try evaluation=[...,{name}] beside it"
-                )
+                raise ConfigError(f"{override}: {name} is not evaluated; try evaluation=[...,{name}]")
         del evaluators[name]

@@ -72,6 +72,16 @@ def no_default(key: str) -> str:
     return f"{key}: has no default; set {key}=..."
 
 
+def setting_paths(cfg: DictConfig) -> Iterator[str]:
+    """Yield the paths of all settings, breadth first, except those that refer to another setting."""
+    queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
+    for parent, node in queue:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            if not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
+                queue.append((path := f"{parent}.{key}".lstrip("."), value))
+                yield path
+
+
 def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
     """Return an error's line with the path of its setting instead of the parameter.
 
@@ -81,7 +91,7 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
         return str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
     found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
     group = f"{found[1] if found else error.group}."
-    paths = [path for path in _paths(cfg) if path.rpartition(".")[2] == error.parameter]
+    paths = [path for path in setting_paths(cfg) if path.rpartition(".")[2] == error.parameter]
     unset = f"{group}{error.parameter}".lstrip(".")
     return error.line(
         min(
@@ -90,16 +100,6 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
             default=error.parameter if error.has_value else unset,
         )
     )
-
-
-def _paths(cfg: DictConfig) -> Iterator[str]:
-    """Yield the paths of all settings, breadth first, except those that refer to another setting."""
-    queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
-    for parent, node in queue:
-        for key, value in node.items() if isinstance(node, dict) else ():
-            if not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
-                queue.append((path := f"{parent}.{key}".lstrip("."), value))
-                yield path
 
 
 def _explain_choice(text: str) -> str:
@@ -150,7 +150,7 @@ def _suggest_key(key: str, command: str) -> str:
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(defaults, parent) if parent else defaults
     if not isinstance(node, DictConfig):
-        return did_you_mean(key, _paths(defaults))
+        return did_you_mean(key, setting_paths(defaults))
     files = {f.stem: _group_settings(f, parent) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
     options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
     if options:

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-# Top-level settings and groups that cannot. `evaluation` measures a run; it does not train it.
+# Top-level settings and groups that cannot change a result.
 WITHOUT_EFFECT = {"output_dir", "resume", "compile", "logger", "callbacks", "paths", "hydra", "evaluation"}
 WITHOUT_EFFECT_ANYWHERE = {"num_workers"}  # by the last part of their key
-# Length, hardware and precision may change on resume, so that a run can move to another machine. These
-# settings of the trainer may not: they change the size of a step, or the images of an epoch.
+# The accelerator may change on resume; the number of devices may not, because it changes the size of a step.
 FIXED_IN_TRAINER = {
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_val",
@@ -17,8 +16,10 @@ FIXED_IN_TRAINER = {
     "trainer.num_nodes",
     "trainer.limit_train_batches",
 }
-# Two commands that differ in these overrides only start the same run or sweep.
+# Two commands that differ only in these overrides start the same run or sweep.
 SAME_COMMAND = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
+# A command with one of these settings does not resume automatically.
+FOLDER_SETTINGS = {"output_dir", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
 
 def changes_result(key: str) -> bool:
@@ -32,21 +33,20 @@ def may_change_on_resume(key: str) -> bool:
     return not changes_result(key) or (key.startswith("trainer.") and key not in FIXED_IN_TRAINER)
 
 
+def may_change_when_finished(key: str) -> bool:
+    """Return whether a finished run stays finished with another value of the setting, unlike its length."""
+    return may_change_on_resume(key) and not key.startswith("trainer.max")
+
+
 def result_settings(settings: Any) -> Any:
     """Return plain nested settings of one group without those that cannot change a result."""
     if isinstance(settings, dict):
-        return {
-            key: result_settings(value)
-            for key, value in settings.items()
-            if key not in WITHOUT_EFFECT_ANYWHERE
-        }
+        keys = settings.keys() - WITHOUT_EFFECT_ANYWHERE
+        return {key: result_settings(value) for key, value in settings.items() if key in keys}
     return [result_settings(value) for value in settings] if isinstance(settings, list) else settings
 
 
-def same_command(overrides: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether two commands start the same run or sweep; its folder and launcher do not count."""
-    return _identifying(overrides) == _identifying(others)
-
-
-def _identifying(overrides: Iterable[str]) -> list[str]:
-    return sorted(override for override in overrides if not override.startswith(SAME_COMMAND))
+def same_command(*commands: Iterable[str]) -> bool:
+    """Return whether two lists of overrides start the same run or sweep, in any folder and launcher."""
+    first, second = (sorted(o for o in overrides if not o.startswith(SAME_COMMAND)) for overrides in commands)
+    return first == second

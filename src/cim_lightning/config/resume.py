@@ -2,75 +2,64 @@
 
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cim_lightning.atomic import read_json
-from cim_lightning.config.result_settings import may_change_on_resume, same_command
+from cim_lightning.config.result_settings import (
+    FOLDER_SETTINGS,
+    may_change_on_resume,
+    may_change_when_finished,
+    same_command,
+)
 from cim_lightning.errors import ConfigError, format_value
 
 SWEEP_FLAGS = {"-m", "--multirun"}
-CONFIG_FLAGS = ("--config-dir", "-cd")  # the other flags that a command can resume with; each has a value
-FOLDER_KEYS = {"output_dir", "resume", "hydra.run.dir", "hydra.sweep.dir"}
+CONFIG_FLAGS = ("--config-dir", "-cd")  # flags with a value that do not prevent automatic resume
 
 
 def add_output_dir(arguments: list[str]) -> list[str]:
     """Add the folder of the last unfinished run or sweep of the same command, if there is one.
 
-    Arguments that name a folder or how to resume stay as they are.
+    Arguments that name a folder or how to resume stay unchanged.
     """
     flags = {a for a in arguments if a.startswith("-") and a.partition("=")[0] not in CONFIG_FLAGS}
     values = {i for i, a in enumerate(arguments) if i and arguments[i - 1] in CONFIG_FLAGS}
     overrides = [a for i, a in enumerate(arguments) if not a.startswith("-") and i not in values]
     keys = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if flags - SWEEP_FLAGS or keys & FOLDER_KEYS:
+    if flags - SWEEP_FLAGS or keys & FOLDER_SETTINGS:
         return arguments
-    for folder, earlier in _sweeps() if flags else _runs():
+    for folder, earlier in _earlier(bool(flags)):
         if same_command(earlier, overrides):
-            if _sweep_complete(folder) if flags else _run_complete(folder):
+            if _is_complete(folder, bool(flags)):
                 return arguments
-            print(f"resuming {folder}; resume=never starts anew", file=sys.stderr)
+            print(f"resuming {folder}; for a new run: resume=never", file=sys.stderr)
             return [*arguments, f"output_dir={folder}"]
     return arguments
 
 
-def _runs() -> Iterator[tuple[Path, list[str]]]:
-    """Yield the runs that have a checkpoint and their overrides, the last run first."""
-    for folder, overrides in _started("run.json", lambda path: read_json(path)["overrides"]):
-        if (folder / "checkpoints" / "last.ckpt").exists():
-            yield folder, overrides
-
-
-def _sweeps() -> Iterator[tuple[Path, list[str]]]:
-    """Yield the sweeps and their overrides, those of Hydra too, the last sweep first."""
-
-    def read(path: Path) -> list[str]:
-        overrides = yaml.safe_load(path.read_text())["hydra"]["overrides"]
-        return [*overrides["task"], *overrides["hydra"]]
-
-    return _started("multirun.yaml", read)
-
-
-def _started(name: str, read: Callable[[Path], list[str]]) -> Iterator[tuple[Path, list[str]]]:
-    for path in sorted(Path("outputs").glob(f"*/*/{name}"), reverse=True):
+def _earlier(sweep: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Yield all sweeps, or all runs that have a checkpoint, with their overrides; the last one first."""
+    for path in sorted(Path("outputs").glob(f"*/*/{'multirun.yaml' if sweep else 'run.json'}"), reverse=True):
+        if not sweep and not (path.parent / "checkpoints" / "last.ckpt").exists():
+            continue
         try:
-            overrides = read(path)
+            if sweep:
+                overrides = yaml.safe_load(path.read_text())["hydra"]["overrides"]
+                yield path.parent, [*overrides["task"], *overrides["hydra"]]
+            else:
+                yield path.parent, read_json(path)["overrides"]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             print(f"{path}: skipped, it cannot be read", file=sys.stderr)
-        else:
-            yield path.parent, overrides
 
 
-def _run_complete(folder: Path) -> bool:
+def _is_complete(folder: Path, sweep: bool) -> bool:
+    if sweep:  # it writes its table at the end
+        return (folder / "table.md").exists() and not any(folder.rglob("failure.json"))
     return is_trained(folder) and is_evaluated(folder, _evaluation(folder))
-
-
-def _sweep_complete(folder: Path) -> bool:
-    """Return whether a sweep wrote its table, which it does at its end, and no job failed."""
-    return (folder / "table.md").exists() and not any(folder.rglob("failure.json"))
 
 
 def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
@@ -86,10 +75,9 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
             raise ConfigError("resume", choice, f"{folder} has a run already", hint="try another output_dir")
         return None
     if choice != "auto":
-        if not Path(choice).is_file():
-            raise ConfigError("resume", choice, "no such checkpoint", suggest="auto")
         if not zipfile.is_zipfile(choice):
-            raise ConfigError("resume", choice, "is not a checkpoint", hint="try a last.ckpt, or resume=auto")
+            rule = "is not a checkpoint" if Path(choice).is_file() else "no such checkpoint"
+            raise ConfigError("resume", choice, rule, suggest="auto")
         return str(choice)
     if not last.exists():
         return None
@@ -102,14 +90,8 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Return whether a folder has the finished run of these settings."""
-    return (
-        is_trained(folder)
-        and settings["resume"] == "auto"
-        and all(
-            may_change_on_resume(key) and not key.startswith("trainer.max")
-            for key, _ in _differences(folder, settings)
-        )
-    )
+    changed = (key for key, _ in _differences(folder, settings))
+    return is_trained(folder) and settings["resume"] == "auto" and all(map(may_change_when_finished, changed))
 
 
 def is_trained(folder: Path) -> bool:
@@ -119,8 +101,8 @@ def is_trained(folder: Path) -> bool:
 
 def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
     """Return whether a finished run was configured with this evaluation, and all its results exist."""
-    parts = folder / "evaluation" / "evaluators"
-    files = [folder / "evaluation" / "metrics.json", *(parts / f"{part}.json" for part in evaluation)]
+    results = folder / "evaluation"
+    files = [results / "metrics.json", *(results / "evaluators" / f"{name}.json" for name in evaluation)]
     return all(file.exists() for file in files) and evaluation == _evaluation(folder)
 
 
@@ -131,17 +113,18 @@ def _evaluation(folder: Path) -> dict[str, Any]:
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the settings that differ from those of the run in a folder, as (before, now)."""
     saved = folder / "config.yaml"
-    before = dict(_flatten(yaml.safe_load(saved.read_text()))) if saved.exists() else {}
-    now = dict(_flatten(settings))
-    keys = now.keys() | before.keys() if before else ()
-    for key in sorted(keys, key=lambda key: (key.count("."), key)):  # a definition before its uses
+    if not saved.exists():
+        return
+    before, now = dict(_flatten(yaml.safe_load(saved.read_text()))), dict(_flatten(settings))
+    # Report a definition before the settings that refer to it.
+    for key in sorted(now.keys() | before.keys(), key=lambda key: (key.count("."), key)):
         if before.get(key) != now.get(key):
             yield key, (before.get(key), now.get(key))
 
 
 def _flatten(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flatten(value, f"{path}.{key}" if path else key)
-    else:
+    if not isinstance(node, dict):
         yield path, node
+        return
+    for key, value in node.items():
+        yield from _flatten(value, f"{path}.{key}".lstrip("."))

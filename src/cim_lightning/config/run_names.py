@@ -18,19 +18,15 @@ MAX_NAME, MAX_TAG = 128, 64  # characters, of wandb
 
 
 def run_id(folder: str) -> str:
-    """Return the id of the run in a folder; a new id for a new run and for a copy of another folder.
-
-    The id is stored in the run's config.yaml. It stays when the run resumes and when its folder moves.
-    """
+    """Return the id in a run's config.yaml; a new id for a new run and for a copy of another folder."""
     if given := os.environ.get("WANDB_RUN_ID"):  # an agent's, which waits for it
         return given
     here = Path(folder)
-    saved = _saved(here)
-    if saved is not None and (here / "checkpoints" / "last.ckpt").exists():
-        first = Path(saved["paths"]["run"])
-        original = None if first.resolve() == here.resolve() else _saved(first)
-        if original is None or _wandb_id(original) != _wandb_id(saved):
-            return _wandb_id(saved)
+    saved, first = _saved(here)
+    if saved and (here / "checkpoints" / "last.ckpt").exists():
+        is_copy = first.resolve() != here.resolve() and _saved(first)[0] == saved
+        if not is_copy:
+            return saved
     return f"r{secrets.token_hex(4)}"  # with a letter in front: YAML would read 12345678 as a number
 
 
@@ -47,7 +43,7 @@ def command_name() -> str | None:
 
 
 def run_name() -> str | None:
-    """Return the swept settings of a job, as "rotation=15, seed=1"; of a single run, the folder name."""
+    """Return the swept settings of a job, as "rotation=15, seed=1"; for a single run, the folder name."""
     hydra = _hydra()
     if hydra is None:
         return None
@@ -93,13 +89,8 @@ def _folder_name(folder: Path) -> str:
     return folder.name if any(map(str.isalpha, folder.name)) else f"{folder.parent.name}/{folder.name}"
 
 
-def _saved(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, if they have a wandb id."""
+def _saved(folder: Path) -> tuple[str | None, Path]:
+    """Return the wandb id (if any) and the first folder of the run in a folder."""
     path = folder / "config.yaml"
-    settings = yaml.safe_load(path.read_text()) if path.exists() else None
-    wandb = ((settings or {}).get("logger") or {}).get("wandb") or {}
-    return settings if wandb.get("id") else None
-
-
-def _wandb_id(settings: dict[str, Any]) -> str:
-    return settings["logger"]["wandb"]["id"]
+    settings = OmegaConf.load(path) if path.exists() else OmegaConf.create()
+    return OmegaConf.select(settings, "logger.wandb.id"), Path(OmegaConf.select(settings, "paths.run", default=folder))

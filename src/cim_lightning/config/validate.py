@@ -1,12 +1,11 @@
 """Validate a configuration against the signatures of its targets, before anything is built.
 
-The signature of the class that a `_target_` names is the schema of its group, so every setting is declared
-once: its keys must be parameters, and its values must match their type hints.
+The signature of a `_target_` is the schema of its group: keys are parameters, and values match type hints.
 """
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from beartype import BeartypeConf
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.checks import check_within, did_you_mean
 from cim_lightning.config.compose import CONF, default_config
-from cim_lightning.config.messages import HYDRA_KEYS, no_default
+from cim_lightning.config.messages import HYDRA_KEYS, no_default, setting_paths
 from cim_lightning.errors import ConfigError
 
 MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
@@ -32,39 +31,28 @@ def check(cfg: DictConfig, command: str) -> None:
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise ConfigError(no_default(key))
     _check_top_level(cfg, command)
-    for path, node in _targets(cfg):
-        _check_target(path, node, command)
+    for path in setting_paths(cfg):
+        if path.endswith("._target_"):
+            _check_target(path.removesuffix("._target_"), cfg, command)
 
 
 def _check_top_level(cfg: DictConfig, command: str) -> None:
-    """Check the settings outside all groups, and that there are no others."""
+    """Check the settings outside all groups, and that all settings are known."""
     file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))
     groups = [str(key) for entry in file["defaults"] if isinstance(entry, dict) for key in entry]
     own = {str(key): value for key, value in file.items() if key not in ("defaults", "hydra", *groups)}
     for key in map(str, cfg):
         if key not in own and key not in groups:
-            raise ConfigError(
-                key, _plain(cfg[key]), "no such setting", hint=did_you_mean(key, [*own, *groups])
-            )
-        if key in own and type(cfg[key]) is not type(own[key]):
-            suggest = {} if own[key] == "???" else {"suggest": own[key]}
-            raise ConfigError(key, _plain(cfg[key]), f"must be {_readable(type(own[key]))}", **suggest)
+            hint = did_you_mean(key, [*own, *groups])
+            raise ConfigError(key, _plain(cfg[key]), "no such setting", hint=hint)
+        if key in own:
+            _check_value(key, cfg[key], type(own[key]), command)
     if "seed" in own:
         check_within("seed", cfg.seed, 0, MAX_SEED)
 
 
-def _targets(cfg: DictConfig, parent: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """Yield every node with a `_target_` and its path. An interpolation is checked where it is defined."""
-    for key in map(str, cfg):
-        path = f"{parent}.{key}" if parent else key
-        if OmegaConf.is_interpolation(cfg, key) or not isinstance(cfg[key], DictConfig):
-            continue
-        if "_target_" in cfg[key]:
-            yield path, cfg[key]
-        yield from _targets(cfg[key], path)
-
-
-def _check_target(path: str, node: DictConfig, command: str) -> None:
+def _check_target(path: str, cfg: DictConfig, command: str) -> None:
+    node = OmegaConf.select(cfg, path)
     target = _import(path, node["_target_"])
     try:
         signature = inspect.signature(target).parameters
@@ -72,11 +60,9 @@ def _check_target(path: str, node: DictConfig, command: str) -> None:
         return
     parameters = {n: p for n, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for name, parameter in parameters.items():
-        required = parameter.default is inspect.Parameter.empty and not node.get("_partial_")
-        if required and name not in node:
-            default = OmegaConf.select(default_config(command), f"{path}.{name}")
-            hint = "" if default is None else f"; try {path}.{name}={default}"
-            raise ConfigError(f"{path}.{name}: cannot be left out{hint}")
+        if name not in node and parameter.default is parameter.empty and not node.get("_partial_"):
+            suggest = _default(f"{path}.{name}", command)
+            raise ConfigError(f"{path}.{name}", rule="cannot be left out", **suggest)
     any_name = any(p.kind == p.VAR_KEYWORD for p in signature.values())
     hints = _type_hints(target)
     for name in [name for name in map(str, node) if name not in HYDRA_KEYS]:
@@ -93,9 +79,13 @@ def _check_value(path: str, value: Any, hint: Any, command: str) -> None:
     value = _plain(value)
     as_tuple = tuple(value) if isinstance(value, list) else value  # YAML has no tuples
     if not (_matches(value, hint) or _matches(as_tuple, hint)):
-        default = OmegaConf.select(default_config(command), path)
-        suggest = {} if default is None else {"suggest": _plain(default)}
-        raise ConfigError(path, value, f"must be {_readable(hint)}", **suggest)
+        raise ConfigError(path, value, f"must be {_readable(hint)}", **_default(path, command))
+
+
+def _default(path: str, command: str) -> dict[str, Any]:
+    """Return the default of a setting as the suggestion of an error, if it has one."""
+    default = OmegaConf.select(default_config(command), path, throw_on_resolution_failure=False)
+    return {} if default is None else {"suggest": _plain(default)}
 
 
 def _import(path: str, name: str) -> Any:
