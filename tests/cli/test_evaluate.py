@@ -168,7 +168,7 @@ def test_weights_of_another_architecture_are_refused(run_evaluate, photos, tmp_p
 def test_a_checkpoint_with_a_backbone_refuses_another(run, run_evaluate, capfd):
     with pytest.raises(SystemExit):
         run_evaluate("out", f"checkpoint={run}", "backbone=resnet18")
-    assert "names its own; leave backbone= out" in capfd.readouterr().err
+    assert "already has an architecture; remove backbone=..." in capfd.readouterr().err
 
 
 def test_damaged_weights_are_not_blamed_on_a_setting(run_evaluate, photos, tmp_path, capfd):

@@ -22,7 +22,7 @@ lock = acquire(Path(sys.argv[1]))
 if os.fork() == 0:  # like a data worker, which outlives a killed training for a while
     time.sleep(60)
     os._exit(0)
-print("held", flush=True)
+print("locked", flush=True)
 sys.stdin.read()
 """
 SRC = Path(__file__).parents[2] / "src"
@@ -35,7 +35,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     path = os.environ | {"PYTHONPATH": str(SRC)}
     with subprocess.Popen(command, env=path, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         yield process
         process.kill()
 
@@ -43,13 +43,13 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_folder_is_locked_until_the_process_with_the_lock_is_killed(holder, tmp_path):
     with pytest.raises(ConfigError, match=f"^output_dir={tmp_path}: another process .*; try another"):
         lock.acquire(tmp_path)
-    lock.release(lock.acquire(tmp_path / "beside"))
+    lock.acquire(tmp_path / "other").release()
     holder.kill()
     holder.wait()
     for _ in range(2):  # the second time shows that release works
         acquired = lock.acquire(tmp_path)
-        assert acquired is not None
-        lock.release(acquired)
+        assert acquired.is_locked
+        acquired.release()
 
 
 @pytest.mark.usefixtures("holder")
@@ -59,7 +59,7 @@ def test_processes_of_other_devices_need_no_lock(rank, tmp_path, monkeypatch):
     with pytest.raises(ConfigError):
         lock.acquire(tmp_path)
     monkeypatch.setenv(rank, "1")
-    assert lock.acquire(tmp_path) is None
+    assert not lock.acquire(tmp_path).is_locked
 
 
 @pytest.mark.usefixtures("holder")

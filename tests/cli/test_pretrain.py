@@ -48,7 +48,7 @@ def test_every_method_trains_exports_and_evaluates(
     capfd.readouterr()
     run_pretrain(*arguments, "evaluation=[knn,representation]", "evaluation.representation.num_images=8")
     printed = capfd.readouterr().out
-    assert "finished already" in printed
+    assert "already finished" in printed
     assert "knn: cached" in printed
     second = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert second["knn/mean_k1"] == first["knn/mean_k1"]

@@ -57,7 +57,7 @@ def test_three_trials_find_the_best_and_a_rerun_repeats_only_the_missing_one(
     times = [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     capfd.readouterr()
     run_pretrain(*command)
-    assert capfd.readouterr().out.count("finished already") == 2
+    assert capfd.readouterr().out.count("already finished") == 2
     assert times == [(search / str(i) / "metrics.json").stat().st_mtime_ns for i in (0, 2)]
     assert yaml.safe_load((search / "optimization_results.yaml").read_text()) == found
     assert rows[1]["k-NN, %"] in (search / "table.csv").read_text()

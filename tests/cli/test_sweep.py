@@ -98,7 +98,7 @@ def test_a_failed_job_does_not_stop_the_sweep_and_a_rerun_finishes_it(run_pretra
     assert not (sweep / "0" / "failure.txt").exists()
     assert [row["folder"] for row in table(sweep)] == ["0", "2"]
     assert (sweep / "2" / "metrics.json").stat().st_mtime_ns == before
-    (skipped,) = (line for line in capfd.readouterr().out.splitlines() if "finished already" in line)
+    (skipped,) = (line for line in capfd.readouterr().out.splitlines() if "already finished" in line)
     assert skipped.startswith(str(sweep / "2"))
 
 
@@ -177,7 +177,7 @@ def test_a_killed_and_rerun_sweep_has_the_table_of_an_uninterrupted_one(run_pret
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
     assert f"resuming {sweep.relative_to(tmp_path)}" in output
-    assert output.count("finished already") == 1
+    assert output.count("already finished") == 1
     assert [sweep] == list((tmp_path / "outputs").glob("*/*"))
     assert (sweep / "0" / "metrics.json").stat().st_mtime_ns == first
 

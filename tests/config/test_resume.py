@@ -368,7 +368,7 @@ def test_a_finished_run_is_reported_and_stays_unchanged(run_pretrain, command, s
     folder = straight(1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if ".hydra" not in path.parts}
     run_pretrain(*command(), f"output_dir={folder}", "data.num_workers=1")
-    assert f"{folder}: finished already" in capsys.readouterr().out
+    assert f"{folder}: already finished" in capsys.readouterr().out
     assert before == {
         path: path.stat().st_mtime_ns for path in before if path.suffix != ".log" or path.exists()
     }

@@ -24,34 +24,27 @@ class FolderInUse(ConfigError):
     """Another process works in the folder."""
 
 
-def acquire(folder: Path) -> FileLock | None:
-    """Lock a folder until `release`, or until this process ends, even if it is killed.
+def acquire(folder: Path) -> FileLock:
+    """Lock a folder until the lock is released or this process ends, even if it is killed.
 
     Returns:
-        The lock; None for all but the first process of a run, and on a file system without locks.
+        The lock; not acquired in all but the first process of a run, and on a file system without locks.
 
     Raises:
         FolderInUse: another process has the lock.
     """
-    if not is_first_process():
-        return None
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", blocking=False, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        hint = "try another output_dir, or wait until it has ended"
-        raise FolderInUse("output_dir", folder, "another process works there", hint=hint) from error
-    except OSError:
-        return None
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            hint = "try another output_dir, or wait until it has ended"
+            raise FolderInUse("output_dir", folder, "another process works there", hint=hint) from error
+        except OSError:  # a file system without locks
+            pass
     return lock
-
-
-def release(lock: FileLock | None) -> None:
-    """Release a lock that `acquire` returned."""
-    if lock is not None:
-        lock.release()
 
 
 def is_first_process() -> bool:

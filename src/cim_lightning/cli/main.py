@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -28,51 +27,60 @@ from cim_lightning.errors import EXIT_USAGE
 
 def pretrain() -> None:
     """Run `cim-pretrain`."""
-    sys.argv[1:] = resume.add_output_dir(sys.argv[1:])
-    explain = functools.partial(messages.explain, command="pretrain", arguments=sys.argv[1:])
+    arguments = resume.add_output_dir(_arguments())
+    explain = functools.partial(messages.explain, command="pretrain", arguments=arguments)
     with sweep.report_aborted():
-        _run_hydra("pretrain", sweep.catch_job_errors(run_pretrain, explain))
+        _run_hydra("pretrain", sweep.catch_job_errors(run_pretrain, explain), arguments)
 
 
 def evaluate() -> None:
     """Run `cim-evaluate`."""
-    _run_hydra("evaluate", run_evaluate)
+    _run_hydra("evaluate", run_evaluate, _arguments())
 
 
 def export() -> None:
     """Run `cim-export`."""
-    _run_hydra("export", run_export)
+    _run_hydra("export", run_export, _arguments())
 
 
 def report() -> None:
     """Run `cim-report`."""
     with _exit_on_error("report"):
-        run_report(sys.argv[1:])
+        run_report(_arguments())
 
 
 def workspace() -> None:
     """Run `cim-workspace`."""
     with _exit_on_error("workspace"):
-        run_workspace(sys.argv[1:])
+        run_workspace(_arguments())
 
 
-def _run_hydra(command: str, task: Callable[[DictConfig], Any]) -> None:
+def _arguments() -> list[str]:
+    """Return the arguments of the command line, with the ~ of `data.root=~/images` expanded.
+
+    Shells do not expand it, and Hydra's grammar rejects it.
+    """
+    home = os.path.expanduser("~")
+    return [argument.replace("=~/", f"={home}/", 1) for argument in sys.argv[1:]]
+
+
+def _run_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
     """Compose the configuration of a command and run its task, or its sweep of tasks."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors instead of printing them
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
-        _prepare_process()
-        with _exit_on_error(command, cfg):
+        _prepare_process(arguments)
+        with _exit_on_error(command, cfg, arguments):
             return task(cfg)
 
     register_resolvers()
-    sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
-    with _exit_on_error(command):
+    sys.argv[1:] = arguments  # Hydra reads them, and Lightning repeats them for each other device
+    with _exit_on_error(command, None, arguments):
         hydra.main(config_path=str(CONF), config_name=command, version_base="1.3")(job)()
 
 
-def _prepare_process() -> None:
+def _prepare_process(arguments: list[str]) -> None:
     """Set up the process of a job, which a launcher may have started."""
     register_resolvers()
     if multiprocessing.get_start_method(allow_none=True) == "loky":  # of joblib; data workers cannot use it
@@ -80,13 +88,15 @@ def _prepare_process() -> None:
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode is RunMode.RUN:
         sweep.current_sweep().datasets.clear()
-    elif not any(argument.startswith("hydra.sweep.dir=") for argument in sys.argv):
-        # Lightning repeats the command for every other device, when the time in the folder's name is over.
-        sys.argv.append(f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"')
+    else:
+        # Lightning repeats the command for each other device. By then `${now}` has changed: fix the folder.
+        sys.argv[1:] = [*arguments, f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"']
 
 
 @contextmanager
-def _exit_on_error(command: str, cfg: DictConfig | None = None) -> Iterator[None]:
+def _exit_on_error(
+    command: str, cfg: DictConfig | None = None, arguments: list[str] | None = None
+) -> Iterator[None]:
     """Print a user's error in one line and exit; any other error keeps its traceback."""
     try:
         yield
@@ -94,14 +104,8 @@ def _exit_on_error(command: str, cfg: DictConfig | None = None) -> Iterator[None
         print(f"cim-{command}: interrupted; run the same command to resume", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        line = messages.explain(error, command, cfg, sys.argv[1:])
+        line = messages.explain(error, command, cfg, arguments or ())
         if line is None:
             raise
         print(f"cim-{command}: {line}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-
-
-def _expand_home(argument: str) -> str:
-    """Expand the ~ of `data.root=~/images`, which shells leave and Hydra's grammar rejects."""
-    key, equals, value = argument.partition("=")
-    return f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else argument

@@ -1,7 +1,8 @@
 """Checks before anything starts: the trainer, and whether the sweep can run on this machine."""
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.types import RunMode
@@ -10,16 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 
-# Lightning starts the processes of a run by repeating the command, so every process starts the whole sweep.
-# With these sweepers and launchers, by their class, the processes would not run the same jobs.
+# Lightning repeats the command for each other device, so every process starts the whole sweep.
+# With these classes of sweepers and launchers, the processes would not run the same jobs.
 SINGLE_PROCESS = {
     "OptunaSweeper": "hydra/sweeper=optuna",
     "JoblibLauncher": "hydra/launcher=joblib",
     "LocalLauncher": "hydra/launcher=submitit_local",
     "RayLauncher": "hydra/launcher=ray",
 }
-COPYING = ("spawn", "fork", "notebook")  # strategies that copy the first process instead
-REPEATING = ("ddp", "fsdp", "deepspeed")
 
 
 def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
@@ -33,16 +32,15 @@ def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
     precision = str(trainer.get("precision", "32-true"))
     if precision.endswith("-true") and precision != "32-true":
         suggest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
-        raise ConfigError(
-            "trainer.precision", precision, "crops and weights must be in fp32", suggest=suggest
-        )
+        rule = "crops and weights must be in fp32"
+        raise ConfigError("trainer.precision", precision, rule, suggest=suggest)
     if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1 and not has_budget:
         rule, hint = "the schedule needs an end", "try trainer.max_epochs=300, or set trainer.max_steps"
         raise ConfigError("trainer.max_epochs", -1, rule, hint=hint)
 
 
 def check_recipe(hydra_cfg: Any) -> None:
-    """Refuse to run a recipe that is a sweep as a single run, unless all swept settings are given.
+    """Refuse a sweep recipe without -m, unless the command sets all swept settings.
 
     Raises:
         ConfigError: the run would have the defaults of the swept settings.
@@ -58,9 +56,9 @@ def check_processes(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
     """Check that the sweeper and the launcher support the number of processes per run.
 
     Raises:
-        ConfigError: a run takes several processes, and they would not run the same jobs.
+        ConfigError: a run has several processes, and they would not run the same jobs.
     """
-    if trainer is None or not (name := _setting_with_several_processes(_plain(trainer))):
+    if trainer is None or not (name := _setting_with_several_processes(trainer)):
         return
     for part in ("sweeper", "launcher"):
         if choice := SINGLE_PROCESS.get(_class_name(hydra_cfg, part)):
@@ -81,7 +79,7 @@ def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
         raise ConfigError("hydra/launcher", "slurm", "this machine has no srun", suggest="joblib")
     if launcher != "RayLauncher":
         return
-    ray = _plain(hydra_cfg.launcher.ray)
+    ray = hydra_cfg.launcher.ray
     init, remote = ray.get("init") or {}, ray.get("remote") or {}
     if "num_gpus" in remote:
         local = init.get("address") is None and "num_gpus" not in init
@@ -90,16 +88,16 @@ def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
             hint = f"try {name}=0, or hydra/launcher=joblib"
             raise ConfigError(name, remote["num_gpus"], rule, hint=hint)
     elif trainer is not None and trainer.get("accelerator") != "cpu" and _num_gpus():
-        hint = "try hydra/launcher=gpus, which runs one job per GPU and queues the others"
-        raise ConfigError("hydra/launcher", "ray", "all jobs would start on the first GPU", hint=hint)
+        rule = "all its jobs would use the first GPU"
+        raise ConfigError("hydra/launcher", "ray", rule, suggest="gpus")
 
 
 def num_processes(trainer: Mapping[str, Any]) -> int:
-    """Return the processes of a run over all nodes; devices=auto takes every GPU of this machine."""
+    """Return the processes of a run over all nodes; devices=auto uses every GPU of this machine."""
     devices = trainer.get("devices", "auto")
     if isinstance(devices, str) and "," in devices:
         devices = devices.strip(",").split(",")
-    if isinstance(devices, list):
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
         count = len(devices)
     elif str(devices).isdigit():
         count = int(devices)
@@ -111,9 +109,9 @@ def num_processes(trainer: Mapping[str, Any]) -> int:
 def _setting_with_several_processes(trainer: Mapping[str, Any]) -> str | None:
     """Return the setting of the trainer that makes Lightning repeat the command; None if it does not."""
     strategy, devices = str(trainer.get("strategy", "auto")).lower(), trainer.get("devices", "auto")
-    if any(word in strategy for word in COPYING):
+    if re.search("spawn|fork|notebook", strategy):  # these copy the first process instead
         return None
-    if any(word in strategy for word in REPEATING):
+    if re.search("ddp|fsdp|deepspeed", strategy):
         single = devices not in ("auto", -1, "-1") and num_processes(trainer) == 1
         return None if single else "strategy"
     return "devices" if strategy == "auto" and num_processes(trainer) > 1 else None
@@ -121,10 +119,6 @@ def _setting_with_several_processes(trainer: Mapping[str, Any]) -> str | None:
 
 def _class_name(hydra_cfg: DictConfig, part: str) -> str:
     return str(OmegaConf.select(hydra_cfg, f"{part}._target_")).rpartition(".")[2]
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
 
 
 def _num_gpus() -> int:

@@ -5,15 +5,15 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.atomic import atomic_write
+from cim_lightning.atomic import atomic_write, update_json
 from cim_lightning.cli.evaluate import evaluate
 from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
-from cim_lightning.cli.run_info import write_run_info
+from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, resume, validate
 from cim_lightning.config.from_checkpoint import build
@@ -22,7 +22,7 @@ from cim_lightning.report.columns import objective
 
 log = logging.getLogger("cim_lightning")
 
-# Warnings of Lightning about what is intended here, and one of torch that Lightning causes.
+# Warnings of Lightning about intended behavior, and one of torch that Lightning causes.
 IGNORED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",  # the EMA target
     r"You're resuming from a checkpoint that ended before the epoch ended",  # exact in this project
@@ -30,21 +30,6 @@ IGNORED_WARNINGS = (
     r"The dirpath has changed",  # the run moved, or starts from the checkpoint of another run
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
-
-
-class Training(NamedTuple):
-    """The objects of a training run."""
-
-    data: Any
-    method: Any
-    callbacks: list[Any]
-    loggers: list[Any]
-    trainer: Any
-
-    @property
-    def finished(self) -> bool:
-        """Whether training ran to its end, in the first process of the run."""
-        return self.trainer.is_global_zero and not self.trainer.interrupted
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -63,35 +48,36 @@ def run(cfg: DictConfig) -> float | None:
     folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     try:
-        before = runs.read_numbers(folder)
-        training = None
+        before, trainer = runs.read_numbers(folder), None
         if resume.is_finished(folder, settings):
-            print(f"{folder}: finished already; resume=never with another output_dir trains anew")
-        else:
-            training = train(settings, folder)
-            if not training.finished:
-                return None
+            print(f"{folder}: already finished; for a new run, use resume=never output_dir=NEW")
+        elif (trainer := train(settings, folder)) is None:
+            return None
         if settings.get("evaluation") and not resume.is_evaluated(folder, settings["evaluation"]):
             device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
-            used = {key: settings[key] for key in ("evaluation", "data", "seed")}
-            used |= {"checkpoint": str(folder), "device": device}
-            evaluate(OmegaConf.create(used), folder / "evaluation")
+            inputs = {key: settings[key] for key in ("evaluation", "data", "seed")}
+            inputs |= {"checkpoint": str(folder), "device": device}
+            evaluate(OmegaConf.create(inputs), folder / "evaluation")
         numbers = runs.read_numbers(folder)
         if numbers != before:
-            for logger in training.loggers if training else _build_group(settings.get("logger")):
+            for logger in trainer.loggers if trainer else _build_group(settings.get("logger")):
                 if hasattr(logger, "log_summary"):
                     logger.log_summary(numbers)
     finally:
-        _finish_wandb(failed=sys.exc_info()[0] is not None)
+        if wandb := sys.modules.get("wandb"):  # Close the wandb run. Otherwise the next job logs to it.
+            wandb.finish(int(sys.exc_info()[0] is not None))
     return objective(runs.read_run(folder))
 
 
-def train(settings: dict[str, Any], folder: Path) -> Training:
+def train(settings: dict[str, Any], folder: Path) -> Any:
     """Train into a folder, or resume the run in it; export the backbone at the end.
 
     Args:
         settings: resolved.
         folder: of the run.
+
+    Returns:
+        The trainer; None if training was interrupted, and in all but the first process of the run.
     """
     checkpoint = resume.find_checkpoint(folder, settings)
     cfg = OmegaConf.create(settings)
@@ -114,7 +100,7 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
     if cfg.compile:
         method.compile_networks()
     if trainer.is_global_zero:
-        write_run_info(folder)
+        update_json(folder / "run.json", run_info())
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
     if checkpoint is None:
@@ -122,17 +108,15 @@ def train(settings: dict[str, Any], folder: Path) -> Training:
         if trainer.received_sigterm:  # which fit would ignore
             sys.exit(128 + signal.SIGTERM)
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
-    training = Training(data, method, callbacks, loggers, trainer)
-    if training.finished:
-        backbone = method.eval_backbone
-        spec = InputSpec(
-            backbone.timm_kwargs["in_chans"], cfg.data.view_size, settings["cropping"]["normalize"]
-        )
-        TimmFormat(tolerance=0).write(backbone, spec, folder)
-        log.info("backbone: %s", folder / TimmFormat.file)
-        if (folder / "panels").exists():
-            log.info("panels: %s", folder / "panels")
-    return training
+    if trainer.interrupted or not trainer.is_global_zero:
+        return None
+    backbone, normalize = method.eval_backbone, settings["cropping"]["normalize"]
+    spec = InputSpec(backbone.timm_kwargs["in_chans"], cfg.data.view_size, normalize)
+    TimmFormat(tolerance=0).write(backbone, spec, folder)
+    log.info("backbone: %s", folder / TimmFormat.file)
+    if (folder / "panels").exists():
+        log.info("panels: %s", folder / "panels")
+    return trainer
 
 
 def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
@@ -144,7 +128,7 @@ def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
     from cim_lightning.flops import flops_per_image
 
     accumulate = cfg.trainer.get("accumulate_grad_batches") or 1
-    images = data.batch_size * accumulate * num_processes(OmegaConf.to_container(cfg.trainer))  # pyright: ignore
+    images = data.batch_size * accumulate * num_processes(cfg.trainer)
     steps = build(cfg.budget).max_steps(sum(flops_per_image(method, data)), images)
     return {"max_steps": steps, "max_epochs": -1}
 
@@ -162,7 +146,7 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
 
 
 def _build_group(group: Any) -> list[Any]:
-    """Build all members of a config group, without those that are null."""
+    """Build all members of a config group except null."""
     return [member for member in build(group or {}).values() if member is not None]
 
 
@@ -173,9 +157,3 @@ def _quiet_lightning() -> None:
         logger.setLevel(logging.WARNING)
     for warning in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", warning)
-
-
-def _finish_wandb(failed: bool) -> None:
-    """Close the wandb run, or the next job of a sweep would log to it."""
-    if wandb := sys.modules.get("wandb"):
-        wandb.finish(int(failed))

@@ -11,26 +11,25 @@ from cim_lightning.report import comparison, failures, markdown
 from cim_lightning.report.runs import read_runs
 
 NO_RUN = "has no run of cim-pretrain"
+TRY = "try the output_dir of a run or a sweep"
 
 
 def run(arguments: Sequence[str]) -> None:
     """Write the page of the folders in the arguments, and print its path."""
     args = _parser().parse_args(arguments)
-    for folder in args.folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder; try the output_dir of a run or a sweep")
     folders = [folder.resolve() for folder in args.folders]
     runs, failed = {}, {}  # by folder, since one given folder can be inside another
     for given, folder in zip(args.folders, folders, strict=True):
+        if not folder.is_dir():
+            raise ConfigError(f"{given}: no such folder; {TRY}")
         found, found_failed = read_runs(folder), failures.read(folder)
         if len(folders) > 1 and not found and not found_failed:
             print(f"{given}: {NO_RUN}", file=sys.stderr)
         runs |= {run.folder: run for run in found}
         failed |= {failure.folder: failure for failure in found_failed}
-    runs, failed = [*runs.values()], [*failed.values()]
     if not runs and not failed:
-        given = ", ".join(map(str, args.folders))
-        raise ConfigError(f"{given}: {NO_RUN}; try the output_dir of a run or a sweep")
+        raise ConfigError(f"{', '.join(map(str, args.folders))}: {NO_RUN}; {TRY}")
+    runs, failed = [*runs.values()], [*failed.values()]
     path: Path = args.output or (folders[0] if len(folders) == 1 else Path()) / "report.html"
     if path.suffix not in (".html", ".htm"):  # the tables beside the page have the same name
         raise ConfigError("--output", path, "must end in .html", suggest=path.with_suffix(".html"))
@@ -53,11 +52,6 @@ def run(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cim-report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, or a folder of runs")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the page; default: DIR/report.html, or ./report.html of several folders",
-    )
+    output = "the page; default: DIR/report.html, or ./report.html for several folders"
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=output)
     return parser

@@ -1,7 +1,7 @@
 """`run.json`: the command that started a run, for reports and to find the run again.
 
-Hydra writes the same into `.hydra/`, but does so before a command can be refused, and so replaces what an
-earlier run in the folder left there.
+Hydra writes similar files to `.hydra/`, but before a command can be refused. They replace those of an
+earlier run in the folder.
 """
 
 from pathlib import Path
@@ -11,13 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cim_lightning.atomic import update_json
 from cim_lightning.config import run_names
-
-
-def write_run_info(folder: Path) -> None:
-    """Write the command of the current job to `run.json` in its folder; other entries stay."""
-    update_json(folder / "run.json", run_info())
 
 
 def run_info() -> dict[str, Any]:

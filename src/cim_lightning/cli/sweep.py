@@ -33,7 +33,7 @@ LAUNCHERS = ("joblib", "submitit", "ray")  # packages whose errors mean that the
 
 
 class Sweep:
-    """The sweep that this process runs, if it runs one, and the images that jobs in this process share."""
+    """The sweep of this process, if it runs one, and the images that jobs in this process share."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -52,7 +52,7 @@ class Sweep:
         self._lock, self.folder = lock.acquire(folder), folder
         self.datasets.clear()
         sweep_table.clear(folder)  # a table marks a complete sweep
-        # Hydra's sweepers do not all write it; the same command finds the sweep by it.
+        # Some sweepers do not write multirun.yaml; resume finds the sweep by it.
         atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
 
     def finish(self) -> None:
@@ -77,13 +77,14 @@ class Sweep:
 
     def stop(self) -> None:
         """Unlock the sweep."""
-        lock.release(self._lock)
+        if self._lock is not None:
+            self._lock.release()
         self.folder = self._lock = None
 
 
 @functools.cache
 def current_sweep() -> Sweep:
-    """Return the one Sweep of this process. Launchers may run jobs in processes of their own."""
+    """Return the Sweep of this process; outside a sweep, its folder is None."""
     return Sweep()
 
 
@@ -107,10 +108,10 @@ class SweepCallback(Callback):
 
 
 def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
-    """Wrap a task so that a failed job does not stop its sweep; its folder gets the reason.
+    """Wrap the task of a job so that a failed job does not stop its sweep; its folder gets the reason.
 
     Args:
-        task: runs one job.
+        task: runs the job.
         explain: returns one line about a user's error, and None for any other (see messages.explain).
     """
 
@@ -119,14 +120,9 @@ def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
         hydra_cfg: Any = HydraConfig.get()
         folder = Path(hydra_cfg.runtime.output_dir)
         in_sweep = hydra_cfg.mode is RunMode.MULTIRUN
+        job_lock = None
         try:
             job_lock = lock.acquire(folder)
-        except lock.FolderInUse as error:
-            if not in_sweep:
-                raise
-            log.error("%s", error)  # the other process reports how the job ends
-            return None
-        try:
             if lock.is_first_process():  # the other processes start later, when the job may have failed
                 failures.clear(folder)
             if in_sweep:
@@ -135,24 +131,28 @@ def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
         except Exception as error:
             if not in_sweep:
                 raise
+            if isinstance(error, lock.FolderInUse):
+                log.error("%s", error)  # the other process reports how the job ends
+                return None
             reason = explain(error, cfg=cfg) or _first_line(error)
-            info, trace = run_info.run_info(), "".join(traceback.format_exception(error))
-            failures.write(folder, info["overrides"], info["swept"], reason, trace)
+            info = run_info.run_info()
+            failures.write(folder, info["overrides"], info["swept"], reason, traceback.format_exc())
             log.error("%s: failed: %s", folder, reason)
             if "LOCAL_RANK" in os.environ:  # the processes of other devices would wait forever
                 raise
             return None
         finally:
-            lock.release(job_lock)
+            if job_lock is not None:
+                job_lock.release()
 
     return run
 
 
 @contextmanager
 def report_aborted() -> Iterator[None]:
-    """Report how far a sweep came if its launcher raises, as it does when the process of a job dies.
+    """If the launcher raises, print the table and mark unfinished jobs that no process runs as failed.
 
-    The jobs that no process works on count as failed.
+    A launcher raises when the process of a job dies.
     """
     sweep = current_sweep()
     try:
@@ -173,17 +173,17 @@ def report_aborted() -> Iterator[None]:
 
 
 def _record_killed(job: Path, reason: str) -> None:
-    """Record a job as failed, unless another process works on it, as can be on a cluster."""
+    """Record a job as failed, unless another process (on a cluster) works on it."""
     with suppress(lock.FolderInUse):
         job_lock = lock.acquire(job)
         overrides = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
         swept = run_names.job_overrides(overrides, job.parent)
         failures.write(job, overrides, swept, reason, traceback.format_exc())
-        lock.release(job_lock)
+        job_lock.release()
 
 
 def _unfinished(folder: Path) -> list[Path]:
-    """Return the jobs that started and neither finished nor failed."""
+    """Return the jobs that started but did not finish or fail."""
     jobs = [path.parent for path in sorted(folder.glob("*/.hydra"))]
     return [job for job in jobs if not resume.is_trained(job) and not (job / "failure.json").exists()]
 

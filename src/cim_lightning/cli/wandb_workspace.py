@@ -39,6 +39,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--entity", help="user or team; default: your own")
     parser.add_argument("--sweep", metavar="NAME", help="only runs of this sweep, by the name of its folder")
     parser.add_argument("--tag", help="only runs with this tag, such as ablation/rotation")
-    parser.add_argument("--report", action="store_true", help="a report, with room for text")
-    parser.add_argument("--spec", action="store_true", help="print it instead; needs no network")
+    parser.add_argument("--report", action="store_true", help="create a report, to which you can add text")
+    parser.add_argument("--spec", action="store_true", help="print it as JSON instead; needs no network")
     return parser
