@@ -1,4 +1,4 @@
-"""Every check accepts its bounds, rejects values just outside, and suggests a valid value."""
+"""Every check accepts its limits, rejects values just outside, and suggests a valid value."""
 
 import math
 import pickle

@@ -11,7 +11,7 @@ import pytest
 from cim_lightning.cli import lock
 from cim_lightning.errors import ConfigError
 
-HOLDER = """
+LOCKING_SCRIPT = """
 import os
 import sys
 import time
@@ -29,9 +29,9 @@ SRC = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def locking_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has the lock of the folder until it is killed."""
-    command, pipe = [sys.executable, "-c", HOLDER, str(tmp_path)], subprocess.PIPE
+    command, pipe = [sys.executable, "-c", LOCKING_SCRIPT, str(tmp_path)], subprocess.PIPE
     path = os.environ | {"PYTHONPATH": str(SRC)}
     with subprocess.Popen(command, env=path, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -40,19 +40,19 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_folder_is_locked_until_the_process_with_the_lock_is_killed(holder, tmp_path):
+def test_a_folder_is_locked_until_the_process_with_the_lock_is_killed(locking_process, tmp_path):
     with pytest.raises(ConfigError, match=f"^output_dir={tmp_path}: another process .*; try another"):
         lock.acquire(tmp_path)
     lock.acquire(tmp_path / "other").release()
-    holder.kill()
-    holder.wait()
+    locking_process.kill()
+    locking_process.wait()
     for _ in range(2):  # the second time shows that release works
         acquired = lock.acquire(tmp_path)
         assert acquired.is_locked
         acquired.release()
 
 
-@pytest.mark.usefixtures("holder")
+@pytest.mark.usefixtures("locking_process")
 @pytest.mark.parametrize("rank", lock.RANKS)
 def test_processes_of_other_devices_need_no_lock(rank, tmp_path, monkeypatch):
     monkeypatch.setenv(rank, "0")
@@ -62,9 +62,9 @@ def test_processes_of_other_devices_need_no_lock(rank, tmp_path, monkeypatch):
     assert not lock.acquire(tmp_path).is_locked
 
 
-@pytest.mark.usefixtures("holder")
+@pytest.mark.usefixtures("locking_process")
 @pytest.mark.parametrize("sweep", [["-m", "seed=0,1"], []])
-def test_a_command_reports_the_lock_in_one_line_and_leaves_the_folder_alone(
+def test_a_command_reports_the_lock_in_one_line_and_does_not_change_the_folder(
     sweep, run_pretrain, tiny, tmp_path, capsys
 ):
     (tmp_path / "table.md").write_text("of the other process")

@@ -61,7 +61,10 @@ MISTAKES = {
     "no root": (["~data.root"], [": data.root: this data set needs it; try data.root=..."]),
     "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
-    "seed above the maximum of NumPy": (["seed=5000000000"], ["seed=5000000000", "try seed=4294967295"]),
+    "seed above the maximum of NumPy": (
+        ["seed=5000000000"],
+        ["seed=5000000000: must be in 0..4294967295; try seed=4294967295"],
+    ),
     "one beta": (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "[0.9, 0.95]"]),
     "beta of 1": (["optim.betas=[0.9,1]"], ["optim.betas=[0.9, 1]", "[0.9, 0.95]"]),
     "interval of 0": (

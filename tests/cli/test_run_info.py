@@ -7,7 +7,7 @@ import pytest
 from cim_lightning.atomic import read_json
 
 
-def test_a_refused_command_leaves_the_run_info_alone(run_pretrain, tiny, tmp_path):
+def test_a_refused_command_does_not_change_run_json(run_pretrain, tiny, tmp_path):
     short = [*tiny, "trainer.max_steps=1", "callbacks.knn=null", "output_dir=run"]
     run_pretrain(*short, "cropping.rotation=0")
     with pytest.raises(SystemExit) as ended:

@@ -198,7 +198,7 @@ SWEPT = ["-m", "seed=0,1"]
         (SWEPT, [], True),
         (["--multirun", "seed=0,1"], [], True),
         ([*SWEPT, "--config-dir", "mine"], [], True),
-        ([*SWEPT, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], [], True),  # how it runs, not what
+        ([*SWEPT, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], [], True),  # cannot change a result
         (SWEPT, ["table.md", "1/failure.json"], True),
         (SWEPT, ["table.md"], False),  # complete
         (["-m", "seed=0,1,2"], [], False),
@@ -305,7 +305,7 @@ class Notes(L.Callback):
 
 
 def test_ray_runs_one_job_per_gpu_and_queues_the_others(small, tmp_path):
-    """One GPU, which only ray believes in; with more, all jobs would share two cores."""
+    """Ray gets one GPU that this machine does not have; with two, all jobs would share two cores."""
     gpus = [
         "hydra/launcher=gpus",
         "+hydra.launcher.ray.init.num_gpus=1",

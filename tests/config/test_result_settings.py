@@ -5,7 +5,12 @@ import sys
 
 import pytest
 
-from cim_lightning.config.result_settings import changes_result, may_change_on_resume, result_settings
+from cim_lightning.config.result_settings import (
+    changes_result,
+    may_change_on_resume,
+    may_change_when_finished,
+    result_settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,19 @@ def test_settings_that_change_a_result_and_settings_that_may_change_on_resume(
     key: str, result: bool, resume: bool
 ) -> None:
     assert (changes_result(key), may_change_on_resume(key)) == (result, resume)
+
+
+@pytest.mark.parametrize(
+    ("key", "finished"),
+    [
+        ("trainer.max_epochs", False),
+        ("trainer.max_steps", False),
+        ("trainer.precision", True),
+        ("seed", False),
+    ],
+)
+def test_a_finished_run_with_another_length_is_not_finished(key: str, finished: bool) -> None:
+    assert may_change_when_finished(key) == finished
 
 
 def test_nested_settings_lose_those_without_effect_only() -> None:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ RERUN = "rerun the same command to finish the missing jobs"
 LAUNCHERS = ("joblib", "submitit", "ray")  # packages whose errors mean that the process of a job died
 
 
+@dataclass
 class Sweep:
     """The sweep of this process, if it runs one, and the images that jobs in this process share."""
 
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.datasets = SharedDatasets()
-        self._lock: FileLock | None = None
+    folder: Path | None = None
+    datasets: SharedDatasets = field(default_factory=SharedDatasets)
+    _lock: FileLock | None = None
 
     def start(self, config: DictConfig) -> None:
         """Check and lock a sweep before its first job.

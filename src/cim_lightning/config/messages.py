@@ -151,7 +151,8 @@ def _suggest_key(key: str, command: str) -> str:
     node = OmegaConf.select(defaults, parent) if parent else defaults
     if not isinstance(node, DictConfig):
         return did_you_mean(key, setting_paths(defaults))
-    files = {f.stem: _group_settings(f, parent) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
+    files: Any = {f.stem: OmegaConf.load(f) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
+    files = {name: settings.get(parent, settings) for name, settings in files.items()}  # @package _global_
     options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
     if options:
         shortest = min(options, key=lambda name: (len(files[name]), name))
@@ -159,11 +160,6 @@ def _suggest_key(key: str, command: str) -> str:
     names = {str(name) for settings in (node, *files.values()) for name in settings}
     hint = did_you_mean(leaf, names - {*HYDRA_KEYS, "defaults"})
     return hint if not parent or "_target_" in node else f"{hint}; or add it: +{key}=..."
-
-
-def _group_settings(file: Path, group: str) -> Any:
-    settings: Any = OmegaConf.load(file)
-    return settings[group] if file.read_text().startswith("# @package _global_") else settings
 
 
 def _override(key: str, arguments: Sequence[str]) -> str:
