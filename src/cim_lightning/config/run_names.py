@@ -93,4 +93,6 @@ def _saved(folder: Path) -> tuple[str | None, Path]:
     """Return the wandb id (if any) and the first folder of the run in a folder."""
     path = folder / "config.yaml"
     settings = OmegaConf.load(path) if path.exists() else OmegaConf.create()
-    return OmegaConf.select(settings, "logger.wandb.id"), Path(OmegaConf.select(settings, "paths.run", default=folder))
+    return OmegaConf.select(settings, "logger.wandb.id"), Path(
+        OmegaConf.select(settings, "paths.run", default=folder)
+    )
