@@ -65,7 +65,7 @@ class ImageData(L.LightningDataModule):
         self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
-        self._resumed_batches = 0  # trained on before this process resumed
+        self._resumed_batches = 0  # trained by earlier processes of this run
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -75,7 +75,7 @@ class ImageData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         images, devices = len(self.splits.train), self.trainer.world_size if self.trainer else 1
         if images < self.batch_size * devices:
-            rule = f"a batch for each of {devices} device(s) exceeds the training set of {images} images"
+            rule = f"{devices} batch(es) of this size need more than the training set of {images} images"
             raise ConfigError("batch_size", self.batch_size, rule, suggest=max(images // devices, 1))
         self.dummy_batch(1)  # raises an error early if the cropping does not support this view size
 
@@ -87,9 +87,7 @@ class ImageData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         source, trainer = self.splits.train, self.trainer
         devices = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        order = ResumableBatchSampler(
-            len(source), self.batch_size, self.seed, self._trained_batches, *devices
-        )
+        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self._position, *devices)
         return self._loader(source, self.view, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -125,16 +123,15 @@ class ImageData(L.LightningDataModule):
             start_batch: number of the first batch.
         """
         subset = Subset[Any](self.splits.train, indices)  # pyright: ignore
-        order = ResumableBatchSampler(
-            len(subset), batch_size, self.seed, lambda: start_batch, aug_repeats=aug_repeats
-        )
+        settings = (len(subset), batch_size, self.seed, lambda: start_batch)
+        order = ResumableBatchSampler(*settings, aug_repeats=aug_repeats)
         return self._loader(subset, view, batch_sampler=order)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         return self.cropping(batch.views, batch.seed), batch.labels
 
     def state_dict(self) -> dict[str, int]:
-        return {"batches": self._trained_batches()}
+        return {"batches": self._position()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._resumed_batches = state_dict["batches"]
@@ -159,7 +156,8 @@ class ImageData(L.LightningDataModule):
             **sampling,
         )
 
-    def _trained_batches(self) -> int:
+    def _position(self) -> int:
+        """Return the number of trained batches."""
         if self.trainer is None:
             return self._resumed_batches
         # Lightning restores its own count only after the workers have started.

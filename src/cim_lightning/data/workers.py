@@ -10,8 +10,8 @@ from multiprocessing.util import Finalize
 class IgnoreSignals:
     """A `worker_init_fn` for DataLoader: the workers ignore SIGINT and SIGTERM.
 
-    Ctrl-C, `timeout` and schedulers signal the workers too, and a graceful exit needs them to finish the
-    current step. Python ends its workers by SIGTERM and waits for them. Here, a semaphore ends them first.
+    Ctrl-C, `timeout` and schedulers signal the workers too, but a graceful exit needs them until the end of
+    the step. At exit, Python sends SIGTERM to its workers and waits for them; a semaphore replaces SIGTERM.
     """
 
     def __init__(self) -> None:
