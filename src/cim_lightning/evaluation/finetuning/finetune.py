@@ -28,8 +28,7 @@ class Finetune:
 
     def __post_init__(self) -> None:
         if not isinstance(self.classifier, ClassifierTraining):
-            name = type(self.classifier).__name__
-            hint = "choose the classifier finetuned, probe, rsb_a2 or rsb_a3"
+            name, hint = type(self.classifier).__name__, "choose finetuned, probe, rsb_a2 or rsb_a3"
             raise ConfigError("classifier", name, "must be trained on views", hint=hint)
         check_at_least("num_val", self.num_val, 1)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
@@ -47,8 +46,8 @@ class LayerDecayOptim:
         groups = self.groups(backbone, lr)
         groups += [{**group, "lr": lr} for group in param_groups_weight_decay(head, self.weight_decay)]
         optimizer = self.optimizer(groups, lr=lr)
-        factor = partial(lr_factor, total_steps=total_steps, warmup=self.warmup, schedule=self.schedule)
-        return optimizer, LambdaLR(optimizer, factor)
+        schedule = LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, self.warmup, self.schedule))
+        return optimizer, schedule
 
     def groups(self, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
         """Return the parameter groups of the backbone's trainable parameters, for a head with this `lr`."""

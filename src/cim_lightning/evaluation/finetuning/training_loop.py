@@ -43,8 +43,7 @@ def training_loop(
     Returns:
         The training losses, averaged over each hundredth of the training, or over each step.
     """
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    parts |= {} if ema is None else {"ema": ema}
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule} | ({"ema": ema} if ema else {})
     state = cache.unfinished() or {"done": 0, "losses": [], "total": 0.0}
     done, losses, total = state["done"], state["losses"], state["total"]
     for name, part in parts.items() if done else ():

@@ -47,10 +47,9 @@ class Segmentation:
     pictures_folder: str  # in the context's folder
 
     def __post_init__(self) -> None:
-        check_at_least(
-            "batch_size", self.batch_size, 2
-        )  # for batch normalization of globally pooled features
-        for name, low in (("steps", 1), ("num_train", 1), ("num_val", 1), ("pictures", 0)):
+        # Batch normalization of globally pooled features needs two images.
+        minimum = {"batch_size": 2, "steps": 1, "num_train": 1, "num_val": 1, "pictures": 0}
+        for name, low in minimum.items():
             check_at_least(name, getattr(self, name), low)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
