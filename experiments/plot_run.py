@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cim_lightning.metrics import BASELINE, METRICS
+from cim_lightning.metric_registry import BASELINE, METRICS
 from cim_lightning.report.curves import read_curves, step_costs
 from cim_lightning.report.runs import read_run
 

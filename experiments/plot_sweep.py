@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cim_lightning.metrics import METRICS
+from cim_lightning.metric_registry import METRICS
 from cim_lightning.report.columns import EVALUATED_KNN, POOLED
 
 SKILL, RANK, COST = METRICS["skill"].label, METRICS["effective_rank"].label, "GFLOP/image"

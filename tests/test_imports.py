@@ -13,7 +13,7 @@ ROOT = Path(cim_lightning.__file__).parent
 NAME = "cim_lightning"
 
 # Layer 1: modules that any module may import.
-FOUNDATION = {"errors", "checks", "rng", "atomic", "versions", "metrics"}
+FOUNDATION = {"errors", "checks", "rng", "atomic", "versions", "metric_registry", "lightning_internals"}
 
 # Package or module -> what else of this project it may import, from its own layer or a lower one.
 ALLOWED = {
@@ -33,7 +33,7 @@ ALLOWED = {
     "methods": {"models", "cropping", "optim"},
     "export": {"models"},
     "evaluation": {"models", "optim", "cropping", "data.segmentation"},
-    "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.sources"},
+    "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.source"},
     "loggers": set(),
     # Layer 4
     "cli": {"config", "weights", "evaluation", "export", "report", "flops", "budget"},

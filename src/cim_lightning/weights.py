@@ -69,7 +69,7 @@ class TimmWeights:
         for name, tensor in expected.items():
             shape = tuple(self.state[name].shape) if name in self.state else "missing"
             if shape != tuple(tensor.shape):
-                model, hint = backbone.timm_kwargs["model_name"], "try the backbone= of these weights"
+                model, hint = backbone.timm_kwargs["model_name"], "try the architecture of these weights"
                 rule = f"are not weights of {model}, whose {name} is {tuple(tensor.shape)} (here: {shape})"
                 raise ConfigError("checkpoint", self.path, rule, hint=hint)
         backbone.model.load_state_dict({name: self.state[name] for name in expected})

@@ -114,7 +114,7 @@ def test_mae_without_a_vit_gets_one_line(backbone, run_pretrain, photos, capfd):
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cim-pretrain: backbone.name=")
     assert "is not a ViT" in line
-    assert line.endswith("try backbone=vit_small_patch16, or method=simmim")
+    assert line.endswith("try a vision transformer, or the method simmim")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "swin_tiny"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cim_lightning.cropping.metrics import iou_and_pointing
+from cim_lightning.cropping.correlation_metrics import iou_and_pointing
 
 
 def test_two_maps_by_hand():

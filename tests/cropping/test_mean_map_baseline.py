@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
-from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_baseline
+from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, estimate_mean_map_baseline
 
 
 class FixedBoxes(BoxSampler):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cim_lightning.data.augmentation import RandAugmentCrop
-from cim_lightning.data.views import RandomResizedCropFlip
+from cim_lightning.data.view_dataset import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 
 SHAPE = (16, (0.5, 1.0), (0.75, 1.33), 0.5)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.sources import Splits, folder
+from cim_lightning.data.source import Splits, folder
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
-from cim_lightning.data.views import Batch, CenterCrop
+from cim_lightning.data.view_dataset import Batch, CenterCrop
 from cim_lightning.errors import ConfigError
 
 CROPPING = ExemplarCropper(2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline
 from cim_lightning.cropping.exemplars import ExemplarCropper
-from cim_lightning.cropping.metrics import estimate_mean_map_baseline
-from cim_lightning.data.views import Batch
+from cim_lightning.data.view_dataset import Batch
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
 

@@ -12,7 +12,7 @@ import lightning as L
 import pytest
 import yaml
 
-from cim_lightning.metrics import by_section
+from cim_lightning.metric_registry import by_section
 from cim_lightning.report import wandb_workspace
 from cim_lightning.report.curves import read_curves
 

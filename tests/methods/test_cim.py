@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
+from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, estimate_mean_map_baseline
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
-from cim_lightning.cropping.metrics import MeanMapBaseline, estimate_mean_map_baseline
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.cim import CIM
 from cim_lightning.models.backbone import Backbone, Features

@@ -137,5 +137,5 @@ def test_the_loss_falls_on_one_batch(vit, views):
 
 
 def test_a_backbone_other_than_a_vit_is_an_error():
-    with pytest.raises(ConfigError, match=r"^name=resnet18: is not a ViT[^\n]*method=simmim$"):
+    with pytest.raises(ConfigError, match=r"^name=resnet18: is not a ViT[^\n]*the method simmim$"):
         mae(Backbone("resnet18", {}, "timm", False, "timm"))

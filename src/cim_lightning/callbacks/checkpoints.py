@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from cim_lightning.callbacks import lightning_internals
+from cim_lightning import lightning_internals
 
 log = logging.getLogger(__name__)
 SYNC_EVERY = 20  # steps after which several devices agree whether to save or to stop

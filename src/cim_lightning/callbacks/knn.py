@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 
 from cim_lightning import checks
-from cim_lightning.callbacks.schedule import is_due
+from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
 from cim_lightning.evaluation.knn import knn_accuracy
 

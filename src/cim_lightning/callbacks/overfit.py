@@ -6,7 +6,7 @@ import lightning as L
 from torch.utils.data import Subset
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.sources import Splits
+from cim_lightning.data.source import Splits
 
 
 class OverfitBatches(L.Callback):

@@ -13,7 +13,7 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 from cim_lightning import checks
-from cim_lightning.callbacks.schedule import is_due
+from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.cropping.exemplars import Crops
 
 COLORS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]

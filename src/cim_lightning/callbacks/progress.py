@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from cim_lightning.metrics import BAR, shown_in
+from cim_lightning.metric_registry import BAR, shown_in
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 30.0  # seconds between two log lines without a terminal

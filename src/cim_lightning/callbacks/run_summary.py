@@ -10,10 +10,10 @@ import lightning as L
 import torch
 
 from cim_lightning.atomic import update_json, write_json
-from cim_lightning.callbacks.lightning_internals import validate_after_last_step
-from cim_lightning.callbacks.memory import peak, reset_peak
+from cim_lightning.callbacks.peak_memory import peak, reset_peak
 from cim_lightning.flops import Flops, flops_per_image
-from cim_lightning.metrics import TABLE, before_after
+from cim_lightning.lightning_internals import validate_after_last_step
+from cim_lightning.metric_registry import TABLE, before_after
 from cim_lightning.versions import versions
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from cim_lightning.callbacks.lightning_internals import batches_processed
+from cim_lightning.lightning_internals import batches_processed
 
 
 class StepSeed(L.Callback):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from cim_lightning.data.views import RandomResizedCropFlip
+from cim_lightning.data.view_dataset import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 from cim_lightning.rng import fork_rng
 

@@ -12,10 +12,18 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.data.sampler import ResumableBatchSampler
-from cim_lightning.data.sources import Source, Splits
-from cim_lightning.data.views import Batch, CenterCrop, RandomResizedCropFlip, View, ViewDataset, collate
+from cim_lightning.data.source import Source, Splits
+from cim_lightning.data.view_dataset import (
+    Batch,
+    CenterCrop,
+    RandomResizedCropFlip,
+    View,
+    ViewDataset,
+    collate,
+)
 from cim_lightning.data.workers import IgnoreSignals
 from cim_lightning.errors import ConfigError
+from cim_lightning.lightning_internals import batches_processed
 
 
 class ImageData(L.LightningDataModule):
@@ -161,5 +169,4 @@ class ImageData(L.LightningDataModule):
         if self.trainer is None:
             return self._resumed_batches
         # Lightning restores its own count only after the workers have started.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore
-        return max(done, self._resumed_batches)
+        return max(batches_processed(self.trainer), self._resumed_batches)

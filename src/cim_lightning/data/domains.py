@@ -7,7 +7,7 @@ from typing import Any
 
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.files import ImageFiles, class_folders, closest_name, existing_folder, scan
-from cim_lightning.data.sources import Splits, folder
+from cim_lightning.data.source import Splits, folder
 from cim_lightning.errors import ConfigError
 
 SEVERITIES = (1, 2, 3, 4, 5)

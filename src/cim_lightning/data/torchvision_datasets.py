@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
 
 from cim_lightning.data.decode import decode
-from cim_lightning.data.sources import Splits
+from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError
 
 
@@ -82,7 +82,7 @@ def _open(
             True: "the download failed: check the network, or put the files there by hand",
             False: "set download=true to download it",
             None: "it cannot be downloaded: put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
-            "ILSVRC2012_img_val.tar there, or use data=folder for a train/ val/ tree of class folders",
+            "ILSVRC2012_img_val.tar there, or use the folder data set for a train/ val/ tree",
         }[download]
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError("root", root, f"has no intact {dataset.__name__} ({reason})", hint=hint) from error

@@ -12,10 +12,10 @@ from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.cropping.metrics import estimate_mean_map_baseline, iou_and_pointing
+from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.metrics import BASELINE, METRICS
+from cim_lightning.metric_registry import BASELINE, METRICS
 
 PLOTTED = ("skill", "iou", "pointing", "auc")
 THRESHOLDS = 200  # of the ROC curve; its memory does not grow with the number of images

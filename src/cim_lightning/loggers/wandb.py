@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
-from cim_lightning.metrics import before_after
+from cim_lightning.metric_registry import before_after
 from cim_lightning.versions import versions
 
 STEP = "trainer/global_step"

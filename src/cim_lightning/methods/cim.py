@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.checks import check_one_of
+from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, iou_and_pointing
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.cropping.metrics import MeanMapBaseline, iou_and_pointing
 from cim_lightning.methods.method import Method
-from cim_lightning.metrics import BASELINE
+from cim_lightning.metric_registry import BASELINE
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import ContrastiveHead
 

@@ -75,7 +75,7 @@ class MaskTokenHook(nn.Module):
 def check_vit(backbone: Backbone) -> None:
     """Raise ConfigError if a backbone cannot skip masked patches."""
     if not isinstance(backbone.model, VisionTransformer):
-        hint = "try backbone=vit_small_patch16, or method=simmim"
+        hint = "try a vision transformer, or the method simmim"
         raise ConfigError("name", backbone.name, "is not a ViT, so it cannot skip patches", hint=hint)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cim_lightning.metrics import METRICS
+from cim_lightning.metric_registry import METRICS
 from cim_lightning.report.runs import Run
 
 Compute = Callable[[dict[str, Any]], float | None]

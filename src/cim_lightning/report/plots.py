@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from cim_lightning.metrics import PLOT, by_section
+from cim_lightning.metric_registry import PLOT, by_section
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.config_diff import ABSENT
 from cim_lightning.report.curves import MAX_POINTS, Curve, evenly_spaced, read_curves, step_costs

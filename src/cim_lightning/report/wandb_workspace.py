@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.metrics import TABLE, by_section, shown_in
+from cim_lightning.metric_registry import TABLE, by_section, shown_in
 
 PICTURES = ("panels",)
 TABLES = ("tables/pretraining", "tables/evaluation")

@@ -17,7 +17,7 @@ from torch import nn
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.data.augmentation import RandAugmentCrop
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.sources import Splits
+from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining

@@ -185,5 +185,5 @@ def test_a_baseline_without_a_file_or_without_errors_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"^path=nowhere\.json: no such file"):
         from_metrics("nowhere.json", "robustness")
     (tmp_path / "metrics.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"^path=.*no corruption errors of evaluation=robustness"):
+    with pytest.raises(ConfigError, match=r"^path=.*no corruption errors of the evaluator robustness"):
         from_metrics(str(tmp_path / "metrics.json"), "robustness")

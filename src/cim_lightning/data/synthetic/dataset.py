@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cim_lightning.checks import check_at_least, check_within
-from cim_lightning.data.sources import Splits
+from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.cues import BACKGROUNDS, OUTLINES, PALETTES, PATTERNS
 from cim_lightning.data.synthetic.rendering import render
 from cim_lightning.data.synthetic.scene import FINE, Background, Scene, SceneObject

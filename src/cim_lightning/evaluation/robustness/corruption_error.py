@@ -132,5 +132,5 @@ def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
     metrics, prefix = read_json(file), f"{evaluator}/error_"
     errors = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
     if not errors:
-        raise ConfigError("path", path, f"has no corruption errors of evaluation={evaluator}; run it first")
+        raise ConfigError("path", path, f"has no corruption errors of the evaluator {evaluator}")
     return CorruptionBaseline(path, 1 - metrics[f"{evaluator}/accuracy_clean"], errors)

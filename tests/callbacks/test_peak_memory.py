@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from cim_lightning.callbacks import memory
+from cim_lightning.callbacks import peak_memory
 
 CPU = torch.device("cpu")
 
@@ -19,23 +19,23 @@ def use_and_free() -> None:
 
 
 def test_a_peak_is_reported_after_the_memory_is_freed():
-    memory.reset_peak(CPU)
-    before = memory.peak(CPU)
+    peak_memory.reset_peak(CPU)
+    before = peak_memory.peak(CPU)
     use_and_free()
-    assert memory.peak(CPU) > before + 500e6
+    assert peak_memory.peak(CPU) > before + 500e6
 
 
 def test_a_reset_clears_the_peak():
-    if not os.access(memory.RESET, os.W_OK):
+    if not os.access(peak_memory.RESET, os.W_OK):
         pytest.skip("needs Linux, and a container that allows the reset")
     use_and_free()
-    high = memory.peak(CPU)
-    memory.reset_peak(CPU)
-    assert memory.peak(CPU) < high - 500e6
+    high = peak_memory.peak(CPU)
+    peak_memory.reset_peak(CPU)
+    assert peak_memory.peak(CPU) < high - 500e6
 
 
 def test_other_systems_report_the_peak_of_the_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
-    monkeypatch.setattr(memory, "RESET", tmp_path / "missing")
-    memory.reset_peak(CPU)
-    assert memory.peak(CPU) > 50e6
+    monkeypatch.setattr(peak_memory, "STATUS", tmp_path / "missing")
+    monkeypatch.setattr(peak_memory, "RESET", tmp_path / "missing")
+    peak_memory.reset_peak(CPU)
+    assert peak_memory.peak(CPU) > 50e6

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cim_lightning.callbacks.schedule import is_due
+from cim_lightning.callbacks.validation_schedule import is_due
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,17 @@ import csv
 
 import pytest
 
-from cim_lightning import metrics
-from cim_lightning.metrics import BAR, METRICS, PLOT, TABLE, Metric, before_after, by_section, shown_in
+from cim_lightning import metric_registry
+from cim_lightning.metric_registry import (
+    BAR,
+    METRICS,
+    PLOT,
+    TABLE,
+    Metric,
+    before_after,
+    by_section,
+    shown_in,
+)
 
 METHODS = ["cim", "mae", "simmim", "moco_v3", "dino", "supervised"]
 NOT_METRICS = {"step", "epoch"}  # columns that Lightning adds
@@ -33,7 +42,7 @@ def test_the_contrastive_loss_is_registered():
 def test_metrics_of_dino_are_shown_everywhere(name):
     for place in (BAR, TABLE, PLOT):
         assert METRICS[name] in shown_in(place)
-    assert METRICS[name] in by_section()[metrics.PRETEXT]
+    assert METRICS[name] in by_section()[metric_registry.PRETEXT]
 
 
 def test_names_titles_and_labels_are_unique():

@@ -1,4 +1,4 @@
-"""Every access to Lightning's internals, for Lightning 2.6, which pyproject.toml pins.
+"""The one place that touches Lightning's internals, for Lightning 2.6, which pyproject.toml pins.
 
 They make a resumed run repeat the uninterrupted one, and every run validate after its last step.
 """

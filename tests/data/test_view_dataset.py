@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cim_lightning.data.views import (
+from cim_lightning.data.view_dataset import (
     MAX_BAD_IMAGES,
     CenterCrop,
     RandomResizedCropFlip,

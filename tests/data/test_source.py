@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cim_lightning.data.files import ImageFiles
-from cim_lightning.data.sources import folder
+from cim_lightning.data.source import folder
 from cim_lightning.errors import BadImageError, ConfigError
 
 
