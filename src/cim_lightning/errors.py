@@ -25,15 +25,9 @@ class ConfigError(ValueError):
         self.parameter, self.has_value = parameter if rule else "", value is not _UNSET
         self.value, self.rule, self.suggest, self.hint = value, rule, suggest, hint
         self.group = ""  # path of the parameter's configuration group, such as evaluation.knn, if known
-        super().__init__(self.line(parameter))
-
-    def line(self, name: str) -> str:
-        """Return the message with another name of the parameter, such as its path."""
-        if not self.rule:
-            return name
-        given = f"{name}={format_value(self.value)}" if self.has_value else name
-        hint = self.hint or ("" if self.suggest is _UNSET else f"try {name}={format_value(self.suggest)}")
-        return f"{given}: {self.rule}" + (f"; {hint}" if hint else "")
+        given = f"{parameter}={format_value(value)}" if self.has_value else parameter
+        hint = hint or ("" if suggest is _UNSET else f"try {parameter}={format_value(suggest)}")
+        super().__init__((f"{given}: {rule}" if rule else given) + (f"; {hint}" if hint else ""))
 
 
 class BadImageError(ValueError):

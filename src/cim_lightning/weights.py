@@ -47,6 +47,9 @@ class ExportedBackbone:
 
     def input_spec(self) -> tuple[Normalize, int]:
         """Return the normalization, and the side of the images in pixels."""
+        if not {"normalize", "image_size"} <= self.spec.keys():
+            rule = "has no normalization and image size in backbone.json"
+            raise ConfigError("checkpoint", self.path, rule, hint="try the run folder")
         return self.spec["normalize"], self.spec["image_size"]
 
 

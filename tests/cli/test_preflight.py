@@ -165,6 +165,7 @@ def test_a_recipe_that_is_a_sweep_does_not_run_without_m(run_pretrain, tiny, cap
         ({"check_val_every_n_epoch": None}, None),
         ({"precision": "bf16-true"}, "trainer.precision=bf16-true: .*; try trainer.precision=bf16-mixed"),
         ({"precision": "64-true"}, "trainer.precision=64-true: .*; try trainer.precision=32-true"),
+        ({"precision": 64}, "trainer.precision=64-true: .*; try trainer.precision=32-true"),
         ({"precision": "32-true"}, None),
         ({"precision": "16-mixed"}, None),
         ({"max_epochs": -1}, "trainer.max_epochs=-1: the schedule needs an end; try trainer.max_epochs=300"),

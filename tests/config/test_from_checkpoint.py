@@ -1,5 +1,7 @@
 """Settings of evaluators that a command does not run."""
 
+import re
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -13,7 +15,11 @@ def test_settings_of_a_recipe_for_other_evaluators_are_dropped():
     assert evaluators == {"knn": {"_target_": "x", "ks": [1]}}
 
 
-def test_settings_on_the_command_line_for_other_evaluators_are_refused():
-    message = r"^\+evaluation\.linear\.epochs=3: linear is not evaluated; try"
-    with pytest.raises(ConfigError, match=message):
-        drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["+evaluation.linear.epochs=3"])
+@pytest.mark.parametrize("override", ["+evaluation.linear.epochs=3", "+evaluation.linear={epochs: 3}"])
+def test_settings_on_the_command_line_for_other_evaluators_are_refused(override):
+    with pytest.raises(ConfigError, match=rf"^{re.escape(override)}: linear is not evaluated; try"):
+        drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), [override])
+
+
+def test_a_removed_evaluator_is_no_error():
+    drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["~evaluation.linear"])

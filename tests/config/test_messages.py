@@ -44,6 +44,42 @@ def test_a_parameter_gets_the_path_of_its_setting(parameter, value, group, path)
     assert messages.explain(error, "evaluate", CFG) == f"{path}={format_value(value)}: no; try {path}=3"
 
 
+VIEWS = OmegaConf.create(
+    {
+        "data": {"view_size": 100, "root": "/x", "download": False},
+        "cropping": {"size": "${data.view_size}", "local_crop": {"size": 96}},
+        "callbacks": {"last": {"folder": "/y"}},
+        "evaluation": {"segmentation": {"source": {"root": "/z", "ignore": [255]}}},
+    }
+)
+
+
+def explain(error: ConfigError, group: str = "") -> str | None:
+    error.group = group
+    return messages.explain(error, "pretrain", VIEWS)
+
+
+def test_a_parameter_that_refers_to_another_setting_gets_the_path_of_that():
+    line = explain(ConfigError("size", 100, "must be a multiple of 16", suggest=96))
+    assert line == "data.view_size=100: must be a multiple of 16; try data.view_size=96"
+
+
+def test_a_setting_with_another_value_is_not_named():
+    assert explain(ConfigError("folder", "/x/1", "has no images")) == "folder=/x/1: has no images"
+
+
+def test_other_settings_in_a_hint_get_their_paths():
+    line = explain(ConfigError("root", "/x", "has no CIFAR10", hint="set download=true"))
+    assert line == "data.root=/x: has no CIFAR10; set data.download=true"
+
+
+def test_an_error_of_a_data_worker_gets_its_path_too():
+    text = "Caught ConfigError in DataLoader worker process 0.\nConfigError: root=/z: label 7; try ignore=[7]"
+    line = explain(ConfigError(text), group="evaluation.segmentation")
+    source = "evaluation.segmentation.source"
+    assert line == f"{source}.root=/z: label 7; try {source}.ignore=[7]"
+
+
 def test_a_message_without_a_parameter_stays_unchanged():
     assert messages.explain(ConfigError("data: no labels"), "evaluate", CFG) == "data: no labels"
 

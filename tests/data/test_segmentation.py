@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cim_lightning.data import segmentation_layouts
-from cim_lightning.data.segmentation import IGNORE_INDEX
+from cim_lightning.data.segmentation import IGNORE_INDEX, make_splits
 from cim_lightning.errors import ConfigError
 
 CAMVID = Path.home() / ".cache" / "cim-data" / "camvid"
@@ -161,3 +161,15 @@ def test_camvid_opens() -> None:
     image, mask = splits.val[0]
     assert (image.size, mask.shape) == ((480, 360), (360, 480))
     assert set(np.unique(mask)) <= {*range(11), 255}
+
+
+@pytest.mark.parametrize(
+    ("names", "ignore", "message"),
+    [
+        ({0: "a", 1: "b"}, [300], r"^ignore=\[300\]: label 300 must"),
+        ({0: "a", 256: "b"}, [], "^root=.*label 256 must"),
+    ],
+)
+def test_labels_of_more_than_8_bits_are_refused(names, ignore, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_splits("/x", [[], []], names, ignore)

@@ -162,7 +162,7 @@ def test_imagenet_without_its_archives_suggests_the_folder_source(tmp_path):
         torchvision_datasets.imagenet(str(tmp_path))
     message = str(caught.value)
     assert "cannot be downloaded" in message
-    assert "data=folder" in message
+    assert "the folder data set" in message
     assert "\n" not in message
 
 

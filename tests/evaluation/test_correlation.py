@@ -99,3 +99,9 @@ def test_invalid_settings_raise(context):
         grid()(context())
     with pytest.raises(ConfigError, match=r"^num_images=0: .*try num_images=1$"):
         grid(0)
+
+
+@pytest.mark.parametrize(("scales", "rotations"), [([0.0], [0]), ([1.1], [0]), ([0.1], [-1]), ([0.1], [181])])
+def test_scales_and_rotations_are_checked_before_anything_runs(scales, rotations):
+    with pytest.raises(ConfigError, match=r"^(scales|rotations)=\[.*\]: must be .*; try (scales|rotations)="):
+        CorrelationGrid(scales, rotations, 4)

@@ -163,3 +163,8 @@ def test_a_mistake_in_upernet_gets_one_line(name: str, value: object, expected: 
 
 def test_upernet_fuses_by_convolution_with_batch_norm() -> None:
     assert sum(isinstance(m, nn.BatchNorm2d) for m in upernet(vit(1)).modules()) == 1 + 4 + 1 + 3 + 3 + 1
+
+
+def test_pyramid_pooling_can_be_switched_off() -> None:
+    head = UperNet(vit(2), 5, width=7, bins=[], dropout=0.1).eval()
+    assert head([torch.randn(1, 12, 4, 4) for _ in range(4)]).shape == (1, 5, 16, 16)

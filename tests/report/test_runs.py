@@ -1,5 +1,7 @@
 """Runs, read from folders and grouped by setting."""
 
+import pytest
+
 from cim_lightning.report.runs import differing_keys, group_by_setting, read_runs
 
 
@@ -58,7 +60,6 @@ def test_settings_that_cannot_change_a_result_make_no_group(write_run, tmp_path)
             "decoder.depth=1",
             "callbacks.last.every_minutes=1",
             "hydra/launcher=joblib",
-            "compile=true",
         ],
     )
     write_run("2", ["seed=1", "decoder.depth=2", "evaluation=[knn]"])
@@ -66,6 +67,13 @@ def test_settings_that_cannot_change_a_result_make_no_group(write_run, tmp_path)
         "decoder.depth=1": 2,
         "decoder.depth=2": 1,
     }
+
+
+@pytest.mark.parametrize("key", ["compile", "data.num_workers"])
+def test_settings_that_change_the_speed_make_groups(key, write_run, tmp_path):
+    for job, value in enumerate(("1", "4")):
+        write_run(str(job), ["seed=0", f"{key}={value}"], swept=[f"{key}={value}"])
+    assert list(group_by_setting(read_runs(tmp_path))) == [f"{key}=1", f"{key}=4"]
 
 
 def test_runs_of_several_methods_are_named_by_method(write_run, tmp_path):

@@ -30,6 +30,7 @@ def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         check_at_least(f"trainer.{name}", trainer.get(name), 1)
     precision = str(trainer.get("precision", "32-true"))
+    precision = f"{precision}-true" if precision.isdigit() else precision  # Lightning's short form
     if precision.endswith("-true") and precision != "32-true":
         suggest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
         rule = "crops and weights must be in fp32"
@@ -65,7 +66,7 @@ def check_processes(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:
             hint = "try trainer.strategy=auto trainer.devices=1"
             hint += ", or hydra/launcher=basic" if part == "launcher" else ""
             rule = f"{choice} supports one process per run"
-            raise ConfigError(f"trainer.{name}", trainer[name], rule, hint=hint)
+            raise ConfigError(f"trainer.{name}", trainer.get(name, "auto"), rule, hint=hint)
 
 
 def check_launcher(hydra_cfg: DictConfig, trainer: DictConfig | None) -> None:

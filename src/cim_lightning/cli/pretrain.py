@@ -17,6 +17,7 @@ from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, resume, validate
 from cim_lightning.config.from_checkpoint import build
+from cim_lightning.errors import ConfigError
 from cim_lightning.report import runs
 from cim_lightning.report.columns import objective
 
@@ -97,6 +98,9 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
     method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)
     callbacks, loggers = _build_group(cfg.get("callbacks")), _build_group(cfg.get("logger"))
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **_length(cfg, data, method))
+    if cfg.get("budget") is not None and trainer.world_size != (planned := num_processes(cfg.trainer)):
+        rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
+        raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
     if cfg.compile:
         method.compile_networks()
     if trainer.is_global_zero:

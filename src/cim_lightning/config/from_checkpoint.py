@@ -75,6 +75,7 @@ def drop_unused(evaluators: DictConfig, overrides: Iterable[str]) -> None:
     """
     for name in [str(name) for name in evaluators if "_target_" not in evaluators[name]]:
         for override in overrides:
-            if override.lstrip("+~").startswith(f"evaluation.{name}."):
+            key = override.lstrip("+").partition("=")[0]
+            if f"{key}.".startswith(f"evaluation.{name}."):
                 raise ConfigError(f"{override}: {name} is not evaluated; try evaluation=[...,{name}]")
         del evaluators[name]

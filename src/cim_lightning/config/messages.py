@@ -72,34 +72,44 @@ def no_default(key: str) -> str:
     return f"{key}: has no default; set {key}=..."
 
 
-def setting_paths(cfg: DictConfig) -> Iterator[str]:
-    """Yield the paths of all settings, breadth first, except those that refer to another setting."""
+def setting_paths(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield the path of every setting and the path that defines it, another one for "${data.view_size}"."""
     queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
     for parent, node in queue:
         for key, value in node.items() if isinstance(node, dict) else ():
-            if not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
-                queue.append((path := f"{parent}.{key}".lstrip("."), value))
-                yield path
+            path = f"{parent}.{key}".lstrip(".")
+            if reference := re.fullmatch(r"\$\{(\w[\w.]*)\}", str(value)):
+                yield path, reference[1]
+            elif not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
+                queue.append((path, value))
+                yield path, path
 
 
 def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
-    """Return an error's line with the path of its setting instead of the parameter.
+    """Return an error's line with the paths of its settings instead of the parameters.
 
     Settings of the object that raised the error come first, then settings with the error's value.
     """
-    if cfg is None or not error.parameter:
-        return str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
+    line = str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
+    name = error.parameter or line.partition("=")[0]  # and has lost its attributes
+    if cfg is None or not name.isidentifier():
+        return line
     found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
     group = f"{found[1] if found else error.group}."
-    paths = [path for path in setting_paths(cfg) if path.rpartition(".")[2] == error.parameter]
-    unset = f"{group}{error.parameter}".lstrip(".")
-    return error.line(
-        min(
-            paths,
-            key=lambda path: (not path.startswith(group), OmegaConf.select(cfg, path) != error.value),
-            default=error.parameter if error.has_value else unset,
-        )
-    )
+    defined = {used: path for used, path in setting_paths(cfg) if used.rpartition(".")[2] == name}
+    equal = {
+        used: error.has_value and OmegaConf.select(cfg, path) == error.value for used, path in defined.items()
+    }
+    used = [u for u in defined if u.startswith(group) or equal[u] or not error.has_value]
+    unset = name if error.has_value else f"{group}{name}".lstrip(".")
+    path = defined[min(used, key=lambda u: (not u.startswith(group), not equal[u]))] if used else unset
+    paths = {other for other, _ in setting_paths(cfg)}
+
+    def expand(match: re.Match[str]) -> str:
+        sibling = f"{path.rpartition('.')[0]}.{match[0]}"
+        return path if match[0] == name else sibling if sibling in paths else match[0]
+
+    return re.sub(r"^\w+(?=[=:])|(?<![\w./])\w+(?==)", expand, line)
 
 
 def _explain_choice(text: str) -> str:
@@ -124,7 +134,8 @@ def _explain_group_value(arguments: Sequence[str]) -> str | None:
     for argument in arguments:
         group, _, value = argument.partition("=")
         if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
-            first = min(file.stem for file in (CONF / group).glob("[!_]*.yaml"))
+            files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
+            first = min(str(file.with_suffix("")) for file in files)
             return f"{argument}: must be an option of {group}, or [] for none; try {group}={first}"
     return None
 
@@ -150,7 +161,7 @@ def _suggest_key(key: str, command: str) -> str:
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(defaults, parent) if parent else defaults
     if not isinstance(node, DictConfig):
-        return did_you_mean(key, setting_paths(defaults))
+        return did_you_mean(key, [path for path, defined in setting_paths(defaults) if path == defined])
     files: Any = {f.stem: OmegaConf.load(f) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
     files = {name: settings.get(parent, settings) for name, settings in files.items()}  # @package _global_
     options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???

@@ -28,6 +28,14 @@ def changes_result(key: str) -> bool:
     return parts[0] not in WITHOUT_EFFECT and parts[-1] not in WITHOUT_EFFECT_ANYWHERE
 
 
+def distinguishes_runs(key: str) -> bool:
+    """Return whether runs with different values of the setting belong to different rows of a table.
+
+    Settings that change only the speed do: tables show it.
+    """
+    return key != "seed" and re.split(r"[./]", key)[0] not in WITHOUT_EFFECT - {"compile"}
+
+
 def may_change_on_resume(key: str) -> bool:
     """Return whether a run may resume with another value of the setting."""
     return not changes_result(key) or (key.startswith("trainer.") and key not in FIXED_IN_TRAINER)

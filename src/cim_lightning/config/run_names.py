@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cim_lightning.config.result_settings import changes_result
+from cim_lightning.config.result_settings import FOLDER_SETTINGS
 
 MAX_NAME, MAX_TAG = 128, 64  # characters, of wandb
 
@@ -50,7 +50,7 @@ def run_name() -> str | None:
     if hydra.mode is not RunMode.MULTIRUN:
         return _folder_name(Path(hydra.runtime.output_dir))
     swept = [o.lstrip("+").partition("=") for o in job_overrides(hydra.overrides.task, Path(hydra.sweep.dir))]
-    values = {key: value for key, _, value in swept if changes_result(key)}
+    values = {key: value for key, _, value in swept if key not in FOLDER_SETTINGS}
     leaves = [key.rpartition(".")[2] for key in values]
     short = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(values, leaves, strict=True)}
     text = ", ".join(f"{short[key]}={value}" for key, value in values.items())

@@ -31,7 +31,7 @@ def check(cfg: DictConfig, command: str) -> None:
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise ConfigError(no_default(key))
     _check_top_level(cfg, command)
-    for path in setting_paths(cfg):
+    for path, _ in setting_paths(cfg):
         if path.endswith("._target_"):
             _check_target(path.removesuffix("._target_"), cfg, command)
 

@@ -70,7 +70,7 @@ def corrupted(
         if not path.is_dir():
             hint = "try a folder laid out as <corruption>/<severity>/<class>/<image>, or fewer corruptions"
             raise ConfigError("root", root, f"has no folder {name}/{severity}", hint=hint)
-    sources = {key: partial(_one_split, str(path), "folder") for key, path in folders.items()}
+    sources = {key: partial(_one_split, str(path), "root") for key, path in folders.items()}
     return _images(sources, view_size, batch_size, num_workers)
 
 

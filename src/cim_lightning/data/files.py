@@ -80,18 +80,19 @@ def scan(folder: str) -> tuple[list[str], Counter[str]]:
     pending = [("", frozenset([os.path.realpath(folder)]))]
     while pending:
         prefix, ancestors = pending.pop()
-        for entry in os.scandir(os.path.join(folder, prefix)):
-            with contextlib.suppress(OSError):  # a link to itself is neither a folder nor a file
-                path = os.path.realpath(entry.path) if entry.is_dir() else ""
-                suffix = os.path.splitext(entry.name)[1].lower()
-                if entry.name.startswith(".") or path in ancestors:
-                    continue
-                if path:
-                    pending.append((f"{prefix}{entry.name}/", ancestors | {path}))
-                elif suffix in SUFFIXES and entry.is_file():
-                    images.append(prefix + entry.name)
-                else:
-                    others[suffix or "no suffix"] += 1
+        with os.scandir(os.path.join(folder, prefix)) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # a link to itself is neither a folder nor a file
+                    path = os.path.realpath(entry.path) if entry.is_dir() else ""
+                    suffix = os.path.splitext(entry.name)[1].lower()
+                    if entry.name.startswith(".") or path in ancestors:
+                        continue
+                    if path:
+                        pending.append((f"{prefix}{entry.name}/", ancestors | {path}))
+                    elif suffix in SUFFIXES and entry.is_file():
+                        images.append(prefix + entry.name)
+                    else:
+                        others[suffix or "no suffix"] += 1
     return sorted(images), others
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cim_lightning.checks import check_within
 from cim_lightning.data.decode import FORMATS, decode
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -90,8 +89,11 @@ def make_splits(
     Raises:
         ConfigError: a label of more than 8 bits, or fewer than two classes.
     """
-    for label in [*names, *ignore]:
-        check_within("label", label, 0, 255)
+    for parameter, value, labels in (("ignore", list(ignore), ignore), ("root", root, names)):
+        if wrong := [label for label in labels if not 0 <= label <= 255]:
+            raise ConfigError(
+                parameter, value, f"label {wrong[0]} must be in 0..255", hint="use 8-bit labels"
+            )
     classes = {label: name for label, name in sorted(names.items()) if label not in ignore}
     if not 2 <= len(classes) < UNKNOWN:
         rule = f"leaves {len(classes)} classes, must leave 2..{UNKNOWN - 1}"

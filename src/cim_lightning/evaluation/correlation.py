@@ -35,6 +35,10 @@ class CorrelationGrid:
 
     def __post_init__(self) -> None:
         check_at_least("num_images", self.num_images, 1)
+        if not all(0 < scale <= 1 for scale in self.scales):
+            raise ConfigError("scales", self.scales, "must be above 0 and at most 1", suggest=[0.1])
+        if not all(0 <= rotation <= 180 for rotation in self.rotations):
+            raise ConfigError("rotations", self.rotations, "must be in 0..180", suggest=[45])
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; write those of each combination to correlation.csv and correlation.png."""

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from cim_lightning.atomic import atomic_write, read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
@@ -38,7 +40,8 @@ def evaluate(
         else:
             log.info("%s ...", name)
             try:
-                with fork_rng(context.seed):  # independent of the evaluators before
+                # Independent of the evaluators before, and of the caller's gradient mode.
+                with fork_rng(context.seed), torch.enable_grad():
                     cached = {"args": key, "numbers": evaluator(context)}
             except ConfigError as error:
                 error.group = error.group or f"evaluation.{name}"

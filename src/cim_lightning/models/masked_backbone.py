@@ -91,6 +91,6 @@ def upsample_mask(
         cells = mask.shape[dim]
         if patches % cells:
             rule = f"{cells} cells per side are not whole patches, {patches} per side"
-            raise ConfigError(f"mask_patch_size: {rule}; use a multiple of the patch size")
+            raise ConfigError("mask_patch_size", rule=rule, hint="use a multiple of the patch size")
         mask = mask.repeat_interleave(patches // cells, dim=dim)
     return mask

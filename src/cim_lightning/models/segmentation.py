@@ -97,7 +97,7 @@ class UperNet(nn.Module):
         super().__init__()
         check_at_least("width", width, 1)
         check_share("dropout", dropout, one=False)
-        if min(bins) < 1:
+        if min(bins, default=1) < 1:
             sides = [max(side, 1) for side in bins]
             raise ConfigError("bins", list(bins), "must be at least 1", suggest=sides)
         self.features = MultiScaleFeatures(backbone)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cim_lightning.atomic import read_json
-from cim_lightning.config.result_settings import changes_result
+from cim_lightning.config.result_settings import distinguishes_runs
 
 log = logging.getLogger(__name__)
 INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "swept"}
@@ -101,7 +101,7 @@ def differing_keys(jobs: Iterable[Job]) -> list[str]:
     """Return the keys of overrides that were swept or differ between jobs, except for the seed."""
     jobs = list(jobs)
     swept = {key for job in jobs for key in job.swept}
-    keys = [key for job in jobs for key in job.overrides if changes_result(key) and key != "seed"]
+    keys = [key for job in jobs for key in job.overrides if distinguishes_runs(key)]
     return [k for k in dict.fromkeys(keys) if k in swept or len({job.overrides.get(k) for job in jobs}) > 1]
 
 

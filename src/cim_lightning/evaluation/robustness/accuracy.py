@@ -44,6 +44,7 @@ def accuracies(
             images = batch[0][labels >= 0].to(context.device).float() / 255
             labels = labels[labels >= 0].to(context.device)
             total += len(labels)
+            bar.update(0 if len(labels) else len(perturbations))
             for name, perturb in perturbations.items() if len(labels) else ():
                 generator = torch.Generator(context.device).manual_seed(context.seed + index)
                 perturbed = perturb(images, labels, generator=generator) if perturb else images
