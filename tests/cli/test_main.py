@@ -31,7 +31,7 @@ MISTAKES = {
     "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean root?"]),
     "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
     "new top-level key": (["++modle.x=1"], ["modle={{x: 1}}: no such setting", "did you mean method?"]),
-    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "root"]),
+    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "did you mean root?"]),
     "new key of a class": (
         ["+target.momentun=1"],
         ["target.momentun=1: EmaTarget has no such setting", "did you mean momentum?"],
@@ -83,11 +83,11 @@ MISTAKES = {
     "precision": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "=bf16-mixed"]),
     "no accumulation": (
         ["trainer.accumulate_grad_batches=0"],
-        ["trainer.accumulate_grad_batches=0", "at least 1", "=1"],
+        ["trainer.accumulate_grad_batches=0", "at least 1", "try trainer.accumulate_grad_batches=1"],
     ),
     "no validation": (
         ["trainer.check_val_every_n_epoch=0"],
-        ["trainer.check_val_every_n_epoch=0", "at least 1", "=1"],
+        ["trainer.check_val_every_n_epoch=0", "at least 1", "try trainer.check_val_every_n_epoch=1"],
     ),
     "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try decoder.mlp_ratio=4"]),
     "channels": (
@@ -108,7 +108,7 @@ MISTAKES = {
         ["data.batch_size=4000"],
         ["data.batch_size=4000", "43 images", "try data.batch_size=43"],
     ),
-    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try"]),
+    "rate": (["optim.base_lr=-1"], ["optim.base_lr=-1", "above 0", "try optim.base_lr=0.00015"]),
     "choice of a method": (["method.reduction=median"], ["method.reduction=median", "sum", "mean"]),
     "share": (["target.momentum=2"], ["target.momentum=2", "try target.momentum=1"]),
     "architecture": (["backbone.name=resnet5O"], [": backbone.name=resnet5O", "did you mean resnet50?"]),

@@ -315,11 +315,11 @@ def test_the_loss_falls_below_chance_on_one_batch():
             {"online_input": "contexts"},
             "online_input=contexts: must be one of exemplars, context; did you mean context?",
         ),
-        ({"reduction": "max"}, "reduction=max: must be one of sum, mean; "),
+        ({"reduction": "max"}, "reduction=max: must be one of sum, mean; did you mean mean?"),
     ],
 )
 def test_a_mistake_gets_one_line_with_the_choices(mistake, message):
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         cim(**mistake)
 
 
