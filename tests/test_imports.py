@@ -131,4 +131,4 @@ def test_the_public_names_can_be_imported():
         cim_lightning.__all__
     )
     with pytest.raises(AttributeError, match="Nothing"):
-        cim_lightning.Nothing  # noqa: B018
+        cim_lightning.Nothing  # noqa: B018 -- the attribute access raises

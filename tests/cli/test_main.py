@@ -120,6 +120,7 @@ MISTAKES = {
     "folder": (["data.root={photos}x"], ["data.root={photos}x: does not exist", "did you mean {photos}?"]),
     "null for a group": (["callbacks=null"], ["callbacks=null", "[] for none", "callbacks=default"]),
     "number for a group": (["data=10"], ["data=10", "try data="]),
+    "number for a group of folders": (["compare=5"], ["compare=5", "try compare=cifar10_cpu/cim"]),
     "target temperature": (
         [
             "method=dino",

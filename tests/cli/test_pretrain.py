@@ -141,3 +141,14 @@ def test_other_backbones_take_a_step_of_every_other_method(
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["steps"] == 1
     assert metrics["train/loss"] > 0
+
+
+def test_a_budget_for_another_number_of_processes_is_refused(run_pretrain, tiny, monkeypatch, capfd):
+    monkeypatch.setattr("cim_lightning.cli.pretrain.num_processes", lambda trainer: 2)
+    with pytest.raises(SystemExit) as ended:
+        run_pretrain(*tiny, "budget=images", "budget.images=64")
+    assert ended.value.code == 2
+    assert (
+        "trainer.devices=1: the budget is planned for 2 processes, but Lightning starts 1"
+        in capfd.readouterr().err
+    )

@@ -192,7 +192,7 @@ def test_labeled_indices_and_their_loader_skip_images_without_a_label() -> None:
         def __getitem__(self, index: int) -> tuple[Image.Image, int]:
             return Image.new("RGB", (9, 9), (index, 0, 0)), int(self.labels[index])
 
-    splits = Splits(PartlyLabeled(), PartlyLabeled())  # type: ignore[arg-type]
+    splits = Splits(PartlyLabeled(), PartlyLabeled())
     data = ImageData(lambda: splits, lambda views, seed: views, 2, 0, 8, (1, 1), (1, 1), 0.0, 0)
     indices = data.labeled_indices(None)
     assert sorted(indices) == [1, 3, 4, 6]

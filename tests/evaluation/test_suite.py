@@ -77,3 +77,9 @@ def test_random_numbers_depend_only_on_the_seed(context):
     assert metrics["a/drawn"] == metrics["b/drawn"]
     context.seed = 1
     assert evaluate(evaluators, context, {"a": 3, "b": 3}, {})["a/drawn"] != metrics["a/drawn"]
+
+
+def test_evaluators_can_train_whatever_the_gradient_mode_of_the_caller(context):
+    with torch.no_grad():
+        metrics = evaluate({"a": lambda _: {"grad": float(torch.is_grad_enabled())}}, context(), {"a": 1}, {})
+    assert metrics == {"a/grad": 1.0}

@@ -122,4 +122,4 @@ def test_input_spec_by_hand():
     assert torch.equal(spec.example_images(), spec.example_images())
     assert spec.example_images().shape == (3, 2, 3, 3)
     with pytest.raises(ConfigError, match=r"^normalize=.*mean for each of the 2 channels"):
-        spec._replace(normalize={"_target_": "mine"}).mean  # noqa: B018
+        spec._replace(normalize={"_target_": "mine"}).mean  # noqa: B018 -- the property raises

@@ -96,14 +96,14 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
         return line
     found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
     group = f"{found[1] if found else error.group}."
-    defined = {used: path for used, path in setting_paths(cfg) if used.rpartition(".")[2] == name}
+    paths = dict(setting_paths(cfg))
+    defined = {used: path for used, path in paths.items() if used.rpartition(".")[2] == name}
     equal = {
         used: error.has_value and OmegaConf.select(cfg, path) == error.value for used, path in defined.items()
     }
     used = [u for u in defined if u.startswith(group) or equal[u] or not error.has_value]
     unset = name if error.has_value else f"{group}{name}".lstrip(".")
     path = defined[min(used, key=lambda u: (not u.startswith(group), not equal[u]))] if used else unset
-    paths = {other for other, _ in setting_paths(cfg)}
 
     def expand(match: re.Match[str]) -> str:
         sibling = f"{path.rpartition('.')[0]}.{match[0]}"

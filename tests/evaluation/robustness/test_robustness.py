@@ -24,7 +24,7 @@ from cim_lightning.models.backbone import Backbone
 LEVELS = (100, 155)  # of a dark and a light image: 27.5 gray levels from the threshold
 
 
-class LabeledDataset(list):  # type: ignore[type-arg]
+class LabeledDataset(list):
     """Images and labels, of two classes."""
 
     classes = ("dark", "light")
