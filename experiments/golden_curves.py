@@ -1,7 +1,8 @@
-"""Record the first ten losses of every method: `python experiments/golden_curves.py`.
+"""Record the first ten losses of methods: `python experiments/golden_curves.py METHOD ...`.
 
-It writes tests/methods/golden.json, which the tests compare with. Rerun it only for a change that is meant to
-change numbers, and give the reason in the commit.
+The losses go to tests/methods/golden/METHOD.json, and the tests compare with them. For a new method, create
+the file with its overrides first: {"overrides": ["decoder.width=32"]}. Record a method again only for a
+change that is meant to change numbers, and give the reason in the commit.
 """
 
 import csv
@@ -11,7 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "methods" / "golden.json"
+GOLDEN = {
+    file.stem: file for file in (Path(__file__).parents[1] / "tests" / "methods" / "golden").glob("*.json")
+}
 COMMON = [
     "backbone=vit_micro_patch8",
     "backbone.kwargs.depth=2",
@@ -31,27 +34,16 @@ COMMON = [
     "callbacks.panels=null",
     "callbacks.best=null",
 ]
-OWN = {
-    "cim": ["cropping=half", "decoder=cross_attention_small"],
-    "mae": ["cropping.mask_patch_size=8", "decoder.width=32", "decoder.depth=2", "decoder.num_heads=4"],
-    "simmim": ["cropping.mask_patch_size=16"],
-    "moco_v3": ["method.head.hidden_dim=64", "method.head.out_dim=16"],
-    "dino": [
-        "method.head.hidden_dim=64",
-        "method.head.bottleneck_dim=16",
-        "method.head.out_dim=128",
-        "method.freeze_last_layer=0.3",
-        "method.temperature_warmup=0.5",
-        "cropping.num_local_crops=2",
-        "cropping.local_crop.size=32",
-    ],
-    "supervised": [],
-}
+
+
+def read(method: str) -> dict[str, list]:
+    """Return the overrides that make a method small, and its recorded losses."""
+    return json.loads(GOLDEN[method].read_text())
 
 
 def arguments(method: str, folder: Path) -> list[str]:
     """Return the arguments of `cim-pretrain` for ten steps of a method."""
-    return [f"method={method}", *COMMON, *OWN[method], f"output_dir={folder}"]
+    return [f"method={method}", *COMMON, *read(method)["overrides"], f"output_dir={folder}"]
 
 
 def losses(folder: Path) -> list[float]:
@@ -60,15 +52,14 @@ def losses(folder: Path) -> list[float]:
     return [float(row["train/loss"]) for row in rows if row["train/loss"]]
 
 
-def main() -> None:
-    curves = {}
-    for method in OWN:
+def main(methods: list[str]) -> None:
+    for method in methods or sorted(GOLDEN):
         with tempfile.TemporaryDirectory() as folder:
             command = str(Path(sys.executable).parent / "cim-pretrain")
             subprocess.run([command, *arguments(method, Path(folder))], check=True)
-            curves[method] = losses(Path(folder))
-    GOLDEN.write_text(json.dumps(curves, indent=1) + "\n")
+            curve = read(method) | {"losses": losses(Path(folder))}
+        GOLDEN[method].write_text(json.dumps(curve, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

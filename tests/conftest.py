@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from jaxtyping import install_import_hook
 from PIL import Image
 
+CONF = Path(__file__).parents[1] / "conf"
 INT_IS_FLOAT = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook("cim_lightning", INT_IS_FLOAT).__enter__()
 
@@ -53,23 +55,13 @@ def tiny(photos: Path) -> list[str]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def method_overrides() -> dict[str, list[str]]:
     """Overrides that make each method small, for views of 32 pixels and a ViT with patches of 4."""
-    return {
-        "cim": ["cropping=small", "decoder.width=16", "decoder.num_heads=2"],
-        "mae": ["decoder.width=16", "decoder.depth=1", "decoder.num_heads=2"],
-        "simmim": [],
-        "moco_v3": ["method.head.hidden_dim=32", "method.head.out_dim=16"],
-        "dino": [
-            "method.head.hidden_dim=32",
-            "method.head.out_dim=64",
-            "cropping.local_crop.size=16",
-            "cropping.num_local_crops=2",
-        ],
-        "supervised": [],
-        "random": [],
-    }
+    small = Path(__file__).parent / "methods" / "small"
+    methods = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+    files = {method: small / f"{method}.yaml" for method in methods}
+    return {name: yaml.safe_load(file.read_text()) if file.exists() else [] for name, file in files.items()}
 
 
 @pytest.fixture

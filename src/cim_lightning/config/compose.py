@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -24,7 +25,7 @@ def default_config(command: str) -> DictConfig:
 
 def register_resolvers() -> None:
     """Register the resolvers of conf/, such as `${cim.workers:}` for `_workers`."""
-    for resolver in (_output_dir, _patch_pixels, _workers, _precision, _wandb_mode):
+    for resolver in (_output_dir, _choices, _patch_pixels, _workers, _precision, _wandb_mode):
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__[1:]}", resolver, replace=True)
     for resolver in (run_id, group_name, command_name, run_name, tags):
         # cached: several readers of one run must get the same value
@@ -38,6 +39,13 @@ def _output_dir(checkpoint: str, kind: str = "evaluation") -> str:
     if run.is_dir():
         return str(run / kind)
     return str(run.parent / f"{run.stem}-{kind}") if run.exists() else f"outputs/{run.stem}-{kind}"
+
+
+def _choices(folder: str) -> str:
+    """Return a sweep over all choices in a folder of a group, "a/x,a/y" for the folder "group/a"."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    _, _, prefix = f"{folder}/".partition("/")
+    return ",".join(prefix + choice for choice in sorted(loader.get_group_options(folder)))
 
 
 def _patch_pixels(backbone: DictConfig, times: int) -> int:
