@@ -141,7 +141,7 @@ def test_the_table_has_before_after_and_the_baseline():
     metrics = {
         "initial/iou": 0.1,
         "val/iou": 0.5,
-        "val/iou_constant": 0.45,
+        "val/iou_baseline": 0.45,
         "val/knn": 0.75,
         "images_seen": 12345,
         "seconds": 61.4,

@@ -62,6 +62,24 @@ def test_a_config_error_gets_the_group_of_its_evaluator(context):
     assert caught.value.group == "evaluation.b"
 
 
+class Picky(CountingEvaluator):
+    """An evaluator that does not apply."""
+
+    def applies(self, context) -> str:
+        return "needs a moon"
+
+
+def test_an_evaluator_that_does_not_apply_is_skipped_unless_it_is_requested(context):
+    context = context()
+    evaluators = {"a": CountingEvaluator(1.0), "b": Picky(2.0), "c": Picky(3.0)}
+    args = {"a": 1, "b": 1, "c": 1}
+    assert evaluate(evaluators, context, args, {}) == {"a/score_k1": 1.0}
+    evaluators["a"].calls = 0
+    with pytest.raises(ConfigError, match=r"^c needs a moon; choose"):
+        evaluate(evaluators, context, args | {"a": 2}, {}, requested=("a", "c"))
+    assert [evaluator.calls for evaluator in evaluators.values()] == [0, 0, 0]
+
+
 def test_the_table_has_one_row_per_metric():
     assert table({"a/x": 0.5, "b/y_z": 12345.0}).splitlines()[2:] == [
         "| a | x | 0.5 |",

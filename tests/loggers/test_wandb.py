@@ -120,7 +120,7 @@ def test_wandb_has_the_local_numbers_settings_tables_and_pictures(run_with_wandb
         for name in [path.name.partition("_")[0]]
     }
     rows = {row[0]: row[1:] for row in tables["pretraining"]["data"]}
-    assert rows["iou"] == [numbers["initial/iou"], numbers["val/iou"], numbers["val/iou_constant"]]
+    assert rows["iou"] == [numbers["initial/iou"], numbers["val/iou"], numbers["val/iou_baseline"]]
     assert rows["knn"] == [numbers["initial/knn"], numbers["val/knn"], None]
     assert ["knn", "mean_k1", evaluated["knn/mean_k1"]] in tables["evaluation"]["data"]
     assert rows["skill"] == [numbers["initial/skill"], numbers["val/skill"], 0]

@@ -15,6 +15,7 @@ from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.requirements import needs_cim
 from cim_lightning.metric_registry import BASELINE, METRICS
 
 PLOTTED = ("skill", "iou", "pointing", "auc")
@@ -40,10 +41,11 @@ class CorrelationGrid:
         if not all(0 <= rotation <= 180 for rotation in self.rotations):
             raise ConfigError("rotations", self.rotations, "must be in 0..180", suggest=[45])
 
+    def applies(self, context: EvalContext) -> str | None:
+        return needs_cim(context)
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; write those of each combination to correlation.csv and correlation.png."""
-        if not hasattr(context.method, "decoder"):
-            raise ConfigError("the weights have no correlation decoder; try a checkpoint of the method cim")
         cropping = context.data.cropping
         metrics = self.evaluate_cropping(context, cropping)
         grid = [(scale, rotation) for scale in self.scales for rotation in self.rotations]
@@ -60,11 +62,11 @@ class CorrelationGrid:
 
     @torch.no_grad()
     def evaluate_cropping(self, context: EvalContext, cropping: Any) -> dict[str, float]:
-        """Return the metrics with one cropping; "<metric>_constant" is the value of the mean-map baseline."""
+        """Return the metrics with one cropping; "<metric>_baseline" is the value of the mean-map baseline."""
         method = context.method.to(context.device).eval()
         baseline = estimate_mean_map_baseline(cropping)
         batches, map_batches = [], []
-        for batch in context.data.center_crop_dataloader("val", self.num_images):
+        for batch in context.batches("val", self.num_images, shard=False):
             crops = cropping(batch.views.to(context.device), batch.seed)
             batches.append(method(crops).float().cpu())
             map_batches.append(crops.maps.cpu())

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ def evaluate(
     context: EvalContext,
     args: Mapping[str, Any],
     description: Mapping[str, Any],
+    requested: Collection[str] = (),
 ) -> dict[str, float]:
-    """Run every evaluator and return the metrics, as "<evaluator>/<metric>".
+    """Run every evaluator that applies and return the metrics, as "<evaluator>/<metric>".
 
     After each evaluator, update `metrics.json` and `table.md` in the context's folder.
 
@@ -29,8 +30,14 @@ def evaluate(
         args: plain values that determine the metrics, by evaluator. If `evaluators/<evaluator>.json` has the
             same values, its metrics are used.
         description: entries that describe the weights, such as the checkpoint; added to `metrics.json`.
+        requested: evaluators that must apply; the others are skipped if they do not.
+
+    Raises:
+        ConfigError: a requested evaluator does not apply.
     """
     metrics: dict[str, float] = {}
+    skipped = check_applicable(evaluators, context, requested)
+    evaluators = {name: evaluator for name, evaluator in evaluators.items() if name not in skipped}
     (context.folder / "evaluators").mkdir(parents=True, exist_ok=True)
     for name, evaluator in evaluators.items():
         path, key = context.folder / "evaluators" / f"{name}.json", json.loads(json.dumps(args[name]))
@@ -51,6 +58,24 @@ def evaluate(
         write_json(context.folder / "metrics.json", {**description, **metrics})
         atomic_write(context.folder / "table.md", table(metrics) + "\n")
     return metrics
+
+
+def check_applicable(
+    evaluators: Mapping[str, Evaluator], context: EvalContext, requested: Collection[str]
+) -> dict[str, str]:
+    """Return the reason why each skipped evaluator does not apply.
+
+    Raises:
+        ConfigError: a requested evaluator does not apply.
+    """
+    # Until all evaluators have `applies`.
+    reasons = {name: getattr(part, "applies", lambda _: None)(context) for name, part in evaluators.items()}
+    skipped = {name: reason for name, reason in reasons.items() if reason is not None}
+    if refused := [f"{name} {reason}" for name, reason in skipped.items() if name in requested]:
+        raise ConfigError(f"{', '.join(refused)}; choose other evaluators, or evaluation=all, which skips it")
+    for name, reason in skipped.items():
+        log.info("%s: skipped, because it %s", name, reason)
+    return skipped
 
 
 def table(metrics: Mapping[str, float]) -> str:
