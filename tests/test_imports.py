@@ -21,7 +21,7 @@ ALLOWED = {
     **{name: set() for name in FOUNDATION},
     # Layer 2
     "cropping": set(),
-    "models": set(),
+    "models": {"optim"},
     "optim": set(),
     "data": {"cropping"},
     "weights": {"models"},
@@ -32,7 +32,7 @@ ALLOWED = {
     "budget": set(),
     "methods": {"models", "cropping", "optim"},
     "export": {"models"},
-    "evaluation": {"models", "optim", "cropping", "data.segmentation"},
+    "evaluation": {"models", "optim", "cropping", "data.segmentation", "data.view_dataset"},
     "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.source"},
     "loggers": set(),
     # Layer 4

@@ -13,7 +13,7 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.source import Splits, folder
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
-from cim_lightning.data.view_dataset import Batch, CenterCrop
+from cim_lightning.data.view_dataset import Batch, CenterSquare
 from cim_lightning.errors import ConfigError
 
 CROPPING = ExemplarCropper(2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5)
@@ -140,23 +140,23 @@ def test_the_first_validation_batches_have_every_class(tmp_path):
 @pytest.mark.parametrize(("split", "limit", "count"), [("train", 7, 7), ("train", 99, 20), ("val", 99, 11)])
 def test_center_crops_are_at_most_limit_images_and_the_same_in_every_call(split, limit, count):
     images = data()
-    views, labels = read(images.center_crop_dataloader(split, limit))
+    views, labels = read(images.eval_dataloader(split, limit))
     assert views.shape == (count, 3, 24, 24)
-    again = read(data().center_crop_dataloader(split, limit))
+    again = read(data().eval_dataloader(split, limit))
     assert torch.equal(views, again[0])
     assert torch.equal(labels, again[1])
 
 
 def test_center_crops_are_a_random_subset_of_the_images_with_their_labels():
     images = data()
-    views, labels = read(images.center_crop_dataloader("train", 7))
+    views, labels = read(images.eval_dataloader("train", 7))
     train, rng = images.splits.train, np.random.default_rng(0)
-    index_of = {np.asarray(CenterCrop(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
+    index_of = {np.asarray(CenterSquare(24)(train[i][0], rng)).tobytes(): i for i in range(20)}
     chosen = [index_of[view.permute(1, 2, 0).numpy().tobytes()] for view in views]
     assert len(set(chosen)) == 7
     assert chosen != list(range(7))
     assert [train[i][1] for i in chosen] == labels.tolist()
-    assert not torch.equal(views, read(data(seed=4).center_crop_dataloader("train", 7))[0])
+    assert not torch.equal(views, read(data(seed=4).eval_dataloader("train", 7))[0])
 
 
 def test_crops_are_a_function_of_the_batch_and_its_seed():
@@ -174,7 +174,7 @@ def test_crops_are_a_function_of_the_batch_and_its_seed():
 
 def test_images_without_class_folders_have_the_label_minus_one(photos: Path):
     images = data(partial(folder, val_fraction=0.5, seed=0), root=str(photos / "train" / "a"))
-    for loader in (images.val_dataloader(), images.center_crop_dataloader("train", 5)):
+    for loader in (images.val_dataloader(), images.eval_dataloader("train", 5)):
         assert set(read(loader)[1].tolist()) == {-1}
     batch = next(iter(images.train_dataloader()))
     assert isinstance(batch, Batch)
@@ -197,8 +197,8 @@ def test_labeled_indices_and_their_loader_skip_images_without_a_label() -> None:
     indices = data.labeled_indices(None)
     assert sorted(indices) == [1, 3, 4, 6]
     assert data.labeled_indices(2) == indices[:2]
-    batches = iter(data.train_subset_dataloader(indices, CenterCrop(8), 2, 1, 0))
+    batches = iter(data.train_subset_dataloader(indices, CenterSquare(8), 2, 1, 0))
     seen = [int(view[0, 0, 0]) for _ in range(2) for view in next(batches).views]
     assert sorted(seen) == [1, 3, 4, 6]
-    later = iter(data.train_subset_dataloader(indices, CenterCrop(8), 2, 1, 1))
+    later = iter(data.train_subset_dataloader(indices, CenterSquare(8), 2, 1, 1))
     assert [int(view[0, 0, 0]) for view in next(later).views] == seen[2:]

@@ -25,7 +25,7 @@ def test_every_folder_is_a_domain(tmp_path):
     for images, factor in zip(found.values(), (1, 2), strict=True):
         assert images.splits.train.classes == ["cat", "dog"]
         assert (len(images.splits.train), len(images.splits.val)) == (6 * factor, 2 * factor)
-        batches = list(images.center_crop_dataloader("train", None))
+        batches = list(images.eval_dataloader("train", None))
         assert [tuple(batch.views.shape) for batch in batches] == [(3, 3, 8, 8)] * 2 * factor
         assert {int(label) for batch in batches for label in batch.labels} == {0, 1}
 

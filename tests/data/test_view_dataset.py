@@ -9,7 +9,7 @@ from PIL import Image
 
 from cim_lightning.data.view_dataset import (
     MAX_BAD_IMAGES,
-    CenterCrop,
+    CenterSquare,
     RandomResizedCropFlip,
     ViewDataset,
     collate,
@@ -130,7 +130,7 @@ def test_half_of_the_views_are_flipped():
 
 @pytest.mark.parametrize(("width", "height", "x", "y"), [(90, 30, 30, 0), (30, 90, 0, 30)])
 def test_a_center_crop_is_the_centered_square(width, height, x, y):
-    seen = np.asarray(CenterCrop(30)(coordinates(width, height), np.random.default_rng(0)))
+    seen = np.asarray(CenterSquare(30)(coordinates(width, height), np.random.default_rng(0)))
     np.testing.assert_array_equal(seen[0, :, 0], np.arange(30) + x)
     np.testing.assert_array_equal(seen[:, 0, 1], np.arange(30) + y)
 

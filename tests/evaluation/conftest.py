@@ -10,7 +10,7 @@ import torch
 
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import FeatureSet
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 @pytest.fixture
@@ -18,10 +18,8 @@ def context(tmp_path: Path) -> Callable[..., EvalContext]:
     """Build a context of a tiny backbone, with the given method, data, and features by split."""
 
     def build(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
-        backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
-        built = EvalContext(
-            backbone, method, lambda x: x, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {}
-        )
+        backbone = TimmBackbone("test_resnet", {}, "timm", False, "timm").eval()
+        built = EvalContext(backbone, method, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {})
         built._features |= {(split, None, 1): of_split for split, of_split in features.items()}
         return built
 

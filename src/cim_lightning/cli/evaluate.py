@@ -54,10 +54,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
     mtime = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
     inputs = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
     cache_key = result_settings(description | mtime | inputs)
-    normalize = data.cropping.normalize
-    context = EvalContext(
-        backbone.to(device).eval(), method, normalize, data, device, folder, cfg.seed, cache_key
-    )
+    context = EvalContext(backbone.to(device).eval(), method, data, device, folder, cfg.seed, cache_key)
     args = {
         name: cache_key | {"evaluator": result_settings(evaluator)}
         for name, evaluator in settings["evaluation"].items()

@@ -15,7 +15,7 @@ from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.source import Source, Splits
 from cim_lightning.data.view_dataset import (
     Batch,
-    CenterCrop,
+    CenterSquare,
     RandomResizedCropFlip,
     View,
     ViewDataset,
@@ -102,13 +102,22 @@ class ImageData(L.LightningDataModule):
         """Return the same views and crops of all validation images in every call."""
         return self.random_crop_dataloader("val", None, 0)
 
-    def center_crop_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
-        """Return center crops of at most `limit` random images of a split, the same in every call."""
-        return self._eval_loader(split, CenterCrop(self.view.size), limit, 0)
+    def eval_dataloader(
+        self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
+    ) -> DataLoader[Any]:
+        """Return batches of at most `limit` random images of a split, the same in every call.
 
-    def random_crop_dataloader(self, split: str, limit: int | None, epoch: int) -> DataLoader[Any]:
-        """Return one random view of each image of `center_crop_dataloader`; the views depend on the epoch."""
-        return self._eval_loader(split, self.view, limit, epoch)
+        Args:
+            view: transforms an image; None: the centered square of the training view's size.
+            rank, world_size: a process gets the batches rank, rank + world_size, ... of all batches.
+        """
+        return self._eval_loader(split, view or CenterSquare(self.view.size), limit, 0, rank, world_size)
+
+    def random_crop_dataloader(
+        self, split: str, limit: int | None, epoch: int, rank: int = 0, world_size: int = 1
+    ) -> DataLoader[Any]:
+        """Return one random view of each image of `eval_dataloader`; the views depend on the epoch."""
+        return self._eval_loader(split, self.view, limit, epoch, rank, world_size)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
         """Return the indices of at most `limit` random labeled training images, in random order.
@@ -147,11 +156,14 @@ class ImageData(L.LightningDataModule):
     def _shuffled(self, num_images: int) -> list[int]:
         return np.random.default_rng(self.seed).permutation(num_images).tolist()
 
-    def _eval_loader(self, split: str, view: View, limit: int | None, epoch: int) -> DataLoader[Any]:
+    def _eval_loader(
+        self, split: str, view: View, limit: int | None, epoch: int, rank: int, world_size: int
+    ) -> DataLoader[Any]:
         source = getattr(self.splits, split)
         # Folders are sorted by class; without shuffling, the first batches would have a single class.
         keys = [(epoch, index) for index in self._shuffled(len(source))[:limit]]
-        return self._loader(source, view, batch_size=self.batch_size, sampler=keys)
+        batches = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
+        return self._loader(source, view, batch_sampler=batches[rank::world_size])
 
     def _loader(self, source: Source | Dataset[Any], view: View, **sampling: Any) -> DataLoader[Any]:
         return DataLoader(

@@ -1,4 +1,4 @@
-"""Random and center crops of images in the workers, as uint8 views."""
+"""Views of images in the workers: random crops for training, centered squares for evaluation."""
 
 import logging
 import math
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torchvision.transforms.v2.functional as V
 from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -70,13 +71,36 @@ class RandomResizedCropFlip:
 
 
 @dataclass(eq=False)
-class CenterCrop:
-    """The largest centered square of an image, resized."""
+class CenterSquare:
+    """The largest centered square of an image, resized, bicubic and antialiased."""
 
     size: int  # side of the view in pixels
 
+    def __post_init__(self) -> None:
+        check_at_least("size", self.size, 1)
+
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BICUBIC)
+
+
+@dataclass(eq=False)
+class ResizeCenterCrop:
+    """The centered square of an image whose short side is resized first, bicubic and antialiased.
+
+    The usual preprocessing of ImageNet's validation images: resize the short side to 256, crop 224.
+    """
+
+    size: int  # side of the view in pixels
+    crop_pct: float  # side of the view as a share of the resized short side, above 0 and at most 1
+
+    def __post_init__(self) -> None:
+        check_at_least("size", self.size, 1)
+        check_share("crop_pct", self.crop_pct, zero=False)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        short_side = round(self.size / self.crop_pct)
+        resized: Any = V.resize(image, [short_side], V.InterpolationMode.BICUBIC)  # pyright: ignore
+        return V.center_crop(resized, [self.size])  # pyright: ignore
 
 
 @dataclass(eq=False)

@@ -3,19 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from cim_lightning.data.view_dataset import View
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, extract
 from cim_lightning.evaluation.training_cache import TrainingCache
+from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.last_layers import LastLayers
 
 Classifier = Callable[[Tensor], Tensor]  # images in 0..1, "b c h w" -> logits, "b classes"
+TrainerFactory = Callable[..., Any]  # (folder, max_epochs=... or max_steps=...) -> lightning.Trainer
 
 
 @dataclass
@@ -24,25 +27,56 @@ class EvalContext:
 
     backbone: Backbone  # in evaluation mode, on `device`
     method: Any  # the whole pre-training method; None if the weights are not a checkpoint of this project
-    normalize: Callable[[Tensor], Tensor]  # maps images in 0..1 to the backbone's input
     data: Any  # an ImageData, or an object with its data loaders
     device: torch.device
-    folder: Path  # output folder of the evaluators
+    folder: Path  # output folder of the evaluators; only the process of rank 0 writes
     seed: int  # of all random numbers
     cache_key: dict[str, Any]  # plain values that identify weights, data and seed
+    view: View | None = None  # preprocessing of the images; None: the centered square, see ImageData
+    trainer: TrainerFactory | None = None  # for evaluators that train a network
+    rank: int = 0  # number of this process
+    world_size: int = 1  # number of processes, which share the images
+    protocol: dict[str, Any] = field(default_factory=dict)  # recorded by the present evaluator
     _features: dict[tuple[str, int | None, int], FeatureSet] = field(default_factory=dict)
 
-    def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
-        """Return the cached features of at most `limit` center crops of the "train" or "val" split.
+    def record(self, **protocol: Any) -> None:
+        """Record what a reader of the metrics needs beside them, such as k or the chosen learning rate.
 
-        With `layers` above 1, the features are means over that many last layers (see LastLayers).
+        Args:
+            protocol: plain values by name. The suite writes them to `metrics.json`.
+        """
+        self.protocol.update(protocol)
+
+    def num_images(self, split: str, limit: int | None) -> int:
+        """Return the number of images of the "train" or "val" split, at most `limit`."""
+        images = len(getattr(self.data.splits, split))
+        return images if limit is None else min(images, limit)
+
+    def batches(self, split: str, limit: int | None, shard: bool = True) -> DataLoader[Any]:
+        """Return batches of (uint8 views, labels, seed), preprocessed with `view`, the same in every call.
+
+        Args:
+            split: "train" or "val".
+            limit: maximum number of images, a random subset; None: all.
+            shard: every process gets other batches, numbers rank, rank + world_size, ... of all batches.
+                Otherwise every process gets all of them.
+        """
+        processes = (self.rank, self.world_size) if shard else (0, 1)
+        return self.data.eval_dataloader(split, limit, self.view, *processes)
+
+    def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
+        """Return the cached features of at most `limit` images of the "train" or "val" split.
+
+        Every process extracts the features of its share of the images, and returns those of all.
+
+        Args:
+            layers: above 1: means over that many last layers (see LastLayers).
         """
         key = (split, limit, layers)
         if key not in self._features:
-            model = self.backbone if layers == 1 else LastLayers(self.backbone, layers)
-            batches = self.data.center_crop_dataloader(split, limit)
+            batches = self.batches(split, limit)
             batches = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
-            self._features[key] = extract(model, batches, self.normalize, self.device)
+            self._features[key] = extract(self.backbone, batches, self.device, layers)
         return self._features[key]
 
     def labeled_features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
@@ -51,7 +85,7 @@ class EvalContext:
         labeled = features.labels >= 0
         if not labeled.any():
             raise ConfigError(f"the {split} images have no labels; put them into one folder per class")
-        return FeatureSet(*(tensor[labeled] for tensor in features))
+        return features if labeled.all() else FeatureSet(*(tensor[labeled] for tensor in features))
 
     def training_cache(self, group: str, name: str, args: Any) -> TrainingCache:
         """Return the cache of a training with these arguments on this context."""
@@ -70,7 +104,19 @@ FitClassifier = Callable[[EvalContext], Classifier]  # trains a classifier on th
 class Evaluator(Protocol):
     """Compute metrics of a backbone, by name. `suite.evaluate` prefixes them with the evaluator's name."""
 
-    def __call__(self, context: EvalContext) -> dict[str, float]: ...
+    metrics: ClassVar[tuple[Metric, ...]]  # what it computes
+
+    def applies(self, context: EvalContext) -> str | None:
+        """Return why this evaluator does not apply, else None. It is cheap, and called before any evaluator."""
+        ...
+
+    def forward_passes(self, context: EvalContext) -> float:
+        """Return the number of images that pass through the backbone; a backward pass counts as 2 more."""
+        ...
+
+    def __call__(self, context: EvalContext) -> dict[str, float]:
+        """Return the metrics; record their settings by `context.record`."""
+        ...
 
 
 def resolve_device(name: str) -> torch.device:

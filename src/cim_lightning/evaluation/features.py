@@ -1,65 +1,80 @@
 """Features of a frozen backbone, and collapse metrics that need no labels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
+
+FEATURES = ("mean", "pooled")  # choices of the parameter `features` of every evaluator and classifier
+STORED = torch.float16  # 2 GB for the 1.28 million images of ImageNet and d = 768
 
 Vectors = Float[Tensor, "n d"]
 Labels = Int64[Tensor, " n"]  # -1: no label
 
 
 class FeatureSet(NamedTuple):
-    """Features of n images, in fp32 on the CPU."""
+    """Features of n images, in fp16 on the CPU."""
 
     pooled: Vectors  # class token, or the architecture's own pooling
     mean: Vectors  # mean over the grid
     labels: Labels
 
+    def get(self, features: str) -> Vectors:
+        """Return the features named "mean" or "pooled"."""
+        return {"mean": self.mean, "pooled": self.pooled}[features]
+
 
 @torch.no_grad()
-def extract(
-    backbone: Backbone | LastLayers,
-    batches: Iterable[Any],
-    normalize: Callable[[Tensor], Tensor],
-    device: torch.device,
-) -> FeatureSet:
-    """Return the features in evaluation mode. Raise ConfigError if a feature is not finite.
+def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, layers: int = 1) -> FeatureSet:
+    """Return the features in evaluation mode, of the batches of all processes.
 
     Every module is restored to its previous mode.
 
     Args:
-        batches: of (uint8 views, labels, ...).
-        normalize: maps images in 0..1 to the backbone's input.
+        batches: of this process (see gather_batches), as (uint8 views, labels, ...).
+        layers: above 1: means over that many last layers (see LastLayers).
+
+    Raises:
+        ConfigError: a feature is not finite, or exceeds the range of fp16.
     """
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()
+    model = backbone if layers == 1 else LastLayers(backbone, layers)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     pooled, mean, labels = [], [], []
     for batch in batches:
-        features = backbone(normalize(batch[0].to(device, non_blocking=True).float() / 255))
-        pooled.append(features.pooled.float().cpu())
-        mean.append(features.grid.float().mean(dim=(2, 3)).cpu())
+        images = batch[0].to(device, non_blocking=True).float() / 255
+        features = model(backbone.normalize(images))
+        pooled.append(features.pooled.to("cpu", STORED))
+        mean.append(features.grid.float().mean(dim=(2, 3)).to("cpu", STORED))
         labels.append(batch[1])
     for module, training in modes:
         module.training = training
-    features = FeatureSet(torch.cat(pooled), torch.cat(mean), torch.cat(labels))
-    if not (features.pooled.isfinite().all() and features.mean.isfinite().all()):  # k-NN would not notice
+    features = FeatureSet(*(gather_batches(parts, device) for parts in (pooled, mean, labels)))
+    if not (_all_finite(features.pooled) and _all_finite(features.mean)):  # k-NN would not notice
+        limit = torch.finfo(STORED).max
         raise ConfigError(
-            "the backbone's features are not finite: training has diverged, or the weights are damaged; "
-            "try a lower learning rate, or another checkpoint"
+            f"the backbone's features are not finite, or exceed {limit:g}: training has diverged, or the "
+            "weights are damaged; try a lower learning rate, or another checkpoint"
         )
     return features
 
 
+def _all_finite(features: Vectors) -> bool:
+    """Check chunks, since the check of all features at once needs as much memory as they do."""
+    return all(bool(chunk.isfinite().all()) for chunk in features.split(2**16))
+
+
 def spread(features: Vectors) -> float:
     """Return the mean standard deviation of the coordinates of unit-length features; 0 is full collapse."""
-    return torch.nn.functional.normalize(features, dim=1).std(dim=0, correction=0).mean().item()
+    return normalize(features.float(), dim=1).std(dim=0, correction=0).mean().item()
 
 
 def effective_rank(features: Vectors) -> float:
@@ -67,6 +82,7 @@ def effective_rank(features: Vectors) -> float:
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """
+    features = features.float()
     values = torch.linalg.svdvals(features - features.mean(dim=0))
     shares = values / values.sum().clamp(min=1e-12)
     return torch.special.entr(shares).sum().exp().item()

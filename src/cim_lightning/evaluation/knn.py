@@ -1,24 +1,33 @@
 """k-nearest-neighbor classification on frozen features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from cim_lightning.checks import check_above
+from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.distributed import share_of_process, sum_over_processes
+from cim_lightning.evaluation.features import FEATURES
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.metric_registry import Metric
 
-MAX_SIMILARITIES = 2**27  # per chunk of queries: half a gigabyte, so that ImageNet fits into memory
+BANK_CHUNK, QUERY_CHUNK = 2**16, 2**10  # similarities of a chunk: a quarter of a gigabyte
 
 
 @dataclass
 class KNN:
     """k-NN accuracy of the validation images, with the training images as neighbors."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+
     ks: list[int]  # numbers of neighbors
-    temperature: float  # see knn_accuracy
+    temperature: float  # see knn_accuracies
     num_train: int | None  # maximum number of images to search; None: all
     num_val: int | None  # maximum number of images to classify; None: all
 
@@ -26,38 +35,79 @@ class KNN:
         if not self.ks or min(self.ks) < 1:
             raise ConfigError("ks", self.ks, "must be numbers of neighbors, each at least 1", suggest=[20])
         check_above("temperature", self.temperature, 0, suggest=0.07)
+        for name in ("num_train", "num_val"):
+            check_at_least(name, getattr(self, name), 1)
+
+    def applies(self, context: EvalContext) -> str | None:
+        return needs_labels(context)
+
+    def forward_passes(self, context: EvalContext) -> float:
+        return context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return accuracies in 0..1, as "mean_k20" and "pooled_k20"."""
-        bank = context.labeled_features("train", self.num_train)
-        queries = context.labeled_features("val", self.num_val)
+        """Return accuracies in %, as "mean_k20" and "pooled_k20"."""
+        train = context.labeled_features("train", self.num_train)
+        val = context.labeled_features("val", self.num_val)
+        context.record(
+            k=self.ks, temperature=self.temperature, train_images=len(train.labels), images=len(val.labels)
+        )
         metrics = {}
-        for kind in ("mean", "pooled"):
-            x, val_x = (getattr(part, kind).to(context.device) for part in (bank, queries))
-            y, val_y = (part.labels.to(context.device) for part in (bank, queries))
-            for k in self.ks:
-                metrics[f"{kind}_k{k}"] = knn_accuracy(x, y, val_x, val_y, k, self.temperature)
+        for features in FEATURES:
+            accuracies = knn_accuracies(
+                train.get(features),
+                train.labels,
+                val.get(features),
+                val.labels,
+                self.ks,
+                self.temperature,
+                context.device,
+            )
+            metrics |= {f"{features}_k{k}": accuracy for k, accuracy in accuracies.items()}
         return metrics
 
 
-def knn_accuracy(
+def knn_accuracies(
     bank: Float[Tensor, "n d"],
     bank_labels: Int64[Tensor, " n"],
     queries: Float[Tensor, "m d"],
     query_labels: Int64[Tensor, " m"],
-    k: int,
+    ks: Sequence[int],
     temperature: float,
-) -> float:
-    """Return the accuracy, 0..1, of a vote among the k nearest features by cosine similarity.
+    device: torch.device,
+) -> dict[int, float]:
+    """Return the accuracy in % of a vote among the k nearest features by cosine similarity, for each k.
 
     A neighbor with similarity s has the weight exp(s / temperature) (Wu et al., CVPR 2018, section 3.4).
+    Every process classifies its share of the queries.
     """
-    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
-    correct, chunk_size = 0, max(MAX_SIMILARITIES // len(bank), 1)
-    for chunk, labels in zip(queries.split(chunk_size), query_labels.split(chunk_size), strict=True):
-        similarity, nearest = (chunk @ bank.T).topk(min(k, len(bank)))
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()  # at most 1, so no overflow
-        votes = chunk.new_zeros(len(chunk), classes).scatter_add_(1, bank_labels[nearest], weights)
-        correct += int((votes.argmax(dim=1) == labels).sum())
-    return correct / len(queries)
+    similarities, neighbors = nearest_neighbors(bank, share_of_process(queries), max(ks), device)
+    labels, targets = bank_labels[neighbors], share_of_process(query_labels)
+    weights = ((similarities - similarities[:, :1]) / temperature).exp()  # at most 1, so no overflow
+    correct = dict.fromkeys(ks, 0)
+    for chunk in torch.arange(len(targets)).split(QUERY_CHUNK):
+        for k in ks:
+            votes = torch.zeros(len(chunk), classes)
+            votes.scatter_add_(1, labels[chunk, :k], weights[chunk, :k])
+            correct[k] += int((votes.argmax(dim=1) == targets[chunk]).sum())
+    return {k: 100 * sum_over_processes(count, device) / len(queries) for k, count in correct.items()}
+
+
+def nearest_neighbors(
+    bank: Float[Tensor, "n d"], queries: Float[Tensor, "m d"], k: int, device: torch.device
+) -> tuple[Float[Tensor, "m j"], Int64[Tensor, "m j"]]:
+    """Return cosine similarities and indices of the min(k, n) nearest features, the nearest first.
+
+    The features may be in fp16 on the CPU. A chunk of them at a time is normalized in fp32 on the device.
+    """
+    queries = normalize(queries.to(device).float(), dim=1)
+    best = queries.new_empty(len(queries), 0)
+    indices = torch.empty(len(queries), 0, dtype=torch.int64, device=device)
+    for start in range(0, len(bank), BANK_CHUNK):
+        chunk = normalize(bank[start : start + BANK_CHUNK].to(device).float(), dim=1)
+        found = [(part @ chunk.T).topk(min(k, len(chunk))) for part in queries.split(QUERY_CHUNK)]
+        similarity = torch.cat([best, torch.cat([values for values, _ in found])], dim=1)
+        index = torch.cat([indices, torch.cat([places + start for _, places in found])], dim=1)
+        best, order = similarity.topk(min(k, similarity.shape[1]))
+        indices = index.gather(1, order)
+    return best.cpu(), indices.cpu()

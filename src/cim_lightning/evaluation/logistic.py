@@ -33,7 +33,7 @@ class LogisticRegression:
         classes = max(len(context.data.splits.train.classes or []), int(train.labels.max()) + 1)
         x, y = train.pooled.to(context.device), train.labels.to(context.device)
         head = fit_head(x, y, classes, self.weight_decay, self.steps)
-        return lambda images: head(context.backbone(context.normalize(images)).pooled.float())
+        return lambda images: head(context.backbone(context.backbone.normalize(images)).pooled.float())
 
 
 def fit_head(features: Vectors, labels: Labels, classes: int, weight_decay: float, steps: int) -> nn.Linear:

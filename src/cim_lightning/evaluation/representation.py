@@ -33,16 +33,18 @@ class Representation:
 
         Low alignment and uniformity are better.
         """
-        data = context.data
-        features = context.features("val", self.num_images).mean
+        data, processes = context.data, (context.rank, context.world_size)
+        features = context.features("val", self.num_images).mean.float()
         first, second = (
-            extract(context.backbone, loader, context.normalize, context.device).mean
-            for loader in (data.random_crop_dataloader("val", self.num_images, epoch) for epoch in range(2))
+            extract(context.backbone, loader, context.device).mean.float()
+            for loader in (
+                data.random_crop_dataloader("val", self.num_images, epoch, *processes) for epoch in range(2)
+            )
         )
         if self.num_pictures and hasattr(context.backbone.model, "blocks"):
-            batch = next(iter(data.center_crop_dataloader("val", self.num_pictures)))
+            batch = next(iter(context.batches("val", self.num_pictures, shard=False)))
             images = batch.views[: self.num_pictures].to(context.device).float() / 255
-            maps = attention(context.backbone.model, context.normalize(images))
+            maps = attention(context.backbone.model, context.backbone.normalize(images))
             draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
         return {
             "effective_rank": effective_rank(features),

@@ -25,7 +25,7 @@ from cim_lightning.evaluation.finetuning.finetune import Finetune
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.evaluation.logistic import LogisticRegression
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 COLORS = [(200, 40, 30), (40, 200, 30), (40, 60, 220)]
 
@@ -56,10 +56,8 @@ def data(unlabeled: bool = False, classes: bool = True, workers: int = 0) -> Ima
 
 def context(folder: Path, images: ImageData, seed: int = 0) -> EvalContext:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
-    return EvalContext(
-        backbone, None, lambda x: 2 * x - 1, images, torch.device("cpu"), folder, seed, {"seed": seed}
-    )
+    backbone = TimmBackbone("test_resnet", {}, "timm", False, "timm").eval()
+    return EvalContext(backbone, None, images, torch.device("cpu"), folder, seed, {"seed": seed})
 
 
 def training(**changes: Any) -> ClassifierTraining:
@@ -234,7 +232,7 @@ def from_config(name: str) -> Any:
 def test_the_recipes_have_the_published_values(name: str) -> None:
     recipe = from_config(name).classifier
     head = nn.Linear(2, 2)
-    optimizer, _ = recipe.optim(Backbone("test_resnet", {}, "timm", False, "timm"), head, 1024, 10)
+    optimizer, _ = recipe.optim(TimmBackbone("test_resnet", {}, "timm", False, "timm"), head, 1024, 10)
     loss = recipe.loss()
     values = {"optimizer": type(optimizer).__name__, "loss": type(loss).__name__}
     values |= {"lr": pytest.approx(max(group["initial_lr"] for group in optimizer.param_groups))}
@@ -256,7 +254,7 @@ def test_the_probe_scales_its_learning_rate_by_lars() -> None:
     head = nn.Linear(2, 1, bias=False)
     head.weight.data = torch.tensor([[3.0, 4.0]])
     optimizer, _ = optim(
-        Backbone("test_resnet", {}, "timm", False, "timm").requires_grad_(False), head, 256, 10
+        TimmBackbone("test_resnet", {}, "timm", False, "timm").requires_grad_(False), head, 256, 10
     )
     head.weight.grad = torch.tensor([[0.0, 2.0]])
     optimizer.step()

@@ -19,7 +19,7 @@ from cim_lightning.evaluation.logistic import LogisticRegression
 from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, from_metrics
 from cim_lightning.evaluation.robustness.domain_shift import DomainShift
 from cim_lightning.evaluation.robustness.robustness import Robustness
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 LEVELS = (100, 155)  # of a dark and a light image: 27.5 gray levels from the threshold
 
@@ -43,14 +43,14 @@ class ConstantImages:
         self.splits = SimpleNamespace(train=LabeledDataset(self.images), val=LabeledDataset(self.images))
         self.source, self.view = "constant", SimpleNamespace(size=32)
 
-    def center_crop_dataloader(self, split: str, limit: int | None) -> DataLoader[Any]:
+    def eval_dataloader(self, split: str, limit: int | None, *_: Any) -> DataLoader[Any]:
         return DataLoader(self.images[:limit], batch_size=8)  # pyright: ignore
 
 
 def context(folder: Path, data: ConstantImages) -> EvalContext:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
-    return EvalContext(backbone, None, nn.Identity(), data, torch.device("cpu"), folder, 0, {})
+    backbone = TimmBackbone("test_resnet", {}, "timm", False, "timm").eval()
+    return EvalContext(backbone, None, data, torch.device("cpu"), folder, 0, {})
 
 
 def mean_classifier(context: EvalContext) -> nn.Module:

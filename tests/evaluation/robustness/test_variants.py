@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from cim_lightning.data.domains import corrupted, variants
 from cim_lightning.errors import ConfigError
@@ -21,7 +21,7 @@ from cim_lightning.evaluation.robustness.accuracy import ClassSubset
 from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, alexnet
 from cim_lightning.evaluation.robustness.imagenet_c import StoredCorruptions
 from cim_lightning.evaluation.robustness.variants import Variants
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 CLASSES = ["n0", "n1", "n2", "n3"]
 LEVELS = {"n0": 0, "n1": 80, "n2": 160, "n3": 240}
@@ -55,8 +55,8 @@ def context(tmp_path: Path) -> EvalContext:
         )
     }
     data = load_folders(roots)["val"]
-    backbone = Backbone("test_resnet", {}, "timm", False, "timm").eval()
-    return EvalContext(backbone, None, nn.Identity(), data, torch.device("cpu"), tmp_path / "out", 0, {})
+    backbone = TimmBackbone("test_resnet", {}, "timm", False, "timm").eval()
+    return EvalContext(backbone, None, data, torch.device("cpu"), tmp_path / "out", 0, {})
 
 
 def test_the_prediction_is_the_most_likely_class_of_the_folder(tmp_path: Path) -> None:

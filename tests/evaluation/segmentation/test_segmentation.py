@@ -28,6 +28,7 @@ from cim_lightning.evaluation.segmentation.segmentation import (
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation import LinearHead, UperNet
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 SIDE = 48
@@ -57,7 +58,7 @@ def tiles() -> Any:
 
 def vit(**kwargs) -> Backbone:
     shape = {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
-    return Backbone("vit_tiny_patch16_224", shape | kwargs, **PLAIN)
+    return TimmBackbone("vit_tiny_patch16_224", shape | kwargs, **PLAIN)
 
 
 def context(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0) -> EvalContext:
@@ -65,7 +66,6 @@ def context(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0) -
     return EvalContext(
         backbone.eval(),
         None,
-        lambda x: (x - 0.5) / 0.25,
         data,
         torch.device("cpu"),
         folder,
@@ -100,7 +100,7 @@ def segmentation(**changes) -> Segmentation:
     [
         (LINEAR, False, None, vit),
         (UPERNET, True, 32, vit),
-        (UPERNET, True, None, lambda: Backbone("resnet10t", {"channels": (8, 8, 16, 16)}, **PLAIN)),
+        (UPERNET, True, None, lambda: TimmBackbone("resnet10t", {"channels": (8, 8, 16, 16)}, **PLAIN)),
     ],
     ids=["linear on a frozen vit", "upernet on a vit, sliding", "upernet on a resnet"],
 )

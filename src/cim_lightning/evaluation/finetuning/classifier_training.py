@@ -64,7 +64,7 @@ class ClassifierTraining:
         cache = context.training_cache("classifiers", name, fingerprint(self))
         settings = (len(classes), self.finetune, self.global_pool, self.drop_path)
         with fork_rng(context.seed):
-            model = Classifier(context.backbone, context.normalize, *settings).to(context.device)
+            model = Classifier(context.backbone, context.backbone.normalize, *settings).to(context.device)
             if (finished := cache.finished()) is None:
                 finished = self._fit(model, context, cache, classes)
             else:
@@ -95,7 +95,8 @@ class ClassifierTraining:
             views, labels = batch[0][labeled].to(context.device), batch[1][labeled].to(context.device)
             if len(views) < 2:  # too few for mixing and batch normalization
                 return sum(p.sum() * 0 for p in model.parameters() if p.requires_grad)  # pyright: ignore
-            mixed, targets = self.mixing(context.normalize(views.float() / 255), labels, len(classes))
+            normalized = context.backbone.normalize(views.float() / 255)
+            mixed, targets = self.mixing(normalized, labels, len(classes))
             with context.autocast():
                 logits = model.logits(mixed)
             return loss(logits, targets)

@@ -37,7 +37,7 @@ class Finetune:
         model, losses = self.classifier.train(context)  # pyright: ignore
         write_losses(losses, context)
         top1 = top5 = total = 0
-        batches = context.data.center_crop_dataloader("val", self.num_val)
+        batches = context.batches("val", self.num_val, shard=False)
         for views, labels, _ in tqdm(batches, "accuracy", unit="batch", leave=False, disable=None):
             labeled = labels >= 0
             if labeled.any():

@@ -35,7 +35,7 @@ def accuracies(
         limit: maximum number of images per split; None: all.
         relabel: maps the labels of the images to those of the classifier.
     """
-    loaders = [context.data.center_crop_dataloader(split, limit) for split in splits]
+    loaders = [context.batches(split, limit, shard=False) for split in splits]
     correct, total = dict.fromkeys(perturbations, 0), 0
     steps = sum(map(len, loaders)) * len(perturbations)
     with tqdm(total=steps, desc="robustness", leave=False, disable=None) as bar:

@@ -77,7 +77,7 @@ class Segmentation:
 
         def compute_loss(batch: Any) -> Tensor:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            images, masks = self.crops.batch(batch, context.device, context.normalize, generator)
+            images, masks = self.crops.batch(batch, context.device, context.backbone.normalize, generator)
             with context.autocast():
                 logits = model(images)
             return mean_loss(logits, masks)
@@ -98,7 +98,8 @@ class Segmentation:
 
         bar = tqdm(self._loader(pairs, context), "segmentation", unit="image", leave=False, disable=None)
         for i, [(image, mask)] in enumerate(bar):
-            logits = self.inference(predict, image.to(context.device), context.normalize, _patch_size(model))
+            normalize = context.backbone.normalize
+            logits = self.inference(predict, image.to(context.device), normalize, _patch_size(model))
             predicted = logits.argmax(dim=0)
             metrics.update(predicted, mask.to(context.device).long())
             if i in drawn:
