@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cim_lightning.flops import NUM_IMAGES, flops_per_image
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 class Layers(torch.nn.Module):
@@ -67,10 +68,9 @@ def test_a_vit_by_hand():
     """Every weight of a linear layer is used once per token; attention adds little."""
     from cim_lightning.cropping.resize import ResizeCropper
     from cim_lightning.methods.supervised import Supervised
-    from cim_lightning.models.backbone import Backbone
 
     shape = {"patch_size": 4, "img_size": 16, "embed_dim": 96, "depth": 2, "num_heads": 3}
-    method = Supervised(Backbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), lambda *_: None)
+    method = Supervised(TimmBackbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), lambda *_: None)
     method._build_classifier(10)
     cropping = ResizeCropper(16)
     data = SimpleNamespace(dummy_batch=lambda n: cropping(torch.zeros(n, 3, 16, 16, dtype=torch.uint8), 0))

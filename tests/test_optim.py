@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.optim import AdamWCosine, lr_factor
 
 SMALL = {
@@ -34,7 +34,7 @@ def decay_of(module: nn.Module, **changes) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_biases_norms_and_position_tables_have_no_weight_decay(name):
-    backbone = Backbone(name, SMALL[name], "timm", False, "timm")
+    backbone = TimmBackbone(name, SMALL[name], "timm", False, "timm")
     norms = [
         f"{path}.{leaf}"
         for path, module in backbone.named_modules()
@@ -54,7 +54,7 @@ def test_position_tables_of_every_family_are_exempt():
         ("vit_tiny_patch16_224", "pos_embed"),
         ("swin_tiny_patch4_window7_224", "bias_table"),
     ):
-        backbone = Backbone(name, SMALL[name], "timm", False, "timm")
+        backbone = TimmBackbone(name, SMALL[name], "timm", False, "timm")
         decay = decay_of(nn.ModuleDict({"backbone": backbone}))  # also with a prefix
         tables = [value for parameter, value in decay.items() if parameter.endswith(table)]
         assert tables
@@ -62,7 +62,7 @@ def test_position_tables_of_every_family_are_exempt():
 
 
 def test_only_trainable_parameters_are_optimized():
-    backbone = Backbone("vit_tiny_patch16_224", SMALL["vit_tiny_patch16_224"], "sincos", True, "xavier")
+    backbone = TimmBackbone("vit_tiny_patch16_224", SMALL["vit_tiny_patch16_224"], "sincos", True, "xavier")
     frozen = {"model.pos_embed", "model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
     assert decay_of(backbone).keys() == dict(backbone.named_parameters()).keys() - frozen
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
@@ -41,7 +42,7 @@ class ExportedBackbone:
         """Return the backbone with the weights."""
         kwargs = dict(self.spec["create_model"])
         name, _ = kwargs.pop("model_name"), kwargs.pop("num_classes")
-        backbone = Backbone(name, kwargs, positions="timm", freeze_patch_embed=False, init="timm")
+        backbone = TimmBackbone(name, kwargs, positions="timm", freeze_patch_embed=False, init="timm")
         backbone.model.load_state_dict(self.state)
         return backbone
 

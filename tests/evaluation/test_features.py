@@ -9,6 +9,7 @@ from torch import nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import effective_rank, extract, spread
 from cim_lightning.models.backbone import Backbone, Features
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 def test_rank_one_is_one():
@@ -55,7 +56,7 @@ def test_spread_of_two_opposite_features():
 
 def small(name: str = "test_resnet", **kwargs: object) -> Backbone:
     torch.manual_seed(0)
-    return Backbone(name, kwargs, "timm", False, "timm")
+    return TimmBackbone(name, kwargs, "timm", False, "timm")
 
 
 def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -8,6 +8,7 @@ import torch
 from cim_lightning.export.format import InputSpec
 from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 FAMILIES = {
     "vit": (
@@ -34,7 +35,7 @@ MEAN, STD = [0.2, 0.4, 0.7], [0.1, 0.3, 0.5]
 def make_backbone(family: str, channels: int = 3) -> Backbone:
     name, kwargs = FAMILIES[family]
     torch.manual_seed(3)
-    backbone = Backbone(name, {"in_chans": channels, **kwargs}, "timm", False, "timm")
+    backbone = TimmBackbone(name, {"in_chans": channels, **kwargs}, "timm", False, "timm")
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

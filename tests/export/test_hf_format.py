@@ -8,7 +8,7 @@ import torch
 
 from cim_lightning.export.format import InputSpec
 from cim_lightning.export.hf_format import HFFormat
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,9 @@ def test_the_config_describes_the_input_and_not_timms_weights(backbone, spec, tm
 
 def test_other_channel_counts_reload(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, "sincos", True, "xavier").eval()
+    backbone = TimmBackbone(
+        "vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, "sincos", True, "xavier"
+    ).eval()
     HFFormat(1e-6).export(backbone, InputSpec(5, 32, None), tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     images = torch.randn(2, 5, 32, 32)

@@ -13,7 +13,7 @@ from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.export.format import InputSpec
 from cim_lightning.export.timm_format import TimmFormat
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 SLOW = {"vit_large_patch16"}
 BACKBONES = [
@@ -97,7 +97,9 @@ def test_list_arguments_are_restored_from_json(tmp_path):
 
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = Backbone("vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, "sincos", True, "xavier").eval()
+    backbone = TimmBackbone(
+        "vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, "sincos", True, "xavier"
+    ).eval()
     TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)
     config = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")

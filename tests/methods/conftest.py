@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 VIT = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 3, "dynamic_img_size": True}
 
@@ -17,7 +18,7 @@ def vit() -> Callable[..., Backbone]:
 
     def build(freeze: bool = False) -> Backbone:
         torch.manual_seed(0)
-        return Backbone("vit_tiny_patch16_224", VIT, "sincos", freeze, "xavier")
+        return TimmBackbone("vit_tiny_patch16_224", VIT, "sincos", freeze, "xavier")
 
     return build
 

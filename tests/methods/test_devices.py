@@ -12,9 +12,9 @@ import torch.multiprocessing
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.dino import DINO
 from cim_lightning.methods.moco_v3 import MoCoV3
-from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import ContrastiveHead, DINOHead
 from cim_lightning.models.target import EmaTarget
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 SHAPE = {"patch_size": 4, "img_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3}
 TARGET = functools.partial(EmaTarget, momentum=0.9, tied=[])
@@ -40,7 +40,7 @@ BUILD = {
 def run_step(name: str, images: slice) -> dict[str, torch.Tensor]:
     """Return the loss on a slice of eight images, its gradient, and DINO's center after it."""
     torch.manual_seed(0)
-    method = BUILD[name](Backbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier"))
+    method = BUILD[name](TimmBackbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier"))
     crops = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     loss = method.compute_losses(MultiCrops(crops[:, images], None))["loss"]
     loss.backward()

@@ -12,6 +12,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.decoder import PixelDecoder
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 DECODER = functools.partial(PixelDecoder, width=16, depth=1, num_heads=2, mlp_ratio=2.0)
 CROPPING = MaskedCropper(16, 4, 0.75)
@@ -138,4 +139,4 @@ def test_the_loss_falls_on_one_batch(vit, views):
 
 def test_a_backbone_other_than_a_vit_is_an_error():
     with pytest.raises(ConfigError, match=r"^name=resnet18: is not a ViT[^\n]*the method simmim$"):
-        mae(Backbone("resnet18", {}, "timm", False, "timm"))
+        mae(TimmBackbone("resnet18", {}, "timm", False, "timm"))

@@ -7,13 +7,13 @@ import torch
 
 from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.methods.simmim import SimMIM
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 SWIN = {"img_size": 32, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
 OTHER_FAMILIES = {
-    "swin": lambda: Backbone("swin_tiny_patch4_window7_224", SWIN, "timm", False, "timm"),
-    "resnet": lambda: Backbone("resnet18", {}, "timm", False, "timm"),
-    "convnext": lambda: Backbone(
+    "swin": lambda: TimmBackbone("swin_tiny_patch4_window7_224", SWIN, "timm", False, "timm"),
+    "resnet": lambda: TimmBackbone("resnet18", {}, "timm", False, "timm"),
+    "convnext": lambda: TimmBackbone(
         "convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, "timm", False, "timm"
     ),
 }

@@ -9,13 +9,14 @@ from timm.layers import DropPath
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.classifier import Classifier, top_accuracy, with_drop_path
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
 
 def vit() -> Backbone:
     shape = {"dynamic_img_size": True, "depth": 3, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
-    return Backbone("vit_tiny_patch16_224", shape, **PLAIN)
+    return TimmBackbone("vit_tiny_patch16_224", shape, **PLAIN)
 
 
 def rates(backbone: Backbone, layers: list[str]) -> dict[str, set[float]]:
@@ -38,13 +39,15 @@ def test_drop_path_rises_through_every_block_of_a_vit() -> None:
 
 def test_drop_path_rises_through_every_block_of_a_resnet() -> None:
     layers = [f"layer{stage}.{i}" for stage in (1, 2, 3, 4) for i in (0, 1)]
-    found = rates(with_drop_path(Backbone("resnet18", {}, **PLAIN), 0.7), layers)
+    found = rates(with_drop_path(TimmBackbone("resnet18", {}, **PLAIN), 0.7), layers)
     for i, layer in enumerate(layers):
         assert found[layer] <= {round(0.1 * i, 6)}, layer
         assert found[layer] or not i, layer
 
 
-@pytest.mark.parametrize("backbone", [vit, lambda: Backbone("resnet18", {}, **PLAIN)], ids=["vit", "resnet"])
+@pytest.mark.parametrize(
+    "backbone", [vit, lambda: TimmBackbone("resnet18", {}, **PLAIN)], ids=["vit", "resnet"]
+)
 def test_drop_path_changes_neither_the_weights_nor_the_evaluation(backbone) -> None:
     torch.manual_seed(0)
     plain = backbone().eval()
@@ -60,7 +63,7 @@ def test_drop_path_changes_neither_the_weights_nor_the_evaluation(backbone) -> N
 
 def test_the_drop_path_rate_of_pre_training_is_replaced() -> None:
     shape = {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
-    backbone = Backbone("vit_tiny_patch16_224", shape | {"drop_path_rate": 0.5}, **PLAIN)
+    backbone = TimmBackbone("vit_tiny_patch16_224", shape | {"drop_path_rate": 0.5}, **PLAIN)
     for rate in (0.0, 0.2):
         found = rates(with_drop_path(backbone, rate), ["blocks.0", "blocks.1"])
         assert found["blocks.1"] <= {rate}
@@ -69,12 +72,12 @@ def test_the_drop_path_rate_of_pre_training_is_replaced() -> None:
 
 def test_an_architecture_without_drop_path_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^drop_path=0\.1: dla46_c [^\n]*try drop_path=0$"):
-        with_drop_path(Backbone("dla46_c", {}, **PLAIN), 0.1)
+        with_drop_path(TimmBackbone("dla46_c", {}, **PLAIN), 0.1)
 
 
 @pytest.mark.parametrize("global_pool", ["mean", "pooled"])
 def test_a_probe_trains_only_its_head(global_pool: str) -> None:
-    given = Backbone("test_resnet", {}, **PLAIN)
+    given = TimmBackbone("test_resnet", {}, **PLAIN)
     model = Classifier(
         given, lambda x: 2 * x, 3, finetune=False, global_pool=global_pool, drop_path=0.5
     ).train()

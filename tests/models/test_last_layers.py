@@ -6,6 +6,7 @@ import torch
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 
@@ -13,7 +14,7 @@ PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 def vit() -> Backbone:
     torch.manual_seed(0)
     shape = {"dynamic_img_size": True, "depth": 3, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
-    return Backbone("vit_tiny_patch16_224", shape, **PLAIN).eval()
+    return TimmBackbone("vit_tiny_patch16_224", shape, **PLAIN).eval()
 
 
 def test_one_layer_equals_the_backbone() -> None:
@@ -38,7 +39,7 @@ def test_two_layers_are_the_mean_of_their_normalized_tokens() -> None:
 @pytest.mark.parametrize("shape", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}])
 def test_pooling_matches_the_pooling_of_the_model(shape: dict) -> None:
     given = vit()
-    backbone = Backbone(given.name, {**vit_shape(given), **shape}, **PLAIN).eval()
+    backbone = TimmBackbone(given.name, {**vit_shape(given), **shape}, **PLAIN).eval()
     for p in backbone.parameters():
         torch.nn.init.normal_(p, std=0.3)
     images = torch.rand(2, 3, 16, 24)
@@ -59,4 +60,4 @@ def vit_shape(backbone: Backbone) -> dict:
 )
 def test_missing_layers_and_layers_of_other_widths_are_errors(name, kwargs, layers, suggestion) -> None:
     with pytest.raises(ConfigError, match=rf"^layers={layers}: [^\n]*; try layers={suggestion}$"):
-        LastLayers(Backbone(name, kwargs, **PLAIN), layers)
+        LastLayers(TimmBackbone(name, kwargs, **PLAIN), layers)

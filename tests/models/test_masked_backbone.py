@@ -6,6 +6,7 @@ import torch
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.masked_backbone import MaskedViTEncoder, MaskTokenHook, check_vit, upsample_mask
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 SHAPE = {"patch_size": 4, "img_size": 20, "embed_dim": 24, "depth": 2, "num_heads": 3}
 SWIN = {"img_size": 32, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
@@ -20,7 +21,7 @@ FAMILIES = {
 
 def vit(**changes) -> Backbone:
     torch.manual_seed(0)
-    return Backbone("vit_tiny_patch16_224", SHAPE | changes, "timm", False, "timm").eval()
+    return TimmBackbone("vit_tiny_patch16_224", SHAPE | changes, "timm", False, "timm").eval()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_upsampled_cells_cover_their_patches():
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
 def test_a_backbone_other_than_a_vit_cannot_skip_patches(name):
-    backbone = Backbone(name, {}, "timm", False, "timm")
+    backbone = TimmBackbone(name, {}, "timm", False, "timm")
     with pytest.raises(ConfigError, match=f"^name={name}: is not a ViT[^\n]*try [^\n]*$"):
         check_vit(backbone)
 
@@ -73,7 +74,7 @@ def test_a_backbone_other_than_a_vit_cannot_skip_patches(name):
 def backbone(family: str) -> Backbone:
     torch.manual_seed(0)
     name, kwargs = FAMILIES[family]
-    return Backbone(name, kwargs, "timm", False, "timm").eval()
+    return TimmBackbone(name, kwargs, "timm", False, "timm").eval()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

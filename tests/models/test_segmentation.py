@@ -9,6 +9,7 @@ from torch import nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation import LinearHead, MultiScaleFeatures, Segmenter, UperNet
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
@@ -17,7 +18,7 @@ SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2), "stri
 
 def vit(depth: int = 12) -> Backbone:
     kwargs = {"dynamic_img_size": True, "depth": depth, "embed_dim": 12, "num_heads": 2, "patch_size": 8}
-    return Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)
+    return TimmBackbone("vit_tiny_patch16_224", kwargs, **PLAIN)
 
 
 def upernet(backbone: Backbone, classes: int = 5) -> UperNet:
@@ -48,7 +49,7 @@ def test_levels_of_a_plain_backbone_are_quarters_of_its_blocks(depth: int, block
     ],
 )
 def test_levels_of_a_hierarchical_backbone_are_its_stages(name: str, kwargs: dict, widths: list[int]) -> None:
-    backbone = Backbone(name, kwargs, **PLAIN).eval()
+    backbone = TimmBackbone(name, kwargs, **PLAIN).eval()
     features = MultiScaleFeatures(backbone)
     assert (features.widths, features.strides) == (widths, [4, 8, 16, 32])
     levels = features.extract(backbone, torch.randn(1, 3, 64, 96))
@@ -58,7 +59,7 @@ def test_levels_of_a_hierarchical_backbone_are_its_stages(name: str, kwargs: dic
 
 
 def test_upernet_without_intermediate_features_is_an_error() -> None:
-    backbone = Backbone("resnet18", {}, **PLAIN)
+    backbone = TimmBackbone("resnet18", {}, **PLAIN)
     backbone.model.feature_info = None
     with pytest.raises(ConfigError, match=r"^name=resnet18: [^\n]*use the linear head$"):
         upernet(backbone)
@@ -68,7 +69,7 @@ def test_upernet_without_intermediate_features_is_an_error() -> None:
     ("backbone", "sides"),
     [
         (vit(4), [(20, 12), (10, 6), (5, 3), (3, 2)]),
-        (Backbone("resnet18", {}, **PLAIN), [(10, 6), (5, 3), (3, 2), (2, 1)]),
+        (TimmBackbone("resnet18", {}, **PLAIN), [(10, 6), (5, 3), (3, 2), (2, 1)]),
     ],
     ids=["vit", "resnet"],
 )
@@ -81,7 +82,7 @@ def test_shapes_of_the_feature_pyramid(backbone: Backbone, sides: list[tuple[int
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 @pytest.mark.parametrize("make", [LinearHead, upernet])
 def test_logits_have_the_size_of_the_images_and_all_inputs_get_gradients(name: str, make) -> None:
-    backbone = vit(4) if name == "vit" else Backbone("resnet18", {}, **PLAIN)
+    backbone = vit(4) if name == "vit" else TimmBackbone("resnet18", {}, **PLAIN)
     model = Segmenter(backbone, lambda b, n: make(b, n), 5, finetune=True).train()
     logits = model(torch.randn(2, 3, 40, 56))
     assert logits.shape == (2, 5, 40, 56)
@@ -127,7 +128,7 @@ def test_pyramid_pooling_connects_opposite_corners() -> None:
 
 
 def test_a_frozen_backbone_stays_in_evaluation_mode_without_gradients() -> None:
-    backbone = Backbone("resnet18", {}, **PLAIN).eval()
+    backbone = TimmBackbone("resnet18", {}, **PLAIN).eval()
     model = Segmenter(backbone, LinearHead, 3, finetune=False).train()
     assert model.head.norm.training
     assert not any(module.training for module in model.backbone.modules())

@@ -1,135 +1,205 @@
-"""Any timm model as a backbone: a vector and a feature map per image."""
+"""The contract of a backbone: images in, a vector and a feature map per image out."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from typing import Any, ClassVar, NamedTuple
 
-import timm
 import torch
-from jaxtyping import Float
-from timm.layers import build_sincos2d_pos_embed
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_one_of, did_you_mean
 from cim_lightning.errors import ConfigError
+from cim_lightning.optim import POSITION_TABLES
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Parameters without weight decay, besides those with one dimension (biases and norms).
+NO_WEIGHT_DECAY = (*POSITION_TABLES, "*pos_embedding", "*cls_token", "*class_token", "*reg_token")
 
 
 class Features(NamedTuple):
     """Output of a backbone, for any architecture and input size."""
 
-    pooled: Float[Tensor, "b d"]  # timm's pooling: the class token if the model has one, else the mean
+    pooled: Float[Tensor, "b d"]  # pooling of the architecture: a class token if there is one, else the mean
     grid: Float[Tensor, "b d h w"]
 
 
-class Backbone(nn.Module):
-    """A timm model without its classifier.
+class Level(NamedTuple):
+    """A feature map inside a backbone: its channels, and the pixels per side of a cell."""
+
+    width: int
+    stride: int
+
+
+class Backbone(nn.Module, ABC):
+    """Base class of all backbones. Everything outside of models/ uses the methods of this class only.
+
+    A subclass implements `compute_features`. This makes it usable for methods that need the output only.
+    The other methods have defaults for an architecture of which nothing else is known. Override them to allow
+    more: `levels`, `intermediates` and `blocks` (features of several depths, layer-wise learning rates),
+    `patch_embed` (mask tokens), `forward_visible` with `skips_patches` (encoders of visible patches only),
+    `check_size`, and `with_drop_path`.
 
     Args:
-        name: timm's model name.
-        kwargs: arguments of timm.create_model that define the architecture; exported with the weights.
-        positions: position embeddings, "timm" for timm's or "sincos" for fixed 2d sine-cosine embeddings.
-        freeze_patch_embed: do not train the patch embedding.
-        init: initialization, "timm" for timm's or "xavier" for that of the paper's released code:
-            Xavier-uniform linear layers and patch embedding, zero biases, class token from N(0, 0.02).
+        name: of the architecture, for messages and results.
+        dim: width d of the features.
+        in_channels: channels of the images.
+        patch_size: pixels per side of a cell of the grid. For a ResNet, it is the stride of 32.
+        mean, std: of each channel, for images in 0..1.
 
     Raises:
-        ConfigError: timm has no such model, or the model has no position or patch embeddings to change.
+        ConfigError: the number of channels differs from the number of means or standard deviations.
     """
 
+    channels_parameter: ClassVar[str] = "in_channels"  # name of the parameter with the number of channels
+    num_prefix_tokens: int = 0  # class and register tokens, which are not in the grid
+    skips_patches: bool = False  # whether there is a `forward_visible`
+    mean: Float[Tensor, "c 1 1"]
+    std: Float[Tensor, "c 1 1"]
+
     def __init__(
-        self, name: str, kwargs: Mapping[str, Any], positions: str, freeze_patch_embed: bool, init: str
+        self,
+        name: str,
+        dim: int,
+        in_channels: int,
+        patch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
     ):
         super().__init__()
-        if not timm.is_model(name):
-            hint = did_you_mean(name, timm.list_models())
-            raise ConfigError("name", name, "is not a model of timm", hint=hint)
-        check_one_of("init", init, ("timm", "xavier"))
-        check_one_of("positions", positions, ("timm", "sincos"))
-        self.name = name
-        self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": 3, **kwargs}
-        try:
-            self.model: Any = timm.create_model(**self.timm_kwargs, num_classes=0)
-        except (TypeError, AssertionError, RuntimeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            rule = f"timm cannot create {name} with these arguments ({reason})"
-            hint = f"choose a backbone file of the same architecture, with name={name}"
-            raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
-        self.dim = int(self.model.num_features)
-        if init == "xavier":
-            _init_xavier(self.model)
-        if positions == "sincos":
-            self._require("pos_embed", "positions", positions, "timm")
-            self._fix_positions()
-        if freeze_patch_embed:
-            self._require("patch_embed", "freeze_patch_embed", True, False)
-            self.model.patch_embed.requires_grad_(False)
+        self.name, self.dim, self.in_channels, self.patch_size = name, dim, in_channels, patch_size
+        for parameter, values in (("mean", mean), ("std", std)):
+            if len(values) != in_channels:
+                rule = f"must have one value for each of the {in_channels} channels"
+                raise ConfigError(parameter, list(values), rule, suggest=[0.5] * in_channels)
+            buffer = torch.tensor(values, dtype=torch.float32)[:, None, None]
+            self.register_buffer(parameter, buffer, persistent=False)
+        if not (self.std > 0).all():
+            raise ConfigError("std", list(std), "must be above 0", suggest=[0.5] * in_channels)
+
+    @abstractmethod
+    def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
+        """Return the features of normalized images, whose size and channels are checked."""
+
+    def normalize(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+        """Return the input of the backbone for images in 0..1."""
+        return (images - self.mean) / self.std
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Return the features of normalized images, of any size that the architecture accepts."""
-        channels, size = images.shape[1], (images.shape[-2], images.shape[-1])
-        expected = self.timm_kwargs["in_chans"]
-        if channels != expected:
-            raise ConfigError("in_chans", expected, f"the images have {channels} channels", suggest=channels)
-        self.check_size(size)
+        self.check_images(images)
         try:
-            tokens = self.model.forward_features(images)
+            return self.compute_features(images)
         except RuntimeError as error:  # a kernel larger than the feature map
-            smallest = self.model.feature_info[-1]["reduction"]
-            if min(size) >= smallest:
+            smaller = min(images.shape[-2:])
+            if smaller >= self.patch_size:
                 raise
-            raise ConfigError("size", min(size), f"too small for {self.name}", suggest=smallest) from error
-        grid = self._grid(tokens, size)
-        pooled = self.model.forward_head(tokens, pre_logits=True)
-        if pooled.shape[1] != grid.shape[1]:  # some timm heads add a layer of another width
-            pooled = grid.mean(dim=(2, 3))
-        return Features(pooled, grid)
+            rule = f"too small for {self.name}"
+            raise ConfigError("size", smaller, rule, suggest=self.patch_size) from error
+
+    def check_images(self, images: Float[Tensor, "b c h w"]) -> None:
+        """Raise ConfigError if the images have another number of channels, or a size that does not fit."""
+        channels = images.shape[1]
+        if channels != self.in_channels:
+            rule = f"the images have {channels} channels"
+            raise ConfigError(self.channels_parameter, self.in_channels, rule, suggest=channels)
+        self.check_size((images.shape[-2], images.shape[-1]))
 
     def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
-        """Raise ConfigError, naming a parameter, if height or width is not a multiple of the patch size."""
-        embed = getattr(self.model, "patch_embed", None)
-        if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
-            return
-        for side, patch in zip(size, embed.patch_size, strict=True):
-            if side % patch:
-                rule = f"must be whole patches of {patch} pixels for {self.name}"
-                raise ConfigError(parameter, side, rule, suggest=max(round(side / patch), 1) * patch)
+        """Raise ConfigError, naming a parameter, if images of (height, width) pixels cannot be input.
 
-    def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
-        """Return the feature map; timm returns NLC, NHWC or NCHW, depending on the architecture."""
-        if tokens.ndim == 3:
-            if not hasattr(getattr(self.model, "patch_embed", None), "dynamic_feat_size"):
-                raise ConfigError("name", self.name, "has no feature map", suggest="vit_small_patch16_224")
-            h, w = self.model.patch_embed.dynamic_feat_size(size)
-            return tokens[:, self.model.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
-        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        return tokens.permute(0, 3, 1, 2) if channels_last else tokens
+        By default, no size is an error.
+        """
 
-    def _require(self, module: str, parameter: str, value: Any, suggest: Any) -> None:
-        if getattr(self.model, module, None) is None:
-            raise ConfigError(parameter, value, f"{self.name} has no {module}", suggest=suggest)
+    @property
+    def levels(self) -> list[Level]:
+        """The feature maps that `intermediates` can return, from shallow to deep."""
+        return [Level(self.dim, self.patch_size)]
 
-    def _fix_positions(self) -> None:
-        table = self.model.pos_embed
-        grid = build_sincos2d_pos_embed(list(self.model.patch_embed.grid_size), self.dim)
-        prefix = grid.new_zeros(table.shape[1] - len(grid), self.dim)
-        with torch.no_grad():
-            table.copy_(torch.cat((prefix, grid))[None])
-        table.requires_grad_(False)
+    def intermediates(
+        self, images: Float[Tensor, "b c h w"], indices: Sequence[int], norm: bool = False
+    ) -> list[Features]:
+        """Return the features after some levels.
 
+        Args:
+            images: normalized.
+            indices: of `levels`, in any order; negative indices count from the end.
+            norm: apply the final norm of the architecture to each level, if it has one.
+        """
+        output = self(images)
+        return [output for _ in self.level_indices(indices)]
 
-def init_xavier(module: nn.Module) -> None:
-    """Initialize a linear layer: Xavier-uniform weights, zero bias. To be used with nn.Module.apply."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    def level_indices(self, indices: Sequence[int]) -> list[int]:
+        """Return the indices of levels as numbers from 0, or raise IndexError."""
+        return [range(len(self.levels))[index] for index in indices]
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the residual blocks from shallow to deep, in a ViT its transformer blocks."""
+        return []
 
-def _init_xavier(model: nn.Module) -> None:
-    model.apply(init_xavier)
-    if hasattr(model, "patch_embed"):  # as a linear layer on flattened patches, although it is a convolution
-        projection: nn.Conv2d = model.patch_embed.proj  # pyright: ignore
-        nn.init.xavier_uniform_(projection.weight.view(len(projection.weight), -1))
-        if projection.bias is not None:
-            nn.init.zeros_(projection.bias)
-    if getattr(model, "cls_token", None) is not None:
-        nn.init.normal_(model.cls_token, std=0.02)  # pyright: ignore
+    def param_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+        """Return groups of the trainable parameters for an optimizer, with "lr" and "weight_decay" in each.
+
+        Biases, norms, class tokens and position tables have no weight decay. The last layer has the learning
+        rate lr * layer_decay, the layer below lr * layer_decay ** 2, and so on. By default, each block is a
+        layer. Parameters before the first block are the lowest layer; other parameters outside of the blocks
+        belong to the block that is registered before them.
+
+        Source: Bao et al., "BEiT", ICLR 2022.
+        """
+        layers, groups = self._layers(), {}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            exempt = parameter.ndim <= 1 or any(fnmatch(name, pattern) for pattern in NO_WEIGHT_DECAY)
+            if (layers[name], exempt) not in groups:
+                scale = layer_decay ** (len(self.blocks()) + 1 - layers[name])
+                decay = 0.0 if exempt else weight_decay
+                groups[layers[name], exempt] = {"params": [], "lr": lr * scale, "weight_decay": decay}
+            groups[layers[name], exempt]["params"].append(parameter)
+        return list(groups.values())
+
+    def _layers(self) -> dict[str, int]:
+        """Return the layer of each parameter: 0 below the first block, i + 1 for block i."""
+        block_of = {id(p): i for i, block in enumerate(self.blocks(), start=1) for p in block.parameters()}
+        layers, latest = {}, 0
+        for name, parameter in self.named_parameters():
+            latest = layers[name] = block_of.get(id(parameter), latest)
+        return layers
+
+    @property
+    def patch_embed(self) -> nn.Module | None:
+        """The layer whose output are the patch tokens, with a convolution `proj` as in timm; None if none."""
+        return None
+
+    def forward_visible(
+        self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
+    ) -> Float[Tensor, "b n d"]:
+        """Return the final prefix tokens (class, registers) and the tokens of the visible patches.
+
+        Args:
+            images: normalized.
+            visible: indices of the visible patches of each image, in row-major order of the grid.
+
+        Raises:
+            ConfigError: the architecture cannot skip patches. `skips_patches` says so before.
+        """
+        hint = "try a vision transformer, or the method simmim"
+        raise ConfigError("name", self.name, "is not a ViT, so it cannot skip patches", hint=hint)
+
+    def with_drop_path(self, rate: float) -> "Backbone":
+        """Return a copy with the same weights and another drop path rate.
+
+        Args:
+            rate: drop probability of the last residual branch, 0..1; it rises linearly from 0 with the depth.
+
+        Raises:
+            ConfigError: the architecture has no drop path.
+        """
+        if rate:
+            rule = f"{self.name} has no residual branch to drop"
+            raise ConfigError("drop_path", rate, rule, suggest=0)
+        return copy.deepcopy(self)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cim_lightning.checks import check_one_of, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 class Classifier(nn.Module):
@@ -84,7 +85,7 @@ def with_drop_path(backbone: Backbone, rate: float) -> Backbone:
     kwargs = {key: value for key, value in backbone.timm_kwargs.items() if key != "model_name"}
     error = ConfigError("drop_path", rate, f"{backbone.name} has no residual branch to drop", suggest=0)
     try:
-        dropping = Backbone(backbone.name, kwargs | {"drop_path_rate": rate}, "timm", False, "timm")
+        dropping = TimmBackbone(backbone.name, kwargs | {"drop_path_rate": rate}, "timm", False, "timm")
     except ConfigError:
         raise error from None
     if rate and not any(isinstance(module, DropPath) for module in dropping.modules()):

@@ -1,24 +1,34 @@
-"""Decoders: correlation maps from the features of context and exemplars (CIM), or pixels (MAE).
+"""Decoders of CIM: correlation maps from the features of context and exemplars.
 
-Correlation decoders predict two classes, exemplar and background. Softmax cross-entropy on two logits equals
+They predict two classes, exemplar and background. Softmax cross-entropy on two logits equals
 sigmoid cross-entropy on their difference. Upsampling is linear, so only the difference is upsampled.
 """
 
 import math
-from functools import partial
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from timm.layers import build_sincos2d_pos_embed
 from timm.layers.mlp import Mlp
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_at_least, check_divides
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.backbone import Features, init_xavier
+from cim_lightning.models.backbone import Features
+from cim_lightning.models.initialization import init_xavier
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A module that predicts correlation maps. Every parameter must get a gradient, which DDP requires."""
+
+    def __call__(
+        self, context: Features, exemplars: Features, size: tuple[int, int]
+    ) -> Float[Tensor, "b k s s"]:
+        """Return logits of `size` (height, width) for b contexts with k exemplars each (b k rows)."""
+        ...
 
 
 class CorrelationDecoder(nn.Module):
@@ -32,9 +42,11 @@ class CorrelationDecoder(nn.Module):
         mlp_ratio: hidden width of the MLPs, in units of width.
     """
 
-    def __init__(self, dim: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
+    def __init__(
+        self, dim: int, width: int = 512, depth: int = 1, num_heads: int = 16, mlp_ratio: float = 4.0
+    ):
         super().__init__()
-        _check_sizes(width, depth, mlp_ratio, num_heads)
+        check_sizes(width, depth, mlp_ratio, num_heads)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
@@ -93,9 +105,9 @@ class ConvolutionDecoder(nn.Module):
         mlp_ratio: hidden width of the MLPs, in units of width.
     """
 
-    def __init__(self, dim: int, width: int, depth: int, mlp_ratio: float):
+    def __init__(self, dim: int, width: int = 512, depth: int = 1, mlp_ratio: float = 4.0):
         super().__init__()
-        _check_sizes(width, depth, mlp_ratio)
+        check_sizes(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -124,53 +136,7 @@ class ConvolutionDecoder(nn.Module):
         return self.norm(self.embed(grid.movedim(1, -1))).movedim(-1, 1)
 
 
-class PixelDecoder(nn.Module):
-    """Narrow transformer over the visible tokens, with a mask token for each masked patch (MAE, section 3).
-
-    Args:
-        dim: width of the backbone's tokens.
-        pixels: values per patch to predict.
-        width: width of the decoder; a multiple of num_heads and of 4 (for the sine-cosine positions).
-        depth: number of blocks.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the MLPs, in units of width.
-    """
-
-    def __init__(self, dim: int, pixels: int, width: int, depth: int, num_heads: int, mlp_ratio: float):
-        super().__init__()
-        _check_sizes(width, depth, mlp_ratio, num_heads)
-        self.width = width
-        self.embed = nn.Linear(dim, width)
-        self.mask_token = nn.Parameter(torch.empty(width))
-        norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        self.blocks = nn.Sequential(
-            *(Block(width, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-        )
-        self.norm = norm(width)
-        self.head = nn.Linear(width, pixels)
-        self.apply(init_xavier)
-        nn.init.normal_(self.mask_token, std=0.02)
-
-    def forward(
-        self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
-    ) -> Float[Tensor, "b n pixels"]:
-        """Return the pixels of all n patches, in row-major order of a grid of (rows, columns).
-
-        Args:
-            tokens: prefix tokens, then the tokens of the visible patches.
-            visible: indices of the visible patches in the grid.
-        """
-        tokens = self.embed(tokens)
-        prefix = tokens.shape[1] - visible.shape[1]
-        masked = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], -1)
-        indices = visible[..., None].expand(-1, -1, self.width)
-        patches = masked.scatter(1, indices, tokens[:, prefix:])
-        patches = patches + build_sincos2d_pos_embed(list(grid), self.width, device=tokens.device)
-        tokens = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
-        return self.head(tokens[:, prefix:])
-
-
-def _check_sizes(width: int, depth: int, mlp_ratio: float, num_heads: int | None = None) -> None:
+def check_sizes(width: int, depth: int, mlp_ratio: float, num_heads: int | None = None) -> None:
     """Raise ConfigError for sizes that the blocks of a decoder cannot have.
 
     With attention, the width is a multiple of num_heads, and of 4 for sine-cosine positions.

@@ -11,6 +11,7 @@ from torch import nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 DEFAULT = {
     "lr": 2.0,
@@ -39,7 +40,7 @@ def lrs_and_decays(backbone: Backbone) -> dict[str, tuple[float, float]]:
 
 def test_every_block_of_a_vit_has_its_own_learning_rate() -> None:
     kwargs = {"depth": 3, "embed_dim": 12, "num_heads": 2, "dynamic_img_size": True}
-    values = lrs_and_decays(Backbone("vit_tiny_patch16_224", kwargs, **PLAIN))
+    values = lrs_and_decays(TimmBackbone("vit_tiny_patch16_224", kwargs, **PLAIN))
     expected = {"norm": 1.0, "blocks.2": 1.0, "blocks.1": 0.5, "blocks.0": 0.25}
     for name, (lr, _) in values.items():
         (wanted,) = {v for k, v in expected.items() if name.startswith(f"{k}.")} or {0.125}  # the stem
@@ -50,7 +51,7 @@ def test_every_block_of_a_vit_has_its_own_learning_rate() -> None:
 
 
 def test_every_block_of_a_resnet_has_its_own_learning_rate() -> None:
-    values = lrs_and_decays(Backbone("resnet18", {}, **PLAIN))
+    values = lrs_and_decays(TimmBackbone("resnet18", {}, **PLAIN))
     blocks = [f"layer{stage}.{i}." for stage in (4, 3, 2, 1) for i in (1, 0)]
     for power, block in enumerate(blocks, start=1):
         lrs = {lr for name, (lr, _) in values.items() if name.startswith(block)}
@@ -59,7 +60,7 @@ def test_every_block_of_a_resnet_has_its_own_learning_rate() -> None:
 
 
 def test_the_head_has_the_full_learning_rate_and_a_frozen_backbone_none() -> None:
-    backbone = Backbone("resnet18", {}, **PLAIN).requires_grad_(False)
+    backbone = TimmBackbone("resnet18", {}, **PLAIN).requires_grad_(False)
     optimizer, schedule = optim()(backbone, nn.Conv2d(2, 3, 1), 16, 8)
     assert [(len(g["params"]), g["initial_lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
         (1, 2.0, 0),
@@ -84,7 +85,7 @@ def test_the_head_has_the_full_learning_rate_and_a_frozen_backbone_none() -> Non
     ],
 )
 def test_the_schedule_by_hand(changes: dict, factors: list[float]) -> None:
-    optimizer, schedule = optim(**changes)(Backbone("resnet18", {}, **PLAIN), nn.Linear(2, 2), 16, 8)
+    optimizer, schedule = optim(**changes)(TimmBackbone("resnet18", {}, **PLAIN), nn.Linear(2, 2), 16, 8)
     reached = []
     for _ in factors:
         reached.append(schedule.get_last_lr()[-1] / 2.0)
@@ -114,7 +115,7 @@ def test_invalid_settings_raise(setting: str, value: object) -> None:
 def test_the_optimizer_is_configurable_and_its_learning_rate_scales_with_the_batch() -> None:
     sgd = partial(torch.optim.SGD, momentum=0.7)
     optimizer, _ = optim(optimizer=sgd, lr_for=256)(
-        Backbone("resnet18", {}, **PLAIN), nn.Conv2d(2, 3, 1), 64, 8
+        TimmBackbone("resnet18", {}, **PLAIN), nn.Conv2d(2, 3, 1), 64, 8
     )
     assert isinstance(optimizer, torch.optim.SGD)
     assert all(group["momentum"] == 0.7 for group in optimizer.param_groups)
@@ -126,7 +127,7 @@ def test_the_optimizers_of_the_recipes_update_the_weights() -> None:
         head = nn.Linear(3, 2)
         before = head.weight.detach().clone()
         optimizer, schedule = optim(optimizer=optimizer_class, warmup=0.0)(
-            Backbone("resnet18", {}, **PLAIN), head, 8, 8
+            TimmBackbone("resnet18", {}, **PLAIN), head, 8, 8
         )
         head(torch.ones(1, 3)).sum().backward()
         optimizer.step()

@@ -10,6 +10,7 @@ import torch
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 # family: (timm's model name, arguments of a small model, stride of the grid)
 FAMILIES = {
@@ -34,7 +35,7 @@ VIT = {
 
 
 def vit(**changes) -> Backbone:
-    return Backbone("vit_tiny_patch16_224", **{"kwargs": VIT} | PLAIN | changes)
+    return TimmBackbone("vit_tiny_patch16_224", **{"kwargs": VIT} | PLAIN | changes)
 
 
 def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch.Tensor:
@@ -49,7 +50,8 @@ def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_match_timm_at_any_size_and_channel_count(family, size, channels):
     name, kwargs, stride = FAMILIES[family]
-    backbone = Backbone(name, {"in_chans": channels, **kwargs}, **PLAIN).eval()
+    scale = {"mean": [0.5] * channels, "std": [0.5] * channels}
+    backbone = TimmBackbone(name, {"in_chans": channels, **kwargs}, **PLAIN, **scale).eval()
     model = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
     model.load_state_dict(backbone.model.state_dict())
     images = torch.randn(2, channels, *size)
@@ -67,25 +69,25 @@ def test_features_match_timm_at_any_size_and_channel_count(family, size, channel
 
 def test_pooled_is_the_class_token_of_a_vit_and_the_mean_of_a_resnet():
     images = torch.randn(2, 3, 64, 64)
-    backbone = Backbone("vit_tiny_patch16_224", FAMILIES["vit"][1], **PLAIN).eval()
+    backbone = TimmBackbone("vit_tiny_patch16_224", FAMILIES["vit"][1], **PLAIN).eval()
     assert torch.equal(backbone(images).pooled, backbone.model.forward_features(images)[:, 0])
-    features = Backbone("resnet18", {}, **PLAIN).eval()(images)
+    features = TimmBackbone("resnet18", {}, **PLAIN).eval()(images)
     torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
 
 
 def test_without_a_class_token_all_tokens_are_in_the_grid():
     kwargs = VIT | {"class_token": False, "global_pool": "avg"}
-    features = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN)(torch.randn(1, 3, 24, 40))
+    features = TimmBackbone("vit_tiny_patch16_224", kwargs, **PLAIN)(torch.randn(1, 3, 24, 40))
     assert features.grid.shape == (1, 24, 3, 5)
 
 
 def test_a_head_that_changes_the_width_is_skipped():
-    features = Backbone("mobilenetv3_small_050", {}, **PLAIN).eval()(torch.randn(1, 3, 64, 64))
+    features = TimmBackbone("mobilenetv3_small_050", {}, **PLAIN).eval()(torch.randn(1, 3, 64, 64))
     torch.testing.assert_close(features.pooled, features.grid.mean(dim=(2, 3)))
 
 
 def test_tokens_without_a_grid_are_an_error():
-    backbone = Backbone("mixer_s32_224", {}, **PLAIN)
+    backbone = TimmBackbone("mixer_s32_224", {}, **PLAIN)
     with pytest.raises(ConfigError, match=r"^name=mixer_s32_224: [^\n]*try name=vit_small_patch16_224$"):
         backbone(torch.randn(1, 3, 224, 224))
 
@@ -98,7 +100,7 @@ def test_arguments_that_timm_rejects_get_one_line(error):
         mock.patch.object(timm, "create_model", side_effect=error),
         pytest.raises(ConfigError, match=message),
     ):
-        Backbone("resnet18", {}, **PLAIN)
+        TimmBackbone("resnet18", {}, **PLAIN)
 
 
 def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:
@@ -149,20 +151,20 @@ def test_xavier_bounds_linear_layers_and_patch_embedding_and_zeroes_biases():
 def test_xavier_draws_the_class_token_with_deviation_0_02():
     torch.manual_seed(0)
     kwargs = {"depth": 0, "embed_dim": 4096, "num_heads": 2, "patch_size": 8, "img_size": 8}
-    token = Backbone("vit_tiny_patch16_224", kwargs, **PLAIN | {"init": "xavier"}).model.cls_token
+    token = TimmBackbone("vit_tiny_patch16_224", kwargs, **PLAIN | {"init": "xavier"}).model.cls_token
     assert token.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "swin"])
 def test_xavier_initializes_other_families(family):
     name, kwargs, _ = FAMILIES[family]
-    model = Backbone(name, kwargs, **PLAIN | {"init": "xavier"}).model
+    model = TimmBackbone(name, kwargs, **PLAIN | {"init": "xavier"}).model
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     assert all(not linear.bias.any() for linear in linears if linear.bias is not None)
 
 
 def test_timm_kwargs_rebuild_the_architecture():
-    backbone = vit(kwargs=VIT | {"in_chans": 4})
+    backbone = vit(kwargs=VIT | {"in_chans": 4}, mean=[0.5] * 4, std=[0.5] * 4)
     assert backbone.timm_kwargs == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
     timm.create_model(**backbone.timm_kwargs, num_classes=0).load_state_dict(backbone.model.state_dict())
 
@@ -179,7 +181,7 @@ def test_timm_kwargs_rebuild_the_architecture():
 )
 def test_a_mistake_gets_one_line_with_a_suggestion(name, changes, expected, suggestion):
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}: [^\n]*{re.escape(suggestion)}[^\n]*$"):
-        Backbone(name, {}, **PLAIN | changes)
+        TimmBackbone(name, {}, **PLAIN | changes)
 
 
 def test_an_image_size_that_is_not_a_multiple_of_the_patch_size_gets_one_line():
@@ -193,7 +195,7 @@ def test_an_image_size_that_is_not_a_multiple_of_the_patch_size_gets_one_line():
 
 
 def test_an_image_that_is_too_small_gets_one_line():
-    backbone = Backbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, **PLAIN)
+    backbone = TimmBackbone("convnext_atto", {"depths": [1] * 4, "dims": [8] * 4}, **PLAIN)
     assert backbone(torch.zeros(1, 3, 32, 32)).grid.shape == (1, 8, 1, 1)
     with pytest.raises(ConfigError, match=r"^size=24: too small for convnext_atto; try size=32$"):
         backbone(torch.zeros(1, 3, 40, 24))

@@ -1,0 +1,210 @@
+"""Any timm model as a backbone."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float, Int64
+from timm.layers import DropPath
+from timm.models import VisionTransformer
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+
+from cim_lightning.checks import check_one_of, did_you_mean
+from cim_lightning.errors import ConfigError
+from cim_lightning.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
+from cim_lightning.models.initialization import fix_sincos_positions, init_timm_xavier
+from cim_lightning.optim import POSITION_TABLES
+
+UNKNOWN_STRIDE = 32  # pixels per cell, of architectures for which timm has no feature_info
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Args:
+        name: timm's model name.
+        kwargs: arguments of timm.create_model that define the architecture; exported with the weights.
+        positions: position embeddings, "timm" for timm's or "sincos" for fixed 2d sine-cosine embeddings.
+        freeze_patch_embed: do not train the patch embedding.
+        init: initialization, "timm" for timm's or "xavier" for that of the paper's released code:
+            Xavier-uniform linear layers and patch embedding, zero biases, class token from N(0, 0.02).
+        mean, std: of each channel, for images in 0..1.
+
+    Raises:
+        ConfigError: timm has no such model, or the model has no position or patch embeddings to change.
+    """
+
+    channels_parameter = "in_chans"
+
+    def __init__(
+        self,
+        name: str,
+        kwargs: Mapping[str, Any] = {},
+        positions: str = "timm",
+        freeze_patch_embed: bool = False,
+        init: str = "timm",
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ):
+        check_one_of("init", init, ("timm", "xavier"))
+        check_one_of("positions", positions, ("timm", "sincos"))
+        model = _create(name, kwargs)
+        levels = _levels(model)
+        stride = levels[-1].stride if levels else UNKNOWN_STRIDE
+        timm_kwargs = {"model_name": name, "in_chans": 3, **kwargs}
+        super().__init__(name, int(model.num_features), timm_kwargs["in_chans"], stride, mean, std)
+        self.timm_kwargs: dict[str, Any] = timm_kwargs
+        self.model: Any = model
+        self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self.skips_patches = isinstance(model, VisionTransformer)
+        if init == "xavier":
+            init_timm_xavier(model)
+        if positions == "sincos":
+            self._require("pos_embed", "positions", positions, "timm")
+            fix_sincos_positions(model)
+        if freeze_patch_embed:
+            self._require("patch_embed", "freeze_patch_embed", True, False)
+            model.patch_embed.requires_grad_(False)
+
+    def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
+        tokens = self.model.forward_features(images)
+        grid = self._grid(tokens, (images.shape[-2], images.shape[-1]))
+        pooled = self.model.forward_head(tokens, pre_logits=True)
+        if pooled.shape[1] != grid.shape[1]:  # some timm heads add a layer of another width
+            pooled = grid.mean(dim=(2, 3))
+        return Features(pooled, grid)
+
+    def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
+        """Raise ConfigError, naming a parameter, if height or width is not a multiple of the patch size."""
+        embed: Any = self.patch_embed
+        if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
+            return
+        for side, patch in zip(size, embed.patch_size, strict=True):
+            if side % patch:
+                rule = f"must be whole patches of {patch} pixels for {self.name}"
+                raise ConfigError(parameter, side, rule, suggest=max(round(side / patch), 1) * patch)
+
+    @property
+    def levels(self) -> list[Level]:
+        return _levels(self.model) or super().levels
+
+    def intermediates(
+        self, images: Float[Tensor, "b c h w"], indices: Sequence[int], norm: bool = False
+    ) -> list[Features]:
+        if not _levels(self.model):
+            return super().intermediates(images, indices, norm)
+        self.check_images(images)
+        indices = self.level_indices(indices)
+        needed = sorted(set(indices))
+        # Models with tokens apply their own pooling to each level; others average the grid.
+        parameters = inspect.signature(self.model.forward_intermediates).parameters
+        has_tokens = "return_prefix_tokens" in parameters
+        has_prefix = has_tokens and self.num_prefix_tokens > 0
+        kwargs: dict[str, Any] = {"indices": needed, "norm": norm, "output_fmt": "NCHW"}
+        kwargs |= {"return_prefix_tokens": True} if has_prefix else {}
+        outputs = self.model.forward_intermediates(images, intermediates_only=True, **kwargs)
+        features = {}
+        for index, output in zip(needed, outputs, strict=True):
+            grid, prefix = output if has_prefix else (output, None)
+            pooled = self._pool(grid, prefix) if has_tokens else grid.mean(dim=(2, 3))
+            features[index] = Features(pooled, grid)
+        return [features[index] for index in indices]
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks of all stages."""
+        if isinstance(blocks := getattr(self.model, "blocks", None), nn.Module):
+            stages = list(blocks.children())
+        else:
+            info = getattr(self.model, "feature_info", None) or []
+            stages = [self.model.get_submodule(level["module"]) for level in info]
+        nested = [
+            getattr(stage, "blocks", stage) for stage in stages if next(stage.parameters(), None) is not None
+        ]
+        return [
+            block
+            for stage in nested
+            for block in (stage.children() if isinstance(stage, nn.Sequential | nn.ModuleList) else [stage])
+        ]
+
+    def param_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+        """Return groups of the trainable parameters for an optimizer. The layers are timm's."""
+        exempt = {*POSITION_TABLES, *getattr(self.model, "no_weight_decay", set)()}
+        groups = param_groups_layer_decay(self.model, weight_decay, exempt, layer_decay=layer_decay)
+        # timm's lr_scale is 1 for the last layer, but the contract puts that layer below a head.
+        return [{**group, "lr": lr * layer_decay * group["lr_scale"]} for group in groups]
+
+    @property
+    def patch_embed(self) -> nn.Module | None:
+        return getattr(self.model, "patch_embed", None)
+
+    def forward_visible(
+        self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
+    ) -> Float[Tensor, "b n d"]:
+        if not self.skips_patches:
+            return super().forward_visible(images, visible)
+        self.check_images(images)
+        vit = self.model
+        tokens = vit._pos_embed(vit.patch_embed(images))
+        prefix, patches = tokens[:, : vit.num_prefix_tokens], tokens[:, vit.num_prefix_tokens :]
+        patches = patches.gather(1, visible[..., None].expand(-1, -1, patches.shape[-1]))
+        return vit.norm(vit.blocks(vit.norm_pre(torch.cat((prefix, patches), dim=1))))
+
+    def with_drop_path(self, rate: float) -> "Backbone":
+        if rate == self.timm_kwargs.get("drop_path_rate", 0):
+            return super().with_drop_path(0)
+        kwargs = {key: value for key, value in self.timm_kwargs.items() if key != "model_name"}
+        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
+        try:
+            copy = TimmBackbone(self.name, kwargs | {"drop_path_rate": rate}, mean=mean, std=std)
+        except ConfigError:
+            return super().with_drop_path(rate)
+        if rate and not any(isinstance(module, DropPath) for module in copy.modules()):
+            return super().with_drop_path(rate)
+        copy.model.load_state_dict(self.model.state_dict())
+        return copy.to(self.mean.device)
+
+    def timm_model(self) -> Any:
+        """Return the timm model, which shares its weights with the backbone."""
+        return self.model
+
+    def _grid(self, tokens: Tensor, size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
+        """Return the feature map; timm returns NLC, NHWC or NCHW, depending on the architecture."""
+        if tokens.ndim == 3:
+            if not hasattr(self.patch_embed, "dynamic_feat_size"):
+                raise ConfigError("name", self.name, "has no feature map", suggest="vit_small_patch16_224")
+            h, w = self.model.patch_embed.dynamic_feat_size(size)
+            return tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(-1, (h, w))
+        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        return tokens.permute(0, 3, 1, 2) if channels_last else tokens
+
+    def _pool(self, grid: Float[Tensor, "b d h w"], prefix: Tensor | None) -> Float[Tensor, "b d"]:
+        tokens = grid.flatten(2).transpose(1, 2)
+        tokens = tokens if prefix is None else torch.cat((prefix, tokens), dim=1)
+        return self.model.forward_head(tokens, pre_logits=True)
+
+    def _require(self, module: str, parameter: str, value: Any, suggest: Any) -> None:
+        if getattr(self.model, module, None) is None:
+            raise ConfigError(parameter, value, f"{self.name} has no {module}", suggest=suggest)
+
+
+def _create(name: str, kwargs: Mapping[str, Any]) -> Any:
+    """Return timm's model without a classifier, or raise ConfigError."""
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models())
+        raise ConfigError("name", name, "is not a model of timm", hint=hint)
+    try:
+        return timm.create_model(name, **kwargs, num_classes=0)
+    except (TypeError, AssertionError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        rule = f"timm cannot create {name} with these arguments ({reason})"
+        hint = f"choose a backbone file of the same architecture, with name={name}"
+        raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
+
+
+def _levels(model: Any) -> list[Level]:
+    """Return the levels of a timm model; empty if timm has no intermediate features of it."""
+    info = getattr(model, "feature_info", None) if hasattr(model, "forward_intermediates") else None
+    return [Level(int(level["num_chs"]), int(level["reduction"])) for level in info or []]
