@@ -5,7 +5,7 @@ import torch
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.masked_backbone import MaskedViTEncoder, MaskTokenHook, check_vit, upsample_mask
+from cim_lightning.models.masked_backbone import MaskedViTEncoder, MaskTokenHook, upsample_mask
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 SHAPE = {"patch_size": 4, "img_size": 20, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -68,7 +68,9 @@ def test_upsampled_cells_cover_their_patches():
 def test_a_backbone_other_than_a_vit_cannot_skip_patches(name):
     backbone = TimmBackbone(name, {}, "timm", False, "timm")
     with pytest.raises(ConfigError, match=f"^name={name}: is not a ViT[^\n]*try [^\n]*$"):
-        check_vit(backbone)
+        backbone.check_skips_patches()
+    with pytest.raises(ConfigError, match="is not a ViT"):
+        MaskedViTEncoder()(backbone, torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, dtype=torch.int64))
 
 
 def backbone(family: str) -> Backbone:

@@ -8,6 +8,7 @@ from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.segmentation import LinearHead, MultiScaleFeatures, Segmenter, UperNet
 from cim_lightning.models.timm_backbone import TimmBackbone
 
@@ -58,11 +59,13 @@ def test_levels_of_a_hierarchical_backbone_are_its_stages(name: str, kwargs: dic
     ]
 
 
-def test_upernet_without_intermediate_features_is_an_error() -> None:
-    backbone = TimmBackbone("resnet18", {}, **PLAIN)
-    backbone.model.feature_info = None
-    with pytest.raises(ConfigError, match=r"^name=resnet18: [^\n]*use the linear head$"):
-        upernet(backbone)
+def test_a_backbone_without_intermediate_features_has_its_output_as_each_level() -> None:
+    backbone = ModuleBackbone(nn.Conv2d(3, 6, 8, stride=8), dim=6, patch_size=8)
+    features = MultiScaleFeatures(backbone)
+    assert (features.widths, features.strides) == ([6] * 4, [8] * 4)
+    images = torch.randn(2, 3, 24, 40)
+    for level in features.extract(backbone, images):
+        assert torch.equal(level, backbone(images).grid)
 
 
 @pytest.mark.parametrize(

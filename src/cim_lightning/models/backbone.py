@@ -39,9 +39,9 @@ class Backbone(nn.Module, ABC):
 
     A subclass implements `compute_features`. This makes it usable for methods that need the output only.
     The other methods have defaults for an architecture of which nothing else is known. Override them to allow
-    more: `levels`, `intermediates` and `blocks` (features of several depths, layer-wise learning rates),
-    `patch_embed` (mask tokens), `forward_visible` with `skips_patches` (encoders of visible patches only),
-    `check_size`, and `with_drop_path`.
+    more: `levels` and `intermediates` (features of several depths), `blocks` (layer-wise learning rates),
+    `patch_embed` (mask tokens), `forward_visible` with `skips_patches` (encoders of the visible patches),
+    `size_multiple` (check of the image size), and `with_drop_path`.
 
     Args:
         name: of the architecture, for messages and results.
@@ -56,6 +56,7 @@ class Backbone(nn.Module, ABC):
 
     channels_parameter: ClassVar[str] = "in_channels"  # name of the parameter with the number of channels
     num_prefix_tokens: int = 0  # class and register tokens, which are not in the grid
+    size_multiple: int = 1  # pixels of which height and width of the images must be a multiple
     skips_patches: bool = False  # whether there is a `forward_visible`
     mean: Float[Tensor, "c 1 1"]
     std: Float[Tensor, "c 1 1"]
@@ -109,10 +110,12 @@ class Backbone(nn.Module, ABC):
         self.check_size((images.shape[-2], images.shape[-1]))
 
     def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
-        """Raise ConfigError, naming a parameter, if images of (height, width) pixels cannot be input.
-
-        By default, no size is an error.
-        """
+        """Raise ConfigError, naming a parameter, if height or width is not a multiple of `size_multiple`."""
+        multiple = self.size_multiple
+        for side in size:
+            if side % multiple:
+                rule = f"must be whole patches of {multiple} pixels for {self.name}"
+                raise ConfigError(parameter, side, rule, suggest=max(round(side / multiple), 1) * multiple)
 
     @property
     def levels(self) -> list[Level]:
@@ -185,10 +188,16 @@ class Backbone(nn.Module, ABC):
             visible: indices of the visible patches of each image, in row-major order of the grid.
 
         Raises:
-            ConfigError: the architecture cannot skip patches. `skips_patches` says so before.
+            ConfigError: see `check_skips_patches`.
         """
-        hint = "try a vision transformer, or the method simmim"
-        raise ConfigError("name", self.name, "is not a ViT, so it cannot skip patches", hint=hint)
+        self.check_skips_patches()
+        raise NotImplementedError
+
+    def check_skips_patches(self) -> None:
+        """Raise ConfigError if the architecture cannot encode the visible patches only."""
+        if not self.skips_patches:
+            hint = "try a vision transformer, or the method simmim"
+            raise ConfigError("name", self.name, "is not a ViT, so it cannot skip patches", hint=hint)
 
     def with_drop_path(self, rate: float) -> "Backbone":
         """Return a copy with the same weights and another drop path rate.

@@ -1,10 +1,10 @@
 """Backbones on masked images: a ViT that skips masked patches (MAE), and mask tokens (SimMIM)."""
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from cim_lightning.errors import ConfigError
@@ -17,18 +17,8 @@ class MaskedViTEncoder(nn.Module):
     def forward(
         self, backbone: Backbone, images: Float[Tensor, "b c s s"], visible: Int64[Tensor, "b v"]
     ) -> Float[Tensor, "b n d"]:
-        """Return the normalized prefix tokens (class, registers) and tokens of the visible patches.
-
-        Args:
-            backbone: a ViT (see check_vit).
-            images: normalized.
-            visible: indices of the visible patches of each image, in row-major order of the grid.
-        """
-        vit = backbone.model
-        tokens = vit._pos_embed(vit.patch_embed(images))
-        prefix, patches = tokens[:, : vit.num_prefix_tokens], tokens[:, vit.num_prefix_tokens :]
-        patches = patches.gather(1, visible[..., None].expand(-1, -1, patches.shape[-1]))
-        return vit.norm(vit.blocks(vit.norm_pre(torch.cat((prefix, patches), dim=1))))
+        """Return the output of `backbone.forward_visible`."""
+        return backbone.forward_visible(images, visible)
 
 
 class MaskTokenHook(nn.Module):
@@ -43,7 +33,7 @@ class MaskTokenHook(nn.Module):
         super().__init__()
         self.mask: Bool[Tensor, "b h w"] | None = None  # during a forward pass on masked images
         self.token = None
-        embed = getattr(backbone.model, "patch_embed", None)
+        embed: Any = backbone.patch_embed
         if embed is not None:
             self.token = nn.Parameter(torch.empty(embed.proj.out_channels))
             nn.init.trunc_normal_(self.token, std=0.02)
@@ -66,17 +56,10 @@ class MaskTokenHook(nn.Module):
         """Replace masked patches, of shape "b h w d" (Swin, some ViTs) or "b n d" (ViT)."""
         if self.mask is None or self.token is None:
             return patches
-        side = inputs[0].shape[-1] // embed.patch_size[0]
+        side = patches.shape[1] if patches.ndim == 4 else math.isqrt(patches.shape[1])
         mask = upsample_mask(self.mask, (side, side))
         mask = mask if patches.ndim == 4 else mask.flatten(1)
         return torch.where(mask[..., None], self.token.to(patches.dtype), patches)
-
-
-def check_vit(backbone: Backbone) -> None:
-    """Raise ConfigError if a backbone cannot skip masked patches."""
-    if not isinstance(backbone.model, VisionTransformer):
-        hint = "try a vision transformer, or the method simmim"
-        raise ConfigError("name", backbone.name, "is not a ViT, so it cannot skip patches", hint=hint)
 
 
 def upsample_mask(

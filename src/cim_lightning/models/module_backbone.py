@@ -30,6 +30,7 @@ class ModuleBackbone(Backbone):
         blocks: names of the submodules that are blocks or stages, from shallow to deep, as in
             `module.named_modules()`. They define the layers of a layer-wise learning rate. For features of
             several depths, each must return a map.
+        size_multiple: pixels of which height and width of the images must be a multiple.
 
     Raises:
         ConfigError: the module has no such block, or an argument does not fit the output.
@@ -45,9 +46,10 @@ class ModuleBackbone(Backbone):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         blocks: Sequence[str] = (),
+        size_multiple: int = 1,
     ):
         super().__init__(name or type(module).__name__, dim, in_channels, patch_size, mean, std)
-        self.module, self.block_names = module, tuple(blocks)
+        self.module, self.block_names, self.size_multiple = module, tuple(blocks), size_multiple
         known = dict(module.named_modules())
         for block in self.block_names:
             if block not in known:

@@ -20,36 +20,24 @@ PLAIN_STRIDES = (1 / 4, 1 / 2, 1, 2)  # of the rescaled levels of a plain backbo
 class MultiScaleFeatures:
     """Selects and extracts four feature maps, from shallow to deep.
 
-    Hierarchical backbones: the last map of each of the last four strides. Plain backbones, whose blocks all
+    Hierarchical backbones: the last map of each of the last four strides. Plain backbones, whose levels all
     have the same stride: the map after each quarter of the blocks (3, 6, 9, 12 of 12), as in BEiT's
-    segmentation. With fewer than four blocks, a block is used more than once.
-
-    Raises:
-        ConfigError: timm has no intermediate features of the architecture.
+    segmentation. With fewer than four levels, a level is used more than once.
     """
 
     def __init__(self, backbone: Backbone):
-        info = getattr(backbone.model, "feature_info", None)
-        if not info or not hasattr(backbone.model, "forward_intermediates"):
-            rule = "timm has no intermediate features of it, which UperNet needs"
-            raise ConfigError("name", backbone.name, rule, hint="use the linear head")
-        strides = [int(level["reduction"]) for level in info]
-        if len(set(strides)) == 1:
-            self.indices = [max(round(len(info) * (k + 1) / NUM_LEVELS), 1) - 1 for k in range(NUM_LEVELS)]
+        levels = backbone.levels
+        if len({level.stride for level in levels}) == 1:
+            self.indices = [max(round(len(levels) * (k + 1) / NUM_LEVELS), 1) - 1 for k in range(NUM_LEVELS)]
         else:
-            last = {stride: i for i, stride in enumerate(strides)}
+            last = {level.stride: i for i, level in enumerate(levels)}
             self.indices = [last[stride] for stride in sorted(last)][-NUM_LEVELS:]
-        self.widths = [int(info[i]["num_chs"]) for i in self.indices]  # channels of each level
-        self.strides = [strides[i] for i in self.indices]  # pixels per cell of each level
+        self.widths = [levels[i].width for i in self.indices]  # channels of each map
+        self.strides = [levels[i].stride for i in self.indices]  # pixels per cell of each map
 
     def extract(self, backbone: Backbone, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the feature maps of normalized images."""
-        indices = sorted(set(self.indices))
-        outputs = backbone.model.forward_intermediates(
-            images, indices=indices, output_fmt="NCHW", intermediates_only=True
-        )
-        by_index = dict(zip(indices, outputs, strict=True))
-        return [by_index[i] for i in self.indices]
+        return [features.grid for features in backbone.intermediates(images, self.indices)]
 
 
 class LinearHead(nn.Module):

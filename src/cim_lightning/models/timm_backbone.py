@@ -1,6 +1,7 @@
 """Any timm model as a backbone."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ class TimmBackbone(Backbone):
         self.timm_kwargs: dict[str, Any] = timm_kwargs
         self.model: Any = model
         self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self.size_multiple = _size_multiple(getattr(model, "patch_embed", None))
         self.skips_patches = isinstance(model, VisionTransformer)
         if init == "xavier":
             init_timm_xavier(model)
@@ -76,16 +78,6 @@ class TimmBackbone(Backbone):
         if pooled.shape[1] != grid.shape[1]:  # some timm heads add a layer of another width
             pooled = grid.mean(dim=(2, 3))
         return Features(pooled, grid)
-
-    def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
-        """Raise ConfigError, naming a parameter, if height or width is not a multiple of the patch size."""
-        embed: Any = self.patch_embed
-        if embed is None or getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
-            return
-        for side, patch in zip(size, embed.patch_size, strict=True):
-            if side % patch:
-                rule = f"must be whole patches of {patch} pixels for {self.name}"
-                raise ConfigError(parameter, side, rule, suggest=max(round(side / patch), 1) * patch)
 
     @property
     def levels(self) -> list[Level]:
@@ -143,8 +135,7 @@ class TimmBackbone(Backbone):
     def forward_visible(
         self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
     ) -> Float[Tensor, "b n d"]:
-        if not self.skips_patches:
-            return super().forward_visible(images, visible)
+        self.check_skips_patches()
         self.check_images(images)
         vit = self.model
         tokens = vit._pos_embed(vit.patch_embed(images))
@@ -208,3 +199,10 @@ def _levels(model: Any) -> list[Level]:
     """Return the levels of a timm model; empty if timm has no intermediate features of it."""
     info = getattr(model, "feature_info", None) if hasattr(model, "forward_intermediates") else None
     return [Level(int(level["num_chs"]), int(level["reduction"])) for level in info or []]
+
+
+def _size_multiple(embed: Any) -> int:
+    """Return the patch size in pixels if timm's patch embedding requires whole patches, else 1."""
+    if getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
+        return 1
+    return math.lcm(*embed.patch_size)

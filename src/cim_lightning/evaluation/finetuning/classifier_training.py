@@ -64,7 +64,7 @@ class ClassifierTraining:
         cache = context.training_cache("classifiers", name, fingerprint(self))
         settings = (len(classes), self.finetune, self.global_pool, self.drop_path)
         with fork_rng(context.seed):
-            model = Classifier(context.backbone, context.backbone.normalize, *settings).to(context.device)
+            model = Classifier(context.backbone, *settings).to(context.device)
             if (finished := cache.finished()) is None:
                 finished = self._fit(model, context, cache, classes)
             else:

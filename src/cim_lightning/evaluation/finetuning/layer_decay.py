@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cim_lightning.checks import check_above, check_at_least, check_one_of, check_share
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.optim import POSITION_TABLES, lr_factor
+from cim_lightning.optim import lr_factor
 
 
 @dataclass
@@ -51,8 +51,4 @@ class LayerDecayOptim:
 
     def groups(self, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
         """Return the parameter groups of the backbone's trainable parameters, for a head with this `lr`."""
-        model, decay = backbone.model, self.layer_decay
-        exempt = {*POSITION_TABLES, *getattr(model, "no_weight_decay", set)()}
-        groups = param_groups_layer_decay(model, self.weight_decay, exempt, layer_decay=decay)
-        # timm's lr_scale is 1 for the last layer, but that layer is below the head here.
-        return [{**group, "lr": lr * decay * group["lr_scale"]} for group in groups]
+        return backbone.param_groups(lr, self.weight_decay, self.layer_decay)

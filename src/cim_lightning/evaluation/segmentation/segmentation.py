@@ -120,7 +120,7 @@ class Segmentation:
         any_size = (crop + rows, crop + 2 * columns)
         for value, size in ((crop, (crop, crop)), (window, (window, window) if window else any_size)):
             try:
-                model(torch.zeros(1, model.backbone.timm_kwargs["in_chans"], *size, device=context.device))
+                model(torch.zeros(1, model.backbone.in_channels, *size, device=context.device))
             except AssertionError as error:
                 reason = (str(error) or "it has a fixed input size").splitlines()[0]
                 rule = f"{model.backbone.name} does not accept {size[0]}x{size[1]} pixels ({reason})"
@@ -135,8 +135,7 @@ def mean_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def _patch_size(model: Segmenter) -> tuple[int, int]:
-    patch = getattr(getattr(model.backbone.model, "patch_embed", None), "patch_size", (1, 1))
-    return int(patch[0]), int(patch[1])
+    return model.backbone.size_multiple, model.backbone.size_multiple
 
 
 def evenly_spaced(total: int, count: int | None) -> list[int]:
