@@ -1,33 +1,43 @@
 """AdamW with a learning rate scaled by the batch size, linear warm-up and cosine decay."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from timm.optim import param_groups_weight_decay
 from torch import nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from cim_lightning.checks import check_above, check_at_least, check_share
 from cim_lightning.errors import ConfigError
+from cim_lightning.schedule import Schedule
+
+# Maps (module, images per optimizer step, optimizer steps) to an optimizer and its schedule per step.
+Optim = Callable[[nn.Module, int, int], tuple[Optimizer, LRScheduler]]
 
 POSITION_TABLES = ("*pos_embed", "*relative_position_bias_table")
 REFERENCE_BATCH_SIZE = 256  # images per step for which base_lr is the learning rate
 
 
-@dataclass
+@dataclass(frozen=True)
 class AdamWCosine:
-    """Builds the optimizer and the schedule of a method."""
+    """Builds the optimizer and the schedule of a method. The defaults are the paper's recipe."""
 
-    base_lr: float  # learning rate for 256 images per step; scaled linearly with the global batch size
-    weight_decay: float  # not for biases, norms and position tables
-    betas: Sequence[float]  # see torch.optim.AdamW
-    warmup: float  # share of the steps, 0..1, in which the learning rate rises linearly from 0
+    base_lr: float = 1.5e-4  # learning rate for 256 images per step; scaled with the global batch size
+    weight_decay: float = 0.05  # not for biases, norms and position tables
+    weight_decay_end: float | None = None  # at the end of a cosine; None: constant weight decay
+    betas: Sequence[float] = (0.9, 0.95)  # see torch.optim.AdamW
+    warmup: float = 40 / 300  # share of the steps, 0..1, in which the learning rate rises linearly from 0
 
     def __post_init__(self) -> None:
         check_above("base_lr", self.base_lr, 0, suggest=1.5e-4)
         check_at_least("weight_decay", self.weight_decay, 0)
+        check_at_least("weight_decay_end", self.weight_decay_end, 0)
+        if self.weight_decay_end is not None:
+            check_above(
+                "weight_decay", self.weight_decay, 0, suggest=0.05
+            )  # 0 marks what has no weight decay
         check_share("warmup", self.warmup)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("betas", self.betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])
@@ -37,7 +47,41 @@ class AdamWCosine:
         groups = param_groups_weight_decay(module, self.weight_decay, no_weight_decay_list=POSITION_TABLES)
         lr = self.base_lr * global_batch_size / REFERENCE_BATCH_SIZE
         optimizer = AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]))
-        return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, self.warmup))
+        end = self.weight_decay if self.weight_decay_end is None else self.weight_decay_end
+        weight_decay = Schedule(self.weight_decay, end)
+        return optimizer, LRAndWeightDecay(
+            optimizer,
+            lambda step: lr_factor(step, total_steps, self.warmup),
+            lambda step: weight_decay(min(step / max(total_steps, 1), 1)),
+        )
+
+
+class LRAndWeightDecay(LambdaLR):
+    """Schedule of the learning rate and of the weight decay, per step.
+
+    Args:
+        optimizer: parameters without weight decay stay without.
+        lr_factor: factor of the learning rate at a step.
+        weight_decay: weight decay of the other parameters at a step.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_factor: Callable[[int], float],
+        weight_decay: Callable[[int], float],
+    ):
+        self.weight_decay = weight_decay
+        super().__init__(optimizer, lr_factor)
+
+    def step(self, epoch: int | None = None) -> None:
+        super().step(epoch)
+        for group in self.optimizer.param_groups:
+            if group["weight_decay"] > 0:
+                group["weight_decay"] = self.weight_decay(self.last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in super().state_dict().items() if key != "weight_decay"}
 
 
 def lr_factor(step: int, total_steps: int, warmup: float, schedule: str = "cosine") -> float:
@@ -52,4 +96,4 @@ def lr_factor(step: int, total_steps: int, warmup: float, schedule: str = "cosin
     if step < warmup_steps:
         return step / warmup_steps
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1)
-    return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return Schedule(1, 0, schedule)(progress)

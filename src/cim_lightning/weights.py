@@ -27,7 +27,8 @@ class RunCheckpoint:
 
     def input_spec(self) -> tuple[Normalize, int]:
         """Return the normalization, and the side of the images in pixels."""
-        return self.settings["cropping"]["normalize"], self.settings["data"]["view_size"]
+        backbone = self.settings["backbone"]
+        return {key: backbone[key] for key in ("mean", "std")}, self.settings["data"]["view_size"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.decoder import PixelDecoder
+from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 DECODER = functools.partial(PixelDecoder, width=16, depth=1, num_heads=2, mlp_ratio=2.0)

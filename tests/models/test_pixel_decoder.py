@@ -5,7 +5,7 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.decoder import PixelDecoder
+from cim_lightning.models.pixel_decoder import PixelDecoder
 
 
 def decoder(**changes) -> PixelDecoder:

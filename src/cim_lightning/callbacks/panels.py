@@ -50,7 +50,7 @@ class CorrelationPanels(L.Callback):
         crops = Crops(*(tensor[: self.num_images] for tensor in batch[0]))  # pyright: ignore
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
-        figure = draw(crops, probability, trainer.datamodule.cropping.normalize)  # pyright: ignore
+        figure = draw(crops, probability)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
@@ -64,13 +64,12 @@ class CorrelationPanels(L.Callback):
                 logger.experiment.add_image("panels", image, step, dataformats="HWC")
 
 
-def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
+def draw(crops: Crops, probability: Tensor) -> Figure:
     """Draw the context of each image, and rows with its exemplars, true maps and predicted maps.
 
     Args:
-        crops: normalized crops of b views.
+        crops: of b views.
         probability: predicted maps "b k s s", 0..1.
-        normalize: normalization of the crops, to undo.
     """
     b, k = crops.boxes.angle.shape
     k = min(k, MAX_EXEMPLARS)
@@ -86,7 +85,7 @@ def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
 
     for i in range(b):
         top = 0.3 + i * 3.15
-        context = _pixels(crops.context[i], normalize)
+        context = _pixels(crops.context[i])
         tile(0.05, top, CONTEXT, context)
         scale = CONTEXT * FILLED / np.array([crops.boxes.view[1], crops.boxes.view[0]])
         for j in range(k):
@@ -94,7 +93,7 @@ def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
             corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
             axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
             x = 3.2 + j
-            tile(x, top, 1, _pixels(crops.exemplars[i, j], normalize), color)
+            tile(x, top, 1, _pixels(crops.exemplars[i, j]), color)
             tile(x, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
             tile(x, top + 2.04, 1, _overlay(context, probability[i, j]))
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow has moved them
@@ -103,10 +102,9 @@ def draw(crops: Crops, probability: Tensor, normalize: Any) -> Figure:
     return figure
 
 
-def _pixels(image: Tensor, normalize: Any) -> np.ndarray:
-    """Undo a normalization, which must be linear per channel, and return one or three channels as RGB."""
-    low, high = normalize(torch.stack((torch.zeros_like(image), torch.ones_like(image))))
-    pixels = ((image - low) / (high - low)).clamp(0, 1).cpu()
+def _pixels(image: Tensor) -> np.ndarray:
+    """Return one or three channels of an image as RGB."""
+    pixels = image.clamp(0, 1).cpu()
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
     return pixels.permute(1, 2, 0).numpy()
 

@@ -11,13 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write, update_json
-from cim_lightning.cli.evaluate import evaluate
+from cim_lightning.cli.evaluate import evaluate, requested_evaluators
 from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, resume, validate
 from cim_lightning.config.from_checkpoint import build
-from cim_lightning.errors import ConfigError
+from cim_lightning.errors import ConfigError, EvaluationError
 from cim_lightning.report import runs
 from cim_lightning.report.columns import objective
 
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> float | None:
     folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     try:
-        before, trainer = runs.read_numbers(folder), None
+        before, trainer, failure = runs.read_numbers(folder), None, None
         if resume.is_finished(folder, settings):
             print(f"{folder}: already finished; for a new run, use resume=never output_dir=NEW")
         elif (trainer := train(settings, folder)) is None:
@@ -58,12 +58,18 @@ def run(cfg: DictConfig) -> float | None:
             device = "cpu" if settings["trainer"]["accelerator"] == "cpu" else "auto"
             inputs = {key: settings[key] for key in ("evaluation", "data", "seed")}
             inputs |= {"checkpoint": str(folder), "device": device}
-            evaluate(OmegaConf.create(inputs), folder / "evaluation")
+            requested = requested_evaluators(hydra_cfg.overrides.task)
+            try:
+                evaluate(OmegaConf.create(inputs), folder / "evaluation", requested)
+            except EvaluationError as error:  # the other results are still logged
+                failure = error
         numbers = runs.read_numbers(folder)
         if numbers != before:
             for logger in trainer.loggers if trainer else _build_group(settings.get("logger")):
                 if hasattr(logger, "log_summary"):
                     logger.log_summary(numbers)
+        if failure is not None:
+            raise failure
     finally:
         if wandb := sys.modules.get("wandb"):  # Close the wandb run. Otherwise the next job logs to it.
             wandb.finish(int(sys.exc_info()[0] is not None))
@@ -85,8 +91,8 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
 
     import lightning as L  # slow to import: errors in the settings come first
 
-    from cim_lightning.export.format import InputSpec
     from cim_lightning.export.timm_format import TimmFormat
+    from cim_lightning.models.timm_backbone import TimmBackbone
 
     _quiet_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -114,10 +120,10 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
     if trainer.interrupted or not trainer.is_global_zero:
         return None
-    backbone, normalize = method.eval_backbone, settings["cropping"]["normalize"]
-    spec = InputSpec(backbone.timm_kwargs["in_chans"], cfg.data.view_size, normalize)
-    TimmFormat(tolerance=0).write(backbone, spec, folder)
-    log.info("backbone: %s", folder / TimmFormat.file)
+    backbone = method.eval_backbone
+    if isinstance(backbone, TimmBackbone):
+        TimmFormat(tolerance=0).write(backbone, cfg.data.view_size, folder)
+        log.info("backbone: %s", folder / TimmFormat.file)
     if (folder / "panels").exists():
         log.info("panels: %s", folder / "panels")
     return trainer
@@ -138,9 +144,9 @@ def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
 
 
 def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str | None) -> None:
-    choice, model = HydraConfig.get().runtime.choices["backbone"], method.backbone.timm_kwargs["model_name"]
+    choice, model = HydraConfig.get().runtime.choices["backbone"], method.backbone.name
     millions = sum(p.numel() for p in method.backbone.parameters()) / 1e6
-    log.info("%s: %s (timm %s), %.1f M parameters", folder, choice, model, millions)
+    log.info("%s: %s (%s), %.1f M parameters", folder, choice, model, millions)
     images, device = [*map(len, data.splits)], trainer.strategy.root_device
     log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
     if checkpoint is not None:

@@ -53,11 +53,9 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
         if "_target_" in given:  # another data set, with the same preprocessing
             data = {key: data[key] for key in ("view_size", "cropping")}
     elif "_target_" in given:
-        files = [OmegaConf.load(CONF / "cropping" / f"{name}.yaml") for name in ("_normalized", "resize")]
-        data = {"view_size": 224, "cropping": OmegaConf.merge(*files)}
-        del data["cropping"]["defaults"]
+        data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
         if not isinstance(weights, TimmWeights):
-            data["cropping"]["normalize"], data["view_size"] = weights.input_spec()
+            _, data["view_size"] = weights.input_spec()
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     cfg.data = OmegaConf.merge(data, given)

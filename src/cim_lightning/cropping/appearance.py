@@ -40,17 +40,17 @@ class ColorParams:
 
 @dataclass(frozen=True)
 class Appearance:
-    """Color augmentation of the paper (section 3.1; its values are in conf/cropping/paper.yaml)."""
+    """Color augmentation. The defaults are the paper's values (section 3.1)."""
 
-    brightness: float  # largest change x, 0..1; the factor is uniform in 1 - x..1 + x
-    contrast: float  # like brightness
-    saturation: float  # like brightness
-    hue: float  # largest rotation in turns, 0..0.5
-    jitter_prob: float  # probability of the color jitter, which is the four above together
-    grayscale: float  # probability
-    blur: float  # probability
-    blur_sigma: Sequence[float]  # smallest and largest standard deviation in pixels
-    solarize: float  # probability
+    brightness: float = 0.4  # largest change x, 0..1; the factor is uniform in 1 - x..1 + x
+    contrast: float = 0.4  # like brightness
+    saturation: float = 0.2  # like brightness
+    hue: float = 0.1  # largest rotation in turns, 0..0.5
+    jitter_prob: float = 0.8  # probability of the color jitter, which is the four above together
+    grayscale: float = 0.2  # probability
+    blur: float = 0.5  # probability
+    blur_sigma: Sequence[float] = (0.1, 2.0)  # smallest and largest standard deviation in pixels
+    solarize: float = 0.2  # probability
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "jitter_prob", "grayscale", "blur", "solarize"):

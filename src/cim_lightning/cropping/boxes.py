@@ -7,6 +7,7 @@ height h and width w covers [0, w] x [0, h]. A positive angle is clockwise on th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,6 +32,11 @@ class Boxes:
     def __getitem__(self, views: slice) -> "Boxes":
         """Return the boxes of a slice of the views."""
         return Boxes(self.center[views], self.size[views], self.angle[views], self.view)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Boxes":
+        """Return the boxes on another device; the arguments are those of torch.Tensor.to."""
+        center, size, angle = (t.to(*args, **kwargs) for t in (self.center, self.size, self.angle))
+        return Boxes(center, size, angle, self.view)
 
     @property
     def corners(self) -> Float[Tensor, "b k 4 2"]:

@@ -1,26 +1,32 @@
-"""Base class of the croppings."""
+"""The Cropping protocol, and the base class of the croppings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from cim_lightning.cropping.batch import CropBatch
 
-@dataclass(kw_only=True)
+
+@runtime_checkable
+class Cropping(Protocol):
+    """Maps uint8 views and a seed to the batch of a method, with images in 0..1, on the device of the views.
+
+    The same views and seed give the same batch.
+    """
+
+    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> CropBatch: ...
+
+
+@dataclass
 class Cropper(ABC):
-    """Maps uint8 views and a seed to the batch of a method. The same views and seed give the same batch.
+    """Base class of the croppings.
 
     Random parameters are sampled first and applied second, so that they can be inspected and replayed.
     """
-
-    normalize: Callable[[Tensor], Tensor] | None = None  # from 0..1 to the input of the backbone; None: none
-
-    def __post_init__(self) -> None:
-        self.normalize = self.normalize or torch.nn.Identity()
 
     def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> Any:
         generator = torch.Generator(views.device).manual_seed(seed)
@@ -38,8 +44,3 @@ class Cropper(ABC):
     @abstractmethod
     def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
         """Return the batch of images in 0..1 for sampled parameters."""
-
-    def normalized(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
-        """Normalize images in 0..1, with any number of leading dimensions."""
-        normalize: Any = self.normalize
-        return normalize(images.flatten(0, -4)).unflatten(0, images.shape[:-3])

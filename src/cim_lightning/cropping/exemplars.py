@@ -16,34 +16,39 @@ from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.cropping.resize import resize
 from cim_lightning.errors import ConfigError
 
+COLORS = Appearance()
+
 
 class Crops(NamedTuple):
-    """Input and target of correlational image modeling."""
+    """Input, in 0..1, and target of correlational image modeling."""
 
     context: Float[Tensor, "b c s s"]
     exemplars: Float[Tensor, "b k c e e"]
     maps: Bool[Tensor, "b k s s"]  # True inside the box of the exemplar
     boxes: Boxes
 
+    @property
+    def num_images(self) -> int:
+        return len(self.context)
+
 
 @dataclass
 class ExemplarCropper(Cropper):
     """Crops k exemplars from each view, and resizes the view to the context.
 
-    For scale, ratio and rotation, see BoxSampler.
+    For scale, ratio and rotation, see BoxSampler. The defaults are the paper's values.
     """
 
-    num_exemplars: int  # per view (k)
-    scale: Sequence[float]
-    ratio: Sequence[float]
-    rotation: float
-    context_size: int  # side of the context and of the correlation maps in pixels (s)
-    exemplar_size: int  # side of the exemplars in pixels (e); at most the side of the view
-    flip: float  # probability that an exemplar is flipped horizontally
-    appearance: Appearance | None = None  # color augmentation of the exemplars; None: none
+    num_exemplars: int = 6  # per view (k)
+    scale: Sequence[float] = (0.05, 0.48)
+    ratio: Sequence[float] = (1 / 3, 3.0)
+    rotation: float = 45
+    context_size: int = 160  # side of the context and of the correlation maps in pixels (s)
+    exemplar_size: int = 64  # side of the exemplars in pixels (e); at most the side of the view
+    flip: float = 0.5  # probability that an exemplar is flipped horizontally
+    appearance: Appearance | None = COLORS  # color augmentation of the exemplars; None: none
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("num_exemplars", "context_size", "exemplar_size"):
             check_at_least(name, getattr(self, name), 1)
         boxes = {"scale": self.scale, "ratio": self.ratio, "rotation": self.rotation}
@@ -61,8 +66,8 @@ class ExemplarCropper(Cropper):
 
     def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Any:
         return Crops(
-            context=self.normalized(resize(images, self.context_size)),
-            exemplars=self.normalized(self.random_crop.crop(images, params)),
+            context=resize(images, self.context_size),
+            exemplars=self.random_crop.crop(images, params),
             maps=params.boxes.rasterize(self.context_size, self.context_size),
             boxes=params.boxes,
         )

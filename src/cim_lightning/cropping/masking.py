@@ -14,19 +14,23 @@ from cim_lightning.errors import ConfigError
 
 
 class MaskedImages(NamedTuple):
-    """Normalized images, and a mask for each with the same number of masked cells."""
+    """Images in 0..1, and a mask for each with the same number of masked cells."""
 
     images: Float[Tensor, "b c s s"]
     mask: Bool[Tensor, "b h w"]  # True: the cell is masked; a cell has s / h x s / w pixels
     num_masked: int  # masked cells per image
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
 
 
 @dataclass
 class MaskedCropper(ResizeCropper):
     """Resizes views and masks the same number of random cells in each."""
 
-    mask_patch_size: int  # side of a cell in pixels; divides `size` and is below it
-    mask_ratio: float  # share of masked cells, above 0 and below 1; rounded up to whole cells
+    mask_patch_size: int = 16  # side of a cell in pixels; divides `size` and is below it
+    mask_ratio: float = 0.75  # share of masked cells, above 0 and below 1; rounded up to whole cells
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,29 +8,37 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.checks import check_at_least
+from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.errors import ConfigError
 
+FIRST = RandomCrop(224, (0.25, 1.0), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(blur=1.0, solarize=0.0))
+SECOND = RandomCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(blur=0.1))
+LOCAL = RandomCrop(96, (0.05, 0.25), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(solarize=0.0))
+
 
 class MultiCrops(NamedTuple):
-    """Two global crops of each of b images, and k local crops unless num_local_crops is 0."""
+    """Two global crops of each of b images, and k local crops unless num_local_crops is 0; in 0..1."""
 
     global_crops: Float[Tensor, "2 b c s s"]
     local_crops: Float[Tensor, "b k c t t"] | None
+
+    @property
+    def num_images(self) -> int:
+        return self.global_crops.shape[1]
 
 
 @dataclass
 class MultiCropper(Cropper):
     """Crops two large and k small regions of each view, each kind with its own augmentation."""
 
-    global_crop_1: RandomCrop
-    global_crop_2: RandomCrop  # of the same size
-    local_crop: RandomCrop | None  # None: no local crops
-    num_local_crops: int  # per view (k); 0: none
+    global_crop_1: RandomCrop = FIRST
+    global_crop_2: RandomCrop = SECOND  # of the same size
+    local_crop: RandomCrop | None = LOCAL  # None: no local crops
+    num_local_crops: int = 10  # per view (k); 0: none
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         size = self.global_crop_1.size
         if self.global_crop_2.size != size:
             rule = f"both global crops have size {size}"
@@ -50,5 +58,5 @@ class MultiCropper(Cropper):
 
     def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> Any:
         pairs = zip(self.kinds, params, strict=True)
-        first, second, *local = [self.normalized(kind.crop(images, drawn)) for (kind, _), drawn in pairs]
+        first, second, *local = [kind.crop(images, drawn) for (kind, _), drawn in pairs]
         return MultiCrops(torch.stack((first[:, 0], second[:, 0])), local[0] if local else None)

@@ -1,5 +1,6 @@
 """Random crops: rotated boxes, resized, flipped and recolored, without a loop over images."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class CropParams:
     colors: ColorParams
 
 
-@dataclass
+@dataclass(frozen=True)
 class RandomCrop:
     """Samples and applies random crops. For scale, ratio and rotation, see BoxSampler."""
 
@@ -43,8 +44,15 @@ class RandomCrop:
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
         check_share("flip", self.flip)
-        self.colors = self.appearance or NEUTRAL
-        self.boxes = BoxSampler(self.scale, self.ratio, self.rotation)
+        _ = self.boxes  # raises an error early
+
+    @functools.cached_property
+    def colors(self) -> Appearance:
+        return self.appearance or NEUTRAL
+
+    @functools.cached_property
+    def boxes(self) -> BoxSampler:
+        return BoxSampler(self.scale, self.ratio, self.rotation)
 
     def sample(self, b: int, k: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
         """Sample k crops of each of b views of (height, width) pixels, on the generator's device."""

@@ -12,23 +12,26 @@ from cim_lightning.cropping.cropper import Cropper
 
 
 class ImageBatch(NamedTuple):
-    """Normalized images."""
+    """Images in 0..1."""
 
     images: Float[Tensor, "b c s s"]
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
 
 
 @dataclass
 class ResizeCropper(Cropper):
-    """Resizes and normalizes views, without randomness."""
+    """Resizes views, without randomness."""
 
-    size: int  # side of the images in pixels (s)
+    size: int = 224  # side of the images in pixels (s)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_at_least("size", self.size, 1)
 
     def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
-        return ImageBatch(self.normalized(resize(images, self.size)))
+        return ImageBatch(resize(images, self.size))
 
 
 def resize(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s s"]:

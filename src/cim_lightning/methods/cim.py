@@ -12,12 +12,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.checks import check_one_of
-from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, iou_and_pointing
-from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.cropping.correlation_metrics import (
+    MeanMapBaseline,
+    estimate_mean_map_baseline,
+    iou_and_pointing,
+)
+from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import BASELINE
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.backbone import Backbone, Features
+from cim_lightning.models.decoder import CorrelationDecoder, Decoder
 from cim_lightning.models.heads import ContrastiveHead
+from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.optim import AdamWCosine, Optim
+
+OPTIM = AdamWCosine()
 
 
 class CIM(Method):
@@ -27,8 +36,8 @@ class CIM(Method):
         backbone: the online encoder.
         decoder: builds the correlation decoder from the backbone's width.
         target: builds the target from an online network (see models/target.py).
-        optim: see Method.
-        baseline: mean-map baseline of the same cropping; its skill is 0.
+        optim, batch_size: see Method.
+        baseline: mean-map baseline of the same cropping; its skill is 0. None: of ExemplarCropper().
         online_input: "exemplars" (as in the paper) or "context"; the target encoder has the other as input.
         reduction: "sum" (as in the paper) or "mean" over the exemplars of an image.
         contrast: builds the global contrastive head from the backbone's width; None: no contrastive loss.
@@ -39,22 +48,24 @@ class CIM(Method):
     def __init__(
         self,
         backbone: Backbone,
-        decoder: Callable[[int], torch.nn.Module],
-        target: Callable[[torch.nn.Module], Any],
-        optim: Callable[..., Any],
-        baseline: MeanMapBaseline,
-        online_input: str,
-        reduction: str,
+        decoder: Callable[[int], Decoder] = CorrelationDecoder,
+        target: Callable[[torch.nn.Module], Target] = EmaTarget,
+        optim: Optim = OPTIM,
+        baseline: MeanMapBaseline | None = None,
+        online_input: str = "exemplars",
+        reduction: str = "sum",
         contrast: Callable[[int], ContrastiveHead] | None = None,
+        batch_size: int = 256,
     ):
-        super().__init__(backbone, optim)
+        super().__init__(backbone, optim, batch_size)
         check_one_of("online_input", online_input, ("exemplars", "context"))
         check_one_of("reduction", reduction, ("sum", "mean"))
-        self.baseline, self.online_input, self.reduction = baseline, online_input, reduction
+        self.baseline = baseline or estimate_mean_map_baseline(ExemplarCropper())
+        self.online_input, self.reduction = online_input, reduction
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)
         self.contrast = None if contrast is None else contrast(backbone.dim)
-        self.contrast_target: Any = None if self.contrast is None else target(self.contrast.projector)
+        self.contrast_target = None if self.contrast is None else target(self.contrast.projector)
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
@@ -73,22 +84,25 @@ class CIM(Method):
         metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
         for name in ("iou", "best_iou", "pointing"):
             metrics[name + BASELINE] = logits.new_full((), getattr(self.baseline, name))
-        if self.contrast is not None:
+        if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
             loss = loss + metrics["contrast"]
         # DDP requires a gradient of every parameter, but some decoders do not use the pooled features.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
-    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
-        pairs: list[tuple[Any, torch.nn.Module]] = [(self.target, self.backbone)]
-        return pairs if self.contrast is None else [*pairs, (self.contrast_target, self.contrast.projector)]
+    def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
+        pairs: list[tuple[Target, torch.nn.Module]] = [(self.target, self.backbone)]
+        if self.contrast is not None and self.contrast_target is not None:
+            pairs.append((self.contrast_target, self.contrast.projector))
+        return pairs
 
-    def _encode(self, crops: Crops) -> tuple[Any, Any]:
-        inputs = (crops.exemplars.flatten(0, 1), crops.context)  # all b k exemplars in one batch
+    def _encode(self, crops: Crops) -> tuple[Features, Features]:
+        exemplars, context = map(self.backbone.normalize, (crops.exemplars, crops.context))
+        inputs = (exemplars.flatten(0, 1), context)  # all b k exemplars in one batch
         online, target = inputs if self.online_input == "exemplars" else reversed(inputs)
         return self.backbone(online), self.target(self.backbone, target)
 
-    def _decode(self, crops: Crops, online: Any, target: Any) -> Float[Tensor, "b k s s"]:
+    def _decode(self, crops: Crops, online: Features, target: Features) -> Float[Tensor, "b k s s"]:
         exemplars, context = (online, target) if self.online_input == "exemplars" else (target, online)
-        return self.decoder(context, exemplars, crops.maps.shape[-2:])
+        return self.decoder(context, exemplars, (crops.maps.shape[-2], crops.maps.shape[-1]))

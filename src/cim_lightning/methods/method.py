@@ -2,35 +2,42 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from cim_lightning.checks import check_at_least
+from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.target import Target
+from cim_lightning.optim import Optim
 
 
 class Method(L.LightningModule, ABC):
-    """A pre-training method.
+    """A pre-training method. Any Lightning Trainer trains it, with any loader that yields its batches.
 
-    A batch is (crops, labels). A subclass declares the type of the crops, computes losses from them, and
-    lists its targets.
+    A batch is the crops, or (crops, labels). A subclass declares the type of the crops, computes losses from
+    them, and lists its targets. Crops are in 0..1, and `backbone.normalize` makes them the backbone's input.
 
     Args:
         backbone: the network to pre-train.
-        optim: maps (module, global batch size, total steps) to an optimizer and its schedule.
+        optim: builds the optimizer and its schedule.
+        batch_size: images per device and batch, which set the learning rate.
     """
 
-    batch_type: ClassVar[type]  # what the cropping must return
+    batch_type: ClassVar[type[CropBatch]]  # what the cropping must return
     trains: ClassVar[bool] = True  # False: there are no training steps
 
-    def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
+    def __init__(self, backbone: Backbone, optim: Optim, batch_size: int):
         super().__init__()
+        check_at_least("batch_size", batch_size, 1)
         self.backbone = backbone
-        self.optim = optim
+        self.optim, self.batch_size = optim, batch_size
+        self._batch_size_checked = False
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         """Check that the data fit the method, and build layers that depend on the data, before training.
@@ -57,11 +64,27 @@ class Method(L.LightningModule, ABC):
     def compute_losses(self, crops: Any) -> dict[str, Tensor]:
         """Return scalars by name: "loss", which is minimized, and metrics to log."""
 
-    def compute_batch_losses(self, batch: tuple[Any, Tensor]) -> dict[str, Tensor]:
-        """Return the losses of (crops, labels). By default, the labels are not used."""
-        return self.compute_losses(batch[0])
+    def compute_batch_losses(self, batch: Any) -> dict[str, Tensor]:
+        """Return the losses of a batch. By default, the labels are not used."""
+        return self.compute_losses(self.unpack(batch)[0])
 
-    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+    def unpack(self, batch: Any) -> tuple[Any, Tensor | None]:
+        """Return the crops and the labels (None: no labels) of a batch.
+
+        Raises:
+            ConfigError: the batch has another type.
+        """
+        if isinstance(batch, self.batch_type):
+            return batch, None
+        pair = isinstance(batch, tuple | list) and len(batch) == 2
+        if pair and isinstance(batch[0], self.batch_type):
+            return batch[0], batch[1]
+        needed, found = self.batch_type.__name__, type(batch).__name__
+        if pair:
+            found = f"({', '.join(type(part).__name__ for part in batch)})"
+        raise ConfigError(f"{type(self).__name__} needs batches {needed} or ({needed}, labels), not {found}")
+
+    def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
         """Return pairs of a target (see models/target.py) and the online network that it follows."""
         return []
 
@@ -72,14 +95,20 @@ class Method(L.LightningModule, ABC):
             metrics |= target.update(online, progress)
         self._log("train", metrics)
 
-    def training_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        num_images = self.unpack(batch)[0].num_images
+        if not self._batch_size_checked and num_images != self.batch_size:
+            rule = f"the first training batch has {num_images} images"
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=num_images)
+        self._batch_size_checked = True
         metrics = self.compute_batch_losses(batch)
-        self._log("train", metrics, batch_size=len(batch[1]))
+        self._log("train", metrics, batch_size=num_images)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return metrics["loss"]
 
-    def validation_step(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
-        self._log("val", self.compute_batch_losses(batch), batch_size=len(batch[1]), sync_dist=True)
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        num_images = self.unpack(batch)[0].num_images
+        self._log("val", self.compute_batch_losses(batch), batch_size=num_images, sync_dist=True)
 
     def _log(self, split: str, metrics: Mapping[str, Any], **options: Any) -> None:
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, **options)
@@ -115,5 +144,4 @@ class Method(L.LightningModule, ABC):
     @property
     def global_batch_size(self) -> int:
         """Images per optimizer step, over all devices and accumulated batches."""
-        trainer = self.trainer
-        return trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # pyright: ignore
+        return self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size

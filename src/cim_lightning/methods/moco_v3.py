@@ -4,7 +4,6 @@ Published: ViT-B/16, 300 epochs on ImageNet-1k, 76.7 top-1 by a linear probe, 83
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,10 @@ from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import ContrastiveHead
+from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.optim import AdamWCosine, Optim
+
+OPTIM = AdamWCosine(weight_decay=0.1, betas=(0.9, 0.999))
 
 
 class MoCoV3(Method):
@@ -22,7 +25,7 @@ class MoCoV3(Method):
         backbone: the online encoder.
         target: builds a target from an online network, for the backbone and for the projector.
         head: builds projector, predictor and loss from the backbone's width.
-        optim: see Method.
+        optim, batch_size: see Method.
     """
 
     batch_type = MultiCrops
@@ -30,22 +33,23 @@ class MoCoV3(Method):
     def __init__(
         self,
         backbone: Backbone,
-        target: Callable[[torch.nn.Module], Any],
-        head: Callable[[int], ContrastiveHead],
-        optim: Callable[..., Any],
+        target: Callable[[torch.nn.Module], Target] = EmaTarget,
+        head: Callable[[int], ContrastiveHead] = ContrastiveHead,
+        optim: Optim = OPTIM,
+        batch_size: int = 256,
     ):
-        super().__init__(backbone, optim)
+        super().__init__(backbone, optim, batch_size)
         self.head = head(backbone.dim)
         self.target = target(backbone)
         self.head_target = target(self.head.projector)
 
     def compute_losses(self, crops: MultiCrops) -> dict[str, Tensor]:
-        views = crops.global_crops.unbind()
+        views = self.backbone.normalize(crops.global_crops).unbind()
         with torch.no_grad():
             features = [self.target(self.backbone, view).pooled for view in views]
             keys = [self.head_target(self.head.projector, pooled) for pooled in features]
         queries = [self.backbone(view).pooled for view in views]
         return {"loss": self.head(queries[0], keys[1]) + self.head(queries[1], keys[0])}
 
-    def target_pairs(self) -> list[tuple[Any, torch.nn.Module]]:
+    def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
         return [(self.target, self.backbone), (self.head_target, self.head.projector)]

@@ -1,35 +1,47 @@
 """Supervised training with the same optimizer: the upper reference of every comparison."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.resize import ImageBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.optim import AdamWCosine, Optim
 
+OPTIM = AdamWCosine()
 UNLABELED = -1
 
 
 class Supervised(Method):
     """Cross-entropy of a linear classifier on the pooled features.
 
-    `prepare` builds the classifier, because the number of classes depends on the data. Unlabeled images (-1)
-    do not contribute to the loss.
+    Unlabeled images (-1) do not contribute to the loss.
 
     Args:
         backbone: the network to train.
-        optim: see Method.
+        optim, batch_size: see Method.
+        num_classes: of the training images; None: `prepare` or a checkpoint sets it.
     """
 
     batch_type = ImageBatch
 
-    def __init__(self, backbone: Backbone, optim: Callable[..., Any]):
-        super().__init__(backbone, optim)
-        self.classifier: Any = None  # built by prepare
+    def __init__(
+        self,
+        backbone: Backbone,
+        optim: Optim = OPTIM,
+        num_classes: int | None = None,
+        batch_size: int = 256,
+    ):
+        super().__init__(backbone, optim, batch_size)
+        check_at_least("num_classes", num_classes, 1)
+        self.classifier: nn.Linear | None = None
+        if num_classes is not None:
+            self._build_classifier(num_classes)
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
@@ -38,16 +50,21 @@ class Supervised(Method):
             raise ConfigError(message)
         self._build_classifier(num_classes)
 
-    def compute_batch_losses(self, batch: tuple[ImageBatch, Tensor]) -> dict[str, Tensor]:
-        return self.compute_losses(*batch)
+    def compute_batch_losses(self, batch: Any) -> dict[str, Tensor]:
+        crops, labels = self.unpack(batch)
+        if labels is None:
+            raise ConfigError("Supervised needs batches (ImageBatch, labels), not ImageBatch alone")
+        return self.compute_losses(crops, labels)
 
     def compute_losses(self, crops: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
-        logits = self.classifier(self.backbone(crops.images).pooled).float()
+        if self.classifier is None:
+            raise ConfigError("num_classes", None, "Supervised needs the number of classes", suggest=1000)
+        logits = self.classifier(self.backbone(self.backbone.normalize(crops.images)).pooled).float()
         labeled = labels != UNLABELED
         count = labeled.sum().clamp(min=1)
         loss = F.cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="sum")
         correct = ((logits.argmax(dim=-1) == labels) & labeled).sum()
-        return {"loss": loss / count, "accuracy": correct / count}
+        return {"loss": loss / count, "accuracy": 100 * correct / count}  # accuracy in percent
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         self._build_classifier(len(state_dict["classifier.weight"]))

@@ -23,7 +23,14 @@ class ContrastiveHead(nn.Module):
         weight: factor of the loss.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, out_dim: int, temperature: float, weight: float):
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int = 4096,
+        out_dim: int = 256,
+        temperature: float = 0.2,
+        weight: float = 1.0,
+    ):
         super().__init__()
         self.projector = _mlp(dim, hidden_dim, hidden_dim, out_dim)
         self.predictor = _mlp(out_dim, hidden_dim, out_dim)
@@ -65,7 +72,7 @@ class DINOHead(nn.Module):
         out_dim: number of prototypes.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, out_dim: int):
+    def __init__(self, dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256, out_dim: int = 65536):
         super().__init__()
         check_at_least("hidden_dim", hidden_dim, 1)
         check_at_least("bottleneck_dim", bottleneck_dim, 1)

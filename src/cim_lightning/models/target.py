@@ -1,21 +1,23 @@
 """Target encoders: an EMA copy of the online network, the network itself, or a second trained network."""
 
 import copy
-import math
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from cim_lightning.checks import check_share
+from cim_lightning.schedule import Schedule
 
 
-class Target(nn.Module):
-    """Base class. Subclasses are called as `target(online, inputs)`."""
+@runtime_checkable
+class Target(Protocol):
+    """A module that encodes the target's input, beside an online network that it follows or is."""
 
-    def __init__(self, online: nn.Module):
-        super().__init__()
+    def __call__(self, online: nn.Module, inputs: torch.Tensor) -> Any:
+        """Return what the online network returns for its inputs."""
+        ...
 
     def update(self, online: nn.Module, progress: float) -> dict[str, float]:
         """Update the target after an optimizer step and return values to log.
@@ -23,10 +25,10 @@ class Target(nn.Module):
         Args:
             progress: share of training done, above 0 and at most 1.
         """
-        return {}
+        ...
 
 
-class EmaTarget(Target):
+class EmaTarget(nn.Module):
     """EMA copy of the online network without gradients: copy = m copy + (1 - m) online after each step.
 
     The two networks have different inputs (contexts and exemplars). Therefore batch normalization in the copy
@@ -40,10 +42,10 @@ class EmaTarget(Target):
             the released code, whose two networks share the class token.
     """
 
-    def __init__(self, online: nn.Module, momentum: float, tied: Collection[str]):
-        super().__init__(online)
+    def __init__(self, online: nn.Module, momentum: float = 0.99, tied: Collection[str] = ()):
+        super().__init__()
         check_share("momentum", momentum)
-        self.momentum = momentum
+        self.momentum = Schedule(momentum, 1)
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}
         self.train()
@@ -62,7 +64,7 @@ class EmaTarget(Target):
 
     @torch.no_grad()
     def update(self, online: nn.Module, progress: float) -> dict[str, float]:
-        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
+        momentum = self.momentum(progress)
         copies, sources = dict(self.network.named_parameters()), dict(online.named_parameters())
         averaged = [name for name in sources if name not in self.tied]
         torch._foreach_lerp_([copies[n] for n in averaged], [sources[n] for n in averaged], 1 - momentum)
@@ -71,19 +73,28 @@ class EmaTarget(Target):
         return {"momentum": momentum}
 
 
-class SharedTarget(Target):
+class SharedTarget(nn.Module):
     """The online network itself, with gradients from both inputs (an ablation of the paper)."""
+
+    def __init__(self, online: nn.Module):
+        super().__init__()
 
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return online(inputs)
 
+    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+        return {}
 
-class SeparateTarget(Target):
+
+class SeparateTarget(nn.Module):
     """A second trained network, initialized as a copy of the online network (an ablation of the paper)."""
 
     def __init__(self, online: nn.Module):
-        super().__init__(online)
+        super().__init__()
         self.network = copy.deepcopy(online)
 
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return self.network(inputs)
+
+    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+        return {}
