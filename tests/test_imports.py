@@ -13,7 +13,16 @@ ROOT = Path(cim_lightning.__file__).parent
 NAME = "cim_lightning"
 
 # Layer 1: modules that any module may import.
-FOUNDATION = {"errors", "checks", "rng", "atomic", "versions", "metric_registry", "lightning_internals"}
+FOUNDATION = {
+    "errors",
+    "checks",
+    "rng",
+    "atomic",
+    "versions",
+    "metric_registry",
+    "lightning_internals",
+    "schedule",
+}
 
 # Modules of a numerical package that import Lightning, because they train a network.
 TRAINS = (
@@ -36,19 +45,38 @@ ALLOWED = {
     "config": {"weights", "models"},
     "report": {"config.result_settings"},
     # Layer 3
-    "flops": set(),
+    "flops": {"cropping.batch"},
     "budget": set(),
-    "methods": {"models", "cropping", "optim"},
+    "methods": {"models", "cropping", "optim", "weights", "config.from_checkpoint"},
     "export": {"models"},
     "evaluation": {
         *("models", "optim", "cropping"),
-        *("data.sampler", "data.segmentation", "data.view_dataset", "data.workers"),
+        *("data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
+        "data.segmentation_batches",
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },
-    "callbacks": {"methods.method", "evaluation", "cropping", "models", "flops", "data.source"},
+    "callbacks": {
+        "methods.method",
+        "evaluation",
+        "cropping",
+        "models",
+        "flops",
+        "data.source",
+        "loggers.protocols",
+    },
     "loggers": set(),
     # Layer 4
-    "cli": {"config", "weights", "evaluation", "export", "report", "flops", "budget"},
+    "cli": {
+        "config",
+        "weights",
+        "models",
+        "evaluation",
+        "export",
+        "report",
+        "flops",
+        "budget",
+        "loggers.protocols",
+    },
 }
 
 

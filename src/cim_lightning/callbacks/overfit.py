@@ -7,6 +7,7 @@ from torch.utils.data import Subset
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.data.source import Splits
+from cim_lightning.errors import ConfigError
 
 
 class OverfitBatches(L.Callback):
@@ -23,7 +24,9 @@ class OverfitBatches(L.Callback):
         self.num_batches = num_batches
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data: Any = trainer.datamodule  # pyright: ignore
+        data: Any = getattr(trainer, "datamodule", None)
+        if not hasattr(data, "splits"):
+            raise ConfigError("OverfitBatches needs an ImageData as the data module of the trainer")
         source, limit = data.splits.train, self.num_batches * data.batch_size * trainer.world_size
         indices = range(0, len(source), max(len(source) // limit, 1))[:limit]  # folders are sorted by class
         images: Any = Subset(source, indices)

@@ -15,6 +15,7 @@ from torch import Tensor
 from cim_lightning import checks
 from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.loggers.protocols import LogsImages
 
 COLORS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]
 GRAY = "#888888"
@@ -43,11 +44,12 @@ class CorrelationPanels(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        if batch_idx or not trainer.is_global_zero or not isinstance(batch[0], Crops):
+        crops = batch if isinstance(batch, Crops) else batch[0]  # with or without labels
+        if batch_idx or not trainer.is_global_zero or not isinstance(crops, Crops):
             return
         if not is_due(trainer, self.every_n_epochs):
             return
-        crops = Crops(*(tensor[: self.num_images] for tensor in batch[0]))  # pyright: ignore
+        crops = Crops(*(tensor[: self.num_images] for tensor in crops))  # pyright: ignore
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
         figure = draw(crops, probability)
@@ -57,7 +59,7 @@ class CorrelationPanels(L.Callback):
         step = max(trainer.global_step - 1, 0)  # as Lightning logs this validation
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
-            if hasattr(logger, "log_image"):  # wandb
+            if isinstance(logger, LogsImages):
                 logger.log_image("panels", [str(path)], step=step)
             elif hasattr(getattr(logger, "experiment", None), "add_image"):  # TensorBoard
                 image = matplotlib.image.imread(path)[..., :3]

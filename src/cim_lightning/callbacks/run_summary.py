@@ -11,9 +11,10 @@ import torch
 
 from cim_lightning.atomic import update_json, write_json
 from cim_lightning.callbacks.peak_memory import peak, reset_peak
-from cim_lightning.flops import Flops, flops_per_image
+from cim_lightning.cropping.batch import num_images
+from cim_lightning.flops import NUM_IMAGES, Flops, flops_per_image
 from cim_lightning.lightning_internals import validate_after_last_step
-from cim_lightning.metric_registry import TABLE, before_after
+from cim_lightning.metric_registry import TABLE, before_after, declared
 from cim_lightning.versions import versions
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class RunSummary(L.Callback):
 
     `metrics.json`, written at the end, has `initial/...` of the validation before training, `val/...` of the
     last one, `train/...` of the last logged step, and images, seconds (without validation) and peak memory of
-    training. The setup (FLOPs per image, device, versions, git commit) is also in `run.json`, from the start.
+    training. The setup (FLOPs per image, device, versions, git commit) is also in `run.json`, from the start,
+    with the metrics that the method declares, for reports.
 
     Args:
         folder: folder of both files.
@@ -38,7 +40,7 @@ class RunSummary(L.Callback):
         self.latest: dict[str, float] = {}
         self.seconds, self.images = 0.0, 0
         self.interval_start: float | None = None
-        self.flops = Flops(0.0, 0.0)
+        self.flops: Flops | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in STATE}
@@ -47,12 +49,12 @@ class RunSummary(L.Callback):
         vars(self).update(state_dict)
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        if stage == "fit":
-            self.flops = flops_per_image(pl_module, trainer.datamodule)  # pyright: ignore
+        data = _image_data(trainer)
+        if stage == "fit" and data is not None:
+            self.flops = flops_per_image(pl_module, data.dummy_batch(NUM_IMAGES))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if trainer.is_global_zero:
-            update_json(self.folder / "run.json", {"setup": self._setup(trainer, pl_module)})
+        self._write_setup(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
@@ -65,7 +67,10 @@ class RunSummary(L.Callback):
             for name in RESULTS:  # a finished run may train longer
                 (self.folder / name).unlink(missing_ok=True)
 
-    def on_train_batch_start(self, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.flops is None:  # a data loader without ImageData
+            self.flops = flops_per_image(pl_module, pl_module.unpack(batch)[0])
+            self._write_setup(trainer, pl_module)
         self.interval_start = self.interval_start or time.perf_counter()
 
     def on_train_batch_end(
@@ -74,7 +79,7 @@ class RunSummary(L.Callback):
         now = time.perf_counter()
         self.seconds += now - (self.interval_start or now)
         self.interval_start = now
-        self.images += len(batch[1]) * trainer.world_size
+        self.images += num_images(batch) * trainer.world_size
         validate_after_last_step(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -97,14 +102,20 @@ class RunSummary(L.Callback):
         write_json(self.folder / "metrics.json", metrics)
         log.info("\n%s\n", table(metrics))
 
+    def _write_setup(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            metrics = [metric.to_dict() for metric in declared()]
+            content = {"setup": self._setup(trainer, pl_module), "metrics": metrics}
+            update_json(self.folder / "run.json", content)
+
     def _setup(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
-        data, on_gpu = trainer.datamodule, pl_module.device.type == "cuda"  # pyright: ignore
+        data, on_gpu = _image_data(trainer), pl_module.device.type == "cuda"
         device = torch.cuda.get_device_name(pl_module.device) if on_gpu else f"{platform.machine()} CPU"
         return {
-            "train_images": len(data.splits.train),
-            "images_per_step": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
-            "forward_flops_per_image": self.flops.forward,
-            "backward_flops_per_image": self.flops.backward,
+            "train_images": data and len(data.splits.train),
+            "images_per_step": pl_module.global_batch_size,
+            "forward_flops_per_image": self.flops and self.flops.forward,
+            "backward_flops_per_image": self.flops and self.flops.backward,
             "precision": str(trainer.precision),
             "device": device,
             "devices": trainer.world_size,
@@ -116,13 +127,19 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [f"{'':24}{'before':>10}{'after':>10}{'baseline':>15}"]
     for metric, *values in before_after(metrics):
         if TABLE in metric.places:
-            before, after, baseline = ("" if value is None else f"{value:.3f}" for value in values)
+            before, after, baseline = ("" if value is None else metric.text(value) for value in values)
             lines.append(f"{metric.title:24}{before:>10}{after:>10}{baseline:>15}")
     lines.append(
         f"{metrics['images_seen']:,} images in {metrics['seconds']:.0f} s of training "
         f"({metrics['images_per_s']:.3g} images/s on {metrics['device']})"
     )
     return "\n".join(lines)
+
+
+def _image_data(trainer: L.Trainer) -> Any:
+    """Return the trainer's ImageData; None if it trains on other data loaders."""
+    data = getattr(trainer, "datamodule", None)
+    return data if hasattr(data, "dummy_batch") else None
 
 
 def _metrics(trainer: L.Trainer, *prefixes: str) -> dict[str, Any]:

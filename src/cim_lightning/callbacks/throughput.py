@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from cim_lightning.cropping.batch import num_images
+
 WINDOW = 50  # steps to average over
 
 
@@ -34,7 +36,7 @@ class Throughput(L.Callback):
     ) -> None:
         now = time.perf_counter()
         if self.ended is not None:
-            images = len(batch[1]) * trainer.world_size
+            images = num_images(batch) * trainer.world_size
             self.steps.append((now - self.ended, self.started - self.ended, images))
             total, waited, images = (sum(column) for column in zip(*self.steps, strict=True))
             pl_module.log_dict({"train/images_per_s": images / total, "train/data_wait": waited / total})

@@ -18,6 +18,7 @@ from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, resume, validate
 from cim_lightning.config.from_checkpoint import build
 from cim_lightning.errors import ConfigError, EvaluationError
+from cim_lightning.loggers.protocols import LogsSummary
 from cim_lightning.report import runs
 from cim_lightning.report.columns import objective
 
@@ -63,17 +64,17 @@ def run(cfg: DictConfig) -> float | None:
                 evaluate(OmegaConf.create(inputs), folder / "evaluation", requested)
             except EvaluationError as error:  # the other results are still logged
                 failure = error
-        numbers = runs.read_numbers(folder)
-        if numbers != before:
+        finished = runs.read_run(folder)
+        if finished.numbers != before:
             for logger in trainer.loggers if trainer else _build_group(settings.get("logger")):
-                if hasattr(logger, "log_summary"):
-                    logger.log_summary(numbers)
+                if isinstance(logger, LogsSummary):
+                    logger.log_summary(finished.numbers, finished.metrics)
         if failure is not None:
             raise failure
     finally:
         if wandb := sys.modules.get("wandb"):  # Close the wandb run. Otherwise the next job logs to it.
             wandb.finish(int(sys.exc_info()[0] is not None))
-    return objective(runs.read_run(folder))
+    return objective(finished)
 
 
 def train(settings: dict[str, Any], folder: Path) -> Any:
@@ -135,11 +136,12 @@ def _length(cfg: DictConfig, data: Any, method: Any) -> dict[str, int]:
         return {"max_steps": 0}
     if cfg.get("budget") is None:
         return {}
-    from cim_lightning.flops import flops_per_image
+    from cim_lightning.flops import NUM_IMAGES, flops_per_image
 
     accumulate = cfg.trainer.get("accumulate_grad_batches") or 1
-    images = data.batch_size * accumulate * num_processes(cfg.trainer)
-    steps = build(cfg.budget).max_steps(sum(flops_per_image(method, data)), images)
+    images = method.batch_size * accumulate * num_processes(cfg.trainer)
+    flops = flops_per_image(method, data.dummy_batch(NUM_IMAGES))
+    steps = build(cfg.budget).max_steps(sum(flops), images)
     return {"max_steps": steps, "max_epochs": -1}
 
 

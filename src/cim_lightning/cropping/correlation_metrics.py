@@ -8,7 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.metric_registry import BASELINE, EVERYWHERE, PRETEXT, TABLE, Metric
 
+METRICS = (
+    Metric("skill", "correlation skill", PRETEXT, EVERYWHERE, True, "skill", baseline=0.0),
+    Metric("iou", "IoU", PRETEXT, (TABLE,), True, baseline=f"iou{BASELINE}"),
+    Metric("pointing", "pointing accuracy", PRETEXT, (TABLE,), True, baseline=f"pointing{BASELINE}"),
+    Metric(f"best_iou{BASELINE}", "IoU of the mean-map baseline at its best threshold"),
+)
 NUM_CHUNKS, CHUNK_SIZE = 16, 256  # boxes of the estimate, in chunks to limit the memory
 MAX_SIZE = 80  # pixels; results are within 0.001 of those at 160 pixels, in a quarter of the time
 SEED = 0  # fixed, so that runs with the same cropping have the same baseline

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from cim_lightning.checks import check_one_of
 from cim_lightning.cropping.correlation_metrics import (
+    METRICS,
     MeanMapBaseline,
     estimate_mean_map_baseline,
     iou_and_pointing,
 )
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.methods.method import Method
-from cim_lightning.metric_registry import BASELINE
+from cim_lightning.metric_registry import BASELINE, Metric
 from cim_lightning.models.backbone import Backbone, Features
 from cim_lightning.models.decoder import CorrelationDecoder, Decoder
 from cim_lightning.models.heads import ContrastiveHead
@@ -44,6 +45,7 @@ class CIM(Method):
     """
 
     batch_type = Crops
+    metrics = (*METRICS, Metric("contrast", "contrastive loss", higher_is_better=False))
 
     def __init__(
         self,

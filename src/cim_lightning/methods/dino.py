@@ -15,6 +15,7 @@ from torch import Tensor
 from cim_lightning.checks import check_above, check_share
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
+from cim_lightning.metric_registry import EVERYWHERE, PRETEXT, Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import DINOHead
 from cim_lightning.models.target import EmaTarget, Target
@@ -43,6 +44,10 @@ class DINO(Method):
     """
 
     batch_type = MultiCrops
+    metrics = (
+        Metric("target_entropy", "target entropy", PRETEXT, EVERYWHERE),
+        Metric("target_perplexity", "target perplexity", PRETEXT, EVERYWHERE, digits=1),
+    )
     center: Tensor
     target_temp: Tensor  # temperature of the target at the current step
 

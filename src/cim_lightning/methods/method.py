@@ -3,18 +3,22 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from cim_lightning import metric_registry
 from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
+from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target
 from cim_lightning.optim import Optim
+from cim_lightning.weights import RunCheckpoint, read_weights
 
 
 class Method(L.LightningModule, ABC):
@@ -31,6 +35,11 @@ class Method(L.LightningModule, ABC):
 
     batch_type: ClassVar[type[CropBatch]]  # what the cropping must return
     trains: ClassVar[bool] = True  # False: there are no training steps
+    metrics: ClassVar[tuple[Metric, ...]] = ()  # logged beside "loss"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        metric_registry.register(*cls.metrics)
 
     def __init__(self, backbone: Backbone, optim: Optim, batch_size: int):
         super().__init__()
@@ -54,6 +63,34 @@ class Method(L.LightningModule, ABC):
                 f"{type(self).__name__} needs a cropping that returns {self.batch_type.__name__}, "
                 f"not {type(batch).__name__}; leave the cropping out to get the method's own"
             )
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Return the method of a checkpoint, with its weights.
+
+        Args:
+            checkpoint_path: a folder or checkpoint of `cim-pretrain`, which needs no further argument, or a
+                checkpoint of another Lightning Trainer.
+            args, kwargs: of Lightning's method. For a checkpoint of another Trainer, `kwargs` has the
+                arguments of the constructor.
+
+        Raises:
+            ConfigError: the checkpoint has no settings, or is one of another method.
+        """
+        if args or kwargs:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        weights = read_weights(str(checkpoint_path))
+        if not isinstance(weights, RunCheckpoint):
+            hint = "give the arguments of the constructor as keywords"
+            raise ConfigError("checkpoint_path", checkpoint_path, "has no settings of a method", hint=hint)
+        from cim_lightning.config.from_checkpoint import load  # imports Hydra
+
+        method, _ = load(weights)
+        if not isinstance(method, cls):
+            rule, found = f"is not a checkpoint of {cls.__name__}", type(method).__name__
+            hint = f"try {found}.load_from_checkpoint"
+            raise ConfigError("checkpoint_path", checkpoint_path, rule, hint=hint)
+        return method
 
     @property
     def eval_backbone(self) -> Backbone:

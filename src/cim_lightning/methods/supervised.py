@@ -10,6 +10,7 @@ from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.resize import ImageBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
+from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.optim import AdamWCosine, Optim
 
@@ -29,6 +30,7 @@ class Supervised(Method):
     """
 
     batch_type = ImageBatch
+    metrics = (Metric("accuracy", "classification accuracy", higher_is_better=True, digits=1, unit="%"),)
 
     def __init__(
         self,
