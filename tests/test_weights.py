@@ -1,21 +1,48 @@
-"""What an exported backbone needs to say about its images."""
+"""Exported backbones and timm weights: what their files must have, and the backbones that they give."""
 
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.weights import ExportedBackbone
+from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.models.module_backbone import ModuleBackbone
+from cim_lightning.models.timm_backbone import TimmBackbone
+from cim_lightning.weights import ExportedBackbone, TimmWeights, read_weights
 
 
-def test_an_exported_backbone_has_the_normalization_and_the_image_size():
-    spec = {"create_model": {}, "normalize": None, "image_size": 64}
-    assert ExportedBackbone(Path("b.safetensors"), spec, {}).input_spec() == (None, 64)
+def test_an_exported_backbone_has_the_same_weights_and_normalization(tmp_path):
+    scale = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    backbone = TimmBackbone("test_resnet", **scale).eval()
+    TimmFormat(0).write(backbone, 40, tmp_path)
+    weights = read_weights(str(tmp_path))
+    assert isinstance(weights, ExportedBackbone)
+    assert weights.image_size() == 40
+    loaded = weights.load().eval()
+    assert loaded.normalization == scale
+    images = torch.rand(2, 3, 40, 40)
+    expected = backbone(backbone.normalize(images))
+    assert torch.equal(loaded(loaded.normalize(images)).pooled, expected.pooled)
 
 
-@pytest.mark.parametrize("missing", ["normalize", "image_size"])
-def test_without_them_the_error_names_the_checkpoint(missing):
-    spec = {"create_model": {}, "normalize": None, "image_size": 64}
+@pytest.mark.parametrize("missing", ["mean", "std", "image_size", "create_model"])
+def test_an_error_names_the_checkpoint_and_the_missing_entry(missing):
+    spec = {"create_model": {"model_name": "test_resnet", "num_classes": 0}, "image_size": 64}
+    spec |= {"mean": [0.5] * 3, "std": [0.5] * 3}
     del spec[missing]
-    with pytest.raises(ConfigError, match=r"^checkpoint=b\.safetensors: has no normalization and image size"):
-        ExportedBackbone(Path("b.safetensors"), spec, {}).input_spec()
+    weights = ExportedBackbone(Path("b.safetensors"), spec, {})
+    message = rf"^checkpoint=b\.safetensors: has no {missing} in backbone\.json; try the run folder$"
+    with pytest.raises(ConfigError, match=message):
+        weights.image_size() if missing == "image_size" else weights.load()
+
+
+def test_timm_weights_do_not_fit_a_backbone_that_is_no_timm_model(tmp_path):
+    TimmFormat(0).write(TimmBackbone("test_resnet"), 40, tmp_path)
+    weights = TimmWeights(tmp_path / "w.safetensors", load_file(tmp_path / "backbone.safetensors"))
+    own = ModuleBackbone(nn.Conv2d(3, 4, 2, stride=2), dim=4, patch_size=2)
+    with pytest.raises(ConfigError, match=r"^checkpoint=\S+: are timm weights, but Conv2d is not a timm"):
+        weights.load(own)
+    assert TimmWeights(None, None).load(own) is own

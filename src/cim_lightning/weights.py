@@ -14,7 +14,6 @@ from cim_lightning.models.timm_backbone import TimmBackbone
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
-Normalize = dict[str, Any] | None  # settings of the normalization
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,9 @@ class RunCheckpoint:
     settings: dict[str, Any]
     state: State
 
-    def input_spec(self) -> tuple[Normalize, int]:
-        """Return the normalization, and the side of the images in pixels."""
-        backbone = self.settings["backbone"]
-        return {key: backbone[key] for key in ("mean", "std")}, self.settings["data"]["view_size"]
+    def image_size(self) -> int:
+        """Return the side of the images in pixels."""
+        return self.settings["data"]["view_size"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,26 @@ class ExportedBackbone:
     state: State
 
     def load(self) -> Backbone:
-        """Return the backbone with the weights."""
-        kwargs = dict(self.spec["create_model"])
+        """Return the backbone with the weights.
+
+        Raises:
+            ConfigError: backbone.json is incomplete.
+        """
+        kwargs = dict(self._entry("create_model"))
         name, _ = kwargs.pop("model_name"), kwargs.pop("num_classes")
-        backbone = TimmBackbone(name, kwargs, positions="timm", freeze_patch_embed=False, init="timm")
-        backbone.model.load_state_dict(self.state)
+        backbone = TimmBackbone(name, kwargs, mean=self._entry("mean"), std=self._entry("std"))
+        backbone.timm_model().load_state_dict(self.state)
         return backbone
 
-    def input_spec(self) -> tuple[Normalize, int]:
-        """Return the normalization, and the side of the images in pixels."""
-        if not {"normalize", "image_size"} <= self.spec.keys():
-            rule = "has no normalization and image size in backbone.json"
+    def image_size(self) -> int:
+        """Return the side of the images in pixels. Raise ConfigError if backbone.json does not have it."""
+        return self._entry("image_size")
+
+    def _entry(self, key: str) -> Any:
+        if key not in self.spec:
+            rule = f"has no {key} in backbone.json"
             raise ConfigError("checkpoint", self.path, rule, hint="try the run folder")
-        return self.spec["normalize"], self.spec["image_size"]
+        return self.spec[key]
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,25 @@ class TimmWeights:
         """Load the weights into a backbone and return it.
 
         Raises:
-            ConfigError: the weights belong to another architecture.
+            ConfigError: the weights belong to another architecture, or the backbone is not a timm model.
         """
         if self.state is None:
             return backbone
-        expected = backbone.model.state_dict()
+        if not isinstance(backbone, TimmBackbone):
+            hint = "load the weights into its module, and use checkpoint=untrained"
+            rule = f"are timm weights, but {backbone.name} is not a timm model"
+            raise ConfigError("checkpoint", self.path, rule, hint=hint)
+        model, expected = backbone.name, backbone.timm_model().state_dict()
         for name, tensor in expected.items():
             shape = tuple(self.state[name].shape) if name in self.state else "missing"
             if shape != tuple(tensor.shape):
-                model, hint = backbone.timm_kwargs["model_name"], "try the architecture of these weights"
+                hint = "try the architecture of these weights"
                 rule = f"are not weights of {model}, whose {name} is {tuple(tensor.shape)} (here: {shape})"
                 raise ConfigError("checkpoint", self.path, rule, hint=hint)
-        backbone.model.load_state_dict({name: self.state[name] for name in expected})
+        backbone.timm_model().load_state_dict({name: self.state[name] for name in expected})
         return backbone
 
-    def input_spec(self) -> tuple[Normalize, int]:
+    def image_size(self) -> int:
         """Raise ConfigError: timm weights have neither an architecture nor an image size."""
         hint = "try a run's folder, or a backbone.safetensors with its backbone.json"
         rule = "does not say which architecture its weights have, and for which images"

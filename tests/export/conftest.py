@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cim_lightning.export.format import InputSpec
 from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
@@ -30,16 +29,17 @@ FAMILIES = {
     ),
 }
 MEAN, STD = [0.2, 0.4, 0.7], [0.1, 0.3, 0.5]
+SIZE = 48  # side of the images in pixels, which is not the default of any architecture
 
 
-def make_backbone(family: str, channels: int = 3) -> Backbone:
+def make_backbone(family: str) -> Backbone:
     name, kwargs = FAMILIES[family]
     torch.manual_seed(3)
-    backbone = TimmBackbone(name, {"in_chans": channels, **kwargs}, "timm", False, "timm")
+    backbone = TimmBackbone(name, kwargs, mean=MEAN, std=STD)
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-        for buffer in backbone.buffers():
+        for buffer in backbone.timm_model().buffers():
             if buffer.is_floating_point():
                 buffer.add_(0.1 * torch.rand_like(buffer))  # positive, for variances
     return backbone.eval()
@@ -56,14 +56,8 @@ def vit() -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def vit_onnx(spec: InputSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the ONNX file of `vit`, once because it takes seconds."""
     folder = tmp_path_factory.mktemp("onnx")
-    ONNXFormat(1e-4, None).write(make_backbone("vit"), spec, folder)
+    ONNXFormat(1e-4, None).write(make_backbone("vit"), SIZE, folder)
     return folder / ONNXFormat.file
-
-
-@pytest.fixture(scope="session")
-def spec() -> InputSpec:
-    """Build a specification whose size is not the default of any architecture."""
-    return InputSpec(3, 48, {"_target_": "kornia.enhance.Normalize", "mean": MEAN, "std": STD})

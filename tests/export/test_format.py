@@ -7,14 +7,15 @@ from shutil import copy
 import onnx
 import pytest
 import torch
-import torchvision.transforms.v2.functional as V
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import InputSpec, max_difference
+from cim_lightning.export.format import example_images, max_difference
 from cim_lightning.export.hf_format import HFFormat
 from cim_lightning.export.onnx_format import ONNXFormat
 from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.models.module_backbone import ModuleBackbone
 
 
 def change_weight(path):
@@ -50,7 +51,7 @@ def change_onnx_mean(path):
 
 FAULTS = {
     "timm weight": (TimmFormat(1e-6), lambda folder: change_weight(folder / "backbone.safetensors")),
-    "timm mean": (TimmFormat(1e-6), lambda folder: change_mean(folder / "backbone.json", "normalize")),
+    "timm mean": (TimmFormat(1e-6), lambda folder: change_mean(folder / "backbone.json")),
     "hf weight": (HFFormat(1e-6), lambda folder: change_weight(folder / "model.safetensors")),
     "hf mean": (HFFormat(1e-6), lambda folder: change_mean(folder / "config.json", "pretrained_cfg")),
     "onnx weight": (ONNXFormat(1e-4, None), lambda folder: change_onnx_weight(folder / "backbone.onnx")),
@@ -60,35 +61,35 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_file_that_differs_after_reloading_is_an_error_of_one_line(
-    fault, vit, vit_onnx, spec, tmp_path, monkeypatch
+    fault, vit, vit_onnx, tmp_path, monkeypatch
 ):
     form, change = FAULTS[fault]
 
-    def faulty_write(self, backbone, spec, folder):
-        write(self, backbone, spec, folder)
+    def faulty_write(self, backbone, size, folder):
+        write(self, backbone, size, folder)
         change(folder)
 
-    monkeypatch.setattr(ONNXFormat, "write", lambda self, backbone, spec, folder: copy(vit_onnx, folder))
+    monkeypatch.setattr(ONNXFormat, "write", lambda self, backbone, size, folder: copy(vit_onnx, folder))
     write = type(form).write
     monkeypatch.setattr(type(form), "write", faulty_write)
     (tmp_path / "export.json").write_text(json.dumps({form.file: "older entry", "other": "stays"}))
     with pytest.raises(
         ConfigError, match=r"^tolerance=\S+: .* differs by at most .*; try tolerance="
     ) as caught:
-        form.export(vit, spec, tmp_path, {})
+        form.export(vit, 48, tmp_path, {})
     assert len(str(caught.value).splitlines()) == 1
     assert json.loads((tmp_path / "export.json").read_text()) == {"other": "stays"}
 
 
 @pytest.mark.parametrize("form", [TimmFormat(1e-6), HFFormat(1e-6), ONNXFormat(1e-4, None)])
-def test_export_json_has_the_differences(form, vit, spec, tmp_path, caplog):
+def test_export_json_has_the_differences(form, vit, tmp_path, caplog):
     caplog.set_level("INFO")
-    differences = form.export(vit, spec, tmp_path, {"checkpoint": "here"})
+    differences = form.export(vit, 48, tmp_path, {"checkpoint": "here"})
     record = json.loads((tmp_path / "export.json").read_text())[form.file]
     assert record["checkpoint"] == "here"
     assert record["max_abs_difference"] == differences
     assert record["tolerance"] == form.tolerance
-    images = V.normalize(spec.example_images(), spec.mean, spec.std)
+    images = vit.normalize(example_images(3, 48))
     pooled = {"forward", "pooled"} & differences.keys()
     with torch.no_grad():
         assert record["max_abs_value"][pooled.pop()] == vit(images).pooled.abs().max().item()
@@ -96,11 +97,11 @@ def test_export_json_has_the_differences(form, vit, spec, tmp_path, caplog):
         assert f"{name} differs by at most" in caplog.text
 
 
-def test_nan_outputs_are_an_error(vit, spec, tmp_path):
+def test_nan_outputs_are_an_error(vit, tmp_path):
     with torch.no_grad():
         vit.model.norm.bias[0] = torch.nan
     with pytest.raises(ConfigError, match="nan"):
-        TimmFormat(0.5).export(vit, spec, tmp_path, {})
+        TimmFormat(0.5).export(vit, 48, tmp_path, {})
 
 
 def test_max_difference_by_hand():
@@ -114,12 +115,13 @@ def test_a_tolerance_outside_0_to_1_is_an_error(tolerance, suggestion):
         TimmFormat(tolerance)
 
 
-def test_input_spec_by_hand():
-    spec = InputSpec(2, 3, {"mean": [0.5], "std": [0.1, 0.2]})
-    assert (spec.mean, spec.std) == ([0.5, 0.5], [0.1, 0.2])
-    unnormalized = spec._replace(normalize=None)
-    assert (unnormalized.mean, unnormalized.std) == ([0, 0], [1, 1])
-    assert torch.equal(spec.example_images(), spec.example_images())
-    assert spec.example_images().shape == (3, 2, 3, 3)
-    with pytest.raises(ConfigError, match=r"^normalize=.*mean for each of the 2 channels"):
-        spec._replace(normalize={"_target_": "mine"}).mean  # noqa: B018 -- the property raises
+def test_example_images_are_the_same_on_each_call():
+    assert torch.equal(example_images(2, 5), example_images(2, 5))
+    assert example_images(2, 5).shape == (3, 2, 5, 5)
+
+
+@pytest.mark.parametrize("form", [TimmFormat(1e-6), HFFormat(1e-6)])
+def test_a_backbone_that_is_no_timm_model_is_an_error_in_timms_formats(form, tmp_path):
+    backbone = ModuleBackbone(nn.Conv2d(3, 4, 2, stride=2), dim=4, patch_size=2, name="mine")
+    with pytest.raises(ConfigError, match=r"^backbone=mine: is not a model of timm.*; try format=onnx$"):
+        form.export(backbone, 8, tmp_path, {})

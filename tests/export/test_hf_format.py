@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 
-from cim_lightning.export.format import InputSpec
 from cim_lightning.export.hf_format import HFFormat
 from cim_lightning.models.timm_backbone import TimmBackbone
 
@@ -17,8 +16,8 @@ def no_network(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", None)
 
 
-def test_timm_loads_the_folder_to_identical_features(backbone, spec, tmp_path):
-    differences = HFFormat(1e-6).export(backbone, spec, tmp_path, {})
+def test_timm_loads_the_folder_to_identical_features(backbone, tmp_path):
+    differences = HFFormat(1e-6).export(backbone, 48, tmp_path, {})
     assert differences == {"forward_features": 0, "forward": 0}
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     images = torch.randn(2, 3, 48, 48)
@@ -27,8 +26,8 @@ def test_timm_loads_the_folder_to_identical_features(backbone, spec, tmp_path):
         assert loaded(images).std() > 0.01
 
 
-def test_timm_adds_a_classifier_of_any_size(backbone, spec, tmp_path):
-    HFFormat(1e-6).export(backbone, spec, tmp_path, {})
+def test_timm_adds_a_classifier_of_any_size(backbone, tmp_path):
+    HFFormat(1e-6).export(backbone, 48, tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=7).eval()
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
@@ -36,8 +35,8 @@ def test_timm_adds_a_classifier_of_any_size(backbone, spec, tmp_path):
         assert torch.equal(loaded.forward_features(images), backbone.model.forward_features(images))
 
 
-def test_the_config_describes_the_input_and_not_timms_weights(backbone, spec, tmp_path):
-    HFFormat(1e-6).export(backbone, spec, tmp_path, {})
+def test_the_config_describes_the_input_and_not_timms_weights(backbone, tmp_path):
+    HFFormat(1e-6).export(backbone, 48, tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
     cfg = loaded.pretrained_cfg
     assert (tuple(cfg["mean"]), tuple(cfg["std"])) == ((0.2, 0.4, 0.7), (0.1, 0.3, 0.5))
@@ -61,11 +60,10 @@ def test_the_config_describes_the_input_and_not_timms_weights(backbone, spec, tm
 
 def test_other_channel_counts_reload(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = TimmBackbone(
-        "vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, "sincos", True, "xavier"
-    ).eval()
-    HFFormat(1e-6).export(backbone, InputSpec(5, 32, None), tmp_path, {})
+    scale = {"mean": [0.0] * 5, "std": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    backbone = TimmBackbone("vit_tiny_patch16_224", {"in_chans": 5, **kwargs}, **scale).eval()
+    HFFormat(1e-6).export(backbone, 32, tmp_path, {})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     images = torch.randn(2, 5, 32, 32)
     assert torch.equal(loaded(images), backbone(images).pooled)
-    assert tuple(loaded.pretrained_cfg["mean"]) == (0, 0, 0, 0, 0)
+    assert {key: list(loaded.pretrained_cfg[key]) for key in scale} == scale

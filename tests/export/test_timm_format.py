@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.export.format import InputSpec
 from cim_lightning.export.timm_format import TimmFormat
 from cim_lightning.models.timm_backbone import TimmBackbone
 
@@ -58,11 +57,11 @@ def test_a_trained_backbone_loads_through_timm_to_identical_features(name, tmp_p
     ]
     assert len(changed) > 0.8 * len(start)
 
-    spec = InputSpec(3, 64, {"mean": [0.5], "std": [0.2]})
-    TimmFormat(1e-6).write(backbone, spec, tmp_path)
+    TimmFormat(1e-6).write(backbone, 64, tmp_path)
     config = json.loads((tmp_path / "backbone.json").read_text())
     assert config["width"] == backbone.dim
-    assert config["normalize"] == {"mean": [0.5], "std": [0.2]}
+    assert config["mean"] == [0.485, 0.456, 0.406]
+    assert config["std"] == [0.229, 0.224, 0.225]
     assert config["image_size"] == 64
     weights = tmp_path / "backbone.safetensors"
     loaded = timm.create_model(**config["create_model"], checkpoint_path=str(weights)).eval()
@@ -89,7 +88,7 @@ def test_the_default_backbone_is_the_backbone_of_the_paper():
 def test_list_arguments_are_restored_from_json(tmp_path):
     cfg = composed("backbone=convnext_tiny", "+backbone.kwargs={depths:[1,1,1,1],dims:[4,4,8,8]}")
     backbone = instantiate(cfg.backbone, _convert_="all")
-    TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)
+    TimmFormat(1e-6).write(backbone, 32, tmp_path)
     config = json.loads((tmp_path / "backbone.json").read_text())
     assert config["create_model"]["depths"] == [1, 1, 1, 1]
     timm.create_model(**config["create_model"], checkpoint_path=str(tmp_path / "backbone.safetensors"))
@@ -97,10 +96,9 @@ def test_list_arguments_are_restored_from_json(tmp_path):
 
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
-    backbone = TimmBackbone(
-        "vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, "sincos", True, "xavier"
-    ).eval()
-    TimmFormat(1e-6).write(backbone, InputSpec(backbone.timm_kwargs["in_chans"], 32, None), tmp_path)
+    scale = {"mean": [0.5] * 4, "std": [0.5] * 4}
+    backbone = TimmBackbone("vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, **scale).eval()
+    TimmFormat(1e-6).write(backbone, 32, tmp_path)
     config = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")
     loaded = timm.create_model(**config["create_model"], checkpoint_path=weights).eval()

@@ -13,12 +13,11 @@ def run(cfg: DictConfig) -> None:
     validate.check(cfg, "export")
     form = from_checkpoint.build(cfg.format)
 
-    from cim_lightning.export.format import InputSpec
     from cim_lightning.weights import read_weights
 
     weights = read_weights(cfg.checkpoint)
-    normalize, size = weights.input_spec()
+    image_size = weights.image_size()
     _, backbone = from_checkpoint.load(weights)
-    spec = InputSpec(backbone.timm_kwargs["in_chans"], size, normalize)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    form.export(backbone.eval(), spec, folder, {"checkpoint": str(weights.path)} | backbone.timm_kwargs)
+    about = {"checkpoint": str(weights.path), "backbone": backbone.name}
+    form.export(backbone.eval(), image_size, folder, about)

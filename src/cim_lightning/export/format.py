@@ -5,10 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-import torchvision.transforms.v2.functional as V
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,41 +15,12 @@ from cim_lightning.atomic import read_json, write_json
 from cim_lightning.checks import check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 log = logging.getLogger(__name__)
 
 Outputs = dict[str, Tensor]
 Loaded = tuple[Callable[[Tensor], Outputs], list[float], list[float]]  # model, mean and std per channel
-
-
-class InputSpec(NamedTuple):
-    """Input of an exported backbone: square images in 0..1, and the mean and std of each channel."""
-
-    channels: int
-    size: int  # side of the images in pixels
-    normalize: dict[str, Any] | None  # its configuration, with `mean` and `std`; None: no normalization
-
-    @property
-    def mean(self) -> list[float]:
-        return self._per_channel("mean", 0.0)
-
-    @property
-    def std(self) -> list[float]:
-        return self._per_channel("std", 1.0)
-
-    def example_images(self) -> Float[Tensor, "b c s s"]:
-        """Return three images of uniform noise in 0..1, the same on each call."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(3, self.channels, self.size, self.size, generator=generator)
-
-    def _per_channel(self, name: str, default: float) -> list[float]:
-        value: Any = default if self.normalize is None else self.normalize.get(name)
-        try:
-            return torch.tensor(value, dtype=torch.float64).expand(self.channels).tolist()
-        except (RuntimeError, TypeError, ValueError):  # none, or for another number of channels
-            rule = f"an export needs a {name} for each of the {self.channels} channels"
-            hint = "try kornia.enhance.Normalize with both"
-            raise ConfigError("normalize", self.normalize, rule, hint=hint) from None
 
 
 @dataclass
@@ -64,8 +34,12 @@ class Format(ABC):
         check_share("tolerance", self.tolerance, one=False)
 
     @abstractmethod
-    def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
-        """Write the weights and the input specification into an existing folder."""
+    def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
+        """Write the weights and a description of the input into an existing folder.
+
+        Args:
+            image_size: side of the square images, in pixels.
+        """
 
     @abstractmethod
     def load(self, folder: Path) -> Loaded:
@@ -73,34 +47,35 @@ class Format(ABC):
 
     def expected(self, backbone: Backbone, images: Tensor) -> Outputs:
         """Return the outputs that the loaded model must have for normalized images "b c h w"."""
-        return timm_outputs(backbone.model, images)
+        return timm_outputs(require_timm(backbone).timm_model(), images)
 
     def export(
-        self, backbone: Backbone, spec: InputSpec, folder: Path, about: Mapping[str, Any]
+        self, backbone: Backbone, image_size: int, folder: Path, about: Mapping[str, Any]
     ) -> dict[str, float]:
         """Write a backbone, reload it, compare the outputs on fixed images, and update `export.json`.
 
         Args:
             backbone: in evaluation mode.
-            spec: input of the backbone in training.
+            image_size: side of the square images in training, in pixels.
             about: further entries for `export.json`, such as the checkpoint.
 
         Returns:
             The largest absolute difference of each output.
 
         Raises:
-            ConfigError: a difference exceeds the tolerance. `export.json` then has no entry for the file.
+            ConfigError: a difference exceeds the tolerance, or the format is for timm models only.
+                `export.json` then has no entry for the file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         record = read_json(folder / "export.json")
         record.pop(self.file, None)  # invalid until the comparison passes
         write_json(folder / "export.json", record)
-        self.write(backbone, spec, folder)
-        images = spec.example_images()
+        self.write(backbone, image_size, folder)
+        images = example_images(backbone.in_channels, image_size)
         with torch.no_grad():
-            expected = self.expected(backbone, V.normalize(images, spec.mean, spec.std))
+            expected = self.expected(backbone, backbone.normalize(images))
             model, mean, std = self.load(folder)
-            loaded = model(V.normalize(images, mean, std))
+            loaded = model((images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])
         largest = {name: value.abs().max().item() for name, value in expected.items()}
         differences = {name: max_difference(value, loaded[name]) for name, value in expected.items()}
         for name, difference in differences.items():
@@ -114,14 +89,27 @@ class Format(ABC):
                 raise ConfigError("tolerance", self.tolerance, result, hint=hint)
             log.info("%s (tolerance: %g of this value)", result, self.tolerance)
         entry = {
-            "compared_on": f"{len(images)} images of {spec.channels} x {spec.size} x {spec.size} pixels",
-            "normalize": spec.normalize,
+            "compared_on": f"{len(images)} images of {' x '.join(map(str, images.shape[1:]))} pixels",
             "max_abs_difference": differences,
             "max_abs_value": largest,
             "tolerance": self.tolerance,
         }
         write_json(folder / "export.json", record | {self.file: {**about, **entry}})
         return differences
+
+
+def example_images(channels: int, size: int) -> Float[Tensor, "b c s s"]:
+    """Return three images of uniform noise in 0..1, the same on each call."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(3, channels, size, size, generator=generator)
+
+
+def require_timm(backbone: Backbone) -> TimmBackbone:
+    """Return the backbone, or raise ConfigError if it is not a timm model."""
+    if not isinstance(backbone, TimmBackbone):
+        rule = "is not a model of timm, which this format needs"
+        raise ConfigError("backbone", backbone.name, rule, hint="try format=onnx")
+    return backbone
 
 
 def timm_outputs(model: Any, images: Tensor) -> Outputs:

@@ -7,7 +7,7 @@ import timm
 from timm.models import save_for_hf
 
 from cim_lightning.atomic import read_json, write_json
-from cim_lightning.export.format import Format, InputSpec, Loaded, timm_outputs
+from cim_lightning.export.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.models.backbone import Backbone
 
 # Entries of timm's pretrained_cfg that describe the input or the architecture. The others, such as tag,
@@ -23,11 +23,11 @@ class HFFormat(Format):
 
     file = "model.safetensors"
 
-    def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
-        size = (spec.channels, spec.size, spec.size)
-        data_config = {"input_size": size, "mean": spec.mean, "std": spec.std, "interpolation": "bicubic"}
-        data_config |= {"crop_pct": 1.0, "crop_mode": "center"}
-        save_for_hf(backbone.model, str(folder), safe_serialization=True, data_config=data_config)
+    def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
+        model = require_timm(backbone).timm_model()
+        data_config = {"input_size": (backbone.in_channels, image_size, image_size), **backbone.normalization}
+        data_config |= {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}
+        save_for_hf(model, str(folder), safe_serialization=True, data_config=data_config)
         config = read_json(folder / "config.json")
         entries = {key: value for key, value in config["pretrained_cfg"].items() if key in CONFIG_KEYS}
         write_json(folder / "config.json", config | {"pretrained_cfg": entries})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import Format, InputSpec, Loaded, Outputs
+from cim_lightning.export.format import Format, Loaded, Outputs
 from cim_lightning.models.backbone import Backbone
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -35,8 +35,8 @@ class ONNXFormat(Format):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"ONNX export needs {package}; try pip install 'cim-lightning[export]'")
 
-    def write(self, backbone: Backbone, spec: InputSpec, folder: Path) -> None:
-        size = (spec.channels, spec.size, spec.size)
+    def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
+        size = (backbone.in_channels, image_size, image_size)
         program = torch.onnx.export(
             backbone,
             (torch.zeros(2, *size),),  # two images: a batch of one would be traced as a fixed size
@@ -48,7 +48,7 @@ class ONNXFormat(Format):
             verbose=False,
         )
         assert program is not None
-        for name, value in {"input_size": size, "mean": spec.mean, "std": spec.std}.items():
+        for name, value in {"input_size": size, **backbone.normalization}.items():
             program.model.metadata_props[name] = json.dumps(value)
         program.save(str(folder / self.file))  # weights above 2 GB, protobuf's limit, go to a second file
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.optim import POSITION_TABLES
 
+FEATURES = ("mean", "pooled")  # names of the vectors of Features
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -25,6 +26,10 @@ class Features(NamedTuple):
 
     pooled: Float[Tensor, "b d"]  # pooling of the architecture: a class token if there is one, else the mean
     grid: Float[Tensor, "b d h w"]
+
+    def get(self, features: str) -> Float[Tensor, "b d"]:
+        """Return the vectors named "mean", over the grid, or "pooled"."""
+        return self.grid.mean(dim=(2, 3)) if features == "mean" else self.pooled
 
 
 class Level(NamedTuple):
@@ -72,10 +77,14 @@ class Backbone(nn.Module, ABC):
     ):
         super().__init__()
         self.name, self.dim, self.in_channels, self.patch_size = name, dim, in_channels, patch_size
-        for parameter, values in (("mean", mean), ("std", std)):
+        self.normalization = {
+            "mean": list(mean),
+            "std": list(std),
+        }  # for files, where fp32 would not be 0.485
+        for parameter, values in self.normalization.items():
             if len(values) != in_channels:
                 rule = f"must have one value for each of the {in_channels} channels"
-                raise ConfigError(parameter, list(values), rule, suggest=[0.5] * in_channels)
+                raise ConfigError(parameter, values, rule, suggest=[0.5] * in_channels)
             buffer = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(parameter, buffer, persistent=False)
         if not (self.std > 0).all():
