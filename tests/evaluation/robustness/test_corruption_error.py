@@ -9,15 +9,11 @@ from cim_lightning.evaluation.robustness.corruption_error import CorruptionBasel
 ALEXNET = alexnet()
 
 #            severity 1    2    3    4    5   mean  baseline  CE
-# fog               0.2  0.3  0.4  0.5  0.6   0.4       0.8   50
-# snow              0.1  0.1  0.2  0.3  0.3   0.2       0.5   40
-# contrast          0.5  0.6  0.7  0.8  0.9   0.7       0.7  100    mCE (50 + 40 + 100) / 3
-ERRORS = {
-    "fog": [0.2, 0.3, 0.4, 0.5, 0.6],
-    "snow": [0.1, 0.1, 0.2, 0.3, 0.3],
-    "contrast": [0.5, 0.6, 0.7, 0.8, 0.9],
-}
-BASELINE = CorruptionBaseline("by hand", 0.3, {"fog": 0.8, "snow": 0.5, "contrast": 0.7})
+# fog                20   30   40   50   60     40        80   50
+# snow               10   10   20   30   30     20        50   40
+# contrast           50   60   70   80   90     70        70  100    mCE (50 + 40 + 100) / 3
+ERRORS = {"fog": [20, 30, 40, 50, 60], "snow": [10, 10, 20, 30, 30], "contrast": [50, 60, 70, 80, 90]}
+BASELINE = CorruptionBaseline("by hand", 30, {"fog": 80, "snow": 50, "contrast": 70})
 
 
 def test_mce_by_hand():
@@ -27,13 +23,13 @@ def test_mce_by_hand():
 
 
 def test_relative_mce_by_hand():
-    # Added to a clean error of 0.1: 0.3, 0.1, 0.6; to the baseline's 0.3: 0.5, 0.2, 0.4. So 60, 50 and 150 %.
-    assert BASELINE.relative_mce(ERRORS, 0.1) == pytest.approx(260 / 3)
+    # Added to a clean error of 10: 30, 10, 60; to the baseline's 30: 50, 20, 40. So 60, 50 and 150 %.
+    assert BASELINE.relative_mce(ERRORS, 10) == pytest.approx(260 / 3)
 
 
 def test_severities_are_averaged_before_the_division():
-    # The mean of ratios to the baseline's 0.1 and 0.9 would be 100 * (0.9 / 0.1 + 0.1 / 0.9) / 2 = 456.
-    assert CorruptionBaseline("b", 0, {"fog": 0.5}).mce({"fog": [0.9, 0.1]}) == pytest.approx(100)
+    # The mean of ratios to the baseline's 10 and 90 would be 100 * (90 / 10 + 10 / 90) / 2 = 456.
+    assert CorruptionBaseline("b", 0, {"fog": 50}).mce({"fog": [90, 10]}) == pytest.approx(100)
 
 
 def test_alexnet_has_all_corruptions_and_an_mce_of_100():
@@ -49,16 +45,16 @@ def test_resnet_50_of_the_paper():
     errors = {name: [ce / 100 * ALEXNET.errors[name]] for name, ce in zip(CORRUPTIONS, table, strict=True)}
     assert ALEXNET.mce(errors) == pytest.approx(76.7, abs=0.2)
     # Published with it, for the same network: a relative mCE of 105.0 %.
-    assert ALEXNET.relative_mce(errors, 0.239) == pytest.approx(105.0, abs=1)
+    assert ALEXNET.relative_mce(errors, 23.9) == pytest.approx(105.0, abs=1)
 
 
 def test_a_missing_error_of_the_baseline_is_an_error():
     with pytest.raises(ConfigError, match=r"^baseline=by hand: needs an error under fog.*leave fog out"):
-        CorruptionBaseline("by hand", 0.3, {}).mce({"fog": [0.5]})
+        CorruptionBaseline("by hand", 30, {}).mce({"fog": [50]})
     with pytest.raises(ConfigError, match=r"^baseline=by hand: .*\(here: 0\.0\)"):
-        CorruptionBaseline("by hand", 0.3, {"fog": 0.0}).relative_mce({"fog": [0.5]}, 0.1)
+        CorruptionBaseline("by hand", 30, {"fog": 0.0}).relative_mce({"fog": [50]}, 10)
 
 
 def test_no_relative_mce_if_a_corruption_adds_no_error():
-    baseline = CorruptionBaseline("by hand", 0.3, {"fog": 0.2, "snow": 0.4})
-    assert baseline.relative_mce({"fog": [0.5], "snow": [0.5]}, 0.1) is None
+    baseline = CorruptionBaseline("by hand", 30, {"fog": 20, "snow": 40})
+    assert baseline.relative_mce({"fog": [50], "snow": [50]}, 10) is None

@@ -16,6 +16,7 @@ from cim_lightning.config.compose import CONF
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.logistic import LogisticRegression
+from cim_lightning.evaluation.robustness import accuracy
 from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, from_metrics
 from cim_lightning.evaluation.robustness.domain_shift import DomainShift
 from cim_lightning.evaluation.robustness.robustness import Robustness
@@ -43,8 +44,11 @@ class ConstantImages:
         self.splits = SimpleNamespace(train=LabeledDataset(self.images), val=LabeledDataset(self.images))
         self.source, self.view = "constant", SimpleNamespace(size=32)
 
-    def eval_dataloader(self, split: str, limit: int | None, *_: Any) -> DataLoader[Any]:
-        return DataLoader(self.images[:limit], batch_size=8)  # pyright: ignore
+    def eval_dataloader(
+        self, split: str, limit: int | None, view: Any = None, rank: int = 0, world_size: int = 1
+    ) -> DataLoader[Any]:
+        batches = torch.arange(len(self.images))[:limit].split(8)[rank::world_size]
+        return DataLoader(self.images, batch_sampler=[batch.tolist() for batch in batches])  # pyright: ignore
 
 
 def context(folder: Path, data: ConstantImages) -> EvalContext:
@@ -71,40 +75,44 @@ def settings(**changed: Any) -> dict[str, Any]:
 def test_accuracy_falls_when_the_radius_exceeds_the_margin(tmp_path):
     evaluator = Robustness(**settings(radii=[20, 27, 28], corruptions=["brightness", "contrast"]))
     metrics = evaluator(context(tmp_path, ConstantImages()))
-    assert metrics["accuracy_clean"] == 1
+    assert metrics["accuracy_clean"] == 100
     for attack in ("fgsm", "pgd"):
-        assert [metrics[f"accuracy_{attack}_{r}"] for r in ("20", "27", "28")] == [1, 1, 0]
+        assert [metrics[f"accuracy_{attack}_{r}"] for r in ("20", "27", "28")] == [100, 100, 0]
     # Contrast does not change constant images. Brightness 0.1 raises 100 to 125.5, below the threshold; 0.2
     # raises it above.
     table = list(csv.reader((tmp_path / "robustness" / "corruptions.csv").read_text().splitlines()))[1:]
-    assert [float(row[2]) for row in table if row[0] == "brightness"] == [1, 1, 0.5, 0.5, 0.5, 0.5]
-    assert [float(row[2]) for row in table if row[0] == "contrast"] == [1] * 6
-    assert metrics["error_brightness"] == pytest.approx(0.4)
+    assert [float(row[2]) for row in table if row[0] == "brightness"] == [100, 100, 50, 50, 50, 50]
+    assert [float(row[2]) for row in table if row[0] == "contrast"] == [100] * 6
+    assert metrics["error_brightness"] == pytest.approx(40)
     assert metrics["error_contrast"] == 0
-    assert metrics["mean_error_corrupted"] == pytest.approx(0.2)
-    assert [metrics[f"accuracy_severity_{s}"] for s in (1, 2, 5)] == [1, 0.75, 0.75]
+    assert metrics["mean_error_corrupted"] == pytest.approx(20)
+    assert [metrics[f"accuracy_severity_{s}"] for s in (1, 2, 5)] == [100, 75, 75]
     # Dropping and shuffling do not change constant images.
-    assert {metrics[f"accuracy_{name}"] for name in ("drop_0.25", "drop_0.75", "shuffle_2", "shuffle_8")} == {
-        1
-    }
+    constant = ("drop_0.25", "drop_0.75", "shuffle_2", "shuffle_8")
+    assert {metrics[f"accuracy_{name}"] for name in constant} == {100}
     assert "mce" not in metrics
     assert (tmp_path / "robustness" / "severity.png").stat().st_size > 10_000
 
 
 def test_corruption_errors_relative_to_a_baseline(tmp_path):
-    baseline = CorruptionBaseline("by hand", 0, {"brightness": 0.8, "contrast": 0.5})
+    baseline = CorruptionBaseline("by hand", 0, {"brightness": 80, "contrast": 50})
     evaluator = Robustness(**settings(radii=[], corruptions=["brightness", "contrast"], baseline=baseline))
     metrics = evaluator(context(tmp_path, ConstantImages()))
     assert metrics["mce"] == pytest.approx((50 + 0) / 2)
     assert metrics["relative_mce"] == pytest.approx((50 + 0) / 2)
-    (tmp_path / "metrics.json").write_text(json.dumps({f"robustness/{k}": v for k, v in metrics.items()}))
-    found = from_metrics(str(tmp_path / "metrics.json"), "robustness")
+    path = tmp_path / "metrics.json"
+    numbers = {f"robustness/{name}": value for name, value in metrics.items()}
+    path.write_text(json.dumps(numbers | {"protocol": {"robustness": {"images": 20}}}))
+    found = from_metrics(str(path), "robustness")
     assert found.clean == 0
-    assert found.errors == pytest.approx({"brightness": 0.4, "contrast": 0})
+    assert found.errors == pytest.approx({"brightness": 40, "contrast": 0})
+    path.write_text(json.dumps(numbers))
+    with pytest.raises(ConfigError, match=r"^path=.*: was written by an older version; run"):
+        from_metrics(str(path), "robustness")
 
 
 def test_no_relative_mce_if_a_corruption_adds_no_error_to_the_baseline(tmp_path):
-    baseline = CorruptionBaseline("by hand", 0.5, {"brightness": 0.8, "contrast": 0.5})
+    baseline = CorruptionBaseline("by hand", 50, {"brightness": 80, "contrast": 50})
     evaluator = Robustness(**settings(radii=[], corruptions=["brightness", "contrast"], baseline=baseline))
     metrics = evaluator(context(tmp_path, ConstantImages()))
     assert metrics["mce"] == pytest.approx(25)
@@ -114,10 +122,10 @@ def test_no_relative_mce_if_a_corruption_adds_no_error_to_the_baseline(tmp_path)
 def test_the_classifier_is_fitted_and_the_backbone_unchanged(tmp_path):
     given = context(tmp_path, ConstantImages())
     before = {name: value.clone() for name, value in given.backbone.state_dict().items()}
-    classifier = LogisticRegression(num_train=None, weight_decay=1e-3, steps=50)
+    classifier = LogisticRegression(features="pooled", num_train=None, weight_decay=1e-3, steps=50)
     metrics = Robustness(**settings(classifier=classifier, radii=[1, 100], corruptions=["contrast"]))(given)
-    assert metrics["accuracy_clean"] == 1
-    assert metrics["accuracy_pgd_100"] < 1
+    assert metrics["accuracy_clean"] == 100
+    assert metrics["accuracy_pgd_100"] < 100
     assert all(torch.equal(before[name], value) for name, value in given.backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in given.backbone.parameters())
 
@@ -126,7 +134,7 @@ def test_metrics_depend_on_the_seed_and_not_on_the_global_generator(tmp_path):
     evaluator = Robustness(**settings(radii=[], corruptions=["gaussian_noise", "shot_noise"]))
     close = ConstantImages(40, levels=(127, 128))  # so close to the threshold that noise decides
     first = evaluator(context(tmp_path, close))
-    assert 0.5 < first["accuracy_severity_5"] < 1
+    assert 50 < first["accuracy_severity_5"] < 100
     torch.rand(7)
     assert evaluator(context(tmp_path, close)) == first
     another_seed = context(tmp_path, close)
@@ -137,11 +145,16 @@ def test_metrics_depend_on_the_seed_and_not_on_the_global_generator(tmp_path):
 @pytest.mark.parametrize("limit", [None, 6])
 def test_a_classifier_of_one_domain_is_evaluated_on_all(tmp_path, limit):
     domains = {"photo": ConstantImages(), "mirror": ConstantImages(swap=True), "same": ConstantImages(12)}
-    classifier = LogisticRegression(num_train=None, weight_decay=1e-3, steps=50)
+    classifier = LogisticRegression(features="pooled", num_train=None, weight_decay=1e-3, steps=50)
     swapped = context(tmp_path, ConstantImages(swap=True))  # cached features of other data must not be used
     swapped.features("train", None)
     metrics = DomainShift(classifier, domains, "photo", limit)(swapped)
-    assert metrics == {"accuracy_photo": 1, "accuracy_mirror": 0, "accuracy_same": 1, "accuracy_others": 0.5}
+    assert metrics == {
+        "accuracy_photo": 100,
+        "accuracy_mirror": 0,
+        "accuracy_same": 100,
+        "accuracy_others": 50,
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,6 +176,64 @@ def test_a_mistake_gets_one_line(changed, message):
         Robustness(**settings(**changed))
 
 
+def test_robustness_needs_labels_and_grids_that_divide_the_images(tmp_path):
+    given = context(tmp_path, ConstantImages())
+    assert Robustness(**settings()).applies(given) is None
+    assert "divide images of 32 pixels, not [5] patches" in (
+        Robustness(**settings(shuffle_patches=[2, 5])).applies(given) or ""
+    )
+    assert "not [12] patches" in (Robustness(**settings(drop_patches=12)).applies(given) or "")
+    given.view = SimpleNamespace(size=36)  # pyright: ignore
+    assert "36 pixels, not [8, 8] patches" in (Robustness(**settings()).applies(given) or "")
+    given.data.splits.train.classes = None
+    assert "labels" in (Robustness(**settings()).applies(given) or "")
+
+
+def test_forward_passes_are_those_that_the_backbone_makes(tmp_path):
+    counted = 0
+
+    def classifier(given: EvalContext) -> Any:
+        layer = mean_classifier(given)
+
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            nonlocal counted
+            counted += len(images) * (3 if images.requires_grad else 1)
+            return layer(images)
+
+        return logits
+
+    given = context(tmp_path, ConstantImages())
+    evaluator = Robustness(**settings(classifier=classifier, num_images=6, radii=[1, 2], pgd_steps=3))
+    evaluator(given)
+    assert evaluator.forward_passes(given) == counted
+    counted = 0
+    domains = {"photo": ConstantImages(), "other": ConstantImages(4)}
+    shift = DomainShift(classifier, domains, "photo", 6)
+    shift(given)
+    assert shift.forward_passes(given) == counted
+
+
+def test_several_processes_count_all_images_once(tmp_path, monkeypatch):
+    # Two processes, one after the other: the first one's counts are added to those of the second.
+    whole = context(tmp_path, ConstantImages(40, levels=(127, 128)))
+    evaluator = Robustness(**settings(radii=[1], corruptions=["gaussian_noise"], num_images=28))
+    expected = evaluator(whole)
+    counts: list[float] = []
+    for rank in range(2):
+        part = context(tmp_path, whole.data)
+        part.rank, part.world_size = rank, 2
+        position = iter(range(1000))
+
+        def total(value: float, _: torch.device, rank: int = rank, position: Any = position) -> float:
+            counts.append(value) if rank == 0 else None
+            return value if rank == 0 else value + counts[next(position)]
+
+        monkeypatch.setattr(accuracy, "sum_over_processes", total)
+        metrics = evaluator(part)
+    assert metrics == expected
+    assert len(set(expected.values())) > 3
+
+
 def test_images_without_labels_or_an_unknown_domain_are_errors(tmp_path):
     with pytest.raises(ConfigError, match="the images have no labels"):
         Robustness(**settings())(context(tmp_path, ConstantImages(unlabeled=True)))
@@ -172,13 +243,13 @@ def test_images_without_labels_or_an_unknown_domain_are_errors(tmp_path):
 
 def test_a_mistake_in_the_classifier_gets_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"^weight_decay=-1\.0: .*; try weight_decay=0$"):
-        LogisticRegression(None, -1.0, 50)
+        LogisticRegression("pooled", None, -1.0, 50)
     with pytest.raises(ConfigError, match=r"^steps=0: .*; try steps=1$"):
-        LogisticRegression(None, 0.0, 0)
+        LogisticRegression("pooled", None, 0.0, 0)
     with pytest.raises(ConfigError, match="no labels"):
-        LogisticRegression(None, 1e-3, 50)(context(tmp_path, ConstantImages(unlabeled=True)))
+        LogisticRegression("pooled", None, 1e-3, 50)(context(tmp_path, ConstantImages(unlabeled=True)))
     with pytest.raises(ConfigError, match="two or more classes"):
-        LogisticRegression(None, 1e-3, 50)(context(tmp_path, ConstantImages(count=1)))
+        LogisticRegression("pooled", None, 1e-3, 50)(context(tmp_path, ConstantImages(count=1)))
 
 
 def test_a_baseline_without_a_file_or_without_errors_is_an_error(tmp_path):

@@ -1,5 +1,7 @@
 """Subsets of classes, with a classifier of brightness levels and folders of some of its classes."""
 
+import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cim_lightning.data.domains import corrupted, variants
+from cim_lightning.data.view_dataset import CenterSquare
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import FeatureSet
@@ -64,12 +67,12 @@ def test_the_prediction_is_the_most_likely_class_of_the_folder(tmp_path: Path) -
     folder = write_images(tmp_path / "few", {"n2": [110, 230, 20], "n0": [10]})
     metrics = Variants(nearest_level, load_folders({"a": folder}), None)(context(tmp_path))
     # Clean: both n0 and both n2 are right, including the n2 that looks like n3.
-    assert metrics == {"accuracy_a": 3 / 4, "clean_a": 1.0, "gap_a": 1 / 4}
+    assert metrics == {"accuracy_a": 75, "clean_a": 100, "gap_a": 25}
 
 
 def test_classes_match_by_name(tmp_path: Path) -> None:
     folders = {"b": write_images(tmp_path / "b", {"n1": [80, 90], "n3": [240, 100]})}
-    assert Variants(nearest_level, load_folders(folders), None)(context(tmp_path))["accuracy_b"] == 3 / 4
+    assert Variants(nearest_level, load_folders(folders), None)(context(tmp_path))["accuracy_b"] == 75
 
 
 def test_class_subset_by_hand() -> None:
@@ -80,9 +83,13 @@ def test_class_subset_by_hand() -> None:
 
 def test_a_class_that_the_training_images_lack_is_an_error(tmp_path: Path) -> None:
     wrong = write_images(tmp_path / "wrong", {"n1": [1], "m2": [2]})
-    message = r"^c: its class m2 is not a class of the training images; did you mean n2\?$"
-    with pytest.raises(ConfigError, match=message):
-        Variants(nearest_level, load_folders({"c": wrong}), None)(context(tmp_path))
+    message = "c: its class m2 is not a class of the training images; did you mean n2?"
+    evaluator, given = Variants(nearest_level, load_folders({"c": wrong}), None), context(tmp_path)
+    assert evaluator.applies(given) == f"needs other folders: {message}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        evaluator(given)
+    right = write_images(tmp_path / "right", {"n1": [1], "n2": [2]})
+    assert Variants(nearest_level, load_folders({"c": right}), None).applies(given) is None
 
 
 def test_missing_folders_and_folders_without_classes_are_errors(tmp_path: Path) -> None:
@@ -107,22 +114,23 @@ def write_corruptions(root: Path, hidden_from: int) -> str:
 
 def evaluator(root: str, **changes: Any) -> StoredCorruptions:
     folders = partial(corrupted, root=root, view_size=8, batch_size=3, num_workers=0)
-    settings = {"corruptions": ["contrast", "fog"], "num_images": None, "baseline": None}
-    return StoredCorruptions(nearest_level, folders, **settings | changes)
+    settings = {"classifier": nearest_level, "corruptions": ["contrast", "fog"]}
+    settings |= {"num_images": None, "baseline": None}
+    return StoredCorruptions(folders=folders, **settings | changes)
 
 
 def test_errors_and_mce_of_stored_corruptions_by_hand(tmp_path: Path) -> None:
     root = write_corruptions(tmp_path / "c", hidden_from=4)
-    baseline = CorruptionBaseline("by hand", 0.1, {"contrast": 0.5, "fog": 0.2})
+    baseline = CorruptionBaseline("by hand", 10, {"contrast": 50, "fog": 20})
     metrics = evaluator(root, baseline=baseline)(context(tmp_path))
-    # Fog: a quarter of the images is wrong at severities 4 and 5, which is 0.1 on average. Clean: none is.
-    assert metrics["accuracy_clean"] == 1
+    # Fog: a quarter of the images is wrong at severities 4 and 5, which is 10 % on average. Clean: none is.
+    assert metrics["accuracy_clean"] == 100
     assert metrics["error_contrast"] == 0
-    assert metrics["error_fog"] == pytest.approx(0.1)
-    assert [metrics[f"accuracy_severity_{s}"] for s in range(1, 6)] == [1, 1, 1, 0.875, 0.875]
-    assert metrics["mce"] == pytest.approx(100 * (0 / 0.5 + 0.1 / 0.2) / 2)
-    assert metrics["relative_mce"] == pytest.approx(100 * (0 / 0.4 + 0.1 / 0.1) / 2)
-    assert (tmp_path / "out/imagenet_c/corruptions.csv").read_text().splitlines()[-1] == "fog,5,0.75"
+    assert metrics["error_fog"] == pytest.approx(10)
+    assert [metrics[f"accuracy_severity_{s}"] for s in range(1, 6)] == [100, 100, 100, 87.5, 87.5]
+    assert metrics["mce"] == pytest.approx(100 * (0 / 50 + 10 / 20) / 2)
+    assert metrics["relative_mce"] == pytest.approx(100 * (0 / 40 + 10 / 10) / 2)
+    assert (tmp_path / "out/imagenet_c/corruptions.csv").read_text().splitlines()[-1] == "fog,5,75.0"
     assert (tmp_path / "out/imagenet_c/severity.png").exists()
 
 
@@ -133,7 +141,7 @@ def test_missing_corruptions_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^corruptions=\[\]: .*; try corruptions=null$"):
         evaluator(root, corruptions=[])
     with pytest.raises(ConfigError, match="snow"):
-        evaluator(root, corruptions=["snow"], baseline=CorruptionBaseline("by hand", 0.1, {"fog": 0.2}))
+        evaluator(root, corruptions=["snow"], baseline=CorruptionBaseline("by hand", 10, {"fog": 20}))
     assert SimpleNamespace(**evaluator(root)(context(tmp_path))).mean_error_corrupted == 0
 
 
@@ -164,10 +172,73 @@ def test_an_interrupted_evaluation_resumes_with_the_next_folder(tmp_path: Path, 
     assert evaluator(write_corruptions(tmp_path / "again", hidden_from=4))(given) == metrics
 
 
+@dataclass
+class FixedClass:
+    """Predicts the same class for all images."""
+
+    label: int
+
+    def __call__(self, context: EvalContext) -> Any:
+        return lambda images: torch.eye(len(CLASSES))[self.label].expand(len(images), -1)
+
+
+def test_cached_accuracies_belong_to_a_classifier_and_a_number_of_images(tmp_path: Path) -> None:
+    root, given = write_corruptions(tmp_path / "c", hidden_from=4), context(tmp_path)
+
+    def run(**changes: Any) -> dict[str, float]:
+        return evaluator(root, **changes)(given)
+
+    dark, light = run(classifier=FixedClass(0)), run(classifier=FixedClass(3))
+    assert dark["mean_error_corrupted"] == light["mean_error_corrupted"] == 50  # half of the images are dark
+    assert run()["mean_error_corrupted"] == pytest.approx(5)
+    given.cache_key = {"weights": "others"}
+    given.view = CenterSquare(4)
+    evaluated = []
+
+    def counting(classifier: Any, given: EvalContext, *args: Any, **kwargs: Any) -> float:
+        evaluated.append(given)
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imagenet_c, "accuracy", counting)
+        for number, (name, value) in enumerate([("seed", 0), ("view", None), ("cache_key", {})], start=1):
+            setattr(given, name, value)
+            run()
+            run()  # the second time from the cache
+            assert len(evaluated) == 11 * number
+        run(num_images=5)
+        assert len(evaluated) == 11 * 4
+
+
 def test_alexnets_errors_are_for_1000_classes(tmp_path: Path) -> None:
-    message = r"^baseline=AlexNet on ImageNet-C: .*have 4; try baseline=null$"
-    with pytest.raises(ConfigError, match=message):
-        evaluator(write_corruptions(tmp_path / "c", hidden_from=4), baseline=alexnet())(context(tmp_path))
+    root, given = write_corruptions(tmp_path / "c", hidden_from=4), context(tmp_path)
+    assert evaluator(root, baseline=alexnet()).applies(given) == "needs baseline=null for data of 4 classes"
+    of_four = CorruptionBaseline("by hand", 10, {"contrast": 50, "fog": 20}, classes=4)
+    assert evaluator(root, baseline=of_four).applies(given) is None
+    assert evaluator(root).applies(given) is None
+
+
+def test_forward_passes_are_the_evaluated_images(tmp_path: Path) -> None:
+    given, counted = context(tmp_path), 0  # 8 validation images
+
+    def classifier(context: EvalContext) -> Any:
+        logits = nearest_level(context)
+
+        def count(images: Tensor) -> Tensor:
+            nonlocal counted
+            counted += len(images)
+            return logits(images)
+
+        return count
+
+    few = write_images(tmp_path / "few", {"n2": [110, 230, 20], "n0": [10]})
+    shifted = Variants(classifier, load_folders({"a": few}), 5)
+    shifted(given)
+    assert counted <= shifted.forward_passes(given) == 5 + 4  # clean images of other classes are skipped
+    counted = 0
+    stored = evaluator(write_corruptions(tmp_path / "c", hidden_from=4), classifier=classifier, num_images=4)
+    stored(given)
+    assert counted <= stored.forward_passes(given) == 4 * 11
 
 
 def test_a_classifier_fitted_to_some_classes_has_logits_of_all(tmp_path: Path) -> None:
@@ -177,5 +248,5 @@ def test_a_classifier_fitted_to_some_classes_has_logits_of_all(tmp_path: Path) -
     given._features["train", None, 1] = FeatureSet(
         torch.randn(4, given.backbone.dim), torch.zeros(4, 1), labels
     )
-    metrics = Variants(LogisticRegression(None, 0.1, 5), load_folders({"a": folder}), None)(given)
+    metrics = Variants(LogisticRegression("pooled", None, 0.1, 5), load_folders({"a": folder}), None)(given)
     assert set(metrics) == {"accuracy_a", "clean_a", "gap_a"}

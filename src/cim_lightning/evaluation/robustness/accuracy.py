@@ -1,7 +1,6 @@
 """Accuracy of a classifier under perturbations of the images, and on a subset of its classes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -11,9 +10,16 @@ from tqdm import tqdm
 
 from cim_lightning.checks import did_you_mean
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.context import Classifier, EvalContext
+from cim_lightning.evaluation.context import Classifier, EvalContext, FitClassifier
+from cim_lightning.evaluation.distributed import sum_over_processes
+from cim_lightning.metric_registry import Metric
 
 Perturbation = Callable[..., Tensor]  # images in 0..1, labels, generator=... -> images in 0..1, same shape
+
+
+def percentage(name: str, title: str, higher_is_better: bool = True) -> Metric:
+    """Return the metric of an accuracy in %, or of an error."""
+    return Metric(name, title, None, (), higher_is_better, digits=1, unit="%")
 
 
 def accuracies(
@@ -25,40 +31,47 @@ def accuracies(
     splits: tuple[str, ...] = ("val",),
     relabel: Callable[[Tensor], Tensor] = lambda labels: labels,
 ) -> dict[str, float]:
-    """Return the accuracy (0..1) under each perturbation, by name, in one pass over the images.
+    """Return the accuracy in % under each perturbation, by name, over the images of all processes.
 
-    Images with a negative label are skipped. Raise ConfigError if no image has a label. All perturbations of
-    a batch use the same random numbers, which depend on the seed and the index of the batch only.
+    Images with a negative label are skipped. All perturbations of a batch use the same random numbers, which
+    depend on the seed and the number of the batch in its split only.
 
     Args:
         perturbations: by name; None: the images are unchanged.
         limit: maximum number of images per split; None: all.
         relabel: maps the labels of the images to those of the classifier.
+
+    Raises:
+        ConfigError: no image has a label.
     """
-    loaders = [context.batches(split, limit, shard=False) for split in splits]
     correct, total = dict.fromkeys(perturbations, 0), 0
-    steps = sum(map(len, loaders)) * len(perturbations)
-    with tqdm(total=steps, desc="robustness", leave=False, disable=None) as bar:
-        for index, batch in enumerate(chain(*loaders)):
+    for split in splits:
+        batches = tqdm(context.batches(split, limit), split, unit="batch", leave=False, disable=None)
+        for i, batch in enumerate(batches):
             labels = relabel(batch[1])
             images = batch[0][labels >= 0].to(context.device).float() / 255
             labels = labels[labels >= 0].to(context.device)
             total += len(labels)
-            bar.update(0 if len(labels) else len(perturbations))
+            number = context.rank + i * context.world_size
             for name, perturb in perturbations.items() if len(labels) else ():
-                generator = torch.Generator(context.device).manual_seed(context.seed + index)
+                generator = torch.Generator(context.device).manual_seed(context.seed + number)
                 perturbed = perturb(images, labels, generator=generator) if perturb else images
                 with torch.no_grad():
                     correct[name] += int((classifier(perturbed).argmax(dim=1) == labels).sum())
-                bar.update()
+    total = sum_over_processes(total, context.device)
     if not total:
         raise ConfigError("the images have no labels, which accuracy needs; use class folders")
-    return {name: value / total for name, value in correct.items()}
+    return {name: 100 * sum_over_processes(n, context.device) / total for name, n in correct.items()}
 
 
 def accuracy(classifier: Classifier, context: EvalContext, limit: int | None, **kwargs: Any) -> float:
-    """Return the accuracy (0..1) on unchanged images; for the arguments, see `accuracies`."""
+    """Return the accuracy in % on unchanged images; for the arguments, see `accuracies`."""
     return accuracies(classifier, {"clean": None}, context, limit, **kwargs)["clean"]
+
+
+def fit_passes(classifier: FitClassifier, context: EvalContext) -> float:
+    """Return the forward passes of fitting a classifier, 0 if it does not report them."""
+    return getattr(classifier, "forward_passes", lambda _: 0)(context)
 
 
 class ClassSubset:

@@ -3,7 +3,6 @@
 Source: Hendrycks and Dietterich, ICLR 2019, section 4.1.
 """
 
-import csv
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +12,28 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, which has global state and may open a window
 
-from cim_lightning.atomic import read_json
+from cim_lightning.atomic import atomic_write, read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES
+from cim_lightning.evaluation.robustness.accuracy import percentage
 
 log = logging.getLogger(__name__)
 
-Errors = Mapping[str, Sequence[float]]  # 0..1, one per severity, by corruption
+Errors = Mapping[str, Sequence[float]]  # in %, one per severity, by corruption
+
+SUMMARY_METRICS = (
+    percentage("accuracy_clean", "accuracy on clean images"),
+    percentage("accuracy_severity_*", "accuracy at severity *"),
+    percentage("mean_error_corrupted", "mean error on corrupted images", False),
+    percentage("mce", "mean corruption error, relative to the baseline (mCE)", False),
+    percentage("relative_mce", "relative mCE", False),
+    percentage("error_*", "error under *", False),
+)
 
 
 @dataclass(frozen=True)
 class CorruptionBaseline:
-    """Errors (0..1) of the reference classifier."""
+    """Errors in % of the reference classifier."""
 
     name: str  # of the classifier and its data
     clean: float  # error on clean images
@@ -34,8 +43,10 @@ class CorruptionBaseline:
     def check(self, corruptions: Iterable[str]) -> None:
         """Raise ConfigError if an error, which becomes a denominator, is missing or 0."""
         for name in corruptions:
-            if not 0 < self.errors.get(name, 0) <= 1:
-                rule = f"needs an error under {name}, above 0 and at most 1 (here: {self.errors.get(name)})"
+            if not 0 < self.errors.get(name, 0) <= 100:
+                rule = (
+                    f"needs an error under {name}, above 0 and at most 100 % (here: {self.errors.get(name)})"
+                )
                 raise ConfigError("baseline", self.name, rule, hint=f"leave {name} out of the corruptions")
 
     def mce(self, errors: Errors) -> float:
@@ -47,7 +58,7 @@ class CorruptionBaseline:
         return fmean(100 * fmean(values) / self.errors[name] for name, values in errors.items())
 
     def relative_mce(self, errors: Errors, clean: float) -> float | None:
-        """Return the relative mCE: the same after subtracting the error on clean images (`clean`, 0..1).
+        """Return the relative mCE: the same after subtracting the error on clean images (`clean`, in %).
 
         None if a corruption adds no error to the baseline.
         """
@@ -59,35 +70,23 @@ class CorruptionBaseline:
 
 
 def summarize(
-    accuracies: Mapping[str, float],
-    corruptions: Sequence[str],
-    baseline: CorruptionBaseline | None,
-    folder: Path,
+    accuracies: Mapping[str, float], corruptions: Sequence[str], baseline: CorruptionBaseline | None
 ) -> dict[str, float]:
-    """Return errors (0..1) by corruption, accuracies (0..1) by severity, and mCE (percent).
-
-    Write all accuracies to corruptions.csv and severity.png, with the clean accuracy as severity 0.
+    """Return errors by corruption, accuracies by severity, and mCE, all in %.
 
     Args:
-        accuracies: 0..1, as "clean" and "<corruption>/<severity>".
+        accuracies: in %, as "clean" and "<corruption>/<severity>".
     """
-    clean = accuracies["clean"]
-    curves = {name: [clean, *(accuracies[f"{name}/{s}"] for s in SEVERITIES)] for name in corruptions}
-    rows = [(name, *point) for name, curve in curves.items() for point in enumerate(curve)]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "corruptions.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("corruption", "severity", "accuracy"), *rows])
-    draw(curves).savefig(folder / "severity.png", dpi=120)
-    if not curves:
+    if not corruptions:
         return {}
-    errors = {name: [1 - value for value in curve[1:]] for name, curve in curves.items()}
+    errors = {name: [100 - accuracies[f"{name}/{s}"] for s in SEVERITIES] for name in corruptions}
     metrics = {f"error_{name}": fmean(values) for name, values in errors.items()}
     for s in SEVERITIES:
-        metrics[f"accuracy_severity_{s}"] = fmean(curve[s] for curve in curves.values())
+        metrics[f"accuracy_severity_{s}"] = fmean(accuracies[f"{name}/{s}"] for name in corruptions)
     metrics["mean_error_corrupted"] = fmean(map(fmean, errors.values()))
     if baseline is not None:
         metrics["mce"] = baseline.mce(errors)
-        relative = baseline.relative_mce(errors, 1 - clean)
+        relative = baseline.relative_mce(errors, 100 - accuracies["clean"])
         if relative is None:
             log.warning("no relative mCE: some corruptions add no error to %s", baseline.name)
         else:
@@ -95,8 +94,22 @@ def summarize(
     return metrics
 
 
+def write_curves(accuracies: Mapping[str, float], corruptions: Sequence[str], folder: Path) -> None:
+    """Write corruptions.csv and severity.png, with the clean accuracy as severity 0.
+
+    Args:
+        accuracies: see `summarize`.
+    """
+    clean = accuracies["clean"]
+    curves = {name: [clean, *(accuracies[f"{name}/{s}"] for s in SEVERITIES)] for name in corruptions}
+    rows = [f"{name},{s},{value}\n" for name, curve in curves.items() for s, value in enumerate(curve)]
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "corruptions.csv", "corruption,severity,accuracy\n" + "".join(rows))
+    draw(curves).savefig(folder / "severity.png", dpi=120)
+
+
 def draw(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Plot the accuracies (0..1) of each corruption over the severity (0 to 5), and their mean."""
+    """Plot the accuracies in % of each corruption over the severity (0 to 5), and their mean."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, curve) in enumerate(curves.items()):
@@ -105,7 +118,7 @@ def draw(curves: Mapping[str, Sequence[float]]) -> Figure:
     if curves:
         axes.plot(np.mean(list(curves.values()), axis=0), color="black", lw=3, label="mean")
         figure.legend(loc="outside right upper", fontsize=8)
-    axes.set(xlabel="severity", ylabel="accuracy", ylim=(0, 1), xticks=range(6))
+    axes.set(xlabel="severity", ylabel="accuracy (%)", ylim=(0, 100), xticks=range(6))
     axes.grid(alpha=0.3)
     return figure
 
@@ -116,12 +129,12 @@ def alexnet() -> CorruptionBaseline:
     The clean error is from table 1 of the paper. The corruption errors, which are 100 % there by definition,
     are the unnormalized ones that the authors published with the data set.
     """
-    noise = (0.886428, 0.894468, 0.922640)
-    blur = (0.819880, 0.826268, 0.785948, 0.798360)
-    weather = (0.866816, 0.826572, 0.819324, 0.564592)
-    digital = (0.853204, 0.646056, 0.717840, 0.606500)
+    noise = (88.6428, 89.4468, 92.2640)
+    blur = (81.9880, 82.6268, 78.5948, 79.8360)
+    weather = (86.6816, 82.6572, 81.9324, 56.4592)
+    digital = (85.3204, 64.6056, 71.7840, 60.6500)
     errors = dict(zip(CORRUPTIONS, noise + blur + weather + digital, strict=True))
-    return CorruptionBaseline("AlexNet on ImageNet-C", 0.435, errors, classes=1000)
+    return CorruptionBaseline("AlexNet on ImageNet-C", 43.5, errors, classes=1000)
 
 
 def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
@@ -133,4 +146,6 @@ def from_metrics(path: str, evaluator: str) -> CorruptionBaseline:
     errors = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
     if not errors:
         raise ConfigError("path", path, f"has no corruption errors of the evaluator {evaluator}")
-    return CorruptionBaseline(path, 1 - metrics[f"{evaluator}/accuracy_clean"], errors)
+    if evaluator not in metrics.get("protocol", {}):  # versions without it wrote errors in 0..1
+        raise ConfigError("path", path, "was written by an older version", hint="run that evaluation again")
+    return CorruptionBaseline(path, 100 - metrics[f"{evaluator}/accuracy_clean"], errors)

@@ -1,17 +1,26 @@
 """Common corruptions as published: image files of every corruption and severity."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from cim_lightning.atomic import read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
-from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, summarize
-from cim_lightning.evaluation.training_cache import fingerprint
+from cim_lightning.evaluation.fingerprint import fingerprint
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy, fit_passes
+from cim_lightning.evaluation.robustness.corruption_error import (
+    SUMMARY_METRICS,
+    CorruptionBaseline,
+    summarize,
+    write_curves,
+)
+from cim_lightning.metric_registry import Metric
 
 
 @dataclass
@@ -21,6 +30,8 @@ class StoredCorruptions:
     The accuracy on each folder is cached, so an interrupted evaluation resumes with the next folder. It
     writes imagenet_c/corruptions.csv and imagenet_c/severity.png into the context's folder.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = SUMMARY_METRICS
 
     classifier: FitClassifier
     folders: Callable[..., Mapping[tuple[str, int], Any]]  # corruptions=[names] -> data by (name, severity)
@@ -36,26 +47,43 @@ class StoredCorruptions:
             self.baseline.check(self.names)
         self.data = self.folders(corruptions=self.names)
 
+    def applies(self, context: EvalContext) -> str | None:
+        if reason := needs_labels(context):
+            return reason
+        found, needed = len(context.data.splits.train.classes), self.baseline and self.baseline.classes
+        return f"needs baseline=null for data of {found} classes" if needed not in (None, found) else None
+
+    def forward_passes(self, context: EvalContext) -> float:
+        # Listing the folders takes long, so each counts as many images as the clean ones.
+        images = (1 + len(self.data)) * context.num_images("val", self.num_images)
+        return images + fit_passes(self.classifier, context)
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics of `summarize`; clean images are validation images of the same classes."""
         classes = context.data.splits.train.classes or []
         folders = {f"{name}/{severity}": data for (name, severity), data in self.data.items()}
         subsets = {key: ClassSubset(data.splits.val.classes, classes, key) for key, data in folders.items()}
-        if self.baseline is not None and self.baseline.classes not in (None, len(classes)):
-            rule = f"is for {self.baseline.classes} classes, these images have {len(classes)}"
-            raise ConfigError("baseline", self.baseline.name, rule, suggest=None)
-        classifier = self.classifier(context)
-        sources = [[data.source, data.view.size] for data in folders.values()]
-        args = fingerprint([self.classifier, sources, self.num_images])
-        cache = context.training_cache("imagenet_c", "accuracies", args)
-        measured: dict[str, float] = (cache.unfinished() or {}).get("found", {})
         subsets["clean"] = next(iter(subsets.values()))
-        for key in tqdm(["clean", *folders], "stored corruptions", unit="folder", leave=False, disable=None):
-            if key not in measured:
-                restricted = subsets[key].restrict(classifier)
-                on_folder = replace(context, data=folders.get(key, context.data))
-                kwargs = {"relabel": subsets[key].relabel} if key == "clean" else {}
-                measured[key] = accuracy(restricted, on_folder, self.num_images, **kwargs)
-                cache.save_state({"found": measured})
-        metrics = summarize(measured, self.names, self.baseline, context.folder / "imagenet_c")
-        return {"accuracy_clean": measured["clean"]} | metrics
+        classifier = self.classifier(context)
+        path, key = context.folder / "imagenet_c" / "accuracies.json", self._cache_key(context)
+        cached = read_json(path)
+        measured: dict[str, float] = cached["accuracies"] if cached.get("key") == key else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name in tqdm(["clean", *folders], "stored corruptions", unit="folder", leave=False, disable=None):
+            if name not in measured:
+                restricted = subsets[name].restrict(classifier)
+                on_folder = replace(context, data=folders.get(name, context.data))
+                kwargs = {"relabel": subsets[name].relabel} if name == "clean" else {}
+                measured[name] = accuracy(restricted, on_folder, self.num_images, **kwargs)
+                if context.rank == 0:
+                    write_json(path, {"key": key, "accuracies": measured})
+        if context.rank == 0:
+            write_curves(measured, self.names, path.parent)
+        context.record(images_per_folder=self.num_images or "all", corruptions="image files")
+        return {"accuracy_clean": measured["clean"]} | summarize(measured, self.names, self.baseline)
+
+    def _cache_key(self, context: EvalContext) -> Any:
+        """Return everything that the accuracies depend on, as plain values."""
+        sources = [[data.source, data.view.size] for data in self.data.values()]
+        own = fingerprint([self.classifier, sources, self.num_images, context.view])
+        return json.loads(json.dumps([context.cache_key, own]))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -11,10 +11,19 @@ from cim_lightning.checks import check_above, check_at_least, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
-from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, fit_passes, percentage
 from cim_lightning.evaluation.robustness.attacks import fgsm, pgd
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, summarize
+from cim_lightning.evaluation.robustness.corruption_error import (
+    SUMMARY_METRICS,
+    CorruptionBaseline,
+    summarize,
+    write_curves,
+)
 from cim_lightning.evaluation.robustness.occlusion import drop_patches, shuffle_patches
+from cim_lightning.metric_registry import Metric
+
+GRADIENT_PASSES = 3  # a forward pass, and a backward pass of twice its cost
 
 
 @dataclass
@@ -23,6 +32,14 @@ class Robustness:
 
     It writes robustness/corruptions.csv and robustness/severity.png into the context's folder.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *SUMMARY_METRICS,
+        percentage("accuracy_fgsm_*", "accuracy under FGSM, radius */255"),
+        percentage("accuracy_pgd_*", "accuracy under PGD, radius */255"),
+        percentage("accuracy_drop_*", "accuracy without a share of * of the patches"),
+        percentage("accuracy_shuffle_*", "accuracy with shuffled patches, * per side"),
+    )
 
     classifier: FitClassifier
     num_images: int | None  # maximum number of validation images; None: all
@@ -48,9 +65,28 @@ class Robustness:
         if self.baseline is not None:
             self.baseline.check(self.names)
 
+    def applies(self, context: EvalContext) -> str | None:
+        side = getattr(context.view, "size", None) or context.data.view.size
+        grids = [n for n in (self.drop_patches, *self.shuffle_patches) if n < 1 or side % n]
+        undivided = f"needs grids that divide images of {side} pixels, not {grids} patches per side"
+        return needs_labels(context) or (undivided if grids else None)
+
+    def forward_passes(self, context: EvalContext) -> float:
+        gradients = len(self.radii) * (1 + self.pgd_steps)
+        predictions = 1 + 2 * len(self.radii) + len(self.drop_shares) + len(self.shuffle_patches)
+        passes = GRADIENT_PASSES * gradients + predictions + len(SEVERITIES) * len(self.names)
+        images = context.num_images("val", self.num_images)
+        return passes * images + fit_passes(self.classifier, context)
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return "accuracy_<perturbation>" (0..1) and the metrics of `summarize`."""
+        """Return "accuracy_<perturbation>" and the metrics of `summarize`, in %."""
         classifier = self.classifier(context)
+        context.record(
+            images=context.num_images("val", self.num_images),
+            pgd_steps=self.pgd_steps,
+            pgd_step_size=self.pgd_step_size,
+            corruptions="computed on the preprocessed images",
+        )
         pgd_args = {"steps": self.pgd_steps, "step_size": self.pgd_step_size}
         perturbations: dict[str, Perturbation | None] = {"clean": None}
         for radius in self.radii:
@@ -64,8 +100,10 @@ class Robustness:
             f"{name}/{s}": _ignore_labels(corrupt, name, s) for name in self.names for s in SEVERITIES
         }
         measured = accuracies(classifier, perturbations | corruptions, context, self.num_images)
+        if context.rank == 0:
+            write_curves(measured, self.names, context.folder / "robustness")
         metrics = {f"accuracy_{name}": measured[name] for name in perturbations}
-        return metrics | summarize(measured, self.names, self.baseline, context.folder / "robustness")
+        return metrics | summarize(measured, self.names, self.baseline)
 
 
 def _ignore_labels(function: Callable[..., Tensor], *args: Any) -> Perturbation:
