@@ -7,17 +7,15 @@ import functools
 from collections.abc import Callable
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.checks import check_above, check_share
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
-from cim_lightning.metric_registry import EVERYWHERE, PRETEXT, Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import DINOHead
+from cim_lightning.models.prototypes import PROTOTYPE_METRICS, prototype_metrics, update_center
 from cim_lightning.models.target import EmaTarget, Target
 from cim_lightning.optim import AdamWCosine, Optim
 from cim_lightning.schedule import Schedule
@@ -44,10 +42,7 @@ class DINO(Method):
     """
 
     batch_type = MultiCrops
-    metrics = (
-        Metric("target_entropy", "target entropy", PRETEXT, EVERYWHERE),
-        Metric("target_perplexity", "target perplexity", PRETEXT, EVERYWHERE, digits=1),
-    )
+    metrics = PROTOTYPE_METRICS
     center: Tensor
     target_temp: Tensor  # temperature of the target at the current step
 
@@ -99,13 +94,8 @@ class DINO(Method):
             if i != j
         ]
         if self.training:
-            self._update_center(scores)
-        mean_entropy = torch.special.entr(targets.mean(dim=0)).sum()  # 0: the same prototype for all images
-        return {
-            "loss": torch.stack(losses).mean(),
-            "target_entropy": torch.special.entr(targets).sum(dim=-1).mean(),  # 0: one prototype per image
-            "target_perplexity": mean_entropy.exp(),
-        }
+            update_center(self.center, scores, self.center_momentum)
+        return {"loss": torch.stack(losses).mean(), **prototype_metrics(targets)}
 
     def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
         return [(self.target, self.backbone), (self.head_target, self.head)]
@@ -118,11 +108,3 @@ class DINO(Method):
         super().on_before_optimizer_step(optimizer)
         if self.trainer.global_step / self.trainer.estimated_stepping_batches < self.freeze_last_layer:
             self.head.prototypes.grad = None  # AdamW skips the parameter, including its weight decay
-
-    @torch.no_grad()
-    def _update_center(self, scores: Float[Tensor, "n out"]) -> None:
-        mean = scores.mean(dim=0)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(mean)
-            mean /= torch.distributed.get_world_size()
-        self.center.lerp_(mean, 1 - self.center_momentum)
