@@ -35,6 +35,7 @@ class Method(L.LightningModule, ABC):
 
     batch_type: ClassVar[type[CropBatch]]  # what the cropping must return
     trains: ClassVar[bool] = True  # False: there are no training steps
+    dynamic_shapes: ClassVar[bool] = False  # True: the shapes of tensors change between training batches
     metrics: ClassVar[tuple[Metric, ...]] = ()  # logged beside "loss"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -169,7 +170,7 @@ class Method(L.LightningModule, ABC):
     def compile_networks(self) -> None:
         """Compile every submodule in place, which does not change the keys of a checkpoint."""
         for module in self.children():
-            getattr(module, "network", module).compile(dynamic=False)
+            getattr(module, "network", module).compile(dynamic=None if self.dynamic_shapes else False)
 
     def on_validation_start(self) -> None:
         # Panels, k-NN and last batches have other shapes. Compiling for them takes longer than running them.
