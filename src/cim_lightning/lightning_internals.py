@@ -1,11 +1,55 @@
 """The one place that touches Lightning's internals, for Lightning 2.6, which pyproject.toml pins.
 
-They make a resumed run repeat the uninterrupted one, and every run validate after its last step.
+They make a resumed run repeat the uninterrupted one, every run validate after its last step, and processes
+start before the first training.
 """
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+
+# Warnings of Lightning about intended behavior, and one of torch that Lightning causes.
+IGNORED_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # EMA targets, and frozen backbones
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # exact in this project
+    r"Checkpoint directory .* exists and is not empty",
+    r"The dirpath has changed",  # the run moved, or starts from the checkpoint of another run
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # of a small data set
+    r"Total length of `list` across ranks is zero",  # a training without validation
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's notices, and its warnings about intended behavior. Also a decorator."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for warning in IGNORED_WARNINGS:
+                warnings.filterwarnings("ignore", warning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def start_processes(trainer: L.Trainer) -> None:
+    """Start the processes of all devices and connect them; later Trainers of this process use them.
+
+    Lightning starts a process by repeating the command of this one. Without this, it does so at the first
+    training.
+    """
+    strategy: Any = trainer.strategy
+    if strategy.launcher is not None:
+        strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
 
 
 def batches_processed(trainer: L.Trainer) -> int:

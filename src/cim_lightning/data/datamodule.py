@@ -5,12 +5,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, did_you_mean
+from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.source import Source, Splits
 from cim_lightning.data.view_dataset import (
@@ -19,14 +19,12 @@ from cim_lightning.data.view_dataset import (
     RandomResizedCropFlip,
     View,
     ViewDataset,
-    collate,
+    view_loader,
 )
-from cim_lightning.data.workers import IgnoreSignals
 from cim_lightning.errors import ConfigError
-from cim_lightning.lightning_internals import batches_processed
 
 
-class ImageData(L.LightningDataModule):
+class ImageData(ResumableData):
     """Training and validation batches of (crops, labels).
 
     Workers decode each image and crop one uint8 view. The cropping runs on the device, after the transfer.
@@ -73,7 +71,6 @@ class ImageData(L.LightningDataModule):
         self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
-        self._resumed_batches = 0  # trained by earlier processes of this run
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -95,7 +92,7 @@ class ImageData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         source, trainer = self.splits.train, self.trainer
         devices = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self._position, *devices)
+        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self.position, *devices)
         return self._loader(source, self.view, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -128,30 +125,8 @@ class ImageData(L.LightningDataModule):
         labels = getattr(source, "labels", None)
         return [i for i in self._shuffled(len(source)) if labels is None or labels[i] >= 0][:limit]
 
-    def train_subset_dataloader(
-        self, indices: Sequence[int], view: View, batch_size: int, aug_repeats: int, start_batch: int
-    ) -> DataLoader[Any]:
-        """Return endless batches of views of the given training images, for training on one device.
-
-        Args:
-            indices: of the training images.
-            view: transforms an image, with a random generator.
-            batch_size, aug_repeats: see ResumableBatchSampler.
-            start_batch: number of the first batch.
-        """
-        subset = Subset[Any](self.splits.train, indices)  # pyright: ignore
-        settings = (len(subset), batch_size, self.seed, lambda: start_batch)
-        order = ResumableBatchSampler(*settings, aug_repeats=aug_repeats)
-        return self._loader(subset, view, batch_sampler=order)
-
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         return self.cropping(batch.views, batch.seed), batch.labels
-
-    def state_dict(self) -> dict[str, int]:
-        return {"batches": self._position()}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._resumed_batches = state_dict["batches"]
 
     def _shuffled(self, num_images: int) -> list[int]:
         return np.random.default_rng(self.seed).permutation(num_images).tolist()
@@ -166,19 +141,5 @@ class ImageData(L.LightningDataModule):
         return self._loader(source, view, batch_sampler=batches[rank::world_size])
 
     def _loader(self, source: Source | Dataset[Any], view: View, **sampling: Any) -> DataLoader[Any]:
-        return DataLoader(
-            ViewDataset(source, view, self.seed),
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            worker_init_fn=IgnoreSignals() if self.num_workers else None,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            **sampling,
-        )
-
-    def _position(self) -> int:
-        """Return the number of trained batches."""
-        if self.trainer is None:
-            return self._resumed_batches
-        # Lightning restores its own count only after the workers have started.
-        return max(batches_processed(self.trainer), self._resumed_batches)
+        pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return view_loader(ViewDataset(source, view, self.seed), self.num_workers, pin_memory, **sampling)

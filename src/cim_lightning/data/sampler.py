@@ -1,6 +1,7 @@
 """The order of training images, a function of the seed and the number of trained batches."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
     """Endless batches of (epoch, index) keys, with a new permutation of the images in every epoch.
 
     The first batch is number `position()`, so a resumed training continues mid-epoch with the remaining
-    samples. The last, incomplete batch of each epoch is dropped. Devices have disjoint images.
+    samples. The last, incomplete optimizer step of each epoch is dropped. Devices have disjoint images. The
+    images of a step depend on their number only, not on how devices and accumulated batches divide them.
 
     With `aug_repeats`, each image is repeated in consecutive keys of different epochs ("repeated
     augmentation", Hoffer et al., CVPR 2020). An epoch has the same length, and so fewer different images.
@@ -25,10 +27,12 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
     rank: int = 0  # number of this device, below world_size
     world_size: int = 1
     aug_repeats: int = 1
+    accumulate: int = 1  # batches per optimizer step
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
-        return self.num_images // (self.batch_size * self.world_size)
+        steps = self.num_images // (self.batch_size * self.world_size * self.accumulate)
+        return steps * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, batch = divmod(self.position(), len(self))
@@ -40,3 +44,15 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
                 epochs = epoch * self.aug_repeats + repeats
                 yield list(zip(epochs.tolist(), order[images].tolist(), strict=True))
             epoch, batch = epoch + 1, 0
+
+
+def even_batches(
+    keys: Sequence[tuple[int, int]], batch_size: int, rank: int, world_size: int
+) -> list[list[tuple[int, int]]]:
+    """Return the batches of one device. Devices share the keys, and have the same number of batches.
+
+    No key is repeated. A batch is empty only if there are fewer keys than devices.
+    """
+    rounds = math.ceil(len(keys) / (batch_size * world_size))
+    parts = np.array_split(np.arange(len(keys)), max(rounds, 1) * world_size)
+    return [[keys[i] for i in part] for part in parts[rank::world_size]]

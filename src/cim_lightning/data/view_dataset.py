@@ -12,9 +12,10 @@ import torchvision.transforms.v2.functional as V
 from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, check_ordered, check_share
+from cim_lightning.data.workers import IgnoreSignals
 from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -140,3 +141,21 @@ def collate(samples: list[tuple[Tensor, int, int]]) -> Batch:
     """Stack samples. The seed of the batch is the seed of its first sample."""
     views, labels, seeds = zip(*samples, strict=True)
     return Batch(torch.stack(views), torch.tensor(labels), seeds[0])
+
+
+def view_loader(dataset: ViewDataset, num_workers: int, pin_memory: bool, **sampling: Any) -> DataLoader[Any]:
+    """Return a loader of Batches.
+
+    Args:
+        num_workers: decoding processes; 0: decode in this process.
+        sampling: arguments of DataLoader that choose the keys.
+    """
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=IgnoreSignals() if num_workers else None,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        **sampling,
+    )

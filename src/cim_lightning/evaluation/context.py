@@ -13,12 +13,12 @@ from tqdm import tqdm
 from cim_lightning.data.view_dataset import View
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, extract
+from cim_lightning.evaluation.trainer_factory import TrainerFactory
 from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 
 Classifier = Callable[[Tensor], Tensor]  # images in 0..1, "b c h w" -> logits, "b classes"
-TrainerFactory = Callable[..., Any]  # (folder, max_epochs=... or max_steps=...) -> lightning.Trainer
 
 
 @dataclass
@@ -33,7 +33,7 @@ class EvalContext:
     seed: int  # of all random numbers
     cache_key: dict[str, Any]  # plain values that identify weights, data and seed
     view: View | None = None  # preprocessing of the images; None: the centered square, see ImageData
-    trainer: TrainerFactory | None = None  # for evaluators that train a network
+    trainer: TrainerFactory | None = None  # builds Trainers for evaluators that train a network; None: on `device`
     rank: int = 0  # number of this process
     world_size: int = 1  # number of processes, which share the images
     protocol: dict[str, Any] = field(default_factory=dict)  # recorded by the present evaluator

@@ -18,10 +18,12 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.fingerprint import fingerprint, weights_hash
 from cim_lightning.evaluation.trainer_factory import TrainerFactory, one_device, result_settings
+from cim_lightning.lightning_internals import quiet
 
 log = logging.getLogger(__name__)
 
 
+@quiet()
 def fit(
     module: L.LightningModule,
     data: L.LightningDataModule,
@@ -75,6 +77,7 @@ def fit(
     return folder
 
 
+@quiet()
 def validate(
     module: L.LightningModule, data: L.LightningDataModule, context: EvalContext
 ) -> dict[str, float]:

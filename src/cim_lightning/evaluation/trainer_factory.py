@@ -14,6 +14,7 @@ from cim_lightning.callbacks.checkpoints import LastCheckpoint
 from cim_lightning.callbacks.progress import Progress
 from cim_lightning.callbacks.step_seed import StepSeed
 from cim_lightning.callbacks.throughput import Throughput
+from cim_lightning.lightning_internals import quiet
 
 SAVE_EVERY_MINUTES = 5.0
 # What Lightning must leave to the data module and to the evaluator.
@@ -55,6 +56,12 @@ class TrainerFactory:
         """Return a Trainer without loggers, to measure a trained network."""
         return self._build(None, [], logger=False, enable_checkpointing=False)
 
+    @quiet()
+    def parts_per_step(self) -> int:
+        """Return the number of batches of an optimizer step: devices times accumulated batches."""
+        trainer = self.for_validation()
+        return trainer.accumulate_grad_batches * trainer.world_size
+
     def _build(self, folder: Path | None, callbacks: list[L.Callback], **arguments: Any) -> L.Trainer:
         root = {"default_root_dir": folder} if folder else {}
         return self.trainer(callbacks=[*callbacks, Progress()], **root, **FIXED | arguments)
@@ -64,8 +71,8 @@ def one_device(device: torch.device) -> TrainerFactory:
     """Return the factory of plain Trainers on one device, in fp32."""
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     devices = [device.index or 0] if accelerator == "gpu" else 1
-    settings = {"accelerator": accelerator, "devices": devices, "enable_model_summary": False}
-    return TrainerFactory(partial(L.Trainer, **settings))
+    settings = {"accelerator": accelerator, "devices": devices}
+    return TrainerFactory(partial(L.Trainer, **settings, enable_model_summary=False, log_every_n_steps=1))
 
 
 def result_settings(trainer: L.Trainer) -> dict[str, Any]:

@@ -1,40 +1,37 @@
 """Train a classifier on labels: the backbone and a head (fine-tuning), or only the head (probing)."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import torch
+from torch import nn
 
-from cim_lightning.checks import check_at_least, check_divides, check_share
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.finetuning.classifier_module import ClassifierModule
+from cim_lightning.evaluation.finetuning.labeled_images import LabeledImages
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
-from cim_lightning.evaluation.finetuning.training_loop import training_loop
-from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
+from cim_lightning.evaluation.fitting import fit, trainer_factory
 from cim_lightning.models.classifier import Classifier, check_arguments
 from cim_lightning.rng import fork_rng
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
 class ClassifierTraining:
-    """Train a classifier on the labeled training images of a context.
+    """Train a classifier on the labeled training images of a context, under the configured Trainer.
 
-    The weights are cached in the folder `classifiers/` of the context, so evaluators with the same settings
-    share one training. An interrupted training resumes.
+    The folder `classifiers/` of the context has one folder per training, see `fit`. Evaluators with the same
+    settings share one training.
     """
 
     finetune: bool  # train the backbone too
-    global_pool: str  # see Classifier
+    features: str  # see Classifier
     drop_path: float  # see Classifier
     epochs: int
     batch_size: int  # images per optimizer step, at most the number of training images
-    accumulate_grad_batches: int  # micro-batches per optimizer step
     aug_repeats: int  # see ResumableBatchSampler
     view: Any  # random transform of a training image, such as RandAugmentCrop
     mixing: MixupCutmix  # augmentation of a batch on the device
@@ -44,68 +41,66 @@ class ClassifierTraining:
     num_train: int | None  # maximum number of images; None: all
 
     def __post_init__(self) -> None:
-        check_arguments(self.global_pool, self.drop_path)
+        check_arguments(self.features, self.drop_path)
         for name, low in (("epochs", 1), ("batch_size", 2), ("aug_repeats", 1), ("num_train", 2)):
             check_at_least(name, getattr(self, name), low)
         check_share("ema", self.ema, one=False)
-        rule = f"must divide batch_size={self.batch_size} into micro-batches of two images or more"
-        check_divides("accumulate_grad_batches", self.accumulate_grad_batches, self.batch_size, rule, parts=2)
 
     def __call__(self, context: EvalContext) -> Classifier:
         """Return the classifier in evaluation mode, on the context's device."""
-        return self.train(context)[0]
+        return self.train(context, num_val=0)[0].classifier
 
-    def train(self, context: EvalContext) -> tuple[Classifier, list[float]]:
-        """Return the classifier and its training losses, see training_loop."""
+    def train(self, context: EvalContext, num_val: int | None) -> tuple[ClassifierModule, LabeledImages]:
+        """Return the trained module, in evaluation mode on the context's device, and its images.
+
+        Args:
+            num_val: maximum number of images of each validation during the training; None: all; 0: none.
+        """
         classes = context.data.splits.train.classes or []
         if len(classes) < 2:
             raise ConfigError("a classifier needs labels of two classes or more; use class folders")
-        name = "finetuned" if self.finetune else "probe"
-        cache = context.training_cache("classifiers", name, fingerprint(self))
-        settings = (len(classes), self.finetune, self.global_pool, self.drop_path)
-        with fork_rng(context.seed):
-            model = Classifier(context.backbone, *settings).to(context.device)
-            if (finished := cache.finished()) is None:
-                finished = self._fit(model, context, cache, classes)
-            else:
-                log.info("using the cached classifier in %s", cache.folder)
-        model.load_state_dict(finished[0])
-        return model.eval(), finished[1]["losses"]
-
-    def _fit(
-        self, model: Classifier, context: EvalContext, cache: TrainingCache, classes: list[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        images = context.data.labeled_indices(self.num_train)
-        if len(images) < 2:
-            raise ConfigError(f"{len(images)} labeled training images; at least two are needed")
-        micro_batch = min(self.batch_size // self.accumulate_grad_batches, len(images))
-        accumulate = min(self.accumulate_grad_batches, len(images) // micro_batch)
-        steps = self.epochs * (len(images) // (micro_batch * accumulate))
+        indices = context.data.labeled_indices(self.num_train)
+        parts = trainer_factory(context).parts_per_step()
+        global_batch_size = self.images_per_step(len(indices), parts)
         view = self.view.with_size(context.data.view.size)
-        optim = self.optim(model.backbone, model.head, micro_batch * accumulate, steps)
-        loss = self.loss()
+        data = LabeledImages(context, indices, view, global_batch_size // parts, self.aug_repeats, num_val)
+        with fork_rng(context.seed):
+            model = Classifier(context.backbone, len(classes), self.finetune, self.features, self.drop_path)
+            freeze_unused(model, view.size)
+            model.train()
+            settings = (self.loss(), self.mixing, self.optim, global_batch_size, self.ema)
+            module = ClassifierModule(model, len(classes), *settings)
+            name = "classifiers/" + ("finetuned" if self.finetune else "probe")
+            identity = {"training": self, "size": view.size, "classes": classes, "images": len(indices)}
+            fit(module, data, context, name, identity, max_epochs=self.epochs)
+        return module, data
 
-        def batches(step: int) -> Iterator[tuple[Any, ...]]:
-            sampling = (micro_batch, self.aug_repeats, step * accumulate)
-            loader = context.data.train_subset_dataloader(images, view, *sampling)
-            return zip(*[iter(loader)] * accumulate, strict=False)
+    def images_per_step(self, num_images: int, parts: int) -> int:
+        """Return the images per optimizer step: the batch size, or fewer if there are fewer images.
 
-        def compute_loss(batch: Any) -> Tensor:
-            labeled = batch[1] >= 0
-            views, labels = batch[0][labeled].to(context.device), batch[1][labeled].to(context.device)
-            if len(views) < 2:  # too few for mixing and batch normalization
-                return sum(p.sum() * 0 for p in model.parameters() if p.requires_grad)  # pyright: ignore
-            normalized = context.backbone.normalize(views.float() / 255)
-            mixed, targets = self.mixing(normalized, labels, len(classes))
-            with context.autocast():
-                logits = model.logits(mixed)
-            return loss(logits, targets)
+        Args:
+            num_images: number of training images.
+            parts: batches of a step over all devices; each has at least two images, for batch normalization
+                and mixing.
 
-        ema, trained = None, model.train()
-        if self.ema is not None:
-            ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema), use_buffers=True)
-            trained = ema.module
-        losses = training_loop(steps, context.seed, cache, model, *optim, batches, compute_loss, ema)
-        result = {"classes": classes, "losses": losses}
-        cache.save_result(trained.state_dict(), result)
-        return trained.state_dict(), result
+        Raises:
+            ConfigError: a step cannot be divided into the batches, or there are too few images.
+        """
+        if self.batch_size % parts or self.batch_size < 2 * parts:
+            rule = f"must be {parts} batches (devices times accumulated batches) of equal size, 2 or more"
+            suggest = max(round(self.batch_size / parts), 2) * parts
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=suggest)
+        if num_images < 2 * parts:
+            raise ConfigError(f"{num_images} labeled training images; at least {2 * parts} are needed")
+        return min(self.batch_size, num_images // parts * parts)
+
+
+def freeze_unused(model: Classifier, size: int) -> None:
+    """Freeze the parameters that the logits do not depend on; DDP would wait for their gradients."""
+    backbone = model.backbone
+    black = torch.zeros(1, backbone.in_channels, size, size, device=backbone.mean.device)
+    with torch.enable_grad():
+        model.eval()(black).sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None

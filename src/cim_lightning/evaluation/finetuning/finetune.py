@@ -1,27 +1,26 @@
 """Accuracy of a fine-tuned classifier."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from matplotlib.figure import Figure
-from tqdm import tqdm
+from typing import Any, ClassVar
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
-from cim_lightning.models.classifier import top_accuracy
+from cim_lightning.evaluation.fitting import validate
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.metric_registry import COLUMN, Metric
 
 
 @dataclass
 class Finetune:
-    """Top-1 and top-5 accuracy of a trained classifier on the validation images.
+    """Top-1 and top-5 accuracy of a trained classifier on the validation images."""
 
-    Writes the training loss to finetune.csv and finetune.png in the context's folder.
-    """
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("top1", "top-1 accuracy", None, (COLUMN,), True, "fine-tuned", 1, unit="%"),
+        Metric("top5", "top-5 accuracy", None, (), True, digits=1, unit="%"),
+    )
 
     classifier: Callable[[EvalContext], Any]  # a ClassifierTraining
     num_val: int | None  # maximum number of images to classify; None: all
@@ -32,35 +31,26 @@ class Finetune:
             raise ConfigError("classifier", name, "must be trained on views", hint=hint)
         check_at_least("num_val", self.num_val, 1)
 
+    def applies(self, context: EvalContext) -> str | None:
+        return needs_labels(context)
+
+    def forward_passes(self, context: EvalContext) -> float:
+        training: Any = self.classifier
+        images = context.num_images("train", training.num_train) * training.epochs
+        val = context.num_images("val", self.num_val) * (training.epochs + 1)
+        return images * (3 if training.finetune else 1) + val
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return "top1" and "top5" accuracy, 0..1, and the final training "loss"."""
-        model, losses = self.classifier.train(context)  # pyright: ignore
-        write_losses(losses, context)
-        top1 = top5 = total = 0
-        batches = context.batches("val", self.num_val, shard=False)
-        for views, labels, _ in tqdm(batches, "accuracy", unit="batch", leave=False, disable=None):
-            labeled = labels >= 0
-            if labeled.any():
-                with torch.no_grad(), context.autocast():
-                    logits = model(views[labeled].to(context.device).float() / 255)
-                labels = labels[labeled].to(context.device)
-                top1 += top_accuracy(logits, labels, 1)
-                top5 += top_accuracy(logits, labels, 5)
-                total += len(labels)
-        if not total:
-            raise ConfigError("the val images have no labels; put them into one folder per class")
-        return {"top1": top1 / total, "top5": top5 / total, "loss": losses[-1]}
-
-
-def write_losses(losses: list[float], context: EvalContext) -> None:
-    """Write the training losses to finetune.csv and plot them in finetune.png."""
-    context.folder.mkdir(parents=True, exist_ok=True)
-    shares = [(i + 1) / len(losses) for i in range(len(losses))]
-    with (context.folder / "finetune.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("share_of_training", "loss"), *zip(shares, losses, strict=True)])
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(shares, losses)
-    axes.set(xlabel="share of training", ylabel="training loss")
-    axes.grid(alpha=0.3)
-    figure.savefig(context.folder / "finetune.png", dpi=110)
+        """Return "top1" and "top5" accuracy in %."""
+        training: Any = self.classifier
+        module, data = training.train(context, self.num_val)
+        metrics = validate(module, data, context)
+        context.record(
+            features=training.features,
+            trained="backbone and head" if training.finetune else "head",
+            epochs=training.epochs,
+            batch_size=module.global_batch_size,
+            train_images=len(data.indices),
+            images=context.num_images("val", self.num_val),
+        )
+        return {name: metrics[f"val/{name}"] for name in ("top1", "top5")}

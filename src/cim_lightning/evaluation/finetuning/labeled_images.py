@@ -1,0 +1,73 @@
+"""`LabeledImages`: batches of labeled images to train and to validate a classifier, for all devices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Subset
+
+from cim_lightning.data.resumable import ResumableData
+from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
+from cim_lightning.data.view_dataset import CenterSquare, View, ViewDataset, view_loader
+from cim_lightning.evaluation.context import EvalContext
+
+
+class LabeledImages(ResumableData):
+    """Training batches of random views of labeled images, and validation batches with the context's view.
+
+    A view is a function of (seed, epoch, index), and the images of an optimizer step are a function of the
+    seed and the number of the step. Neither depends on the number of devices or of accumulated batches.
+
+    Args:
+        context: its images and its seed.
+        indices: of the training images.
+        view: transforms a training image, with a random generator.
+        batch_size: training images per device and batch.
+        aug_repeats: see ResumableBatchSampler.
+        num_val: maximum number of validation images; None: all; 0: no validation.
+    """
+
+    def __init__(
+        self,
+        context: EvalContext,
+        indices: Sequence[int],
+        view: View,
+        batch_size: int,
+        aug_repeats: int = 1,
+        num_val: int | None = None,
+    ):
+        super().__init__()
+        self.images, self.seed, self.val_view = context.data, context.seed, context.view
+        self.indices, self.view = indices, view
+        self.batch_size, self.aug_repeats, self.num_val = batch_size, aug_repeats, num_val
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        subset = Subset[Any](self.images.splits.train, self.indices)  # pyright: ignore
+        order = ResumableBatchSampler(
+            len(subset),
+            self.batch_size,
+            self.seed,
+            self.position,
+            *self._device(),
+            self.aug_repeats,
+            self.trainer.accumulate_grad_batches if self.trainer else 1,
+        )
+        return self._loader(subset, self.view, order)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the batches of this device; each labeled image is in one batch of one device."""
+        source, labels = self.images.splits.val, getattr(self.images.splits.val, "labels", None)
+        order = np.random.default_rng(self.images.seed).permutation(len(source)).tolist()
+        keys = [(0, index) for index in order[: self.num_val] if labels is None or labels[index] >= 0]
+        batches = even_batches(keys, self.images.batch_size, *self._device())
+        view = self.val_view or CenterSquare(self.images.view.size)
+        return self._loader(source, view, batches) if keys else []
+
+    def _device(self) -> tuple[int, int]:
+        """Return the number of this device, and the number of devices."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, source: Any, view: View, batches: Any) -> DataLoader[Any]:
+        pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        dataset = ViewDataset(source, view, self.seed)
+        return view_loader(dataset, self.images.num_workers, pin_memory, batch_sampler=batches)
