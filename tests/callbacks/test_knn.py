@@ -7,7 +7,6 @@ from unittest.mock import MagicMock
 import lightning as L
 import pytest
 import torch
-from torch import nn
 
 from cim_lightning.callbacks.knn import OnlineKNN
 from cim_lightning.errors import ConfigError
@@ -19,9 +18,9 @@ class Colors(Backbone):
     """A backbone whose mean feature is the color of the image, and whose pooled feature is constant."""
 
     def __init__(self) -> None:
-        nn.Module.__init__(self)
+        super().__init__("colors", 3, 3, 1, mean=(0, 0, 0), std=(1, 1, 1))
 
-    def forward(self, images: torch.Tensor) -> Features:
+    def compute_features(self, images: torch.Tensor) -> Features:
         return Features(torch.ones(len(images), 3), images)
 
 
@@ -37,16 +36,14 @@ def painted(classes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 def measure(train: list[int], val: list[int]) -> tuple[dict[str, Any], list[tuple[str, int]]]:
     requested, logged = [], {}
 
-    def center_crop_dataloader(split: str, limit: int) -> list[Any]:
+    def eval_dataloader(split: str, limit: int, rank: int, world_size: int) -> list[Any]:
+        assert (rank, world_size) == (0, 1)
         requested.append((split, limit))
         return [painted(train if split == "train" else val)]
 
-    data = SimpleNamespace(
-        center_crop_dataloader=center_crop_dataloader,
-        cropping=SimpleNamespace(normalize=lambda images: images),
-    )
     trainer: Any = MagicMock(spec=L.Trainer, state=SimpleNamespace(fn="validate"))
-    trainer.datamodule = data
+    trainer.datamodule = SimpleNamespace(eval_dataloader=eval_dataloader)
+    trainer.global_rank, trainer.world_size = 0, 1
     module = SimpleNamespace(
         eval_backbone=Colors(),
         device=torch.device("cpu"),
@@ -58,14 +55,14 @@ def measure(train: list[int], val: list[int]) -> tuple[dict[str, Any], list[tupl
 
 def test_both_features_are_classified():
     logged, requested = measure([0, 1, 2] * 5, [0, 1, 2, 2])
-    assert logged["val/knn"] == 1
-    assert logged["val/knn_pooled"] < 1  # all pooled features are equal
+    assert logged["val/knn"] == 100
+    assert logged["val/knn_pooled"] < 100  # all pooled features are equal
     assert requested == [("val", 7), ("train", 50)]
 
 
 def test_unlabeled_images_neither_vote_nor_are_classified():
     logged, _ = measure([-1] * 30 + [1, 2, 0] * 3, [2, -1, -1, 1])
-    assert logged["val/knn"] == 1  # unlabeled images are red, yet red does not win
+    assert logged["val/knn"] == 100  # unlabeled images are red, yet red does not win
 
 
 def test_without_labels_only_collapse_metrics_are_logged():
@@ -73,7 +70,8 @@ def test_without_labels_only_collapse_metrics_are_logged():
     assert logged.keys() == {"val/feature_std", "val/effective_rank"}
     assert requested == [("val", 7)]
     views, _ = painted([-1] * 5)
-    assert logged["val/feature_std"] == pytest.approx(spread(views.float().mean(dim=(2, 3)) / 255))
+    expected = spread(views.float().mean(dim=(2, 3)) / 255)
+    assert logged["val/feature_std"] == pytest.approx(expected, rel=1e-3)  # stored in fp16
     assert 1 <= logged["val/effective_rank"] <= 3
 
 
@@ -82,3 +80,12 @@ def test_a_count_below_1_is_rejected(name):
     arguments = {"every_n_epochs": 1, "num_train": 1, "num_val": 1, "k": 1, "temperature": 0.07} | {name: 0}
     with pytest.raises(ConfigError, match=f"^{name}=0: must be at least 1; try {name}=1$"):
         OnlineKNN(**arguments)
+
+
+def test_a_trainer_without_images_for_evaluation_gets_one_line():
+    trainer: Any = MagicMock(spec=L.Trainer)
+    for trainer.datamodule in (None, SimpleNamespace(train_dataloader=None)):
+        with pytest.raises(
+            ConfigError, match=r"^OnlineKNN needs whole images and labels; pass an ImageData "
+        ):
+            OnlineKNN(1, 1, 1, 1, 0.07).setup(trainer, SimpleNamespace(), "fit")

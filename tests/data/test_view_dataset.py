@@ -6,11 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import transforms
 
 from cim_lightning.data.view_dataset import (
     MAX_BAD_IMAGES,
     CenterSquare,
     RandomResizedCropFlip,
+    ResizeCenterCrop,
     ViewDataset,
     collate,
 )
@@ -44,6 +46,10 @@ def coordinates(width: int, height: int) -> Image.Image:
     """An image whose red is x and whose green is y."""
     y, x = np.indices((height, width))
     return Image.fromarray(np.stack((x, y, 0 * x), axis=-1).astype(np.uint8))
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def same(a, b) -> bool:
@@ -129,10 +135,48 @@ def test_half_of_the_views_are_flipped():
 
 
 @pytest.mark.parametrize(("width", "height", "x", "y"), [(90, 30, 30, 0), (30, 90, 0, 30)])
-def test_a_center_crop_is_the_centered_square(width, height, x, y):
+def test_the_square_is_the_largest_centered_one(width, height, x, y):
     seen = np.asarray(CenterSquare(30)(coordinates(width, height), np.random.default_rng(0)))
     np.testing.assert_array_equal(seen[0, :, 0], np.arange(30) + x)
     np.testing.assert_array_equal(seen[:, 0, 1], np.arange(30) + y)
+
+
+@pytest.mark.parametrize("size", [(200, 120), (91, 200), (33, 33)])
+def test_the_square_is_pillows_resize_of_that_box(size):
+    image, side = noise(*size), min(size)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    box = (left, top, left + side, top + side)
+    expected = image.resize((32, 32), Image.Resampling.BICUBIC, box=box)
+    seen = CenterSquare(32)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
+
+
+def test_the_standard_crop_by_hand():
+    # The image is not resized, as its short side is 40 = 35 / 0.875. The crop begins at (60 - 35) / 2 = 12.5,
+    # which torchvision rounds to the even number 12, and at (40 - 35) / 2 = 2.5, rounded to 2.
+    seen = np.asarray(ResizeCenterCrop(35, 0.875)(coordinates(60, 40), np.random.default_rng(0)))
+    np.testing.assert_array_equal(seen[0, :, 0], np.arange(35) + 12)
+    np.testing.assert_array_equal(seen[:, 0, 1], np.arange(35) + 2)
+
+
+@pytest.mark.parametrize(("view_size", "short_side"), [(224, 256), (96, 110), (32, 37), (384, 439)])
+@pytest.mark.parametrize("size", [(500, 375), (120, 191), (300, 300)])
+def test_the_standard_crop_equals_torchvisions_transforms(view_size, short_side, size):
+    image = noise(*size)
+    bicubic = transforms.InterpolationMode.BICUBIC
+    expected = transforms.CenterCrop(view_size)(transforms.Resize(short_side, bicubic)(image))
+    seen = ResizeCenterCrop(view_size, 0.875)(image, np.random.default_rng(0))
+    assert seen.size == (view_size, view_size)
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
+
+
+def test_the_standard_crop_is_an_eighth_smaller_than_the_square():
+    image, rng = coordinates(200, 200), np.random.default_rng(0)
+    views = (ResizeCenterCrop(28, 0.875), CenterSquare(28))
+    standard, square = (np.asarray(view(image, rng)) for view in views)
+    # The first column is half an output pixel inside: 12.5 + 3.125 - 0.5, and 3.57 - 0.5.
+    assert abs(int(standard[14, 0, 0]) - 15.1) < 1
+    assert abs(int(square[14, 0, 0]) - 3.07) < 1
 
 
 def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
@@ -179,3 +223,12 @@ def test_a_batch_has_the_seed_of_its_first_image():
     assert torch.equal(batch.views[1], samples[1][0])
     assert batch.labels.tolist() == [1, 0]
     assert batch.seed == samples[0][2]
+
+
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "message"),
+    [(0, 0.875, "size=0: .*try size=1$"), (8, 0.0, "crop_pct=0.*; try"), (8, 1.2, "crop_pct=1.2: .*try")],
+)
+def test_a_wrong_parameter_of_the_standard_crop_is_an_error(size, crop_pct, message):
+    with pytest.raises(ConfigError, match=message):
+        ResizeCenterCrop(size, crop_pct)

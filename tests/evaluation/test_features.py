@@ -1,6 +1,7 @@
 """Features of a frozen backbone, and closed forms of the label-free metrics."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import effective_rank, extract, spread
-from cim_lightning.models.backbone import Backbone, Features
+from cim_lightning.models.backbone import Features
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 
@@ -54,9 +55,12 @@ def test_spread_of_two_opposite_features():
     assert spread(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])) == pytest.approx(1 / 2)
 
 
-def small(name: str = "test_resnet", **kwargs: object) -> Backbone:
+CPU = torch.device("cpu")
+
+
+def small(name: str = "test_resnet", **kwargs: Any) -> TimmBackbone:
     torch.manual_seed(0)
-    return TimmBackbone(name, kwargs, "timm", False, "timm")
+    return TimmBackbone(name, kwargs, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -71,48 +75,55 @@ def test_extraction_preserves_modes_and_batch_norm_statistics(training):
     backbone.model.layer1.eval()  # one frozen module
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     modes = {name: module.training for name, module in backbone.named_modules()}
-    features = extract(backbone, batches(3, 2), lambda images: images, torch.device("cpu"))
+    features = extract(backbone, batches(3, 2), CPU)
     assert {name: module.training for name, module in backbone.named_modules()} == modes
     assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
     assert not features.pooled.requires_grad
 
 
 def test_features_are_those_of_the_normalized_images_for_any_batch_size():
-    backbone = small().train()
+    backbone = small("test_vit", dynamic_img_size=True).train()  # its class token differs from the mean
     (views, labels), (more, _) = batches(3, 2)
-    whole = extract(
-        backbone,
-        [(torch.cat((views, more)), torch.arange(5))],
-        lambda images: images * 2 - 1,
-        torch.device("cpu"),
-    )
-    parts = extract(
-        backbone, [(views, labels), (more, torch.tensor([3, 4]))], lambda i: i * 2 - 1, torch.device("cpu")
-    )
+    whole = extract(backbone, [(torch.cat((views, more)), torch.arange(5))], CPU)
+    parts = extract(backbone, [(views, labels), (more, torch.tensor([3, 4]))], CPU)
     backbone.eval()
     with torch.no_grad():
         expected = backbone(torch.cat((views, more)).float() / 255 * 2 - 1)
-    torch.testing.assert_close(whole.pooled, expected.pooled)
-    torch.testing.assert_close(whole.mean, expected.grid.mean(dim=(2, 3)))
-    torch.testing.assert_close(parts.pooled, whole.pooled, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(expected.pooled, expected.grid.mean(dim=(2, 3)), atol=0.1)
+    for name, vectors in (("pooled", expected.pooled), ("mean", expected.grid.mean(dim=(2, 3)))):
+        assert whole.get(name).dtype == torch.float16
+        torch.testing.assert_close(whole.get(name).float(), vectors, rtol=2**-10, atol=1e-4)  # fp16
+        torch.testing.assert_close(parts.get(name), whole.get(name), rtol=2**-9, atol=1e-3)
     assert parts.labels.tolist() == whole.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_features_of_two_layers_are_their_mean():
+    backbone, (batch,) = small("test_vit", dynamic_img_size=True).eval(), batches(3)
+    with torch.no_grad():
+        layers = backbone.intermediates(batch[0].float() / 255 * 2 - 1, [-2, -1], norm=True)
+    found = extract(backbone, [batch], CPU, layers=2)
+    for name in ("pooled", "mean"):
+        expected = (layers[0].get(name) + layers[1].get(name)) / 2
+        torch.testing.assert_close(found.get(name).float(), expected, rtol=2**-10, atol=1e-3)
 
 
 def test_stochastic_depth_is_off_during_extraction():
     backbone = small("test_vit", drop_path_rate=0.9, dynamic_img_size=True).train()
     assert any(type(module).__name__ == "DropPath" for module in backbone.modules())
     (batch,) = batches(4)
-    first, second = (extract(backbone, [batch], nn.Identity(), torch.device("cpu")) for _ in range(2))
+    first, second = (extract(backbone, [batch], CPU) for _ in range(2))
     assert torch.equal(first.pooled, second.pooled)
 
 
 @pytest.mark.parametrize("broken", ["pooled", "grid"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
 def test_features_that_are_not_finite_raise(broken, value):
     def break_features(module: nn.Module, inputs: object, features: Features) -> None:
         getattr(features, broken).view(-1)[-1] = value
 
     backbone = small()
     backbone.register_forward_hook(break_features)
-    with pytest.raises(ConfigError, match=r"^the backbone's features are not finite: .* diverged, .*; try "):
-        extract(backbone, batches(2), lambda images: images, torch.device("cpu"))
+    with pytest.raises(
+        ConfigError, match=r"^the backbone's features are not finite, or exceed 65504: .* diverged, .*; try "
+    ):
+        extract(backbone, batches(2), CPU)

@@ -1,13 +1,17 @@
 """Logistic regression: known optima."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from cim_lightning.evaluation.linear import append_ones
-from cim_lightning.evaluation.logistic import fit_head, fit_weights
+from cim_lightning.evaluation import logistic
+from cim_lightning.evaluation.features import FeatureSet
+from cim_lightning.evaluation.logistic import LogisticRegression, fit_head, fit_weights
+from cim_lightning.evaluation.standardized import StandardizedFeatures
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 def test_separable_features_are_all_classified():
@@ -41,8 +45,40 @@ def test_weight_decay_is_invariant_to_the_scale_of_a_feature():
 def test_the_gradient_is_zero_at_the_optimum():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(60, 4, generator=generator), torch.randint(0, 3, (60,), generator=generator)
-    weights = fit_weights(x, y, 3, penalty=0.1, steps=100).requires_grad_()
-    loss = F.cross_entropy(append_ones(x) @ weights, y) + 0.05 * weights[:-1].square().sum()
+    data = StandardizedFeatures(x, y, torch.zeros(4), torch.ones(4))
+    weights = fit_weights(data, 3, penalty=0.1, steps=100).requires_grad_()
+    with_ones = torch.cat((x, torch.ones(60, 1)), dim=1)
+    loss = F.cross_entropy(with_ones @ weights, y) + 0.05 * weights[:-1].square().sum()
     loss.backward()
     assert weights.grad.abs().max() < 1e-3
     assert weights.abs().max() > 0.05
+
+
+def test_chunks_and_shares_of_one_class_do_not_change_the_optimum(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=generator), torch.randint(0, 3, (60,), generator=generator)
+    expected = fit_head(x, y, 3, 0.1, 100)
+    shares = fit_head(x, F.one_hot(y, 3).float(), 3, 0.1, 100)
+    monkeypatch.setattr(logistic, "CHUNK", 7)
+    chunked = fit_head(x, y, 3, 0.1, 100)
+    for head in (shares, chunked):
+        torch.testing.assert_close(head(x), expected(x), atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("features", ["mean", "pooled"])
+def test_the_classifier_of_images_uses_the_features_of_the_setting(context, features):
+    images = torch.rand(40, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    built = context(data=SimpleNamespace(splits=SimpleNamespace(train=SimpleNamespace(classes=None))))
+    torch.manual_seed(0)
+    backbone = built.backbone = TimmBackbone("test_vit", {"dynamic_img_size": True}).eval()
+    with torch.no_grad():
+        output = backbone(backbone.normalize(images))
+    x = output.get(features)[:, 0]
+    labels = (x > x.median()).long()
+    noise = torch.randn(output.pooled.shape, generator=torch.Generator().manual_seed(1))
+    stored = {"pooled": noise, "mean": noise} | {features: output.get(features)}
+    built._features["train", None, 1] = FeatureSet(labels=labels, **stored)
+    classifier = LogisticRegression(features, None, weight_decay=1e-4, steps=200)(built)
+    with torch.no_grad():
+        accuracy = 100 * (classifier(images).argmax(dim=1) == labels).float().mean()
+    assert accuracy >= 95

@@ -1,5 +1,7 @@
 """Low-shot classification: random draws of labeled images, and the resulting accuracy."""
 
+import statistics
+
 import pytest
 import torch
 
@@ -25,25 +27,66 @@ def test_another_seed_draws_other_images():
     assert draws[0] == draws[1] != draws[2]
 
 
+SETTINGS = {
+    "features": "mean",
+    "shares": [0.1],
+    "shots": [1, 20],
+    "draws": 4,
+    "penalty": 0.01,
+    "num_train": None,
+    "num_val": None,
+}
+
+
+def clouds(seed: int, count: int) -> FeatureSet:
+    """Three overlapping classes in the mean features, none in the pooled features."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    x, noise = torch.randn(2, count, 6, generator=generator)
+    return FeatureSet(noise, torch.eye(3, 6)[labels] * 2 + x, labels)
+
+
 def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(context):
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(300) % 3
-    x = torch.eye(3, 6)[labels] * 2 + torch.randn(300, 6, generator=generator)
-    train, val = FeatureSet(x[:200], x[:200], labels[:200]), FeatureSet(x[200:], x[200:], labels[200:])
-    numbers = LowShot([0.1], [1, 20], draws=4, penalty=0.01, num_train=None, num_val=None)(
-        context(train=train, val=val)
-    )
-    names = ["0.1_of_all", "1_a_class", "20_a_class"]
+    built = context(train=clouds(0, 201), val=clouds(1, 99))
+    numbers = LowShot(**SETTINGS)(built)
+    names = ["mean_10_percent", "mean_1_per_class", "mean_20_per_class"]
     assert list(numbers) == [name + end for name in names for end in ("", "_deviation")]
-    assert 1 / 3 < numbers["1_a_class"] < numbers["20_a_class"] < 1
-    assert numbers["1_a_class_deviation"] > 0
+    assert 100 / 3 < numbers["mean_1_per_class"] < numbers["mean_20_per_class"] < 100
+    singles = []
+    for built.seed in range(4):
+        alone = LowShot(**SETTINGS | {"draws": 1, "shares": [], "shots": [1]})(built)
+        singles.append(alone["mean_1_per_class"])
+    assert numbers["mean_1_per_class"] == pytest.approx(statistics.fmean(singles))
+    assert numbers["mean_1_per_class_deviation"] == pytest.approx(statistics.pstdev(singles))
+
+
+@pytest.mark.parametrize(("features", "low", "high"), [("mean", 70, 100), ("pooled", 20, 47)])
+def test_the_features_are_those_of_the_setting(context, features, low, high):
+    built = context(train=clouds(0, 300), val=clouds(1, 300))
+    settings = SETTINGS | {"features": features, "shares": [1.0], "shots": [], "draws": 1}
+    numbers = LowShot(**settings)(built)
+    assert low < numbers[f"{features}_100_percent"] < high
+    assert built.protocol["features"] == features
+
+
+def test_shuffled_labels_give_chance(context):
+    train, val = clouds(0, 300), clouds(1, 600)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(2))
+    built = context(train=train._replace(labels=train.labels[order]), val=val)
+    numbers = LowShot(**SETTINGS | {"shares": [], "shots": [50]})(built)
+    assert abs(numbers["mean_50_per_class"] - 100 / 3) < 7
 
 
 @pytest.mark.parametrize(
-    "changes", [{"shares": [0.0]}, {"shares": [1.5]}, {"shots": [0]}, {"draws": 0}, {"penalty": -1.0}]
+    "changes",
+    [{"shares": [0.0]}, {"shares": [1.5]}, {"shots": [0]}, {"draws": 0}, {"penalty": -1.0}, {"num_val": 0}],
 )
 def test_invalid_settings_raise(changes):
-    settings = {"shares": [0.1], "shots": [1], "draws": 1, "penalty": 0.0, "num_train": None, "num_val": None}
     (name,) = changes
     with pytest.raises(ConfigError, match=rf"^{name}=.*; try {name}="):
-        LowShot(**settings | changes)
+        LowShot(**SETTINGS | changes)
+
+
+def test_unknown_features_raise():
+    with pytest.raises(ConfigError, match=r"^features=cls: must be one of mean, pooled; "):
+        LowShot(**SETTINGS | {"features": "cls"})

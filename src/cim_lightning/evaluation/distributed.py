@@ -53,5 +53,13 @@ def sum_over_processes(value: float, device: torch.device) -> float:
     return total.item()
 
 
+def from_first_process(value: Any) -> Any:
+    """Return the value of the first process in every process."""
+    values = [value]
+    if _has_other_processes():
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
 def _has_other_processes() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -13,7 +13,7 @@ from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
-FEATURES = ("mean", "pooled")  # choices of the parameter `features` of every evaluator and classifier
+TITLES = {"mean": "mean over the grid", "pooled": "pooled (class token of a ViT)"}  # of the FEATURES
 STORED = torch.float16  # 2 GB for the 1.28 million images of ImageNet and d = 768
 
 Vectors = Float[Tensor, "n d"]
@@ -29,7 +29,7 @@ class FeatureSet(NamedTuple):
 
     def get(self, features: str) -> Vectors:
         """Return the features named "mean" or "pooled"."""
-        return {"mean": self.mean, "pooled": self.pooled}[features]
+        return self.mean if features == "mean" else self.pooled
 
 
 @torch.no_grad()
@@ -52,8 +52,8 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
     for batch in batches:
         images = batch[0].to(device, non_blocking=True).float() / 255
         features = model(backbone.normalize(images))
-        pooled.append(features.pooled.to("cpu", STORED))
-        mean.append(features.grid.float().mean(dim=(2, 3)).to("cpu", STORED))
+        pooled.append(features.get("pooled").to("cpu", STORED))
+        mean.append(features.get("mean").to("cpu", STORED))
         labels.append(batch[1])
     for module, training in modes:
         module.training = training

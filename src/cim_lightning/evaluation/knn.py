@@ -13,9 +13,9 @@ from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import share_of_process, sum_over_processes
-from cim_lightning.evaluation.features import FEATURES
+from cim_lightning.evaluation.features import TITLES
 from cim_lightning.evaluation.requirements import needs_labels
-from cim_lightning.metric_registry import Metric
+from cim_lightning.metric_registry import COLUMN, Metric
 
 BANK_CHUNK, QUERY_CHUNK = 2**16, 2**10  # similarities of a chunk: a quarter of a gigabyte
 
@@ -24,7 +24,10 @@ BANK_CHUNK, QUERY_CHUNK = 2**16, 2**10  # similarities of a chunk: a quarter of 
 class KNN:
     """k-NN accuracy of the validation images, with the training images as neighbors."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        Metric(f"{name}_k*", f"{title}, k = *", None, (COLUMN,), True, f"k-NN, {name}, k = *", 1, unit="%")
+        for name, title in TITLES.items()
+    )
 
     ks: list[int]  # numbers of neighbors
     temperature: float  # see knn_accuracies
@@ -49,10 +52,10 @@ class KNN:
         train = context.labeled_features("train", self.num_train)
         val = context.labeled_features("val", self.num_val)
         context.record(
-            k=self.ks, temperature=self.temperature, train_images=len(train.labels), images=len(val.labels)
+            k=self.ks, temperature=self.temperature, train_images=len(train.labels), val_images=len(val.labels)
         )
         metrics = {}
-        for features in FEATURES:
+        for features in TITLES:
             accuracies = knn_accuracies(
                 train.get(features),
                 train.labels,

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -15,7 +16,10 @@ from tqdm import trange
 from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.features import FeatureSet, Labels, Vectors
+from cim_lightning.evaluation.features import TITLES, FeatureSet
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.standardized import StandardizedFeatures, accuracies, standardize
+from cim_lightning.metric_registry import COLUMN, Metric
 
 
 @dataclass
@@ -26,6 +30,15 @@ class LinearProbe:
     all training images with that rate, and is the only one that is evaluated on the validation images. All
     classifiers are trained by SGD with momentum 0.9 and a cosine schedule to zero.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        metric
+        for name, title in TITLES.items()
+        for metric in (
+            Metric(name, title, None, (COLUMN,), True, f"probe, {name}", 1, unit="%"),
+            Metric(f"{name}_last_*", f"{title}, last * layers", None, (), True, digits=1, unit="%"),
+        )
+    )
 
     lrs: list[float]  # learning rates to choose from
     epochs: int
@@ -41,69 +54,74 @@ class LinearProbe:
             raise ConfigError("lrs", self.lrs, "must be one or more numbers above 0", suggest=[0.1])
         check_share("val_fraction", self.val_fraction, zero=False, one=False)
         check_at_least("weight_decay", self.weight_decay, 0)
-        for name in ("epochs", "batch_size", "layers"):
-            check_at_least(name, getattr(self, name), 1)
+        minimum = {"epochs": 1, "batch_size": 1, "layers": 1, "num_train": 2, "num_val": 1}
+        for name, low in minimum.items():
+            check_at_least(name, getattr(self, name), low)
+
+    def applies(self, context: EvalContext) -> str | None:
+        return needs_labels(context)
+
+    def forward_passes(self, context: EvalContext) -> float:
+        images = context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
+        return images * len({1, self.layers})
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return accuracies in 0..1 on "mean" and "pooled" features, each with "_lr" and "_val_accuracy"."""
-        metrics = {}
+        """Return accuracies in %, as "mean", "pooled" and "mean_last_4"."""
+        metrics, lrs, held_out = {}, {}, {}
         for layers in sorted({1, self.layers}):
             train = context.labeled_features("train", self.num_train, layers)
             val = context.labeled_features("val", self.num_val, layers)
-            for kind in ("mean", "pooled"):
-                name = kind if layers == 1 else f"{kind}_last_{layers}"
-                accuracy, lr, val_accuracy = self.probe(train, val, kind, context.device, context.seed)
-                metrics |= {name: accuracy, f"{name}_lr": lr, f"{name}_val_accuracy": val_accuracy}
+            context.record(train_images=len(train.labels), val_images=len(val.labels))
+            for features in TITLES:
+                name = features if layers == 1 else f"{features}_last_{layers}"
+                results = self.probe(train, val, features, context.device, context.seed)
+                metrics[name], lrs[name], held_out[name] = results
+        schedule = {"epochs": self.epochs, "batch_size": self.batch_size, "weight_decay": self.weight_decay}
+        context.record(lr=lrs, held_out_accuracy=held_out, **schedule)
         return metrics
 
     def probe(
-        self, train: FeatureSet, val: FeatureSet, kind: str, device: torch.device, seed: int
+        self, train: FeatureSet, val: FeatureSet, features: str, device: torch.device, seed: int
     ) -> tuple[float, float, float]:
-        """Return the accuracy on `val`, the learning rate, and its accuracy on the held-out images."""
+        """Return the accuracy on `val`, the learning rate, and its accuracy on the held-out images, in %."""
         generator = torch.Generator().manual_seed(seed)
-        x, val_x = (part.to(device) for part in standardized(getattr(train, kind), getattr(val, kind)))
-        y, val_y = train.labels.to(device), val.labels.to(device)
-        order = torch.randperm(len(y), generator=generator).to(device)
-        count = min(max(round(self.val_fraction * len(y)), 1), len(y) - 1)
-        held_out, rest = order[:count], order[count:]
-        classes = int(max(y.max(), val_y.max())) + 1
-        candidates = self.fit(x[rest], y[rest], classes, self.lrs, generator)
-        held_out_accuracies = accuracies(candidates, x[held_out], y[held_out])
+        data = standardize(train.get(features).to(device), train.labels.to(device))
+        order = torch.randperm(len(data), generator=generator)
+        count = min(max(round(self.val_fraction * len(data)), 1), len(data) - 1)
+        held_out, rest = order[:count].to(device), order[count:]
+        classes = int(max(train.labels.max(), val.labels.max())) + 1
+        candidates = self.fit(data, rest, classes, self.lrs, generator)
+        held_out_accuracies = accuracies(candidates, data, held_out)
         best = int(held_out_accuracies.argmax())
-        final = self.fit(x, y, classes, [self.lrs[best]], generator)
-        return accuracies(final, val_x, val_y).item(), self.lrs[best], held_out_accuracies[best].item()
+        final = self.fit(data, torch.arange(len(data)), classes, [self.lrs[best]], generator)
+        accuracy = accuracies(final, data.like(val.get(features), val.labels))
+        return accuracy.item(), self.lrs[best], held_out_accuracies[best].item()
 
     def fit(
-        self, x: Vectors, y: Labels, classes: int, lrs: Sequence[float], generator: torch.Generator
+        self,
+        data: StandardizedFeatures,
+        rows: Int64[Tensor, " m"],
+        classes: int,
+        lrs: Sequence[float],
+        generator: torch.Generator,
     ) -> Float[Tensor, "r d1 c"]:
-        """Train one classifier per learning rate on the same batches; the last row of weights is the bias."""
-        x = append_ones(x)
-        weights = [x.new_zeros(x.shape[1], classes, requires_grad=True) for _ in lrs]
+        """Train one classifier per learning rate on the same batches; the last row of weights is the bias.
+
+        Args:
+            rows: indices of the features to train on.
+        """
+        d, device = data.features.shape[1], data.mean.device
+        weights = [torch.zeros(d + 1, classes, device=device, requires_grad=True) for _ in lrs]
         groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, lrs, strict=True)]
         optimizer = SGD(groups, momentum=0.9, weight_decay=self.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, self.epochs * math.ceil(len(x) / self.batch_size))
+        schedule = CosineAnnealingLR(optimizer, self.epochs * math.ceil(len(rows) / self.batch_size))
         for _ in trange(self.epochs, desc="linear probe", leave=False, disable=None):
-            for batch in torch.randperm(len(x), generator=generator).to(x.device).split(self.batch_size):
-                logits = (x[batch] @ torch.stack(weights)).flatten(0, 1)
-                labels = y[batch].repeat(len(lrs))
+            order = rows[torch.randperm(len(rows), generator=generator)].to(device)
+            for batch in order.split(self.batch_size):
+                logits = (data.read(batch) @ torch.stack(weights)).flatten(0, 1)
+                labels = data.labels[batch].repeat(len(lrs))
                 optimizer.zero_grad()
                 (F.cross_entropy(logits, labels) * len(lrs)).backward()  # the sum over classifiers
                 optimizer.step()
                 schedule.step()
         return torch.stack(weights).detach()
-
-
-def standardized(train: Vectors, val: Float[Tensor, "m d"]) -> tuple[Vectors, Float[Tensor, "m d"]]:
-    """Subtract the mean of the training features from both, and divide by their standard deviation."""
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
-    return (train - mean) / deviation, (val - mean) / deviation
-
-
-def append_ones(x: Vectors) -> Float[Tensor, "n d1"]:
-    """Append a coordinate of 1, so that the bias is a row of the weights."""
-    return torch.cat((x, x.new_ones(len(x), 1)), dim=1)
-
-
-def accuracies(weights: Float[Tensor, "r d1 c"], x: Vectors, y: Labels) -> Float[Tensor, " r"]:
-    """Return the accuracy of each classifier, 0..1."""
-    return ((append_ones(x) @ weights).argmax(dim=-1) == y).float().mean(dim=-1)

@@ -1,19 +1,23 @@
 """Low-shot classification: logistic regression on frozen features with few labels."""
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from cim_lightning.checks import check_at_least
+from cim_lightning.checks import check_at_least, check_one_of
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import Labels
-from cim_lightning.evaluation.linear import accuracies, standardized
 from cim_lightning.evaluation.logistic import fit_weights
+from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.standardized import accuracies, standardize
+from cim_lightning.metric_registry import Metric
+from cim_lightning.models.backbone import FEATURES
 
 LBFGS_STEPS = 100  # enough to converge on few labels
 
@@ -22,10 +26,18 @@ LBFGS_STEPS = 100  # enough to converge on few labels
 class LowShot:
     """Accuracy of logistic regression on few labeled training images, averaged over random draws of them.
 
-    No hyperparameter is tuned, because no labels remain for tuning. The features are means over the grid,
-    standardized on all training images, which needs no labels.
+    No hyperparameter is tuned, because no labels remain for tuning. The features are standardized on all
+    training images, which needs no labels.
     """
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("*_*_percent", "*, * % of the labels", higher_is_better=True, digits=1, unit="%"),
+        Metric("*_*_percent_deviation", "*, * % of the labels, deviation of draws", digits=1, unit="%"),
+        Metric("*_*_per_class", "*, * labels per class", higher_is_better=True, digits=1, unit="%"),
+        Metric("*_*_per_class_deviation", "*, * labels per class, deviation of draws", digits=1, unit="%"),
+    )
+
+    features: str  # "mean" or "pooled", see FeatureSet
     shares: list[float]  # shares of each class's training images, above 0 and at most 1
     shots: list[int]  # numbers of training images per class
     draws: int  # random draws per share and per number of shots
@@ -34,31 +46,43 @@ class LowShot:
     num_val: int | None  # maximum number of images to classify; None: all
 
     def __post_init__(self) -> None:
+        check_one_of("features", self.features, FEATURES)
         if not all(0 < share <= 1 for share in self.shares):
             raise ConfigError("shares", self.shares, "each must be above 0 and at most 1", suggest=[0.01])
         if not all(shot >= 1 for shot in self.shots):
             raise ConfigError("shots", self.shots, "each must be at least 1", suggest=[1])
-        check_at_least("draws", self.draws, 1)
-        check_at_least("penalty", self.penalty, 0)
+        for name, low in {"draws": 1, "penalty": 0, "num_train": 1, "num_val": 1}.items():
+            check_at_least(name, getattr(self, name), low)
+
+    def applies(self, context: EvalContext) -> str | None:
+        return needs_labels(context)
+
+    def forward_passes(self, context: EvalContext) -> float:
+        return context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return mean accuracies in 0..1 as "0.01_of_all" and "5_a_class", each with its "_deviation"."""
+        """Return mean accuracies in % as "mean_1_percent" and "mean_5_per_class", with "_deviation"."""
         train = context.labeled_features("train", self.num_train)
         val = context.labeled_features("val", self.num_val)
-        x, val_x = (part.to(context.device) for part in standardized(train.mean, val.mean))
-        y, val_y = train.labels.to(context.device), val.labels.to(context.device)
-        classes = int(max(y.max(), val_y.max())) + 1
-        sizes: dict[str, float | int] = {f"{share:g}_of_all": float(share) for share in self.shares}
-        sizes |= {f"{shot}_a_class": shot for shot in self.shots}
+        labels = train.labels.to(context.device)
+        data = standardize(train.get(self.features).to(context.device), labels)
+        val_data = data.like(val.get(self.features), val.labels)
+        classes = int(max(train.labels.max(), val.labels.max())) + 1
+        sizes: dict[str, float | int] = {f"{100 * share:g}_percent": float(share) for share in self.shares}
+        sizes |= {f"{shot}_per_class": shot for shot in self.shots}
         metrics = {}
-        for name, size in tqdm(sizes.items(), desc="low shot", leave=False, disable=None):
+        for size_name, size in tqdm(sizes.items(), desc="low shot", leave=False, disable=None):
             values = []
             for draw in range(self.draws):
                 generator = torch.Generator().manual_seed(context.seed + draw)
-                subset = draw_per_class(train.labels, size, generator).to(context.device)
-                weights = fit_weights(x[subset], y[subset], classes, self.penalty, LBFGS_STEPS)
-                values.append(accuracies(weights[None], val_x, val_y).item())
+                rows = draw_per_class(train.labels, size, generator).to(context.device)
+                few = replace(data, features=data.features[rows], labels=labels[rows])
+                weights = fit_weights(few, classes, self.penalty, LBFGS_STEPS)
+                values.append(accuracies(weights[None], val_data).item())
+            name = f"{self.features}_{size_name}"
             metrics |= {name: statistics.fmean(values), f"{name}_deviation": statistics.pstdev(values)}
+        images = {"train_images": len(train.labels), "val_images": len(val.labels)}
+        context.record(features=self.features, draws=self.draws, penalty=self.penalty, **images)
         return metrics
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_one_of, check_share
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.backbone import FEATURES, Backbone
 
 
 class Classifier(nn.Module):
@@ -56,14 +56,12 @@ class Classifier(nn.Module):
 
         Gradients reach the images even if the backbone is frozen, which adversarial attacks need.
         """
-        output = self.backbone(normalized)
-        features = output.grid.mean(dim=(2, 3)) if self.features == "mean" else output.pooled
-        return self.head(features).float()
+        return self.head(self.backbone(normalized).get(self.features)).float()
 
 
 def check_arguments(features: str, drop_path: float) -> None:
     """Raise ConfigError if an argument of a Classifier is invalid."""
-    check_one_of("features", features, ("mean", "pooled"))
+    check_one_of("features", features, FEATURES)
     check_share("drop_path", drop_path, one=False)
 
 
