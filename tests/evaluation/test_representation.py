@@ -6,7 +6,10 @@ import pytest
 import timm
 import torch
 
-from cim_lightning.evaluation.representation import alignment, attention, draw, uniformity
+from cim_lightning.data.datamodule import ImageData
+from cim_lightning.data.source import Splits
+from cim_lightning.data.synthetic.dataset import SyntheticScenes
+from cim_lightning.evaluation.representation import Representation, alignment, attention, draw, uniformity
 
 
 def test_alignment_is_the_mean_squared_distance_of_directions():
@@ -21,6 +24,25 @@ def test_uniformity_of_three_directions():
     expected = math.log((2 * math.exp(-4) + math.exp(-8)) / 3)
     assert uniformity(features) == pytest.approx(expected)
     assert uniformity(torch.ones(4, 3)) == pytest.approx(0)
+
+
+def test_alignment_compares_two_random_views_of_each_image(context):
+    scenes = SyntheticScenes(6, 40, 3)
+    settings = {"view_size": 32, "view_scale": (0.2, 1), "view_ratio": (1, 1), "view_flip": 0.5}
+    sampling = {"batch_size": 4, "num_workers": 0, "seed": 0}
+    data = ImageData(lambda: Splits(scenes, scenes), lambda views, seed: views, **settings, **sampling)
+    given = context(data=data)
+    metrics = Representation(num_images=5, num_pictures=0)(given)
+    features = []
+    for epoch in range(2):
+        batches = data.random_crop_dataloader("val", 5, epoch)
+        views = torch.cat([batch.views for batch in batches]).float() / 255
+        with torch.no_grad():
+            grid = given.backbone(given.backbone.normalize(views)).grid
+        features.append([vector / vector.norm() for vector in grid.mean(dim=(2, 3))])
+    distances = [(a - b).norm().item() ** 2 for a, b in zip(*features, strict=True)]
+    assert min(distances) > 1e-4
+    assert metrics["alignment"] == pytest.approx(sum(distances) / 5, rel=1e-2)
 
 
 @pytest.mark.parametrize("class_token", [True, False])
