@@ -5,7 +5,17 @@ from collections.abc import Iterable
 from typing import Any
 
 # Top-level settings and groups that cannot change a result.
-WITHOUT_EFFECT = {"output_dir", "resume", "compile", "logger", "callbacks", "paths", "hydra", "evaluation"}
+WITHOUT_EFFECT = {
+    "output_dir",
+    "resume",
+    "compile",
+    "logger",
+    "callbacks",
+    "paths",
+    "hydra",
+    "evaluation",
+    "segmentation_data",
+}
 WITHOUT_EFFECT_ANYWHERE = {"num_workers"}  # by the last part of their key
 # The accelerator may change on resume; the number of devices may not, because it changes the size of a step.
 FIXED_IN_TRAINER = {

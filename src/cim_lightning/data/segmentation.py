@@ -1,9 +1,9 @@
 """Images with masks for semantic segmentation; `segmentation_layouts.py` finds their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,13 +16,25 @@ IGNORE_INDEX = 255  # value of ignored pixels in masks; the files may use anothe
 UNKNOWN = 254  # value of labels that are neither a class nor ignored
 
 
-@dataclass(eq=False)
-class ImageMaskFiles:
+@runtime_checkable
+class MaskSource(Protocol):
     """A map-style data set of images and masks.
 
-    `files[i]` returns an RGB image and a uint8 mask "h w" of the same size. The values of a mask are class
-    numbers, or IGNORE_INDEX. It raises ConfigError if a file cannot be read, if the sizes of image and mask
-    differ, or if the mask is not a label image or has an unknown label.
+    `source[i]` returns an RGB image and a uint8 mask "h w" of the same size. The values of a mask are class
+    numbers, or IGNORE_INDEX. The sizes of the images may differ.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]: ...
+
+
+@dataclass(eq=False)
+class ImageMaskFiles:
+    """A MaskSource of image files.
+
+    `files[i]` raises ConfigError if a file cannot be read, if the sizes of image and mask differ, or if the
+    mask is not a label image or has an unknown label.
     """
 
     root: str  # folder of the data set
@@ -71,9 +83,13 @@ class ImageMaskFiles:
 class SegmentationSplits(NamedTuple):
     """Training and validation pairs, and the names of the classes."""
 
-    train: ImageMaskFiles
-    val: ImageMaskFiles
+    train: MaskSource
+    val: MaskSource
     classes: list[str]
+
+
+# Opens the images and masks of a data set, such as a `partial` of a layout in segmentation_layouts.py.
+OpenSegmentationData = Callable[[], SegmentationSplits]
 
 
 def make_splits(

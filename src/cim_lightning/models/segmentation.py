@@ -143,6 +143,20 @@ class Segmenter(nn.Module):
         self.backbone.train(mode and self.finetune)
         return self
 
+    def freeze_unused(self, images: Float[Tensor, "b c h w"]) -> None:
+        """Freeze the parameters that do not affect the logits, since DDP requires a gradient of the others.
+
+        An example is the final norm of a ViT, which is after the levels of UperNet.
+        """
+        training = self.training
+        self.eval()  # keeps running statistics; a batch of one image suffices
+        with torch.enable_grad():
+            self(images).sum().backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        self.train(training)
+
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n h w"]:
         """Return the class logits of normalized images, upsampled bilinearly to their size."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):

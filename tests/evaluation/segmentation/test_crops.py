@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from cim_lightning.data.segmentation_batches import MaskSample
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.segmentation.crops import MaskCrop, RandomScaleCrop
 
@@ -77,11 +78,22 @@ def test_padding_is_zero_after_normalization_and_ignored() -> None:
 
 def test_a_batch_may_have_images_of_different_sizes() -> None:
     image, mask = positions()
-    pairs = [(image, mask), (image[:, :20, :25], mask[:20, :25])]
-    images, masks = crops().batch(pairs, torch.device("cpu"), identity, torch.Generator().manual_seed(0))
-    assert images.shape == (2, 3, 32, 32)
-    assert masks.shape == (2, 32, 32)
-    assert masks.dtype == torch.int64
+    samples = [MaskSample(image, mask, 3), MaskSample(image[:, :20, :25], mask[:20, :25], 4)]
+    batch = crops().batch(samples, identity)
+    assert batch.images.shape == (2, 3, 32, 32)
+    assert batch.masks.shape == (2, 32, 32)
+    assert batch.masks.dtype == torch.int64
+    assert batch.num_images == 2
+
+
+def test_the_crop_of_a_sample_depends_on_its_seed_only() -> None:
+    samples = [MaskSample(*positions(), seed) for seed in (3, 4, 3)]
+    images, masks = crops().batch(samples, identity)
+    assert torch.equal(images[0], images[2])
+    assert torch.equal(masks[0], masks[2])
+    assert not torch.equal(images[0], images[1])
+    reverse = crops().batch(samples[1::-1], identity)
+    assert torch.equal(reverse.images, images[[1, 0]])
 
 
 @pytest.mark.parametrize(

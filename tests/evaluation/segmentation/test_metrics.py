@@ -24,12 +24,12 @@ def compute(
 
 def test_metrics_of_a_4x4_mask() -> None:
     assert compute((PREDICTED, MASK)) == {
-        "miou": pytest.approx((3 / 6 + 4 / 5 + 5 / 7) / 3),
-        "pixel_accuracy": pytest.approx(12 / 15),
-        "class_accuracy": pytest.approx((3 / 4 + 4 / 4 + 5 / 7) / 3),
-        "iou_sky": pytest.approx(3 / 6),
-        "iou_road_works": pytest.approx(4 / 5),
-        "iou_c_d": pytest.approx(5 / 7),
+        "miou": pytest.approx(100 * (3 / 6 + 4 / 5 + 5 / 7) / 3),
+        "pixel_accuracy": pytest.approx(100 * 12 / 15),
+        "class_accuracy": pytest.approx(100 * (3 / 4 + 4 / 4 + 5 / 7) / 3),
+        "iou_sky": pytest.approx(50),
+        "iou_road_works": pytest.approx(80),
+        "iou_c_d": pytest.approx(500 / 7),
     }
 
 
@@ -38,8 +38,8 @@ def test_a_class_that_is_only_predicted_counts_as_0() -> None:
     predicted[0, 0] = 3
     numbers = compute((predicted, MASK))
     assert numbers["iou_e"] == 0
-    assert numbers["miou"] == pytest.approx((2 / 6 + 4 / 5 + 5 / 7 + 0) / 4)
-    assert numbers["class_accuracy"] == pytest.approx((2 / 4 + 4 / 4 + 5 / 7) / 3)
+    assert numbers["miou"] == pytest.approx(100 * (2 / 6 + 4 / 5 + 5 / 7 + 0) / 4)
+    assert numbers["class_accuracy"] == pytest.approx(100 * (2 / 4 + 4 / 4 + 5 / 7) / 3)
 
 
 def test_metrics_do_not_depend_on_the_split_into_images() -> None:

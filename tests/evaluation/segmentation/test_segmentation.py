@@ -1,31 +1,35 @@
 """Segmentation end to end, on images whose colors are the classes."""
 
 import copy
+import os
 import re
+import signal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
 
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.data.segmentation import SegmentationSplits
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.context import EvalContext, Evaluator
+from cim_lightning.evaluation.dense import Dense
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
-from cim_lightning.evaluation.segmentation.segmentation import (
-    Segmentation,
-    evenly_spaced,
-    index_batches,
-    mean_loss,
-)
+from cim_lightning.evaluation.segmentation.module import SegmentationModule, pixel_loss
+from cim_lightning.evaluation.segmentation.segmentation import Segmentation
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
+from cim_lightning.evaluation.trainer_factory import TrainerFactory
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.segmentation import LinearHead, UperNet
 from cim_lightning.models.timm_backbone import TimmBackbone
@@ -52,8 +56,8 @@ class Tiles:
         return Image.fromarray(pixels), mask
 
 
-def tiles() -> Any:
-    return SimpleNamespace(train=Tiles(12, 0), val=Tiles(5, 1), classes=["Red", "Blue"])
+def tiles() -> SegmentationSplits:
+    return SegmentationSplits(Tiles(12, 0), Tiles(5, 1), ["Red", "Blue"])
 
 
 def vit(**kwargs) -> Backbone:
@@ -61,17 +65,12 @@ def vit(**kwargs) -> Backbone:
     return TimmBackbone("vit_tiny_patch16_224", shape | kwargs, **PLAIN)
 
 
-def context(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0) -> EvalContext:
-    data = SimpleNamespace(num_workers=workers)
-    return EvalContext(
-        backbone.eval(),
-        None,
-        data,
-        torch.device("cpu"),
-        folder,
-        seed,
-        {"seed": seed},
-    )
+def context(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0, **trainer: Any) -> EvalContext:
+    data = SimpleNamespace(num_workers=workers, view=SimpleNamespace(size=16))
+    settings = {"accelerator": "cpu", "devices": 1, "enable_model_summary": False, **trainer}
+    factory = TrainerFactory(partial(L.Trainer, **settings))
+    cpu = torch.device("cpu")
+    return EvalContext(backbone.eval(), None, data, cpu, folder, seed, {"seed": seed}, trainer=factory)
 
 
 def optim(**changes) -> LayerDecayOptim:
@@ -79,6 +78,14 @@ def optim(**changes) -> LayerDecayOptim:
     settings |= {"lr_for": None}
     settings |= {"warmup": 0.1, "schedule": "linear"}
     return LayerDecayOptim(**settings | changes)
+
+
+class HeadWithoutNorm(LinearHead):
+    """Without batch normalization, a training does not depend on the size of the micro-batches."""
+
+    def __init__(self, backbone: Backbone, num_classes: int):
+        super().__init__(backbone, num_classes)
+        self.norm = nn.Identity()
 
 
 LINEAR = LinearHead
@@ -110,13 +117,9 @@ def test_colors_are_learned_and_the_context_is_unchanged(
     torch.manual_seed(0)
     built = context(tmp_path, backbone())
     before = copy.deepcopy(built.backbone.state_dict())
-    rng_state = torch.get_rng_state()
-    numbers = segmentation(
-        head=head, finetune=finetune, inference=SlidingWindow(SIDE, window, 0.5), steps=60
-    )(built)
-    assert numbers["miou"] > 0.9, numbers
+    numbers = segmentation(head=head, finetune=finetune, inference=SlidingWindow(SIDE, window, 0.5))(built)
+    assert numbers["miou"] > 90, numbers
     assert set(numbers) == {"miou", "pixel_accuracy", "class_accuracy", "iou_red", "iou_blue"}
-    assert torch.equal(torch.get_rng_state(), rng_state)
     assert all(torch.equal(value, before[name]) for name, value in built.backbone.state_dict().items())
     assert not any(module.training for module in built.backbone.modules())
     assert all(p.requires_grad and p.grad is None for p in built.backbone.parameters())
@@ -142,30 +145,76 @@ def test_pictures_have_image_mask_and_prediction_side_by_side(tmp_path: Path) ->
         assert np.array_equal(np.asarray(page)[:SIDE, :64], np.asarray(image))
 
 
-def test_the_loss_is_the_mean_over_pixels_that_are_not_ignored() -> None:
+def test_the_loss_is_the_mean_over_all_pixels() -> None:
     logits = torch.tensor([[[[0.0, 2.0, 9.0]], [[0.0, 0.0, -9.0]]]])
     masks = torch.tensor([[[1, 0, 255]]])
-    expected = (np.log(2) + np.log(1 + np.exp(-2))) / 2
-    assert mean_loss(logits, masks).item() == pytest.approx(expected, abs=1e-6)
-    assert mean_loss(logits, torch.full_like(masks, 255)).item() == 0
+    expected = (np.log(2) + np.log(1 + np.exp(-2))) / 3
+    assert pixel_loss(logits, masks).item() == pytest.approx(expected, abs=1e-6)
+    assert pixel_loss(logits, torch.full_like(masks, 255)).item() == 0
+    parts = [pixel_loss(logits[..., i : i + 1], masks[..., i : i + 1]) for i in range(3)]
+    assert torch.stack(parts).mean().item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_batches_follow_a_new_permutation_in_each_epoch() -> None:
-    def batches_of(seed: int, start: int) -> list[tuple[int, ...]]:
-        return list(index_batches(5, 3, seed, start, 4))
-
-    batches = batches_of(7, 0)
-    assert [len(batch) for batch in batches] == [3] * 4
-    flat = [i for batch in batches for i in batch]
-    assert sorted(flat[:5]) == sorted(flat[5:10]) == list(range(5))
-    assert flat[:5] != flat[5:10]
-    assert batches == batches_of(7, 0) != batches_of(8, 0)
-    assert batches[3:] == batches_of(7, 3)
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = folder.glob("segmenters/*/weights.safetensors")
+    return load_file(path)
 
 
-def test_evenly_spaced_indices_include_both_ends() -> None:
-    assert (evenly_spaced(5, 3), evenly_spaced(5, 1), evenly_spaced(5, 0)) == ([0, 2, 4], [0], [])
-    assert evenly_spaced(3, 3) == evenly_spaced(3, 9) == evenly_spaced(3, None) == [0, 1, 2]
+def test_an_interrupted_training_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    backbone, steps = vit(drop_path_rate=0.5), []
+    evaluator = segmentation(steps=6, batch_size=4, head=UPERNET)  # a step has images of two epochs
+    numbers = evaluator(context(tmp_path / "whole", backbone))
+    step = SegmentationModule.training_step
+
+    def interrupted(self: Any, batch: Any, batch_idx: int) -> torch.Tensor:
+        steps.append(self.global_step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        evaluator(context(tmp_path / "resumed", backbone))
+    assert evaluator(context(tmp_path / "resumed", backbone)) == numbers
+    assert steps == [0, 1, 2, 3, 4, 5]
+    whole, resumed = trained(tmp_path / "whole"), trained(tmp_path / "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert evaluator(context(tmp_path / "resumed", backbone)) == numbers  # without training
+    assert len(steps) == 6
+
+
+def test_accumulated_batches_give_the_same_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = vit()
+    evaluator = segmentation(steps=4, batch_size=8, head=HeadWithoutNorm)
+    for folder, batches in (("one", 1), ("four", 4)):
+        evaluator(context(tmp_path / folder, backbone, accumulate_grad_batches=batches))
+    one, four = trained(tmp_path / "one"), trained(tmp_path / "four")
+    before = backbone.state_dict()["model.blocks.0.mlp.fc1.weight"]
+    assert (one["model.backbone.model.blocks.0.mlp.fc1.weight"] - before).abs().max() > 1e-3
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], atol=1e-5, rtol=0)
+
+
+def test_a_step_must_be_divisible_into_batches_of_two(tmp_path: Path) -> None:
+    message = r"^batch_size=8: must be divisible into 3 batches of two or more[^\n]*; try batch_size=9$"
+    with pytest.raises(ConfigError, match=message):
+        segmentation()(context(tmp_path, vit(), accumulate_grad_batches=3))
+    with pytest.raises(ConfigError, match=r"into 8 batches[^\n]*; try batch_size=16$"):
+        segmentation()(context(tmp_path, vit(), accumulate_grad_batches=8))
+
+
+def test_it_applies_with_masks_only_and_records_its_protocol(tmp_path: Path) -> None:
+    assert isinstance(segmentation(), Evaluator)
+    built = context(tmp_path, vit())
+    assert segmentation().applies(built) is None
+    assert segmentation(source=None).applies(built) == "needs images with masks"
+    # 40 steps of 8 crops have 4 times the pixels of a view; 5 images have 48 * 64 pixels.
+    assert segmentation().forward_passes(built) == pytest.approx(3 * 320 * 4 + 5 * 12)
+    assert segmentation(finetune=False, num_val=1).forward_passes(built) == pytest.approx(320 * 4 + 12)
+    segmentation(steps=1, num_train=8, num_val=2)(built)
+    assert [built.protocol[key] for key in ("steps", "train_images", "val_images")] == [1, 8, 2]
 
 
 @pytest.mark.parametrize(
@@ -193,14 +242,18 @@ def test_a_backbone_with_a_fixed_size_raises_before_training_at_other_sizes(tmp_
 
 @pytest.mark.parametrize("source", ["folder", "camvid", "ade20k", "voc"])
 @pytest.mark.parametrize("head", ["linear", "upernet"])
-def test_the_configurations_build_the_evaluator(tmp_path: Path, source: str, head: str) -> None:
+def test_the_configurations_build_the_evaluators(tmp_path: Path, source: str, head: str) -> None:
     register_resolvers()
-    overrides = ["evaluation=segmentation", f"evaluation/segmentation/source={source}"]
-    overrides += [f"evaluation/segmentation/head={head}", f"evaluation.segmentation.source.root={tmp_path}"]
+    overrides = ["evaluation=[segmentation,dense]", f"evaluation/segmentation/head={head}"]
+    data = [f"segmentation_data={source}", f"segmentation_data.root={tmp_path}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = compose("pretrain", overrides=overrides).evaluation.segmentation
-    evaluator = instantiate(node)
+        without = compose("pretrain", overrides=overrides).evaluation
+        nodes = compose("pretrain", overrides=[*overrides, *data]).evaluation
+        assert (without.segmentation.source, without.dense.source) == (None, None)
+        evaluator, dense = (instantiate(node, _convert_="all") for node in (nodes.segmentation, nodes.dense))
     assert isinstance(evaluator, Segmentation)
+    assert isinstance(dense, Dense)
     assert evaluator.inference.short_side == evaluator.crops.short_side == 512
-    with pytest.raises(ConfigError, match=r"^(root|train)="):
-        evaluator.source()
+    for part in (evaluator, dense):
+        with pytest.raises(ConfigError, match=r"^(root|train)="):
+            part.source()

@@ -7,10 +7,15 @@ import torch
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
+from cim_lightning.models.module_backbone import ModuleBackbone
 
 
 def identity(images: torch.Tensor) -> torch.Tensor:
     return images
+
+
+def with_patches(patch: int, mean: float = 0.0, std: float = 1.0) -> ModuleBackbone:
+    return ModuleBackbone(torch.nn.AvgPool2d(patch), 3, patch, mean=[mean] * 3, std=[std] * 3)
 
 
 def by_hand(image: torch.Tensor, window: int, rows: list[int], columns: list[int], model) -> torch.Tensor:
@@ -53,10 +58,8 @@ def test_overlapping_windows_are_averaged(overlap: float, rows: list[int], colum
 @pytest.mark.parametrize("size", [13, 64])
 def test_a_window_larger_than_the_image_is_the_whole_image(size: int) -> None:
     image = (torch.rand(3, 11, 13) * 255).to(torch.uint8)
-    whole = SlidingWindow(20, None, 0.5)(centered, image, identity, (4, 4))
-    torch.testing.assert_close(
-        SlidingWindow(20, max(size, 28), 0.5)(centered, image, identity, (4, 4)), whole
-    )
+    whole = SlidingWindow(20, None, 0.5)(centered, image, with_patches(4))
+    torch.testing.assert_close(SlidingWindow(20, max(size, 28), 0.5)(centered, image, with_patches(4)), whole)
     assert whole.shape == (2, 11, 13)
 
 
@@ -68,7 +71,7 @@ def test_images_are_resized_and_padded_and_logits_resized_back() -> None:
         return images[:, :1]
 
     image = torch.full((3, 10, 14), 255, dtype=torch.uint8)
-    logits = SlidingWindow(20, None, 0.0)(model, image, lambda x: x * 2, (8, 8))
+    logits = SlidingWindow(20, None, 0.0)(model, image, with_patches(8, mean=0.5, std=0.25))
     assert inputs[0].shape == (1, 3, 24, 32)
     assert inputs[0][..., :20, :28].eq(2).all()
     assert not inputs[0][..., 20:, :].any()
@@ -80,7 +83,7 @@ def test_the_position_of_a_pixel_is_preserved() -> None:
     image = torch.zeros(3, 12, 18, dtype=torch.uint8)
     image[:, 7, 3] = 255
     for windows in (SlidingWindow(None, None, 0.0), SlidingWindow(None, 8, 0.4)):
-        logits = windows(identity, image, identity, (4, 4))
+        logits = windows(identity, image, with_patches(4))
         assert divmod(int(logits[0].argmax()), 18) == (7, 3)
 
 

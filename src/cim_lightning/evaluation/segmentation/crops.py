@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cim_lightning.checks import check_at_least, check_ordered, check_share
 from cim_lightning.data.segmentation import IGNORE_INDEX
+from cim_lightning.data.segmentation_batches import MaskSample
 
 
 class MaskCrop(NamedTuple):
@@ -23,6 +24,17 @@ class MaskCrop(NamedTuple):
     out_height: int  # below the crop size if the image is too small
     out_width: int
     flipped: bool
+
+
+class MaskCrops(NamedTuple):
+    """A batch of normalized crops and their masks."""
+
+    images: Float[Tensor, "b c s s"]
+    masks: Int64[Tensor, "b s s"]
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
 
 
 @dataclass
@@ -68,17 +80,11 @@ class RandomScaleCrop:
         pixels = V.pad(normalize(pixels[None])[0], padding, fill=0.0)
         return pixels, V.pad(labels, padding, fill=float(IGNORE_INDEX))[0].long()
 
-    def batch(
-        self,
-        pairs: Sequence[tuple[Tensor, Tensor]],
-        device: torch.device,
-        normalize: Callable[[Tensor], Tensor],
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "b c s s"], Int64[Tensor, "b s s"]]:
-        """Return a random crop of each image and its mask. The sizes of the images may differ."""
+    def batch(self, samples: Sequence[MaskSample], normalize: Callable[[Tensor], Tensor]) -> MaskCrops:
+        """Return a random crop of each sample, a function of its seed. The sizes of the images may differ."""
         crops = []
-        for image, mask in pairs:
-            crop = self.sample(mask.shape[0], mask.shape[1], generator)
-            crops.append(self.apply(image.to(device), mask.to(device), crop, normalize))
+        for image, mask, seed in samples:
+            crop = self.sample(mask.shape[0], mask.shape[1], torch.Generator().manual_seed(seed))
+            crops.append(self.apply(image, mask, crop, normalize))
         images, masks = zip(*crops, strict=True)
-        return torch.stack(images), torch.stack(masks)
+        return MaskCrops(torch.stack(images), torch.stack(masks))

@@ -9,7 +9,10 @@ from cim_lightning.data.segmentation import IGNORE_INDEX
 
 
 class SegmentationMetrics(MulticlassJaccardIndex):
-    """Metrics over all pixels whose true label is not IGNORE_INDEX, of the classes with these names."""
+    """Metrics over all pixels whose true label is not IGNORE_INDEX, of the classes with these names.
+
+    `compute` adds the confusion matrices of all processes.
+    """
 
     def __init__(self, classes: Sequence[str]):
         # validate_args=False skips a slow search for unique values; ImageMaskFiles has validated the masks.
@@ -17,19 +20,19 @@ class SegmentationMetrics(MulticlassJaccardIndex):
         self.classes = classes
 
     def compute(self) -> dict[str, float]:
-        """Return miou, pixel_accuracy, class_accuracy and iou_<class>, each 0..1; nan without pixels.
+        """Return miou, pixel_accuracy, class_accuracy and iou_<class>, in percent; nan without pixels.
 
         Classes that are in no mask and in no prediction have no iou_<class>, and are not part of miou.
         class_accuracy is the mean over the classes in any mask.
         """
         matrix = self.confmat.double()  # pyright: ignore
         correct, true, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-        iou = super().compute().double()
+        iou = 100 * super().compute().double()
         occurs = true + predicted > 0
         metrics = {
             "miou": iou[occurs].mean().item(),
-            "pixel_accuracy": (correct.sum() / true.sum()).item(),
-            "class_accuracy": (correct / true)[true > 0].mean().item(),
+            "pixel_accuracy": 100 * (correct.sum() / true.sum()).item(),
+            "class_accuracy": 100 * (correct / true)[true > 0].mean().item(),
         }
         names = ["iou_" + re.sub(r"\W+", "_", name).strip("_").lower() for name in self.classes]
         return metrics | {names[i]: iou[i].item() for i in occurs.nonzero().flatten().tolist()}

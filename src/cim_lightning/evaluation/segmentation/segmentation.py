@@ -1,43 +1,40 @@
 """Semantic segmentation: train a head, and optionally the backbone, and evaluate the predicted masks."""
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
+from torch import nn
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.segmentation import IGNORE_INDEX
+from cim_lightning.data.segmentation import MaskSource, OpenSegmentationData, SegmentationSplits
+from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
-from cim_lightning.evaluation.finetuning.training_loop import training_loop
+from cim_lightning.evaluation.fitting import fit, validate
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
-from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
+from cim_lightning.evaluation.segmentation.datamodule import TrainingCrops, WholeImages
+from cim_lightning.evaluation.segmentation.module import SegmentationModule
 from cim_lightning.evaluation.segmentation.overlays import draw
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
-from cim_lightning.evaluation.training_cache import TrainingCache, fingerprint
+from cim_lightning.metric_registry import COLUMN, Metric
 from cim_lightning.models.segmentation import Segmenter
 from cim_lightning.rng import fork_rng
 
-TRAINING_SETTINGS = ("source", "head", "finetune", "steps", "batch_size", "crops", "optim", "num_train")
+TRAINING_SETTINGS = ("source", "head", "finetune", "batch_size", "crops", "optim", "num_train")
 
 
 @dataclass
 class Segmentation:
     """SegmentationMetrics of the validation images, after training a segmentation head."""
 
-    source: Callable[[], Any]  # returns SegmentationSplits
+    source: OpenSegmentationData | None  # of images with masks; None: the evaluator does not apply
     head: Callable[..., nn.Module]  # builds a head from a backbone and a number of classes
     finetune: bool  # train the backbone too
     steps: int  # optimizer steps
-    batch_size: int  # random crops per step
+    batch_size: int  # random crops per optimizer step, over all devices and accumulated batches
     crops: RandomScaleCrop
     inference: SlidingWindow
     optim: LayerDecayOptim
@@ -46,117 +43,110 @@ class Segmentation:
     pictures: int  # number of validation images to draw
     pictures_folder: str  # in the context's folder
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("miou", "mIoU", None, (COLUMN,), True, "segmentation mIoU", 1, unit="%"),
+        Metric("pixel_accuracy", "pixel accuracy", higher_is_better=True, digits=1, unit="%"),
+        Metric("class_accuracy", "mean accuracy of the classes", higher_is_better=True, digits=1, unit="%"),
+        Metric("iou_*", "IoU of *", higher_is_better=True, digits=1, unit="%"),
+    )
+
     def __post_init__(self) -> None:
         # Batch normalization of globally pooled features needs two images.
         minimum = {"batch_size": 2, "steps": 1, "num_train": 1, "num_val": 1, "pictures": 0}
         for name, low in minimum.items():
             check_at_least(name, getattr(self, name), low)
 
+    def applies(self, context: EvalContext) -> str | None:
+        return None if self.source else "needs images with masks"
+
+    def forward_passes(self, context: EvalContext) -> float:
+        splits, view_size = self._open(), context.data.view.size
+        crops = self.steps * self.batch_size * (3 if self.finetune else 1)
+        whole = len(evenly_spaced(len(splits.val), self.num_val))
+        return crops * (self.crops.size / view_size) ** 2 + whole * (self._side(splits) / view_size) ** 2
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
-        """Return the metrics. The training is cached, and an interrupted training resumes."""
-        args = {name: fingerprint(getattr(self, name)) for name in TRAINING_SETTINGS}
-        cache = context.training_cache("segmenters", "trained", args)
+        """Return the metrics in percent. The training is cached, and an interrupted training resumes."""
+        splits = self._open()
         with fork_rng(context.seed):
-            splits = self.source()
             model = Segmenter(context.backbone, self.head, len(splits.classes), self.finetune)
-            model.to(context.device)
-            self._check_sizes(model.eval(), context)
-            if (finished := cache.finished()) is not None:
-                model.load_state_dict(finished[0])
-            else:
-                self._train(model.train(), splits.train, context, cache)
-                cache.save_result(model.state_dict(), {"classes": splits.classes})
-            return self._evaluate(model.eval(), splits, context)
-
-    def _train(self, model: Segmenter, pairs: Any, context: EvalContext, cache: TrainingCache) -> None:
-        pairs = Subset(pairs, evenly_spaced(len(pairs), self.num_train))
-
-        def batches(step: int) -> Iterator[tuple[Any]]:
-            order = index_batches(len(pairs), self.batch_size, context.seed, step, self.steps)
-            return zip(self._loader(pairs, context, batch_sampler=order))  # one micro-batch per step
-
-        def compute_loss(batch: Any) -> Tensor:
-            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            images, masks = self.crops.batch(batch, context.device, context.backbone.normalize, generator)
-            with context.autocast():
-                logits = model(images)
-            return mean_loss(logits, masks)
-
-        optim = self.optim(model.backbone, model.head, self.batch_size, self.steps)
-        training_loop(self.steps, context.seed, cache, model, *optim, batches, compute_loss)
+        check_sizes(model.to(context.device).eval(), self.crops.size, self.inference.size)
+        module = SegmentationModule(
+            model, self.optim, self.inference, splits.classes, self.batch_size, self.steps
+        )
+        train, val = (
+            evenly_spaced(len(source), limit)
+            for source, limit in ((splits.train, self.num_train), (splits.val, self.num_val))
+        )
+        settings = {name: getattr(self, name) for name in TRAINING_SETTINGS}
+        settings |= {"images": len(train), "classes": splits.classes}
+        workers, length = context.data.num_workers, (self.batch_size, self.steps)
+        source = (splits.train, train, self.crops, model.backbone)
+        data = TrainingCrops(*source, *length, workers, context.seed)
+        fit(module, data, context, "segmenters/trained", settings, max_steps=self.steps)
+        context.record(
+            preprocessing=f"whole images, short side {self.inference.short_side or 'unchanged'}",
+            window=self.inference.size,
+            finetune=self.finetune,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            train_images=len(train),
+            val_images=len(val),
+        )
+        metrics = validate(module, WholeImages(splits.val, val, workers), context)
+        if context.rank == 0:
+            self._draw(model, splits, val, context)
+        return {name.removeprefix("val/"): value for name, value in metrics.items()}
 
     @torch.no_grad()
-    def _evaluate(self, model: Segmenter, splits: Any, context: EvalContext) -> dict[str, float]:
-        pairs = Subset(splits.val, evenly_spaced(len(splits.val), self.num_val))
-        drawn = evenly_spaced(len(pairs), self.pictures)
-        metrics = SegmentationMetrics(splits.classes).to(context.device)
+    def _draw(
+        self, model: Segmenter, splits: SegmentationSplits, images: list[int], context: EvalContext
+    ) -> None:
         folder = context.folder / self.pictures_folder
+        for i in evenly_spaced(len(images), self.pictures):
+            image, mask, _ = MaskSamples(splits.val, 0)[0, images[i]]
+            predicted = self.inference(model, image.to(context.device), model.backbone).argmax(dim=0)
+            pixels = image.permute(1, 2, 0).numpy()
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = draw(pixels, mask.numpy(), predicted.cpu().numpy(), splits.classes)
+            picture.save(folder / f"{i:05d}.png")
 
-        def predict(images: Tensor) -> Tensor:
-            with context.autocast():
-                return model(images)
+    def _open(self) -> SegmentationSplits:
+        if self.source is None:
+            raise ConfigError("source", None, "needs images with masks", hint="choose a data set")
+        return self.source()
 
-        bar = tqdm(self._loader(pairs, context), "segmentation", unit="image", leave=False, disable=None)
-        for i, [(image, mask)] in enumerate(bar):
-            normalize = context.backbone.normalize
-            logits = self.inference(predict, image.to(context.device), normalize, _patch_size(model))
-            predicted = logits.argmax(dim=0)
-            metrics.update(predicted, mask.to(context.device).long())
-            if i in drawn:
-                folder.mkdir(parents=True, exist_ok=True)
-                pixels = image.permute(1, 2, 0).numpy()
-                picture = draw(pixels, mask.numpy(), predicted.cpu().numpy(), splits.classes)
-                picture.save(folder / f"{i:05d}.png")
-        return metrics.compute()
-
-    def _loader(self, pairs: Any, context: EvalContext, **kwargs: Any) -> DataLoader[Any]:
-        return DataLoader(pairs, num_workers=context.data.num_workers, collate_fn=to_tensors, **kwargs)
-
-    @torch.no_grad()
-    def _check_sizes(self, model: Segmenter, context: EvalContext) -> None:
-        """Raise ConfigError if the backbone does not accept the crops or the windows."""
-        crop, window = self.crops.size, self.inference.size
-        rows, columns = _patch_size(model)
-        any_size = (crop + rows, crop + 2 * columns)
-        for value, size in ((crop, (crop, crop)), (window, (window, window) if window else any_size)):
-            try:
-                model(torch.zeros(1, model.backbone.in_channels, *size, device=context.device))
-            except AssertionError as error:
-                reason = (str(error) or "it has a fixed input size").splitlines()[0]
-                rule = f"{model.backbone.name} does not accept {size[0]}x{size[1]} pixels ({reason})"
-                hint = "try the backbone's own size for crops and inference"
-                raise ConfigError("size", value, rule, hint=hint) from error
+    def _side(self, splits: SegmentationSplits) -> float:
+        """Return the side of the square with the area of the first validation image after resizing."""
+        height, width = first_size(splits.val)
+        rows, columns = self.inference.resized(height, width)
+        return (rows * columns) ** 0.5
 
 
-def mean_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the pixels that are not ignored; 0 if there are none."""
-    total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (masks != IGNORE_INDEX).sum().clamp(min=1)
+def first_size(source: MaskSource) -> tuple[int, int]:
+    """Return the height and width of the first image."""
+    height, width = source[0][1].shape
+    return height, width
 
 
-def _patch_size(model: Segmenter) -> tuple[int, int]:
-    return model.backbone.size_multiple, model.backbone.size_multiple
+def check_sizes(model: Segmenter, crop: int, window: int | None) -> None:
+    """Freeze unused parameters. Raise ConfigError if the backbone does not accept the crops or the windows.
 
-
-def evenly_spaced(total: int, count: int | None) -> list[int]:
-    """Return at most `count` indices from 0 to total - 1; None: all."""
-    count = total if count is None else min(count, total)
-    return np.linspace(0, total - 1, count).round().astype(int).tolist()
-
-
-def to_tensors(pairs: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
-    """Convert RGB images and their masks to uint8 tensors "3 h w" and "h w"."""
-    arrays = [(np.array(image), np.array(mask)) for image, mask in pairs]
-    return [(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)) for image, mask in arrays]
-
-
-def index_batches(
-    images: int, batch_size: int, seed: int, start: int, stop: int
-) -> Iterator[tuple[int, ...]]:
-    """Return the batches from `start` to `stop - 1`. Each epoch is a new permutation of the images.
-
-    A batch may contain images of two epochs.
+    Args:
+        model: in evaluation mode.
+        crop: side of a training crop in pixels.
+        window: side of a window in pixels; None: images of any size.
     """
-    epochs = (np.random.default_rng((seed, epoch)).permutation(images) for epoch in itertools.count())
-    indices = (int(index) for epoch in epochs for index in epoch)
-    return itertools.islice(zip(*[indices] * batch_size, strict=True), start, stop)
+    backbone, device = model.backbone, model.backbone.mean.device
+    any_size = (crop + backbone.patch_size, crop + 2 * backbone.patch_size)
+    for value, size in ((crop, (crop, crop)), (window, (window, window) if window else any_size)):
+        images = torch.zeros(1, backbone.in_channels, *size, device=device)
+        try:
+            with torch.no_grad():
+                model(images)
+        except AssertionError as error:
+            reason = (str(error) or "it has a fixed input size").splitlines()[0]
+            rule = f"{backbone.name} does not accept {size[0]}x{size[1]} pixels ({reason})"
+            hint = "try the backbone's own size for crops and inference"
+            raise ConfigError("size", value, rule, hint=hint) from error
+    model.freeze_unused(torch.zeros(1, backbone.in_channels, crop, crop, device=device))

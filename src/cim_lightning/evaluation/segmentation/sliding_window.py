@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cim_lightning.checks import check_at_least, check_share
+from cim_lightning.models.backbone import Backbone
 
 WINDOWS_PER_BATCH = 8
 
@@ -29,44 +30,50 @@ class SlidingWindow:
         check_share("overlap", self.overlap, one=False)
 
     def __call__(
-        self,
-        model: Callable[[Tensor], Tensor],
-        image: UInt8[Tensor, "c h w"],
-        normalize: Callable[[Tensor], Tensor],
-        multiple: tuple[int, int],
+        self, predict: Callable[[Tensor], Tensor], image: UInt8[Tensor, "c h w"], backbone: Backbone
     ) -> Float[Tensor, "n h w"]:
         """Return the class logits of every pixel.
 
         Args:
-            model: maps normalized images "b c y x" to logits "b n y x".
+            predict: maps normalized images "b c y x" to logits "b n y x".
             image: 0..255.
-            normalize: maps images in 0..1 to the model's input.
-            multiple: divisors of the heights and widths that the model accepts. Images are padded with zeros
-                at the bottom right.
+            backbone: normalizes the image; sets the multiple to which it is padded.
         """
-        height, width = image.shape[-2:]
+        h, w = self.resized(image.shape[-2], image.shape[-1])
+        logits = self.slide(predict, self.prepare(image, backbone))[..., :h, :w]
+        return F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)[0]
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of an image after resizing, before padding."""
         factor = (self.short_side or min(height, width)) / min(height, width)
-        h, w = max(round(height * factor), 1), max(round(width * factor), 1)
-        pixels = normalize(V.resize(image.float() / 255, [h, w], antialias=True)[None])
-        padded = F.pad(pixels, (0, -w % multiple[1], 0, -h % multiple[0]))
-        logits = self.slide(model, padded)[..., :h, :w]
-        return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0]
+        return max(round(height * factor), 1), max(round(width * factor), 1)
+
+    def prepare(self, image: UInt8[Tensor, "c h w"], backbone: Backbone) -> Float[Tensor, "1 c y x"]:
+        """Resize and normalize an image, and pad it with zeros at the bottom right to whole patches."""
+        h, w = self.resized(image.shape[-2], image.shape[-1])
+        pixels = backbone.normalize(V.resize(image.float() / 255, [h, w], antialias=True)[None])
+        return F.pad(pixels, (0, -w % backbone.patch_size, 0, -h % backbone.patch_size))
+
+    def windows(self, height: int, width: int) -> list[tuple[slice, slice]]:
+        """Return the rows and columns of the windows of an image of this size."""
+        h, w = min(self.size or height, height), min(self.size or width, width)
+        starts = self.starts(height, h), self.starts(width, w)
+        return [(slice(y, y + h), slice(x, x + w)) for y in starts[0] for x in starts[1]]
 
     def slide(
-        self, model: Callable[[Tensor], Tensor], image: Float[Tensor, "1 c h w"]
+        self, predict: Callable[[Tensor], Tensor], image: Float[Tensor, "1 c h w"]
     ) -> Float[Tensor, "1 n h w"]:
         """Return the mean of the logits of all windows at each pixel."""
         height, width = image.shape[-2:]
-        h, w = min(self.size or height, height), min(self.size or width, width)
-        corners = [(y, x) for y in self.starts(height, h) for x in self.starts(width, w)]
-        windows = torch.cat([image[..., y : y + h, x : x + w] for y, x in corners])
-        logits = (logits for batch in windows.split(WINDOWS_PER_BATCH) for logits in model(batch))
+        places = self.windows(height, width)
+        windows = torch.cat([image[..., rows, columns] for rows, columns in places])
+        logits = (logits for batch in windows.split(WINDOWS_PER_BATCH) for logits in predict(batch))
         total: Any = None
         count = image.new_zeros(height, width)
-        for (y, x), window in zip(corners, logits, strict=True):
+        for (rows, columns), window in zip(places, logits, strict=True):
             total = window.new_zeros(1, len(window), height, width) if total is None else total
-            total[0, :, y : y + h, x : x + w] += window
-            count[y : y + h, x : x + w] += 1
+            total[0, :, rows, columns] += window
+            count[rows, columns] += 1
         return total / count
 
     def starts(self, length: int, window: int) -> list[int]:
