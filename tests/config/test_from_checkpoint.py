@@ -1,12 +1,18 @@
-"""Settings of evaluators that a command does not run."""
+"""Backbones and methods from any weights, and settings of evaluators that a command does not run."""
 
 import re
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
-from cim_lightning.config.from_checkpoint import drop_unused
+from cim_lightning.config.from_checkpoint import drop_unused, load_backbone, load_method
 from cim_lightning.errors import ConfigError
+from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.methods.mae import MAE
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 def test_settings_of_a_recipe_for_other_evaluators_are_dropped():
@@ -23,3 +29,83 @@ def test_settings_on_the_command_line_for_other_evaluators_are_refused(override)
 
 def test_a_removed_evaluator_is_no_error():
     drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["~evaluation.linear"])
+
+
+@pytest.fixture(scope="module")
+def module() -> TimmBackbone:
+    """Build a backbone whose normalization differs from the default."""
+    torch.manual_seed(0)
+    return TimmBackbone("test_resnet", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]).eval()
+
+
+def pooled(backbone: Backbone) -> torch.Tensor:
+    """Return the features of fixed images in 0..1."""
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return backbone(backbone.normalize(images)).pooled
+
+
+def test_a_run_is_loaded_as_a_method_and_as_a_backbone(run_pretrain, tiny, tmp_path):
+    tiny.remove("cropping=small")
+    run_pretrain(*tiny, "method=mae", "backbone.mean=[0.1,0.2,0.3]", "output_dir=run")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    for where in (tmp_path / "run", path):
+        method = load_method(where)
+        assert isinstance(method, MAE)
+        assert not method.training
+        assert all(torch.equal(value, state[name]) for name, value in method.state_dict().items())
+        assert method.state_dict().keys() == state.keys()
+        backbone = load_backbone(where)
+        assert not backbone.training
+        assert backbone.normalization["mean"] == [0.1, 0.2, 0.3]
+        assert torch.equal(pooled(backbone), pooled(method.eval_backbone))
+    assert torch.equal(pooled(load_backbone(tmp_path / "run" / "backbone.safetensors")), pooled(backbone))
+    with pytest.raises(ConfigError, match=r"^backbone: \S+ already has an architecture; remove backbone"):
+        load_backbone(path, "resnet18")
+
+
+def test_an_exported_backbone_is_no_run(module, tmp_path):
+    TimmFormat(0).write(module, 32, tmp_path)
+    assert torch.equal(pooled(load_backbone(str(tmp_path))), pooled(module))
+    with pytest.raises(ConfigError, match=r"^path=\S+: is not a run, but a backbone; try load_backbone$"):
+        load_method(tmp_path)
+
+
+def test_timm_weights_are_loaded_into_a_choice_or_a_backbone(module, tmp_path):
+    save_file(module.timm_model().state_dict(), tmp_path / "timm.safetensors")
+    own = TimmBackbone("test_resnet", **module.normalization)
+    assert load_backbone(tmp_path / "timm.safetensors", own) is own
+    assert torch.equal(pooled(own), pooled(module))
+    chosen = load_backbone(
+        tmp_path / "timm.safetensors", "resnet18", name="test_resnet", **module.normalization
+    )
+    assert torch.equal(pooled(chosen), pooled(module))
+    with pytest.raises(ConfigError, match=r"^checkpoint=\S+: are not weights of resnet18"):
+        load_backbone(tmp_path / "timm.safetensors", "resnet18")
+
+
+def test_an_untrained_choice_with_other_settings():
+    backbone = load_backbone(
+        "untrained", "vit_micro_patch4", kwargs={"embed_dim": 24, "depth": 2}, init="timm"
+    )
+    assert (backbone.name, backbone.dim, len(backbone.blocks())) == ("vit_tiny_patch16_224", 24, 2)
+    assert backbone.patch_size == 4  # of the choice
+    assert not backbone.training
+
+
+@pytest.mark.parametrize(
+    ("backbone", "settings", "message"),
+    [
+        (None, {}, r"^backbone: these weights have no architecture; try backbone="),
+        ("resnet19", {}, r"^backbone=resnet19: no such backbone; did you mean resnet18\?$"),
+        ("resnet18", {"nam": "x"}, r"^backbone\.nam=x: .* no such setting; did you mean name\?$"),
+        ("resnet18", {"std": [1.0]}, r"^backbone\.std=\[1\.0\]: must have one value for each"),
+        ("resnet18", {"init": 3}, r"^backbone\.init=3: must be str"),
+        (TimmBackbone("test_resnet"), {"mean": [0.5]}, r"^mean: can be changed for a choice"),
+    ],
+)
+def test_a_mistake_gets_one_line(backbone, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_backbone("untrained", backbone, **settings)
+    assert "\n" not in str(caught.value)

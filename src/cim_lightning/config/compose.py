@@ -23,9 +23,25 @@ def default_config(command: str) -> DictConfig:
         return compose(command)
 
 
+def choice_config(group: str, choice: str) -> DictConfig:
+    """Return a configuration with one choice of a group, such as "vit_tiny_patch16" of "backbone", only."""
+    if GlobalHydra.instance().is_initialized():
+        return compose(overrides=[f"+{group}={choice}"])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=[f"+{group}={choice}"])
+
+
 def register_resolvers() -> None:
     """Register the resolvers of conf/, such as `${cim.workers:}` for `_workers`."""
-    for resolver in (_output_dir, _choices, _patch_pixels, _workers, _precision, _wandb_mode):
+    for resolver in (
+        _output_dir,
+        _choices,
+        _patch_pixels,
+        _workers,
+        _precision,
+        _sync_batchnorm,
+        _wandb_mode,
+    ):
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__[1:]}", resolver, replace=True)
     for resolver in (run_id, group_name, command_name, run_name, tags):
         # cached: several readers of one run must get the same value
@@ -50,8 +66,9 @@ def _choices(folder: str) -> str:
 
 def _patch_pixels(backbone: DictConfig, times: int) -> int:
     """Return a multiple of a ViT's patch size in pixels; of 16 for other architectures."""
-    found = re.match(r"vit\w*patch(\d+)", str(backbone.name))
-    return times * int(backbone.kwargs.get("patch_size", found[1] if found else 16))
+    found = re.match(r"vit\w*patch(\d+)", str(backbone.get("name")))
+    kwargs = backbone.get("kwargs") or backbone
+    return times * int(kwargs.get("patch_size", found[1] if found else 16))
 
 
 def _workers() -> int:
@@ -67,6 +84,11 @@ def _precision(accelerator: str) -> str:
 
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def _sync_batchnorm(accelerator: str) -> bool:
+    """Return whether torch supports batch-norm statistics over all devices: not on CPUs."""
+    return accelerator != "cpu"
 
 
 def _wandb_mode() -> str:

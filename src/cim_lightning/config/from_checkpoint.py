@@ -2,15 +2,18 @@
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config.compose import CONF
+from cim_lightning.config import messages, validate
+from cim_lightning.config.compose import CONF, choice_config
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
+    from cim_lightning.methods.method import Method
     from cim_lightning.models.backbone import Backbone
     from cim_lightning.weights import Weights
 
@@ -33,6 +36,76 @@ def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "
     return None, weights.load(build(backbone)) if isinstance(weights, TimmWeights) else weights.load()
 
 
+def load_backbone(
+    weights: str | Path, backbone: "str | Backbone | None" = None, **settings: Any
+) -> "Backbone":
+    """Return a backbone with weights, in evaluation mode.
+
+    Args:
+        weights: a run's folder or checkpoint, an exported backbone.safetensors or its folder, a file of timm
+            weights, or "untrained".
+        backbone: the architecture, for timm weights and an untrained backbone. It is a choice of
+            conf/backbone, such as "vit_tiny_patch16", or a backbone that receives the weights.
+        settings: of that choice, to change, such as `kwargs={"img_size": 64}`.
+
+    Raises:
+        ConfigError: there are no such weights, they belong to another architecture, or a setting is invalid.
+    """
+    from cim_lightning.weights import TimmWeights, read_weights
+
+    found = read_weights(str(weights))
+    _check_architecture(found, backbone)
+    if settings and not isinstance(backbone, str):
+        raise ConfigError(f"{', '.join(settings)}: can be changed for a choice of conf/backbone only")
+    if not isinstance(found, TimmWeights):
+        _, loaded = load(found)
+    elif isinstance(backbone, str):
+        loaded = found.load(_build_backbone(backbone, settings))
+    else:
+        loaded = found.load(backbone)  # pyright: ignore -- not None, see _check_architecture
+    return loaded.eval()
+
+
+def load_method(path: str | Path) -> "Method":
+    """Return the method of a run's folder or checkpoint with its weights, in evaluation mode.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    from cim_lightning.weights import RunCheckpoint, read_weights
+
+    weights = read_weights(str(path))
+    if not isinstance(weights, RunCheckpoint):
+        raise ConfigError("path", path, "is not a run, but a backbone", hint="try load_backbone")
+    method, _ = load(weights)
+    return method.eval()
+
+
+def _build_backbone(choice: str, settings: dict[str, Any]) -> "Backbone":
+    cfg = None
+    try:
+        cfg = choice_config("backbone", choice)
+        OmegaConf.set_struct(cfg, False)
+        cfg.merge_with({"backbone": settings})
+        validate.check_target("backbone", cfg, "evaluate")
+        return build(cfg.backbone)
+    except Exception as error:
+        line = messages.explain(error, "evaluate", cfg, [f"backbone={choice}"])
+        if line is None:
+            raise
+        raise ConfigError(line) from error
+
+
+def _check_architecture(weights: "Weights", backbone: Any) -> None:
+    """Raise ConfigError unless either the weights or the settings have the architecture."""
+    from cim_lightning.weights import TimmWeights
+
+    if isinstance(weights, TimmWeights) and backbone is None:
+        raise ConfigError("backbone: these weights have no architecture; try backbone=vit_base_patch16")
+    if not isinstance(weights, TimmWeights) and backbone is not None:
+        raise ConfigError(f"backbone: {weights.path} already has an architecture; remove backbone=...")
+
+
 def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     """Fill in the data settings that the command leaves to the checkpoint.
 
@@ -43,10 +116,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     """
     from cim_lightning.weights import RunCheckpoint, TimmWeights
 
-    if isinstance(weights, TimmWeights) and cfg.get("backbone") is None:
-        raise ConfigError("backbone: these weights have no architecture; try backbone=vit_base_patch16")
-    if not isinstance(weights, TimmWeights) and cfg.get("backbone") is not None:
-        raise ConfigError(f"backbone: {weights.path} already has an architecture; remove backbone=...")
+    _check_architecture(weights, cfg.get("backbone"))
     given = {key: value for key, value in cfg.data.items() if value is not None}
     if isinstance(weights, RunCheckpoint):
         data: Any = weights.settings["data"]
@@ -55,7 +125,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     elif "_target_" in given:
         data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
         if not isinstance(weights, TimmWeights):
-            _, data["view_size"] = weights.input_spec()
+            data["view_size"] = weights.image_size()
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     cfg.data = OmegaConf.merge(data, given)

@@ -33,7 +33,7 @@ def check(cfg: DictConfig, command: str) -> None:
     _check_top_level(cfg, command)
     for path, _ in setting_paths(cfg):
         if path.endswith("._target_"):
-            _check_target(path.removesuffix("._target_"), cfg, command)
+            check_target(path.removesuffix("._target_"), cfg, command)
 
 
 def _check_top_level(cfg: DictConfig, command: str) -> None:
@@ -51,7 +51,8 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
         check_within("seed", cfg.seed, 0, MAX_SEED)
 
 
-def _check_target(path: str, cfg: DictConfig, command: str) -> None:
+def check_target(path: str, cfg: DictConfig, command: str) -> None:
+    """Check the settings at a path against the signature of their `_target_`."""
     node = OmegaConf.select(cfg, path)
     target = _import(path, node["_target_"])
     try:
