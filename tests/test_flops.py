@@ -1,7 +1,5 @@
 """Counted operations against counts by hand."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -21,11 +19,11 @@ class Layers(torch.nn.Module):
         return {"loss": self.second(self.first(self.norm(batch[0]))).sum()}
 
 
-DATA = SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 5))
+CROPS = torch.rand(NUM_IMAGES, 5)
 
 
 def test_a_multiply_add_is_two_operations_and_backward_is_twice_forward():
-    flops = flops_per_image(Layers(), DATA)
+    flops = flops_per_image(Layers(), CROPS)
     assert flops.forward == 2 * (5 * 7 + 7 * 3)
     assert flops.backward == 2 * flops.forward  # gradients of weights and of inputs
 
@@ -34,7 +32,7 @@ def test_frozen_layers_need_no_gradient():
     layers = Layers()
     layers.first.requires_grad_(False)
     layers.norm.requires_grad_(False)
-    assert flops_per_image(layers, DATA).backward == 2 * 7 * 3  # weights of the second layer
+    assert flops_per_image(layers, CROPS).backward == 2 * 7 * 3  # weights of the second layer
 
 
 def test_attention_is_counted_in_full():
@@ -43,7 +41,7 @@ def test_attention_is_counted_in_full():
             q = batch[0].view(-1, 2, 10, 8).requires_grad_()
             return {"loss": torch.nn.functional.scaled_dot_product_attention(q, q, q).sum()}
 
-    flops = flops_per_image(Attention(), SimpleNamespace(dummy_batch=lambda images: torch.rand(images, 160)))
+    flops = flops_per_image(Attention(), torch.rand(NUM_IMAGES, 160))
     assert flops.forward == 2 * 2 * (2 * 10 * 10 * 8)  # scores and weighted sum, of two heads
 
 
@@ -51,7 +49,7 @@ def test_counting_changes_neither_weights_nor_random_streams():
     layers = Layers()
     before = {name: value.clone() for name, value in layers.state_dict().items()}
     rng_state = torch.get_rng_state()
-    flops_per_image(layers, DATA)
+    flops_per_image(layers, CROPS)
     assert all(torch.equal(before[name], value) for name, value in layers.state_dict().items())
     assert all(parameter.grad is None for parameter in layers.parameters())
     assert torch.equal(rng_state, torch.get_rng_state())
@@ -61,7 +59,7 @@ def test_counting_changes_neither_weights_nor_random_streams():
 def test_a_loss_without_gradient_counts_as_0():
     idle = torch.nn.Identity()
     idle.compute_batch_losses = lambda batch: {"loss": torch.zeros(())}
-    assert flops_per_image(idle, DATA) == (0, 0)
+    assert flops_per_image(idle, CROPS) == (0, 0)
 
 
 def test_a_vit_by_hand():
@@ -70,10 +68,8 @@ def test_a_vit_by_hand():
     from cim_lightning.methods.supervised import Supervised
 
     shape = {"patch_size": 4, "img_size": 16, "embed_dim": 96, "depth": 2, "num_heads": 3}
-    method = Supervised(TimmBackbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), lambda *_: None)
-    method._build_classifier(10)
-    cropping = ResizeCropper(16)
-    data = SimpleNamespace(dummy_batch=lambda n: cropping(torch.zeros(n, 3, 16, 16, dtype=torch.uint8), 0))
+    method = Supervised(TimmBackbone("vit_tiny_patch16_224", shape, "timm", False, "timm"), num_classes=10)
+    crops = ResizeCropper(16)(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), 0)
     tokens, blocks = 17, method.backbone.model.blocks
     by_hand = (
         2
@@ -83,4 +79,4 @@ def test_a_vit_by_hand():
     by_hand += 2 * 16 * 3 * 16 * 96  # patches
     by_hand += 2 * 96 * 10  # classes
     by_hand += 2 * 2 * 2 * tokens**2 * 96  # attention
-    assert flops_per_image(method, data).forward == pytest.approx(by_hand, rel=1e-6)
+    assert flops_per_image(method, crops).forward == pytest.approx(by_hand, rel=1e-6)

@@ -26,18 +26,17 @@ class AdamWCosine:
 
     base_lr: float = 1.5e-4  # learning rate for 256 images per step; scaled with the global batch size
     weight_decay: float = 0.05  # not for biases, norms and position tables
-    weight_decay_end: float | None = None  # at the end of a cosine; None: constant weight decay
     betas: Sequence[float] = (0.9, 0.95)  # see torch.optim.AdamW
     warmup: float = 40 / 300  # share of the steps, 0..1, in which the learning rate rises linearly from 0
+    weight_decay_end: float | None = None  # at the end of a cosine; None: constant weight decay
 
     def __post_init__(self) -> None:
         check_above("base_lr", self.base_lr, 0, suggest=1.5e-4)
         check_at_least("weight_decay", self.weight_decay, 0)
         check_at_least("weight_decay_end", self.weight_decay_end, 0)
         if self.weight_decay_end is not None:
-            check_above(
-                "weight_decay", self.weight_decay, 0, suggest=0.05
-            )  # 0 marks what has no weight decay
+            # 0 marks the parameters without weight decay.
+            check_above("weight_decay", self.weight_decay, 0, suggest=0.05)
         check_share("warmup", self.warmup)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("betas", self.betas, "must be two numbers, 0 <= beta < 1", suggest=[0.9, 0.95])

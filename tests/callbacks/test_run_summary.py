@@ -13,7 +13,8 @@ from cim_lightning.callbacks import run_summary
 from cim_lightning.callbacks.run_summary import RunSummary, table
 from cim_lightning.flops import Flops
 
-BATCH = (None, torch.zeros(8))
+BATCH = (torch.zeros(8), torch.zeros(8))
+METHOD: Any = SimpleNamespace(device=torch.device("cpu"), global_batch_size=48)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def trainer(fn: str = "fit", **metrics: float) -> Any:
         accumulate_grad_batches=3,
     )
     mock.state, mock.global_step, mock.current_epoch = SimpleNamespace(fn=fn), 30, 3
-    mock.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)), batch_size=8)
+    mock.datamodule = SimpleNamespace(splits=SimpleNamespace(train=range(50)), dummy_batch=torch.zeros)
     mock.callback_metrics = {
         name.replace("_", "/", 1): torch.tensor(value) for name, value in metrics.items()
     }
@@ -43,6 +44,7 @@ def trainer(fn: str = "fit", **metrics: float) -> Any:
 
 def test_seconds_are_those_of_training_and_of_waiting_for_data(clock, tmp_path):
     summary = RunSummary(str(tmp_path))
+    summary.setup(trainer(), METHOD, "fit")
     for start, end in ((10, 12), (15, 16)):  # 2 s, then 3 s of waiting and 1 s
         clock.seconds = start
         summary.on_train_batch_start(trainer(), None, BATCH, 0)
@@ -63,22 +65,22 @@ def _flops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(summary: RunSummary, **metrics: float) -> None:
-    summary.setup(trainer(), MagicMock(), "fit")
+    summary.setup(trainer(), METHOD, "fit")
     summary.on_train_epoch_end(trainer(**metrics), None)
-    summary.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    summary.on_fit_end(trainer(), METHOD)
 
 
 def test_the_setup_is_in_run_json_before_the_first_step_and_in_metrics_json(tmp_path):
     summary = RunSummary(str(tmp_path))
     (tmp_path / "run.json").write_text('{"command": "cim-pretrain", "setup": {"torch": "old"}}')
-    summary.setup(trainer(), MagicMock(), "fit")
-    summary.on_fit_start(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    summary.setup(trainer(), METHOD, "fit")
+    summary.on_fit_start(trainer(), METHOD)
     info = json.loads((tmp_path / "run.json").read_text())
     assert info["command"] == "cim-pretrain"
     setup = info["setup"]
     assert setup["torch"] != "old"
     assert not (tmp_path / "metrics.json").exists()
-    assert (setup["train_images"], setup["images_per_step"]) == (50, 8 * 2 * 3)
+    assert (setup["train_images"], setup["images_per_step"]) == (50, 48)
     assert (setup["forward_flops_per_image"], setup["backward_flops_per_image"]) == (3, 6)
     assert {"torch", "git_commit", "device"} <= setup.keys()
     fit(summary)
@@ -103,7 +105,7 @@ def test_first_and_last_validation_are_in_metrics_json(tmp_path):
 def test_a_run_without_a_step_has_equal_first_and_last_validations(tmp_path):
     summary = RunSummary(str(tmp_path))
     summary.on_validation_end(trainer("validate", val_knn=0.25), None)
-    summary.on_fit_end(trainer(), SimpleNamespace(device=torch.device("cpu")))
+    summary.on_fit_end(trainer(), METHOD)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["initial/knn"] == metrics["val/knn"] == 0.25
 

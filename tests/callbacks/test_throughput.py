@@ -24,7 +24,7 @@ class Run:
         self.module = MagicMock(spec=L.LightningModule, log_dict=self.logged.append)
 
     def batch(self, start: float, end: float) -> None:
-        batch = (None, torch.zeros(8))
+        batch = (torch.zeros(8), torch.zeros(8))
         self.now = start
         self.callback.on_train_batch_start(self.trainer, self.module, batch, 0)
         self.now = end

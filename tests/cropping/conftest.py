@@ -21,7 +21,6 @@ def cropper(paper_colors):
         settings = {"num_exemplars": 3, "scale": [0.05, 0.48], "ratio": [1 / 3, 3.0], "rotation": 45.0}
         settings |= {"context_size": 40, "exemplar_size": 16, "flip": 0.5}
         settings |= {"appearance": Appearance(**paper_colors)}
-        settings |= {"normalize": lambda images: (images - 0.45) / 0.22}
         return ExemplarCropper(**settings | changes)
 
     return build
@@ -29,10 +28,10 @@ def cropper(paper_colors):
 
 @pytest.fixture(scope="session")
 def plain(cropper):
-    """Build a cropper without flips, color augmentation and normalization."""
+    """Build a cropper without flips and color augmentation."""
 
     def build(**changes) -> ExemplarCropper:
-        return cropper(**{"flip": 0.0, "appearance": None, "normalize": None} | changes)
+        return cropper(**{"flip": 0.0, "appearance": None} | changes)
 
     return build
 

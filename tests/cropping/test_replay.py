@@ -142,20 +142,10 @@ def test_flip_can_be_switched_off_alone(cropper):
     assert equal(dataclasses.replace(params, flipped=base.flipped), base)
 
 
-def test_normalization_can_be_switched_off_alone(cropper, views):
-    raw, normalized = cropper(normalize=None)(views, 7), cropper()(views, 7)
-    assert 0 <= raw.exemplars.min() <= raw.exemplars.max() <= 1
-    torch.testing.assert_close((raw.exemplars - 0.45) / 0.22, normalized.exemplars)
-    torch.testing.assert_close((raw.context - 0.45) / 0.22, normalized.context)
-    assert torch.equal(raw.maps, normalized.maps)
-
-
-def test_normalization_is_per_channel(cropper, views):
-    means = torch.tensor([0.1, 0.2, 0.3])[:, None, None]
-    shifted = cropper(normalize=lambda images: images - means)(views, 7)
-    raw = cropper(normalize=None)(views, 7)
-    torch.testing.assert_close(shifted.exemplars, raw.exemplars - means)
-    torch.testing.assert_close(shifted.context, raw.context - means)
+def test_images_are_in_0_to_1(cropper, views):
+    crops = cropper()(views, 7)
+    for images in (crops.exemplars, crops.context):
+        assert 0 <= images.min() < 0.2 < 0.8 < images.max() <= 1
 
 
 def test_appearance_can_be_switched_off_alone_and_does_not_change_the_context(cropper, views):

@@ -24,12 +24,6 @@ def test_other_sizes_are_resized_like_pillow():
     assert (ResizeCropper(17)(views, 0).images[0] * 255 - expected).abs().max() < 1.2
 
 
-def test_normalization_is_applied_after_resizing():
-    views = torch.full((1, 3, 8, 8), 51, dtype=torch.uint8)
-    images = ResizeCropper(8, normalize=lambda x: x * 10 - 1)(views, 0).images
-    torch.testing.assert_close(images, torch.ones(1, 3, 8, 8))
-
-
 def test_a_size_of_0_is_refused():
     with pytest.raises(ConfigError, match=r"^size=0: .*; try size=1$"):
         ResizeCropper(0)

@@ -16,7 +16,9 @@ from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.data.view_dataset import Batch, CenterSquare
 from cim_lightning.errors import ConfigError
 
-CROPPING = ExemplarCropper(2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5)
+CROPPING = ExemplarCropper(
+    2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5, appearance=None
+)
 SETTINGS = {"batch_size": 8, "num_workers": 0, "view_size": 24, "seed": 3}
 VIEW = {"view_scale": [0.5, 1.0], "view_ratio": [0.75, 1.33], "view_flip": 0.5}
 

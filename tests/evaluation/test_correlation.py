@@ -12,7 +12,9 @@ from cim_lightning.data.view_dataset import Batch
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
 
-CROPPING = ExemplarCropper(4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5)
+CROPPING = ExemplarCropper(
+    4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5, appearance=None
+)
 
 
 class StubMethod(torch.nn.Module):

@@ -37,6 +37,7 @@ CROPPING = ExemplarCropper(
     context_size=32,
     exemplar_size=16,
     flip=0.5,
+    appearance=None,
 )
 CONTRAST = functools.partial(ContrastiveHead, hidden_dim=8, out_dim=4, temperature=0.2, weight=1.0)
 BASELINE = MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
@@ -58,6 +59,7 @@ def cim(**changes) -> CIM:
         "online_input": "exemplars",
         "reduction": "sum",
         "contrast": None,
+        "batch_size": 2,
     }
     return CIM(**settings | changes)
 
@@ -110,7 +112,7 @@ def test_every_trainable_parameter_gets_a_gradient_if_pooling_has_parameters(tar
     heads = {"num_heads": 2} if decoder is CorrelationDecoder else {}
     build_decoder = functools.partial(decoder, width=8, depth=1, mlp_ratio=2.0, **heads)
     cropping = ExemplarCropper(
-        2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5
+        2, [0.05, 0.48], [1 / 3, 3.0], 45.0, context_size=32, exemplar_size=32, flip=0.5, appearance=None
     )
     method = cim(backbone=convnext, target=TARGETS[target], online_input=online_input, decoder=build_decoder)
     method.compute_losses(crops(cropping=cropping))["loss"].backward()
@@ -118,16 +120,16 @@ def test_every_trainable_parameter_gets_a_gradient_if_pooling_has_parameters(tar
 
 
 @pytest.mark.parametrize("online_input", ["exemplars", "context"])
-def test_each_network_has_its_own_input(online_input):
+def test_each_network_has_its_own_input(online_input, normalize):
     method, batch = cim(online_input=online_input), crops()
     with (
         mock.patch.object(method.backbone, "forward", wraps=method.backbone.forward) as online,
         mock.patch.object(method.target.network, "forward", wraps=method.target.network.forward) as target,
     ):
         method(batch)
-    inputs = {"exemplars": batch.exemplars.flatten(0, 1), "context": batch.context}
-    assert torch.equal(online.call_args.args[0], inputs.pop(online_input))
-    assert torch.equal(target.call_args.args[0], *inputs.values())
+    inputs = {"exemplars": normalize(batch.exemplars).flatten(0, 1), "context": normalize(batch.context)}
+    torch.testing.assert_close(online.call_args.args[0], inputs.pop(online_input))
+    torch.testing.assert_close(target.call_args.args[0], *inputs.values())
     assert online.call_count == target.call_count == 1  # all exemplars in one batch
 
 
@@ -196,14 +198,14 @@ def test_the_mean_map_has_skill_0_and_the_true_map_1():
     assert perfect["iou"] == perfect["pointing"] == 1
 
 
-def test_the_contrastive_term_is_added_with_its_weight():
+def test_the_contrastive_term_is_added_with_its_weight(normalize):
     batch = crops()
     without = cim().compute_losses(batch)["loss"]
     method = cim(contrast=functools.partial(CONTRAST, weight=0.5))
     metrics = method.compute_losses(batch)
     torch.testing.assert_close(metrics["loss"], without + metrics["contrast"])
-    online = method.backbone(batch.exemplars.flatten(0, 1)).pooled
-    keys = method.contrast_target.network(method.target.network(batch.context).pooled)
+    online = method.backbone(normalize(batch.exemplars).flatten(0, 1)).pooled
+    keys = method.contrast_target.network(method.target.network(normalize(batch.context)).pooled)
     torch.testing.assert_close(metrics["contrast"], method.contrast(online, keys))
     method.contrast.weight = 1.0
     torch.testing.assert_close(metrics["contrast"], 0.5 * method.contrast(online, keys))
@@ -228,16 +230,11 @@ def test_every_target_is_updated_with_its_own_network():
 class TinyCrops(L.LightningDataModule):
     """Sixteen images of noise. The loader yields seeds; the crops are made after the batch transfer."""
 
-    batch_size = 2
-
     def train_dataloader(self):
         return DataLoader(range(8), batch_size=None)
 
     def val_dataloader(self):
         return DataLoader([99], batch_size=None)
-
-    def dummy_batch(self, images):
-        return crops(images)
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return crops(2, batch), torch.zeros(2)

@@ -14,6 +14,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.methods.dino import DINO
 from cim_lightning.models.heads import DINOHead
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
+from cim_lightning.schedule import Schedule
 
 GLOBAL = RandomCrop(16, [0.25, 1.0], [0.75, 4 / 3], 0.5)
 CROPPING = MultiCropper(GLOBAL, GLOBAL, RandomCrop(8, [0.05, 0.25], [0.75, 4 / 3], 0.5), 3)
@@ -22,11 +23,9 @@ SETTINGS = {
     "head": functools.partial(DINOHead, hidden_dim=12, bottleneck_dim=8, out_dim=10),
     "optim": Mock,
     "temperature": 0.1,
-    "target_temperature": [0.04, 0.07],
-    "temperature_warmup": 0.5,
+    "target_temperature": Schedule(0.04, 0.07, "linear", share=0.5),
     "center_momentum": 0.9,
     "freeze_last_layer": 0.25,
-    "weight_decay_end": 0.4,
 }
 
 
@@ -39,14 +38,14 @@ def softmax(values: list[float]) -> list[float]:
     return [math.exp(v - max(values)) / total for v in values]
 
 
-def test_the_loss_is_the_mean_cross_entropy_over_pairs_of_different_crops(vit, views):
+def test_the_loss_is_the_mean_cross_entropy_over_pairs_of_different_crops(vit, views, normalize):
     model, crops = dino(vit()).eval(), CROPPING(views, 0)
     model.center.copy_(torch.linspace(-0.2, 0.2, 10))
-    all_crops = [*crops.global_crops, *crops.local_crops.unbind(dim=1)]
+    all_crops = [*normalize(crops.global_crops), *normalize(crops.local_crops).unbind(dim=1)]
     online = [(model.head(model.backbone(crop).pooled) / 0.1).tolist() for crop in all_crops]
     target = [
         ((model.head_target.network(model.target.network(crop).pooled) - model.center) / 0.04).tolist()
-        for crop in crops.global_crops
+        for crop in all_crops[:2]
     ]
     total = 0.0
     for i, targets in enumerate(target):
@@ -76,9 +75,9 @@ def test_without_local_crops_the_loss_compares_the_global_crops(vit, views):
     assert not torch.isclose(loss, model.compute_losses(crops)["loss"])
 
 
-def test_the_center_is_a_running_mean_of_training_batches(vit, views):
+def test_the_center_is_a_running_mean_of_training_batches(vit, views, normalize):
     model, crops = dino(vit()), CROPPING(views, 0)
-    features = model.target.network(crops.global_crops.flatten(0, 1)).pooled
+    features = model.target.network(normalize(crops.global_crops).flatten(0, 1)).pooled
     mean = model.head_target.network(features).mean(dim=0)
     model.eval()
     model.compute_losses(crops)
@@ -98,19 +97,13 @@ def test_gradients_reach_the_online_networks_only(vit, views):
     assert all("target" in name or "pos_embed" in name for name in without)
 
 
-def test_schedules_of_temperature_and_weight_decay(vit, detach_from_trainer):
+def test_the_temperature_of_the_target_follows_its_schedule(vit, detach_from_trainer):
     model = dino(vit())
-    optimizer = detach_from_trainer(model, weight_decay=0.04)
-    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "weight_decay": 0.0})
-    assert model.target_temp == pytest.approx(0.04)
-    for progress, temperature, decay in (
-        (0.25, 0.055, 0.04 + 0.36 * (1 - math.cos(math.pi / 4)) / 2),
-        (0.5, 0.07, 0.22),
-        (1.0, 0.07, 0.4),
-    ):
+    detach_from_trainer(model)
+    assert model.target_temp.item() == pytest.approx(0.04)
+    for progress, temperature in ((0.25, 0.055), (0.5, 0.07), (1.0, 0.07)):
         model.update_target(progress)
         assert model.target_temp.item() == pytest.approx(temperature)
-        assert [group["weight_decay"] for group in optimizer.param_groups] == [pytest.approx(decay), 0]
 
 
 def test_prototypes_are_frozen_at_the_start_of_training(vit, views, detach_from_trainer):
@@ -148,9 +141,6 @@ def test_the_backbone_of_the_target_is_evaluated(vit):
     ("change", "message", "suggestion"),
     [
         ({"temperature": 0.0}, "temperature=0.0", "0.1"),
-        ({"target_temperature": [0.04]}, "target_temperature=[0.04]", "[0.04, 0.07]"),
-        ({"target_temperature": [0.0, 0.1]}, "target_temperature=[0.0, 0.1]", "[0.04, 0.07]"),
-        ({"temperature_warmup": 1.5}, "temperature_warmup=1.5", "1.0"),
         ({"center_momentum": 2.0}, "center_momentum=2.0", "1.0"),
         ({"freeze_last_layer": -1.0}, "freeze_last_layer=-1.0", "0.0"),
     ],
@@ -162,12 +152,18 @@ def test_a_mistake_gets_one_line_with_a_suggestion(change, message, suggestion, 
         dino(vit(), **change)
 
 
-def test_a_checkpoint_restores_center_and_progress(vit, detach_from_trainer):
+@pytest.mark.parametrize(("schedule", "message"), [((0.0, 0.1), "start=0.0"), ((0.1, -1.0), "end=-1.0")])
+def test_temperatures_of_the_target_are_above_0(schedule, message, vit):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}: must be above 0; try "):
+        dino(vit(), target_temperature=Schedule(*schedule))
+
+
+def test_a_checkpoint_restores_center_and_temperature(vit, detach_from_trainer):
     model = dino(vit())
     detach_from_trainer(model)
     model.update_target(0.5)
     model.center.fill_(0.25)
     restored = dino(vit())
     restored.load_state_dict(model.state_dict())
-    assert restored.progress == 0.5
+    assert restored.target_temp.item() == pytest.approx(0.07)
     assert (restored.center == 0.25).all()
