@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, did_you_mean
+from cim_lightning.cropping.cropper import Cropping
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.source import Source, Splits
@@ -33,7 +34,7 @@ class ImageData(ResumableData):
 
     Args:
         source: returns the training and validation images, called with `source_kwargs`.
-        cropping: maps (uint8 views "b c h w", seed) to the method's batch type.
+        cropping: returns the method's batch type.
         batch_size: images per device and batch.
         num_workers: decoding processes; 0: decode in the training process.
         view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
@@ -48,14 +49,14 @@ class ImageData(ResumableData):
     def __init__(
         self,
         source: Callable[..., Splits],
-        cropping: Callable[..., Any],
-        batch_size: int,
-        num_workers: int,
-        view_size: int,
-        view_scale: Sequence[float],
-        view_ratio: Sequence[float],
-        view_flip: float,
-        seed: int,
+        cropping: Cropping,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        view_size: int = 224,
+        view_scale: Sequence[float] = (0.5, 1.0),
+        view_ratio: Sequence[float] = (3 / 4, 4 / 3),
+        view_flip: float = 0.5,
+        seed: int = 0,
         **source_kwargs: Any,
     ):
         super().__init__()
