@@ -26,6 +26,7 @@ FOUNDATION = {
 
 # Modules of a numerical package that import Lightning, because they train a network.
 TRAINS = (
+    "evaluation.attentive_module",
     "evaluation.trainer_factory",
     "evaluation.fitting",
     "evaluation.finetuning",
@@ -76,6 +77,7 @@ ALLOWED = {
         "flops",
         "budget",
         "loggers.protocols",
+        "methods",
     },
 }
 

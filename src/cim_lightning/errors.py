@@ -30,6 +30,10 @@ class ConfigError(ValueError):
         super().__init__((f"{given}: {rule}" if rule else given) + (f"; {hint}" if hint else ""))
 
 
+class EvaluationError(RuntimeError):
+    """Evaluators that failed. The others have results. Commands print the message in one line."""
+
+
 class BadImageError(ValueError):
     """An image that cannot be decoded. The data set logs it and uses another image."""
 

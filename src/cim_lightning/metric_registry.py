@@ -1,7 +1,7 @@
 """The registry of metrics: titles, units, formats, and which direction is better.
 
-Runs log a metric as `train/<name>` or `val/<name>`. Methods and evaluators declare theirs. Progress bar, tables,
-plots and dashboards read it here; runs record their metrics, so that reports need no code of the method.
+Runs log a metric as `train/<name>` or `val/<name>`. Methods and evaluators declare theirs. Progress bar,
+tables, plots and dashboards read it here. Runs record their metrics, so that reports need no code of theirs.
 """
 
 import re
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 PRETEXT, FEATURES, SPEED = "Pretext task", "Features", "Speed"  # sections of a dashboard
 SECTIONS = (PRETEXT, FEATURES, SPEED)
-BAR, TABLE, PLOT = "progress bar", "table at the end of a run", "plot on the report page"
-COLUMN = "column of the comparison of runs"  # of evaluators' metrics; those of runs have one in TABLE
+# Places: the progress bar, the table at the end of a run, plots and columns of the report.
+BAR, TABLE, PLOT, COLUMN = "bar", "table", "plot", "column"
+EVERYWHERE = (BAR, TABLE, PLOT, COLUMN)
 BASELINE = "_baseline"  # suffix of the values of the mean-map baseline
 
 
@@ -19,7 +20,7 @@ class Metric(NamedTuple):
     """A logged number.
 
     Args:
-        name: logged name, without "train/", "val/" or the evaluator's name. In an evaluator's metric, each `*`
+        name: logged name, without "train/", "val/" or the evaluator's name. In an evaluator's metric, `*`
             stands for any text: "mean_k*" is the metric of every k.
         title: label of a table row or a plot; `*` is replaced by the text that it stands for in the name.
         section: section of a dashboard; None: not on dashboards.
@@ -48,10 +49,9 @@ class Metric(NamedTuple):
         """Short title for columns and the progress bar."""
         return self.short or self.title
 
-    @property
-    def heading(self) -> str:
-        """Label with the unit."""
-        return f"{self.label}, {self.unit}" if self.unit else self.label
+    def with_unit(self, text: str) -> str:
+        """Append the unit to a title or label."""
+        return f"{text}, {self.unit}" if self.unit else text
 
     @property
     def curves(self) -> tuple[str, ...]:
@@ -74,13 +74,11 @@ class Metric(NamedTuple):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Metric":
         """Return the metric of `to_dict`; fields of other versions are ignored."""
-        known = {key: value for key, value in fields.items() if key in cls._fields}
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-        )
+        known: dict[str, Any] = {key: fields[key] for key in cls._fields if key in fields}
+        known |= {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
+        return cls(**known)
 
 
-_TRAIN, _BOTH = ("train",), ("train", "val")
 METRICS: dict[str, Metric] = {}
 
 
@@ -95,42 +93,45 @@ def register(*metrics: Metric) -> None:
             raise ValueError(f"the metric {metric.name} is registered already: {METRICS[metric.name]}")
 
 
-register(
+_TRAIN, _BOTH = ("train",), ("train", "val")
+_COMMON = (  # to the runs of all methods
     Metric("loss", "loss", PRETEXT, (BAR, PLOT), False, splits=_BOTH),
     Metric("knn", "k-NN accuracy", FEATURES, (TABLE, PLOT), True, "k-NN", 1, unit="%"),
     Metric("knn_pooled", "k-NN accuracy, pooled", FEATURES, (TABLE, PLOT), True, "k-NN pooled", 1, unit="%"),
-    Metric("skill", "correlation skill", PRETEXT, (BAR, TABLE, PLOT), True, "skill", baseline=0.0),
-    Metric("iou", "IoU", PRETEXT, (TABLE,), True, baseline=f"iou{BASELINE}"),
-    Metric("pointing", "pointing accuracy", PRETEXT, (TABLE,), True, baseline=f"pointing{BASELINE}"),
-    Metric("effective_rank", "effective rank", FEATURES, (TABLE, PLOT), digits=1),
-    Metric("target_entropy", "target entropy", PRETEXT, (BAR, TABLE, PLOT)),
-    Metric("target_perplexity", "target perplexity", PRETEXT, (BAR, TABLE, PLOT), digits=1),
+    Metric("effective_rank", "effective rank", FEATURES, (TABLE, PLOT, COLUMN), digits=1),
     Metric("feature_std", "standard deviation of features", FEATURES),
     Metric("images_per_s", "images per second", SPEED, (BAR,), True, "img/s", splits=_TRAIN),
     Metric("data_wait", "share of time waiting for data", SPEED, (BAR,), False, "wait", splits=_TRAIN),
-    Metric("accuracy", "classification accuracy", higher_is_better=True, digits=1, unit="%"),
-    Metric(f"best_iou{BASELINE}", "IoU of the mean-map baseline at its best threshold"),
-    Metric("contrast", "contrastive loss", higher_is_better=False),
     Metric("lr", "learning rate"),
     Metric("momentum", "momentum of the target"),
     Metric("grad_norm", "gradient norm"),
 )
+register(*_COMMON)
+
+
+def declared() -> list[Metric]:
+    """Return the registered metrics that only some methods, or other code, log."""
+    return [metric for metric in METRICS.values() if metric not in _COMMON]
 
 
 def shown_in(place: str) -> list[Metric]:
-    """Return the metrics of one place: BAR, TABLE or PLOT."""
-    return [metric for metric in METRICS.values() if place in metric.places]
+    """Return the registered metrics of one place: BAR, TABLE, PLOT or COLUMN, sorted by section."""
+    return [metric for metric in by_section_order(METRICS.values()) if place in metric.places]
 
 
-def by_section(metrics: Iterable[Metric] | None = None) -> dict[str, list[Metric]]:
-    """Return the metrics (default: all registered ones) of each section of a dashboard."""
-    metrics = [*(METRICS.values() if metrics is None else metrics)]
-    return {name: [metric for metric in metrics if metric.section == name] for name in SECTIONS}
+def by_section_order(metrics: Iterable[Metric]) -> list[Metric]:
+    """Sort metrics by section; those without one come last."""
+    return sorted(metrics, key=lambda metric: (*SECTIONS, None).index(metric.section))
 
 
-def find(name: str, declared: Iterable[Metric]) -> Metric:
-    """Return the first declared metric that matches a name; for an unknown one, the name is its title."""
-    for metric in declared:
+def by_section() -> dict[str, list[Metric]]:
+    """Return the registered metrics of each section of a dashboard."""
+    return {name: [metric for metric in METRICS.values() if metric.section == name] for name in SECTIONS}
+
+
+def find(name: str, metrics: Iterable[Metric]) -> Metric:
+    """Return the first metric whose name matches; for an unknown one, the name is its title."""
+    for metric in metrics:
         pattern = "(.+)".join(map(re.escape, metric.name.split("*")))
         if match := re.fullmatch(pattern, name):
             title, short = (_fill(text, match.groups()) for text in (metric.title, metric.short))
@@ -138,26 +139,26 @@ def find(name: str, declared: Iterable[Metric]) -> Metric:
     return Metric(name, name.replace("_", " "))
 
 
+def before_after(
+    numbers: Mapping[str, Any], metrics: Iterable[Metric] | None = None
+) -> Iterator[tuple[Metric, float | None, float, float | None]]:
+    """Yield (metric, before training, after training, mean-map baseline), sorted by section.
+
+    Args:
+        numbers: content of a `metrics.json`.
+        metrics: that the run declares; None: the registered ones. Unknown metrics come last.
+    """
+    known = {metric.name: metric for metric in (METRICS.values() if metrics is None else metrics)}
+    logged = [key.removeprefix("val/") for key in numbers if key.startswith("val/")]
+    unknown = [Metric(name, name) for name in logged if name not in known and not name.endswith(BASELINE)]
+    for metric in (*by_section_order(known.values()), *unknown):
+        if metric.name in logged and not metric.name.endswith(BASELINE):
+            base = metric.baseline
+            baseline = numbers.get(f"val/{base}") if isinstance(base, str) else base
+            yield metric, numbers.get(f"initial/{metric.name}"), numbers[f"val/{metric.name}"], baseline
+
+
 def _fill(text: str, parts: Iterable[str]) -> str:
     for part in parts:
         text = text.replace("*", part.replace("_", " "), 1)
     return text
-
-
-def before_after(
-    numbers: Mapping[str, Any], declared: Iterable[Metric] = ()
-) -> Iterator[tuple[Metric, float | None, float, float | None]]:
-    """Yield (metric, before training, after training, mean-map baseline); unknown metrics come last.
-
-    Args:
-        numbers: content of a `metrics.json`.
-        declared: metrics besides the registered ones.
-    """
-    known = {metric.name: metric for metric in declared} | METRICS
-    logged = [key.removeprefix("val/") for key in numbers if key.startswith("val/")]
-    for name in dict.fromkeys([*known, *logged]):
-        if name in logged and not name.endswith(BASELINE):
-            metric = known.get(name, Metric(name, name))
-            base = metric.baseline
-            baseline = numbers.get(f"val/{base}") if isinstance(base, str) else base
-            yield metric, numbers.get(f"initial/{name}"), numbers[f"val/{name}"], baseline

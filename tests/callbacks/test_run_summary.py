@@ -11,8 +11,12 @@ import torch
 
 from cim_lightning.callbacks import run_summary
 from cim_lightning.callbacks.run_summary import RunSummary, table
+from cim_lightning.cropping.correlation_metrics import METRICS as PRETEXT_METRICS
 from cim_lightning.flops import Flops
+from cim_lightning.methods.dino import DINO
+from cim_lightning.metric_registry import register
 
+register(*PRETEXT_METRICS, *DINO.metrics)
 BATCH = (torch.zeros(8), torch.zeros(8))
 METHOD: Any = SimpleNamespace(device=torch.device("cpu"), global_batch_size=48)
 
@@ -144,15 +148,15 @@ def test_the_table_has_before_after_and_the_baseline():
         "initial/iou": 0.1,
         "val/iou": 0.5,
         "val/iou_baseline": 0.45,
-        "val/knn": 0.75,
+        "val/knn": 75.0,
         "images_seen": 12345,
         "seconds": 61.4,
         "images_per_s": 201.0,
         "device": "a CPU",
     }
-    head, knn, iou, cost = table(metrics).splitlines()
+    head, iou, knn, cost = table(metrics).splitlines()
     assert head.split() == ["before", "after", "baseline"]
-    assert knn.split() == ["k-NN", "accuracy", "0.750"]
+    assert knn.split() == ["k-NN", "accuracy", "75.0", "%"]
     assert iou.split() == ["IoU", "0.100", "0.500", "0.450"]
     assert cost == "12,345 images in 61 s of training (201 images/s on a CPU)"
 
@@ -162,4 +166,4 @@ def test_the_table_has_the_metrics_of_dino():
     metrics |= {"images_seen": 1, "seconds": 1.0, "images_per_s": 1.0, "device": "a CPU"}
     _, entropy, perplexity, _ = table(metrics).splitlines()
     assert entropy.split() == ["target", "entropy", "4.000", "0.500"]
-    assert perplexity.split() == ["target", "perplexity", "12.000"]
+    assert perplexity.split() == ["target", "perplexity", "12.0"]

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline
-from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.cropping.resize import ImageBatch, ResizeCropper
 from cim_lightning.data.view_dataset import Batch
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
@@ -18,9 +20,9 @@ CROPPING = ExemplarCropper(
 
 
 class StubMethod(torch.nn.Module):
-    """A method with a decoder, whose logits are a given function of the crops."""
+    """A method whose logits are a given function of the crops."""
 
-    decoder = None
+    batch_type = Crops
 
     def __init__(self, logits):
         super().__init__()
@@ -36,12 +38,14 @@ def context_with_logits(context):
 
     def build(logits, images: int = 64):
         views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
-        data = SimpleNamespace(
-            cropping=CROPPING,
-            eval_dataloader=lambda split, limit, *_: [
-                Batch(views[:limit], torch.zeros(limit).long(), seed=3)
-            ],
-        )
+
+        def eval_dataloader(split, limit, *processes):
+            assert split == "val"
+            return DataLoader([Batch(views[:limit], torch.zeros(limit).long(), 3)], batch_size=None)
+
+        splits = SimpleNamespace(val=range(images))
+        view = SimpleNamespace(size=16)
+        data = SimpleNamespace(cropping=CROPPING, eval_dataloader=eval_dataloader, splits=splits, view=view)
         return context(method=StubMethod(logits), data=data)
 
     return build
@@ -95,10 +99,30 @@ def test_cells_crop_with_their_scale_and_rotation(context_with_logits):
     assert CROPPING.boxes.scale == (0.05, 0.48)  # unchanged
 
 
-def test_invalid_settings_raise(context):
-    message = r"^the weights have no correlation decoder; try a checkpoint of the method cim$"
-    with pytest.raises(ConfigError, match=message):
-        grid()(context())
+def test_it_applies_to_the_method_and_cropping_of_cim(context_with_logits, context):
+    built = context_with_logits(lambda crops: crops.maps.float())
+    assert grid().applies(built) is None
+    built.data.cropping = ResizeCropper(16)
+    assert grid().applies(built) == "needs the cropping of CIM's pre-training"
+    assert grid().applies(context()) == "needs a checkpoint of CIM"
+    other = SimpleNamespace(batch_type=ImageBatch, decoder=None)  # such as MAE, which has a decoder too
+    assert grid().applies(context(method=other)) == "needs a checkpoint of CIM"
+
+
+def test_the_passes_are_those_of_the_context_and_of_the_exemplars(context_with_logits):
+    built = context_with_logits(lambda crops: crops.maps.float(), images=40)
+    # 7 croppings of 40 images; 16 x 16 pixels of the context, 4 exemplars of 8 x 8, and views of 16 x 16.
+    assert grid(50).forward_passes(built) == 7 * 40 * (256 + 4 * 64) / 256
+
+
+def test_only_the_first_process_writes_files(context_with_logits, tmp_path):
+    built = context_with_logits(lambda crops: crops.maps.float())
+    built.rank = 1
+    assert grid()(built)["iou"] == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_invalid_settings_raise():
     with pytest.raises(ConfigError, match=r"^num_images=0: .*try num_images=1$"):
         grid(0)
 

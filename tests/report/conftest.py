@@ -9,15 +9,24 @@ import pytest
 import yaml
 from PIL import Image
 
+from cim_lightning.cropping import correlation_metrics
+from cim_lightning.methods.dino import DINO
+from cim_lightning.metric_registry import COLUMN, Metric, find
 from cim_lightning.report import failures
+
+DECLARED = (  # by the evaluators knn and linear
+    Metric("mean_k*", "k-NN", None, (COLUMN,), True, "k-NN, mean, k = *", 1, unit="%"),
+    Metric("pooled_k*", "k-NN", None, (COLUMN,), True, "k-NN, pooled, k = *", 1, unit="%"),
+    Metric("mean", "linear probe", None, (COLUMN,), True, "probe, mean", 1, unit="%"),
+)
 
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Write the folder of a job, with its overrides and numbers.
 
-    Optional: settings, the text of metrics.csv, panels (gray, by step), the setup that a run records when
-    training starts, and the reason why the job failed.
+    Optional: settings, the text of metrics.csv, panels (gray, by step), the setup and the metrics that a run
+    records when training starts, and the reason why the job failed.
     """
 
     def write(
@@ -33,6 +42,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         failed: str | None = None,
         config_dirs: Sequence[str] = (),
         swept: Sequence[str] = (),
+        declared: Sequence[Metric] = (*correlation_metrics.METRICS, *DINO.metrics),
         **numbers: Any,
     ) -> Path:
         folder = tmp_path / job
@@ -47,6 +57,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
             "sweep": sweep is not None,
             "swept": list(swept),
         }
+        info |= {"metrics": [metric.to_dict() for metric in declared]}
         (folder / "run.json").write_text(json.dumps(info | ({} if setup is None else {"setup": setup})))
         if sweep is not None:
             typed = {"hydra": ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"], "task": [sweep]}
@@ -65,11 +76,13 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
             return folder
         measured = {"images_seen": 1000, "train_images": 500, "images_per_s": 50.0, "seconds": 20.0}
         measured |= {"forward_flops_per_image": 1e9, "backward_flops_per_image": 2e9, "steps": 10}
-        measured |= {"peak_memory_bytes": 2e9, "device": "NVIDIA H100", "initial/knn": 0.25}
+        measured |= {"peak_memory_bytes": 2e9, "device": "NVIDIA H100", "initial/knn": 25.0}
         (folder / "metrics.json").write_text(json.dumps(measured | numbers))
         if evaluation is not None:
             (folder / "evaluation").mkdir()
-            (folder / "evaluation" / "metrics.json").write_text(json.dumps(evaluation))
+            metrics = {key: find(key.split("/")[1], DECLARED).to_dict() for key in evaluation}
+            content = {"checkpoint": "x", **evaluation, "protocol": {}, "metrics": metrics}
+            (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
         return folder
 
     return write

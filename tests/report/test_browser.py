@@ -33,7 +33,7 @@ def sweep(write_run, tmp_path):
             "cropping": {"rotation": 15 * (i // 2)},
             "a_setting_of_quite_a_long_name": "x" * 200 + str(i),
         }
-        measured = {"val/knn": 0.3 + i / 100 + i % 2 / 30, "val/skill": i / 10}
+        measured = {"val/knn": 30 + i + i % 2 * 3, "val/skill": i / 10}
         panels = [0, 100, 200] if i == 0 else []
         write_run(
             f"{i}", overrides, finished=i != 5, logged=logged, settings=settings, panels=panels, **measured

@@ -21,8 +21,8 @@ def report(monkeypatch):
 
 
 def test_a_page_a_markdown_table_and_a_csv_file_are_written(write_run, tmp_path, report, capsys):
-    write_run("s/0", ["method=mae", "seed=0"], **{"val/knn": 0.30})
-    write_run("s/1", ["method=mae", "seed=1"], **{"val/knn": 0.34})
+    write_run("s/0", ["method=mae", "seed=0"], **{"val/knn": 30.0})
+    write_run("s/1", ["method=mae", "seed=1"], **{"val/knn": 34.0})
     write_run("s/2", ["method=cim", "seed=0"], finished=False)
     report(tmp_path / "s")
     assert capsys.readouterr().out == f"2 finished and 1 unfinished runs: {tmp_path / 's' / 'report.html'}\n"
@@ -36,7 +36,7 @@ def test_a_page_a_markdown_table_and_a_csv_file_are_written(write_run, tmp_path,
         ("mae", "0", "30.0"),
         ("mae", "1", "34.0"),
     ]
-    assert rows[0]["probe, %"] == ""
+    assert rows[0]["skill"] == ""
 
 
 def test_failed_jobs_are_reported_also_without_a_finished_run(write_run, tmp_path, report, capsys):
@@ -119,7 +119,7 @@ def test_a_run_with_incomplete_files_is_skipped(write_run, tmp_path, report, cap
 
 def test_a_run_of_a_version_that_recorded_less_is_shown(write_run, tmp_path, report):
     folder = write_run("0", ["seed=0"], logged="step,val/loss\n0,2\n9,1\n")
-    (folder / "metrics.json").write_text('{"val/knn": 0.5}')
+    (folder / "metrics.json").write_text('{"val/knn": 50}')
     report(folder)
     assert "| cim | 1 | 50.0 |" in (folder / "report.md").read_text()
 

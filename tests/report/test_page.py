@@ -46,7 +46,7 @@ def without_library(monkeypatch):
 
 
 def two_settings(write_run):
-    for seed, (mae, cim) in enumerate([(0.30, 0.40), (0.34, 0.46)]):
+    for seed, (mae, cim) in enumerate([(30, 40), (34, 46)]):
         write_run(f"mae{seed}", ["method=mae", f"seed={seed}"], **{"val/knn": mae})
         write_run(f"cim{seed}", ["method=cim", f"seed={seed}"], **{"val/knn": cim})
     write_run("simmim", ["method=simmim", "seed=0"], finished=False)
@@ -108,7 +108,7 @@ def test_texts_from_files_are_escaped(write_run, tmp_path, without_library):
             settings={EVIL: i},
             panels=[1],
             git_commit=EVIL,
-            **{"val/knn": i / 4},
+            **{"val/knn": 25 * i},
         )
     text = page(EVIL, read_runs(tmp_path))
     assert "<img src=x" not in text

@@ -25,7 +25,7 @@ def test_one_line_per_run_and_split_and_one_row_per_metric(write_run, tmp_path):
     assert [note["text"] for note in figure["layout"]["annotations"]] == [
         "<b>loss</b>",
         "<b>correlation skill</b>",
-        "<b>k-NN accuracy</b>",
+        "<b>k-NN accuracy, %</b>",
     ]
     loss, training, knn = lines[:3]
     assert (loss["yaxis"], knn["yaxis"], lines[-1]["yaxis"]) == ("y", "y3", "y2")
@@ -53,7 +53,7 @@ def test_runs_without_logs_have_no_plot(write_run, tmp_path):
 def test_coordinates_are_numeric_where_possible_and_results_are_those_of_all_runs(write_run, tmp_path):
     for i, (depth, size) in enumerate([(8, "small"), (2, "large"), (4, "small")]):
         skill = {"val/skill": 0.5} if i else {}
-        write_run(str(i), [f"decoder.depth={depth}", f"net={size}"], **{"val/knn": 0.25 * i}, **skill)
+        write_run(str(i), [f"decoder.depth={depth}", f"net={size}"], **{"val/knn": 25 * i}, **skill)
     figure = drawn(plots.coordinates, tmp_path)
     depth, net, knn = figure["data"][0]["dimensions"]
     assert (depth["label"], depth["values"], depth["tickvals"]) == ("depth", [8, 2, 4], [2, 4, 8])
@@ -62,15 +62,15 @@ def test_coordinates_are_numeric_where_possible_and_results_are_those_of_all_run
 
 
 def test_ambiguous_names_are_not_shortened(write_run, tmp_path):
-    write_run("0", ["a.size=1", "b.size=1"], **{"val/knn": 0.5})
-    write_run("1", ["a.size=2", "b.size=2"], **{"val/knn": 0.5})
+    write_run("0", ["a.size=1", "b.size=1"], **{"val/knn": 50})
+    write_run("1", ["a.size=2", "b.size=2"], **{"val/knn": 50})
     labels = [d["label"] for d in drawn(plots.coordinates, tmp_path)["data"][0]["dimensions"]]
     assert labels == ["a.size", "b.size", "online k-NN after, %"]
 
 
 def test_runs_that_differ_in_the_seed_have_no_coordinates(write_run, tmp_path):
-    write_run("0", ["seed=0"], **{"val/knn": 0.5})
-    write_run("1", ["seed=1"], **{"val/knn": 0.5})
+    write_run("0", ["seed=0"], **{"val/knn": 50})
+    write_run("1", ["seed=1"], **{"val/knn": 50})
     assert drawn(plots.coordinates, tmp_path) is None
 
 

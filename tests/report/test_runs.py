@@ -7,15 +7,15 @@ from cim_lightning.report.runs import differing_keys, group_by_setting, read_run
 
 def test_runs_are_found_at_any_depth_and_sorted_by_number(write_run, tmp_path):
     for job in ("10", "9", "b/2", "b/1"):
-        write_run(job, ["seed=3"], {"knn/mean_k20": 0.5}, **{"val/knn": 0.75})
+        write_run(job, ["seed=3"], {"knn/mean_k20": 50}, **{"val/knn": 75})
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "config.yaml").write_text("seed: 1")
     runs = read_runs(tmp_path)
     assert all(run.finished for run in runs)
     assert [str(run.folder.relative_to(tmp_path)) for run in runs] == ["b/1", "b/2", "9", "10"]
     assert runs[0].seed == 3
-    assert runs[0].numbers["val/knn"] == 0.75
-    assert runs[0].numbers["evaluation/knn/mean_k20"] == 0.5
+    assert runs[0].numbers["val/knn"] == 75
+    assert runs[0].numbers["evaluation/knn/mean_k20"] == 50
 
 
 def test_unfinished_runs_and_only_those_of_cim_pretrain_are_read(write_run, tmp_path, caplog):
@@ -28,7 +28,7 @@ def test_unfinished_runs_and_only_those_of_cim_pretrain_are_read(write_run, tmp_
 
 
 def test_an_evaluation_is_not_a_run(write_run, tmp_path):
-    write_run("0", [], {"knn/mean_k20": 0.5})
+    write_run("0", [], {"knn/mean_k20": 50})
     assert len(read_runs(tmp_path)) == 1
 
 

@@ -5,12 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from cim_lightning.report.columns import COLUMNS
+from cim_lightning.report.columns import ONLINE_KNN
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import read_runs
 from cim_lightning.report.significance import against_best, between, t_test
-
-KNN = next(column for column in COLUMNS if column.title == "online k-NN after, %")
 
 
 def two_sided_p(t: float, freedom: float) -> float:
@@ -61,11 +59,11 @@ def test_pairs_are_matched_by_seed_in_any_order(write_run, tmp_path):
     cim, mae = (
         [run for run in read_runs(tmp_path) if run.overrides["method"] == name] for name in ("cim", "mae")
     )
-    found = between(mae[::-1], cim, KNN)
+    found = between(mae[::-1], cim, ONLINE_KNN)
     assert found is not None
     assert found.paired
     assert found.p == pytest.approx(1 - 2 * math.sqrt(3) / math.sqrt(2 + 12))
-    unpaired = between(mae[:2], cim, KNN)
+    unpaired = between(mae[:2], cim, ONLINE_KNN)
     assert unpaired is not None
     assert not unpaired.paired
 
@@ -74,15 +72,15 @@ def test_runs_with_a_repeated_seed_are_not_paired(write_run, tmp_path):
     for job, (method, value) in enumerate([("mae", 0.1), ("mae", 0.3), ("cim", 0.2), ("cim", 0.5)]):
         write_run(str(job), [f"method={method}", "seed=0"], **{"val/knn": value})
     runs = read_runs(tmp_path)
-    found = between(runs[:2], runs[2:], KNN)
+    found = between(runs[:2], runs[2:], ONLINE_KNN)
     assert found is not None
     assert not found.paired
 
 
 def test_settings_are_tested_against_the_best(write_run, tmp_path):
-    write_runs(write_run, "mae", {0: 0.3, 1: 0.35})
-    write_runs(write_run, "cim", {0: 0.5, 1: 0.51})
-    write_runs(write_run, "dino", {0: 0.4})
+    write_runs(write_run, "mae", {0: 30, 1: 35})
+    write_runs(write_run, "cim", {0: 50, 1: 51})
+    write_runs(write_run, "dino", {0: 40})
     found = against_best(Comparison(read_runs(tmp_path)))
     assert found.keys() == {"online k-NN after, %"}
     assert found["online k-NN after, %"].keys() == {"mae"}

@@ -1,15 +1,20 @@
 """`cim-evaluate`: evaluate a backbone."""
 
+import functools
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning.cli import evaluation_trainer
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import from_checkpoint, validate
+from cim_lightning.config import from_checkpoint, messages, validate
 from cim_lightning.config.result_settings import result_settings
+from cim_lightning.errors import EvaluationError
 
 log = logging.getLogger("cim_lightning")
 
@@ -18,22 +23,35 @@ def run(cfg: DictConfig) -> None:
     """Evaluate the configured checkpoint, into the output folder of the command."""
     hydra_cfg = HydraConfig.get()
     OmegaConf.set_struct(cfg, False)
-    from_checkpoint.drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
-    evaluate(cfg, Path(hydra_cfg.runtime.output_dir))
+    overrides = hydra_cfg.overrides.task
+    from_checkpoint.drop_unused(cfg.evaluation, overrides)
+    evaluate(cfg, Path(hydra_cfg.runtime.output_dir), requested_evaluators(overrides))
 
 
-def evaluate(cfg: DictConfig, folder: Path) -> None:
-    """Run every evaluator without a cached result, and print the table.
+def requested_evaluators(overrides: Sequence[str]) -> set[str]:
+    """Return the options of `evaluation` on the command line; the evaluators of `all` are not among them."""
+    values = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("evaluation=")]
+    choices = yaml.safe_load(values[-1]) if values else None
+    return {choices} if isinstance(choices, str) else set(choices or ())
+
+
+def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> None:
+    """Run every evaluator that applies and has no cached result, and print the table.
 
     Args:
-        cfg: checkpoint, data, evaluation, device, seed, and the backbone if the checkpoint has none.
+        cfg: settings of conf/evaluate.yaml, with the backbone if the checkpoint has none.
         folder: of the results.
+        requested: evaluators that must apply.
+
+    Raises:
+        EvaluationError: an evaluator failed; the results of the others are written.
     """
     from cim_lightning.weights import read_weights
 
     weights = read_weights(cfg.checkpoint)
     from_checkpoint.fill_from_checkpoint(cfg, weights)
     validate.check(cfg, "evaluate")
+    evaluation_trainer.check(cfg.trainer)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
@@ -42,22 +60,50 @@ def evaluate(cfg: DictConfig, folder: Path) -> None:
 
     import torch
 
-    from cim_lightning.evaluation.context import EvalContext, resolve_device
+    from cim_lightning.evaluation.context import EvalContext
     from cim_lightning.evaluation.suite import evaluate
+    from cim_lightning.evaluation.trainer_factory import result_settings as trainer_settings
+    from cim_lightning.evaluation.trainer_factory import uses_trainer
 
+    factory = evaluation_trainer.trainer_factory(cfg)
+    trainer = factory.for_validation()
+    device, processes = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
+    if trainer.global_rank:  # the first process speaks for all
+        log.setLevel(logging.WARNING)
     torch.manual_seed(cfg.seed)  # for an untrained backbone
     method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
-    device, model = resolve_device(cfg.device), backbone.timm_kwargs["model_name"]
-    description = {"checkpoint": str(weights.path or cfg.checkpoint), "backbone": model}
-    log.info("%s: evaluating %s (timm %s) on %s", folder, *description.values(), device)
+    side = data.view.size
+    backbone.check_size((side, side), "view_size")
+    description = {"checkpoint": str(weights.path or cfg.checkpoint), "backbone": backbone.name}
+    where = f"{device}, {processes[1]} processes" if processes[1] > 1 else device
+    log.info("%s: evaluating %s (%s) on %s", folder, *description.values(), where)
     log.info("%d training and %d validation images", len(train), len(val))
     mtime = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
-    inputs = {"data": settings["data"], "backbone": settings.get("backbone"), "seed": cfg.seed}
+    inputs = {name: settings.get(name) for name in ("data", "protocol", "backbone", "seed")}
     cache_key = result_settings(description | mtime | inputs)
-    context = EvalContext(backbone.to(device).eval(), method, data, device, folder, cfg.seed, cache_key)
+    view = from_checkpoint.build(cfg.protocol) if cfg.get("protocol") else None
+    context = EvalContext(
+        backbone.to(device).eval(),
+        method,
+        data,
+        device,
+        folder,
+        cfg.seed,
+        cache_key,
+        view,
+        factory,
+        *processes,
+    )
     args = {
-        name: cache_key | {"evaluator": result_settings(evaluator)}
+        name: cache_key
+        | {"evaluator": result_settings(evaluator)}
+        | ({"trainer": trainer_settings(trainer)} if uses_trainer(evaluators[name]) else {})
         for name, evaluator in settings["evaluation"].items()
     }
-    evaluate(evaluators, context, args, description)
-    print((folder / "table.md").read_text())
+    description |= {"train_images": len(train), "val_images": len(val)}
+    explain = functools.partial(messages.explain, command="evaluate", cfg=cfg)
+    results = evaluate(evaluators, context, args, description, requested, explain)
+    if context.rank == 0:
+        print(results.table())
+    if failed := [f"{name} failed: {results.failed[name]}" for name in evaluators if name in results.failed]:
+        raise EvaluationError(f"{'; '.join(failed)} (the other results are in {folder})")

@@ -22,7 +22,7 @@ from cim_lightning.cli.report import run as run_report
 from cim_lightning.cli.wandb_workspace import run as run_workspace
 from cim_lightning.config import messages, resume
 from cim_lightning.config.compose import CONF, register_resolvers
-from cim_lightning.errors import EXIT_USAGE
+from cim_lightning.errors import EXIT_USAGE, EvaluationError
 
 
 def pretrain() -> None:
@@ -103,6 +103,9 @@ def _exit_on_error(
     except KeyboardInterrupt:
         print(f"cim-{command}: interrupted; run the same command to resume", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except EvaluationError as error:
+        print(f"cim-{command}: {error}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         line = messages.explain(error, command, cfg, arguments or ())
         if line is None:

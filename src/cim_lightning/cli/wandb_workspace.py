@@ -1,10 +1,13 @@
 """Create a workspace or a report of Weights & Biases for the runs of a project."""
 
 import argparse
+import importlib
 import json
 import os
+import pkgutil
 from collections.abc import Sequence
 
+from cim_lightning import methods
 from cim_lightning.errors import ConfigError
 from cim_lightning.report import wandb_workspace
 
@@ -12,6 +15,8 @@ from cim_lightning.report import wandb_workspace
 def run(arguments: Sequence[str]) -> None:
     """Save the workspace or the report and print its URL; with --spec, print it only."""
     args = _parser().parse_args(arguments)
+    for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
+        importlib.import_module(module.name)  # every method registers its metrics
     build = wandb_workspace.report if args.report else wandb_workspace.workspace
     if args.spec:
         view = build(args.entity or "", args.project, args.sweep, args.tag)

@@ -100,10 +100,10 @@ def is_trained(folder: Path) -> bool:
 
 
 def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
-    """Return whether a finished run was configured with this evaluation, and all its results exist."""
-    results = folder / "evaluation"
-    files = [results / "metrics.json", *(results / "evaluators" / f"{name}.json" for name in evaluation)]
-    return all(file.exists() for file in files) and evaluation == _evaluation(folder)
+    """Return whether a finished run was configured with this evaluation, and no evaluator is missing or failed."""
+    results = read_json(folder / "evaluation" / "metrics.json")
+    done = {*results.get("protocol", ()), *results.get("skipped", ())}
+    return bool(results) and evaluation.keys() <= done and evaluation == _evaluation(folder)
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:

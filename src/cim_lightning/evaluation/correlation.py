@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
+from cim_lightning.atomic import replacing
 from cim_lightning.checks import check_at_least
+from cim_lightning.cropping import correlation_metrics
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.requirements import needs_cim
-from cim_lightning.metric_registry import BASELINE, METRICS
+from cim_lightning.metric_registry import BASELINE, Metric, find
 
 PLOTTED = ("skill", "iou", "pointing", "auc")
+AUC = Metric("auc", "area under the ROC curve", higher_is_better=True, baseline=f"auc{BASELINE}")
 THRESHOLDS = 200  # of the ROC curve; its memory does not grow with the number of images
 
 
@@ -29,6 +32,11 @@ class CorrelationGrid:
     They are computed for the cropping of pre-training, then for every combination of a scale and a rotation.
     Each has its own baseline, whose skill is 0 by definition.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *(metric._replace(places=()) for metric in (*correlation_metrics.METRICS, AUC)),
+        Metric(f"*{BASELINE}", "* of the mean-map baseline"),
+    )
 
     scales: list[float]  # exemplar areas before rotation, as shares of the view
     rotations: list[float]  # largest angles in degrees
@@ -44,20 +52,30 @@ class CorrelationGrid:
     def applies(self, context: EvalContext) -> str | None:
         return needs_cim(context)
 
+    def forward_passes(self, context: EvalContext) -> float:
+        cropping, images = context.data.cropping, context.num_images("val", self.num_images)
+        pixels = cropping.context_size**2 + cropping.num_exemplars * cropping.exemplar_size**2
+        combinations = 1 + len(self.scales) * len(self.rotations)
+        return combinations * images * pixels / context.data.view.size**2
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; write those of each combination to correlation.csv and correlation.png."""
         cropping = context.data.cropping
+        names = ("num_exemplars", "scale", "ratio", "rotation", "context_size", "exemplar_size")
+        settings = {name: getattr(cropping, name) for name in names}
+        context.record(val_images=context.num_images("val", self.num_images), **settings)
         metrics = self.evaluate_cropping(context, cropping)
         grid = [(scale, rotation) for scale in self.scales for rotation in self.rotations]
         rows = []
         for scale, rotation in tqdm(grid, "correlation", leave=False, disable=None):
             fixed = replace(cropping, scale=[scale, scale], rotation=rotation)
             rows.append({"scale": scale, "rotation": rotation} | self.evaluate_cropping(context, fixed))
-        with (context.folder / "correlation.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ())
-            writer.writeheader()
-            writer.writerows(rows)
-        draw(rows, self.scales, self.rotations).savefig(context.folder / "correlation.png", dpi=110)
+        if context.rank == 0:
+            with replacing(context.folder / "correlation.csv") as path, path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0] if rows else ())
+                writer.writeheader()
+                writer.writerows(rows)
+            draw(rows, self.scales, self.rotations).savefig(context.folder / "correlation.png", dpi=110)
         return metrics
 
     @torch.no_grad()
@@ -86,7 +104,7 @@ def draw(rows: list[dict[str, float]], scales: list[float], rotations: list[floa
     for axes, name in zip(figure.subplots(1, len(PLOTTED)), PLOTTED, strict=True):
         values = np.array([row[name] for row in rows]).reshape(len(scales), len(rotations))
         axes.imshow(values, aspect="auto", cmap="viridis", vmin=values.min(initial=0), vmax=1)
-        axes.set(title=METRICS[name].title, xlabel="largest rotation (degrees)")
+        axes.set(title=find(name, CorrelationGrid.metrics).title, xlabel="largest rotation (degrees)")
         axes.set_xticks(range(len(rotations)), [f"{rotation:g}" for rotation in rotations])
         axes.set_yticks(range(len(scales)), [f"{scale:g}" for scale in scales])
         for i, row in enumerate(rows):

@@ -1,6 +1,5 @@
 """Exchange of results between the processes of an evaluation, if there are several."""
 
-from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -9,16 +8,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def gather_batches(batches: Sequence[Tensor], device: torch.device) -> Tensor:
+def gather_batches(batches: list[Tensor], device: torch.device) -> Tensor:
     """Return the batches of all processes as one tensor on the CPU, in the order of a single process.
 
     Args:
         batches: of this process, on the CPU: numbers rank, rank + world_size, ... of all batches. A process
-            may have none.
+            may have none. Emptied, as features of all images and their batches need twice the memory.
         device: for the transfer between GPUs.
     """
     if not _has_other_processes():
-        return torch.cat(list(batches))
+        return _concatenate(batches)
     channel = device if dist.get_backend() == "nccl" else torch.device("cpu")
     shapes: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(shapes, [(tuple(batch.shape), batch.dtype) for batch in batches])
@@ -31,7 +30,7 @@ def gather_batches(batches: Sequence[Tensor], device: torch.device) -> Tensor:
         targets = [place for place, (owner, *_) in zip(places, order, strict=True) if owner == rank]
         if not targets:
             continue
-        part = torch.cat(list(batches if rank == dist.get_rank() else targets)).to(channel)
+        part = _concatenate(batches if rank == dist.get_rank() else targets[:]).to(channel)
         dist.broadcast(part, rank)
         for target, batch in zip(targets, part.cpu().split([len(t) for t in targets]), strict=True):
             target.copy_(batch)
@@ -59,6 +58,17 @@ def from_first_process(value: Any) -> Any:
     if _has_other_processes():
         dist.broadcast_object_list(values)
     return values[0]
+
+
+def _concatenate(batches: list[Tensor]) -> Tensor:
+    """Concatenate one or more batches and empty the list; the memory of each is free after its copy."""
+    result = torch.empty(sum(map(len, batches)), *batches[0].shape[1:], dtype=batches[0].dtype)
+    end = len(result)
+    while batches:
+        batch = batches.pop()
+        result[end - len(batch) : end] = batch
+        end -= len(batch)
+    return result
 
 
 def _has_other_processes() -> bool:

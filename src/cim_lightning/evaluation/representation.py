@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,23 @@ from torch import Tensor
 from cim_lightning.checks import check_at_least
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import Vectors, effective_rank, extract, spread
+from cim_lightning.metric_registry import Metric
+from cim_lightning.models.backbone import Backbone
 
 MAX_HEADS = 6  # per picture
+VIEWS = 3  # of each image: the whole image, and two random views
 
 
 @dataclass
 class Representation:
-    """Label-free metrics of the mean over the grid, and a picture of a ViT's attention in the last block."""
+    """Label-free metrics of the mean over the grid, and a picture of the attention in a ViT's last block."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("effective_rank", "effective rank", digits=1),
+        Metric("spread", "spread"),
+        Metric("alignment", "alignment", higher_is_better=False),
+        Metric("uniformity", "uniformity", higher_is_better=False),
+    )
 
     num_images: int  # validation images
     num_pictures: int  # rows of the picture; 0: no picture
@@ -28,30 +38,42 @@ class Representation:
         check_at_least("num_images", self.num_images, 2)
         check_at_least("num_pictures", self.num_pictures, 0)
 
+    def applies(self, context: EvalContext) -> str | None:
+        enough = context.num_images("val", self.num_images) >= 2
+        return None if enough else "needs at least two validation images"
+
+    def forward_passes(self, context: EvalContext) -> float:
+        return VIEWS * context.num_images("val", self.num_images) + self.num_pictures
+
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return effective rank (1..d), spread, alignment (0..4) and uniformity (-8..0).
 
         Low alignment and uniformity are better.
         """
-        data, processes = context.data, (context.rank, context.world_size)
+        processes = (context.rank, context.world_size)
         features = context.features("val", self.num_images).mean.float()
-        first, second = (
-            extract(context.backbone, loader, context.device).mean.float()
-            for loader in (
-                data.random_crop_dataloader("val", self.num_images, epoch, *processes) for epoch in range(2)
-            )
-        )
-        if self.num_pictures and hasattr(context.backbone.model, "blocks"):
-            batch = next(iter(context.batches("val", self.num_pictures, shard=False)))
-            images = batch.views[: self.num_pictures].to(context.device).float() / 255
-            maps = attention(context.backbone.model, context.backbone.normalize(images))
-            draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
+        views = [
+            context.data.random_crop_dataloader("val", self.num_images, epoch, *processes)
+            for epoch in range(2)
+        ]
+        first, second = (extract(context.backbone, view, context.device).mean.float() for view in views)
+        context.record(features="mean", val_images=len(features), views_of_alignment=repr(context.data.view))
+        if self.num_pictures and context.rank == 0:
+            self.draw_attention(context)
         return {
             "effective_rank": effective_rank(features),
             "spread": spread(features),
             "alignment": alignment(first, second),
             "uniformity": uniformity(features),
         }
+
+    def draw_attention(self, context: EvalContext) -> None:
+        """Write attention.png, if the backbone has global attention."""
+        batch = next(iter(context.batches("val", self.num_pictures, shard=False)))
+        images = batch[0][: self.num_pictures].to(context.device).float() / 255
+        maps = attention(context.backbone, context.backbone.normalize(images))
+        if maps is not None:
+            draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)
 
 
 def alignment(first: Vectors, second: Vectors) -> float:
@@ -72,20 +94,26 @@ def uniformity(features: Vectors) -> float:
 
 
 @torch.no_grad()
-def attention(model: Any, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b heads h2 w2"]:
-    """Return the attention from the class token to the patches in the last block of a timm ViT.
+def attention(backbone: Backbone, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b heads h2 w2"] | None:
+    """Return the attention from the first prefix token to the patches in the last block.
 
-    Without a class token, it is the mean attention from all patches.
+    Without prefix tokens, it is the mean attention from all patches. None: the last block has no attention
+    between all tokens, or its module differs from timm's `Attention`.
     """
-    model = copy.deepcopy(model).eval()
-    last = model.blocks[-1].attn
-    last.fused_attn = False  # the fused kernel does not expose the attention weights
+    backbone = copy.deepcopy(backbone).eval()
+    block: Any = backbone.blocks()[-1] if backbone.blocks() else None
+    module: Any = getattr(block, "attn", None)
+    if not (hasattr(module, "fused_attn") and hasattr(module, "attn_drop")):
+        return None
+    module.fused_attn = False  # the fused kernel does not expose the attention weights
     weights = []
-    last.attn_drop.register_forward_pre_hook(lambda _, inputs: weights.append(inputs[0]))
-    model.forward_features(images)
-    rows = weights[0][:, :, :1] if model.has_class_token else weights[0]
-    h, w = model.patch_embed.dynamic_feat_size(images.shape[-2:])
-    return rows[..., model.num_prefix_tokens :].mean(dim=2).unflatten(-1, (h, w))
+    module.attn_drop.register_forward_pre_hook(lambda _, inputs: weights.append(inputs[0]))
+    h, w = backbone(images).grid.shape[-2:]
+    prefix = backbone.num_prefix_tokens
+    if not weights or weights[0].shape[-1] != prefix + h * w:  # attention inside windows
+        return None
+    rows = weights[0][:, :, :1] if prefix else weights[0]
+    return rows[..., prefix:].mean(dim=2).unflatten(-1, (h, w))
 
 
 def draw(images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:

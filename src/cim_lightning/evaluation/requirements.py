@@ -1,9 +1,10 @@
 """Reasons why an evaluator does not apply; None if the requirement is met.
 
-`Evaluator.applies` returns one of them, or several with `or`. They complete the sentence "<evaluator> needs ...".
+`Evaluator.applies` returns one of them, or several with `or`. Each completes a sentence that starts with the
+evaluator's name.
 """
 
-from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.evaluation.context import EvalContext
 
 
@@ -14,7 +15,9 @@ def needs_labels(context: EvalContext) -> str | None:
 
 
 def needs_cim(context: EvalContext) -> str | None:
-    """Require the whole method of a CIM run: crops in, correlation logits out."""
+    """Require the whole method of a CIM run, which maps crops to correlation logits, and its cropping."""
     batch_type = getattr(context.method, "batch_type", None)
-    cim = isinstance(batch_type, type) and issubclass(batch_type, Crops)
-    return None if cim else "needs a checkpoint of CIM"
+    if not (isinstance(batch_type, type) and issubclass(batch_type, Crops)):
+        return "needs a checkpoint of CIM"
+    cropping = getattr(context.data, "cropping", None)
+    return None if isinstance(cropping, ExemplarCropper) else "needs the cropping of CIM's pre-training"

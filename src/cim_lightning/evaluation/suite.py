@@ -1,87 +1,116 @@
-"""Run all evaluators and write their results; a rerun uses the cached results."""
+"""Run all evaluators; a rerun uses the cached results, and a failure does not stop the others."""
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 
-from cim_lightning.atomic import atomic_write, read_json, write_json
+from cim_lightning.atomic import read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
+from cim_lightning.evaluation.distributed import from_first_process
+from cim_lightning.evaluation.estimate import estimate_seconds, format_estimate
+from cim_lightning.evaluation.results import Results, open_results
 from cim_lightning.rng import fork_rng
 
 log = logging.getLogger(__name__)
+Explain = Callable[[BaseException], str | None]
 
 
 def evaluate(
-    evaluators: Mapping[str, Evaluator],
+    evaluators: Mapping[str, Any],
     context: EvalContext,
     args: Mapping[str, Any],
     description: Mapping[str, Any],
     requested: Collection[str] = (),
-) -> dict[str, float]:
-    """Run every evaluator that applies and return the metrics, as "<evaluator>/<metric>".
+    explain: Explain = lambda error: str(error) if isinstance(error, ConfigError) else None,
+) -> Results:
+    """Run every evaluator that applies, and add the results to those in the context's folder.
 
-    After each evaluator, update `metrics.json` and `table.md` in the context's folder.
+    After each evaluator, the first process updates `metrics.json` and `table.md`.
 
     Args:
         args: plain values that determine the metrics, by evaluator. If `evaluators/<evaluator>.json` has the
             same values, its metrics are used.
         description: entries that describe the weights, such as the checkpoint; added to `metrics.json`.
         requested: evaluators that must apply; the others are skipped if they do not.
+        explain: returns one line about a user's error, and None for any other.
 
     Raises:
         ConfigError: a requested evaluator does not apply.
     """
-    metrics: dict[str, float] = {}
     skipped = check_applicable(evaluators, context, requested)
-    evaluators = {name: evaluator for name, evaluator in evaluators.items() if name not in skipped}
-    (context.folder / "evaluators").mkdir(parents=True, exist_ok=True)
-    for name, evaluator in evaluators.items():
-        path, key = context.folder / "evaluators" / f"{name}.json", json.loads(json.dumps(args[name]))
-        cached = read_json(path)
-        if cached.get("args") == key:
-            log.info("%s: cached", name)
-        else:
-            log.info("%s ...", name)
-            try:
-                # Independent of the evaluators before, and of the caller's gradient mode.
-                with fork_rng(context.seed), torch.enable_grad():
-                    cached = {"args": key, "numbers": evaluator(context)}
-            except ConfigError as error:
-                error.group = error.group or f"evaluation.{name}"
+    folder = context.folder / "evaluators"
+    keys = {name: json.loads(json.dumps(args[name])) for name in evaluators if name not in skipped}
+    found = {name: read_json(folder / f"{name}.json") for name in keys}
+    cached = {name: content for name, content in found.items() if content.get("args") == keys[name]}
+    cached = from_first_process(cached)  # the others may see files that it has written since
+    results = open_results(context.folder, description, context.cache_key)
+    if context.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    results.skipped |= skipped
+    missing = {name: evaluators[name] for name in keys if name not in cached}
+    if seconds := estimate_seconds(missing, context):
+        log.info("%s", format_estimate(seconds))
+    for name in keys:
+        log.info("%s%s", name, ": cached" if name in cached else " ...")
+        try:
+            content = cached.get(name) or _run(evaluators[name], context)
+        except Exception as error:
+            if context.world_size > 1:  # the other processes would wait for this one
                 raise
-            write_json(path, cached)
-        metrics |= {f"{name}/{key}": value for key, value in cached["numbers"].items()}
-        write_json(context.folder / "metrics.json", {**description, **metrics})
-        atomic_write(context.folder / "table.md", table(metrics) + "\n")
-    return metrics
+            if isinstance(error, ConfigError):
+                error.group = error.group or f"evaluation.{name}"
+            _record_failure(results, name, error, explain)
+        else:
+            results.add(
+                name, content["numbers"], getattr(evaluators[name], "metrics", ()), content["protocol"]
+            )
+            if context.rank == 0:
+                write_json(folder / f"{name}.json", {"args": keys[name], **content})
+        if context.rank == 0:
+            results.write(context.folder)
+    if context.rank == 0:
+        results.write(context.folder)  # also without an evaluator that applies
+    return results
 
 
 def check_applicable(
-    evaluators: Mapping[str, Evaluator], context: EvalContext, requested: Collection[str]
+    evaluators: Mapping[str, Any], context: EvalContext, requested: Collection[str]
 ) -> dict[str, str]:
     """Return the reason why each skipped evaluator does not apply.
 
     Raises:
         ConfigError: a requested evaluator does not apply.
     """
-    # Until all evaluators have `applies`.
-    reasons = {name: getattr(part, "applies", lambda _: None)(context) for name, part in evaluators.items()}
+    reasons = {
+        name: getattr(evaluator, "applies", lambda _: None)(context) for name, evaluator in evaluators.items()
+    }
     skipped = {name: reason for name, reason in reasons.items() if reason is not None}
     if refused := [f"{name} {reason}" for name, reason in skipped.items() if name in requested]:
-        raise ConfigError(f"{', '.join(refused)}; choose other evaluators, or evaluation=all, which skips it")
+        raise ConfigError(f"{', '.join(refused)}; try evaluation=all, which skips what does not apply")
     for name, reason in skipped.items():
         log.info("%s: skipped, because it %s", name, reason)
     return skipped
 
 
-def table(metrics: Mapping[str, float]) -> str:
-    """Format the metrics as a Markdown table, one row per metric."""
-    rows = ["| evaluator | metric | value |", "|---|---|---|"]
-    for key, value in metrics.items():
-        evaluator, metric = key.split("/", 1)
-        rows.append(f"| {evaluator} | {metric.replace('_', ' ')} | {value:.4g} |")
-    return "\n".join(rows)
+def _run(evaluator: Evaluator, context: EvalContext) -> dict[str, Any]:
+    """Return the numbers and the protocol of an evaluator."""
+    context.protocol = {"preprocessing": str(context.view or "centered square")}
+    # Independent of the evaluators before, and of the caller's gradient mode.
+    with fork_rng(context.seed), torch.enable_grad():
+        numbers = evaluator(context)
+    return {"numbers": numbers, "protocol": context.protocol}
+
+
+def _record_failure(results: Results, name: str, error: Exception, explain: Explain) -> None:
+    line = explain(error)
+    if line is None:  # not a user's error
+        log.error("%s failed", name, exc_info=error)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+    else:
+        log.error("%s failed: %s", name, line)
+    results.remove(name)
+    results.failed[name] = line

@@ -1,14 +1,16 @@
 """Columns of the tables that compare runs."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from cim_lightning.metric_registry import METRICS
-from cim_lightning.report.runs import Run
+from cim_lightning.metric_registry import COLUMN, METRICS, Metric
+from cim_lightning.report.runs import Run, metrics_of
 
 Compute = Callable[[dict[str, Any]], float | None]
-KNN, POOLED = METRICS["knn"].label, METRICS["knn_pooled"].label
+EVALUATED_KNN = "evaluation/knn/mean_k"
+USUAL_K = 20
 
 
 class Column(NamedTuple):
@@ -18,15 +20,15 @@ class Column(NamedTuple):
         title: unique heading.
         compute: function of a run's numbers; a KeyError means that the run did not record them.
         digits: digits after the point.
-        goal: whether the setting with the highest mean is the best one.
-        superseded_by: title of a column that replaces this one as a goal.
+        higher_is_better: whether the highest or the lowest mean is the best one; None: neither.
+        name: name of the number, if it is one.
     """
 
     title: str
     compute: Compute
     digits: int
-    goal: bool = False
-    superseded_by: str | None = None
+    higher_is_better: bool | None = None
+    name: str = ""
 
     def value(self, run: Run) -> float | None:
         """Return the value of a run; None if it has no finite one."""
@@ -42,55 +44,61 @@ def flops_per_image(numbers: dict[str, Any]) -> float:
     return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
 
 
-def _evaluated_knn(features: str) -> Compute:
-    """Return the k-NN accuracy in percent, for the evaluated number of neighbors that is closest to 20."""
-    prefix = f"evaluation/knn/{features}_k"
-
-    def compute(numbers: dict[str, Any]) -> float | None:
-        ks = [int(name.removeprefix(prefix)) for name in numbers if name.startswith(prefix)]
-        return 100 * numbers[f"{prefix}{min(ks, key=lambda k: abs(k - 20))}"] if ks else None
-
-    return compute
-
-
-def _number(name: str) -> Compute:
-    return lambda numbers: numbers[name]
-
-
-def _percent(name: str) -> Compute:
-    return lambda numbers: 100 * numbers[name]
-
-
-def _metric(name: str) -> Column:
-    metric = METRICS[name]
-    return Column(metric.label, _number(f"val/{name}"), metric.digits, bool(metric.higher_is_better))
-
-
 def _gpu_memory(numbers: dict[str, Any]) -> float | None:
     # On a CPU, the memory of a process includes earlier jobs.
     return None if numbers["device"].endswith(" CPU") else numbers["peak_memory_bytes"] / 1e9
 
 
-EVALUATED_KNN = Column(f"{KNN}, %", _evaluated_knn("mean"), 1, goal=True)
-ONLINE_KNN = Column(f"online {KNN} after, %", _percent("val/knn"), 1, True, EVALUATED_KNN.title)
-COLUMNS = (
+def _online_knn(split: str, when: str, higher_is_better: bool | None) -> Column:
+    knn, name = METRICS["knn"], f"{split}/knn"
+    title = f"online {knn.label} {when}, {knn.unit}"
+    return Column(title, lambda numbers: numbers[name], knn.digits, higher_is_better, name)
+
+
+COST = (
     Column("epochs", lambda numbers: numbers["images_seen"] / numbers["train_images"], 2),
     Column("GFLOP/image", lambda numbers: flops_per_image(numbers) / 1e9, 3),
     Column("TFLOP total", lambda numbers: flops_per_image(numbers) * numbers["images_seen"] / 1e12, 1),
-    Column("images/s", _number("images_per_s"), 0),
-    Column("seconds", _number("seconds"), 0),
+    Column("images/s", lambda numbers: numbers["images_per_s"], 0),
+    Column("seconds", lambda numbers: numbers["seconds"], 0),
     Column("peak GPU GB", _gpu_memory, 2),
-    Column(f"online {KNN} before, %", _percent("initial/knn"), 1),
-    ONLINE_KNN,
-    EVALUATED_KNN,
-    Column(f"{POOLED}, %", _evaluated_knn("pooled"), 1, goal=True),
-    Column("probe, %", _percent("evaluation/linear/mean"), 1, goal=True),
-    Column("probe pooled, %", _percent("evaluation/linear/pooled"), 1, goal=True),
-    *map(_metric, ("effective_rank", "skill", "target_entropy", "target_perplexity")),
 )
+ONLINE_KNN = _online_knn("val", "after", True)
+
+
+def columns(runs: Sequence[Run]) -> list[Column]:
+    """Return the columns of runs: cost, online k-NN, then the metrics that have a column."""
+    shown = {name: metric for run in runs for name, metric in _evaluated(run).items()}
+    shown |= {f"val/{metric.name}": metric for metric in metrics_of(runs) if COLUMN in metric.places}
+    titles = {name: metric.with_unit(metric.label) for name, metric in shown.items()}
+    found = [*COST, _online_knn("initial", "before", None), ONLINE_KNN]
+    for name, metric in shown.items():
+        title, unique = titles[name], [*titles.values()].count(titles[name]) == 1
+        title = title if unique else f"{name.split('/')[-2]}: {title}"
+        found.append(Column(title, _number(name), metric.digits, metric.higher_is_better, name))
+    return found
 
 
 def objective(run: Run) -> float | None:
     """Return the k-NN accuracy in percent, which a search maximizes: evaluated, or else online."""
-    evaluated = EVALUATED_KNN.value(run)
-    return ONLINE_KNN.value(run) if evaluated is None else evaluated
+    name = usual_k(name for name in run.numbers if name.startswith(EVALUATED_KNN))
+    return ONLINE_KNN.value(run) if name is None else run.numbers[name]
+
+
+def usual_k(names: Iterable[str]) -> str | None:
+    """Return the name whose last number is closest to 20, as in "mean_k20"; None without a name."""
+    return min(names, key=lambda name: abs(int(re.findall(r"\d+", name)[-1]) - USUAL_K), default=None)
+
+
+def _evaluated(run: Run) -> dict[str, Metric]:
+    """Return the evaluated metrics with a column; of several k-NN accuracies, that of the usual k."""
+    groups: dict[str, list[str]] = {}
+    for name, metric in run.metrics.items():
+        if name.startswith("evaluation/") and COLUMN in metric.places:
+            groups.setdefault(re.sub(r"_k\d+$", "_k", name), []).append(name)
+    chosen = [group[0] if len(group) == 1 else usual_k(group) for group in groups.values()]
+    return {name: run.metrics[name] for name in chosen if name is not None}
+
+
+def _number(name: str) -> Compute:
+    return lambda numbers: numbers[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cim_lightning.atomic import replacing
-from cim_lightning.report.columns import COLUMNS, Column
+from cim_lightning.report.columns import EVALUATED_KNN, ONLINE_KNN, Column, columns
 from cim_lightning.report.runs import Run, group_by_setting
 
 
@@ -33,22 +33,25 @@ class Comparison:
         runs: finished runs by setting.
         rows: statistics by setting and title of the column.
         columns: columns with at least one value.
-        goals: columns in which one setting can be the best.
+        goals: columns in which one setting can be the best; online k-NN only without an evaluated one.
     """
 
     def __init__(self, runs: Sequence[Run]):
         groups = group_by_setting(runs).items()
         finished = {name: [run for run in group if run.finished] for name, group in groups}
         self.runs = {name: group for name, group in finished.items() if group}
-        self.rows = {name: _statistics(group) for name, group in self.runs.items()}
+        possible = columns(runs)
+        self.rows = {name: _statistics(group, possible) for name, group in self.runs.items()}
         titles = {title for row in self.rows.values() for title in row}
-        self.columns = [column for column in COLUMNS if column.title in titles]
-        self.goals = [column for column in self.columns if column.goal and column.superseded_by not in titles]
+        self.columns = [column for column in possible if column.title in titles]
+        evaluated = any(column.name.startswith(EVALUATED_KNN) for column in self.columns)
+        goals = [column for column in self.columns if column.higher_is_better is not None]
+        self.goals = [column for column in goals if not (evaluated and column is ONLINE_KNN)]
 
     def best(self, column: Column) -> str | None:
-        """Return the setting with the highest mean in a goal; None without another setting, or for a tie."""
-        title = column.title
-        ranked = sorted((row[title].mean, name) for name, row in self.rows.items() if title in row)
+        """Return the setting with the best mean in a goal; None without another setting, or for a tie."""
+        title, sign = column.title, 1 if column.higher_is_better else -1
+        ranked = sorted((sign * row[title].mean, name) for name, row in self.rows.items() if title in row)
         unique = len(ranked) > 1 and ranked[-1][0] > ranked[-2][0]
         return ranked[-1][1] if column in self.goals and unique else None
 
@@ -56,18 +59,18 @@ class Comparison:
 def write_csv(runs: Sequence[Run], path: Path) -> None:
     """Write one row per finished run, in full precision, with folders relative to that of the file."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["setting", "seed", "folder", *(column.title for column in COLUMNS)])
+        rows, shown = csv.writer(file), columns(runs)
+        rows.writerow(["setting", "seed", "folder", *(column.title for column in shown)])
         for name, group in Comparison(runs).runs.items():
             for run in group:
                 inside = run.folder.is_relative_to(path.parent)
                 folder = run.folder.relative_to(path.parent) if inside else run.folder
-                rows.writerow([name, run.seed, folder, *(column.value(run) for column in COLUMNS)])
+                rows.writerow([name, run.seed, folder, *(column.value(run) for column in shown)])
 
 
-def _statistics(runs: Sequence[Run]) -> dict[str, MeanStd]:
+def _statistics(runs: Sequence[Run], columns: Sequence[Column]) -> dict[str, MeanStd]:
     row = {}
-    for column in COLUMNS:
+    for column in columns:
         values = [value for run in runs if (value := column.value(run)) is not None]
         if values:
             std = statistics.stdev(values) if len(values) > 1 else None

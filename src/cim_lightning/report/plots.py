@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from cim_lightning.metric_registry import PLOT, by_section
+from cim_lightning.metric_registry import PLOT
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.config_diff import ABSENT
 from cim_lightning.report.curves import MAX_POINTS, Curve, evenly_spaced, read_curves, step_costs
-from cim_lightning.report.runs import Run, differing_keys, group_by_setting
+from cim_lightning.report.runs import Run, differing_keys, group_by_setting, metrics_of
 
 COLORS = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2"]
 COLORS += ["#b279a2", "#ff9da6", "#9d755d", "#bab0ac", "#eeca3b"]
@@ -31,13 +31,13 @@ def curves(runs: Sequence[Run]) -> str | None:
     """
     logged = {run.folder: read_curves(run.folder / "metrics.csv") for run in runs}
     names = {name for columns in logged.values() for name in columns}
-    metrics = [metric for section in by_section().values() for metric in section if PLOT in metric.places]
+    metrics = [metric for metric in metrics_of(runs) if PLOT in metric.places]
     metrics = [metric for metric in metrics if {f"{split}/{metric.name}" for split in SPLITS} & names]
     if not metrics:
         return None
     from plotly.subplots import make_subplots
 
-    n, titles = len(metrics), [f"<b>{metric.title}</b>" for metric in metrics]
+    n, titles = len(metrics), [f"<b>{html.escape(m.with_unit(m.title))}</b>" for m in metrics]
     figure = make_subplots(n, 1, shared_xaxes=True, vertical_spacing=0.16 / n, subplot_titles=titles)
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     rows = list(enumerate(metrics, 1))

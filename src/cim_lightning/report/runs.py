@@ -10,8 +10,10 @@ import yaml
 
 from cim_lightning.atomic import read_json
 from cim_lightning.config.result_settings import distinguishes_runs
+from cim_lightning.metric_registry import METRICS, Metric, by_section_order
 
 log = logging.getLogger(__name__)
+EVALUATION = "evaluation/metrics.json"
 INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "swept"}
 
 
@@ -32,11 +34,14 @@ class Run(Job):
         info: content of `run.json`: the command, and the setup once training has started.
         settings: content of `config.yaml`, resolved.
         numbers: see read_numbers.
+        metrics: titles and units by the names in `numbers`: "val/..." of registered metrics and of those that
+            its method declares, "evaluation/..." of those that its evaluators declare.
     """
 
     info: dict[str, Any]
     settings: dict[str, Any]
     numbers: dict[str, Any]
+    metrics: dict[str, Metric]
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -79,15 +84,22 @@ def read_run(folder: Path) -> Run:
     if not info.keys() >= INFO_KEYS or "seed" not in settings:
         raise ValueError("run.json or config.yaml is incomplete")
     overrides, swept = parse_overrides(info["overrides"]), parse_overrides(info["swept"])
-    return Run(folder, overrides, swept, info, settings, read_numbers(folder))
+    declared = {fields["name"]: Metric.from_dict(fields) for fields in info.get("metrics", ())}
+    metrics = {f"val/{name}": metric for name, metric in (METRICS | declared).items()}
+    evaluation = read_json(folder / EVALUATION).get("metrics", {})
+    metrics |= {f"evaluation/{name}": Metric.from_dict(fields) for name, fields in evaluation.items()}
+    return Run(folder, overrides, swept, info, settings, read_numbers(folder), metrics)
 
 
 def read_numbers(folder: Path) -> dict[str, Any]:
-    """Return `metrics.json`, and that of the evaluation as "evaluation/..."; empty for an unfinished run."""
+    """Return `metrics.json`, and the metrics of the evaluation as "evaluation/<evaluator>/<metric>".
+
+    An unfinished run has none.
+    """
     numbers = read_json(folder / "metrics.json")
     if numbers:
-        evaluation = read_json(folder / "evaluation" / "metrics.json")
-        numbers |= {f"evaluation/{name}": value for name, value in evaluation.items()}
+        evaluation = read_json(folder / EVALUATION)
+        numbers |= {f"evaluation/{name}": value for name, value in evaluation.items() if "/" in name}
     return numbers
 
 
@@ -103,6 +115,12 @@ def differing_keys(jobs: Iterable[Job]) -> list[str]:
     swept = {key for job in jobs for key in job.swept}
     keys = [key for job in jobs for key in job.overrides if distinguishes_runs(key)]
     return [k for k in dict.fromkeys(keys) if k in swept or len({job.overrides.get(k) for job in jobs}) > 1]
+
+
+def metrics_of(runs: Iterable[Run]) -> list[Metric]:
+    """Return the metrics that runs log during training, sorted by section."""
+    metrics = {name: metric for run in runs for name, metric in run.metrics.items()}
+    return by_section_order(metric for name, metric in metrics.items() if name.startswith("val/"))
 
 
 def group_by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -9,7 +9,12 @@ from cim_lightning.metric_registry import TABLE, by_section, shown_in
 PICTURES = ("panels",)
 TABLES = ("tables/pretraining", "tables/evaluation")
 SORTED_BY, BEFORE = "val/knn", "initial/knn"
-COLUMNS = (*(f"val/{metric.name}" for metric in shown_in(TABLE)), BEFORE, "images_seen", "seconds")  # of runs
+
+
+def columns() -> list[str]:
+    """Return the columns of the table of runs."""
+    metrics = (f"val/{metric.name}" for metric in shown_in(TABLE))
+    return [*dict.fromkeys((SORTED_BY, *metrics, BEFORE, "images_seen", "seconds"))]
 
 
 def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> Any:
@@ -27,7 +32,7 @@ def workspace(entity: str, project: str, sweep: str | None, tag: str | None) -> 
         filters=_filters(expr, sweep, tag),
         groupby=[expr.Metric("Group")],
         order=[expr.Ordering(expr.Summary(SORTED_BY), ascending=False)],
-        pinned_columns=["run:displayName", *(f"summary:{name}" for name in COLUMNS)],
+        pinned_columns=["run:displayName", *(f"summary:{name}" for name in columns())],
     )
     title = sweep or tag or "Correlational image modeling"
     return ws.Workspace(entity=entity, project=project, name=title, sections=sections, runset_settings=runs)
