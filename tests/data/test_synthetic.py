@@ -1,6 +1,8 @@
 """Synthetic scenes: deterministic, balanced, and labeled by combinations of cues."""
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from cim_lightning.data.synthetic import dataset as definitions
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
 
+GOLDEN = Path(__file__).with_name("golden_scenes.json")
 CUES = {"outline": definitions.OUTLINES, "pattern": definitions.PATTERNS, "palette": definitions.PALETTES}
 
 
@@ -153,3 +156,21 @@ def test_an_error_of_the_source_names_its_parameter(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ConfigError, match=rf"^{name}={value}: [^\n]*; try {name}=\d+$"):
         definitions.synthetic(**{"num_train": 4, "num_val": 4, "image_size": 16, "seed": 0} | wrong)
+
+
+def statistics(index: int) -> list[float]:
+    """Mean of each channel and standard deviation of a scene, in gray levels."""
+    image = np.asarray(SyntheticScenes(64, 64, 0)[index][0], np.float64)
+    return [*image.mean(axis=(0, 1)), image.std()]
+
+
+def test_scenes_are_those_of_the_golden_file():
+    """The recorded experiments used these scenes. `python tests/data/test_synthetic.py` writes the file."""
+    golden = json.loads(GOLDEN.read_text())
+    for index, expected in enumerate(golden):
+        assert statistics(index) == pytest.approx(expected, abs=0.02)
+
+
+if __name__ == "__main__":
+    rows = [f"  {[round(float(value), 3) for value in statistics(index)]}" for index in range(64)]
+    GOLDEN.write_text("[\n" + ",\n".join(rows) + "\n]\n")
