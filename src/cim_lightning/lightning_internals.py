@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 # Warnings of Lightning about intended behavior, and one of torch that Lightning causes.
 IGNORED_WARNINGS = (
@@ -28,28 +29,36 @@ IGNORED_WARNINGS = (
 def quiet() -> Iterator[None]:
     """Silence Lightning's notices, and its warnings about intended behavior. Also a decorator."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
+    states = [(logger.level, logger.handlers) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
+        if logging.root.handlers:  # messages would appear twice
+            logger.handlers = []
     try:
         with warnings.catch_warnings():
             for warning in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", warning)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, (level, handlers) in zip(loggers, states, strict=True):
             logger.setLevel(level)
+            logger.handlers = handlers
 
 
-def start_processes(trainer: L.Trainer) -> None:
+def start_processes(trainer: L.Trainer) -> bool:
     """Start the processes of all devices and connect them; later Trainers of this process use them.
 
     Lightning starts a process by repeating the command of this one. Without this, it does so at the first
     training.
+
+    Returns:
+        Whether all processes run; False for a strategy that copies this process for each training.
     """
     strategy: Any = trainer.strategy
-    if strategy.launcher is not None:
+    if isinstance(strategy.launcher, _SubprocessScriptLauncher):
         strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+        return True
+    return trainer.world_size == 1
 
 
 def batches_processed(trainer: L.Trainer) -> int:
