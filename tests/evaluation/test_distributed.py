@@ -15,10 +15,13 @@ from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import gather_batches, share_of_process, sum_over_processes
+from cim_lightning.evaluation.frozen_grids import extract_grids
 from cim_lightning.evaluation.knn import KNN
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 CPU = torch.device("cpu")
+ROUNDING = {"rtol": 2**-10, "atol": 2**-10}  # of fp16
+INDICES = [9, 2, 14, 3, 5]
 
 
 def run(rank: int, world_size: int, work: Callable[..., None], folder: Path, *args: object) -> None:
@@ -49,7 +52,8 @@ def save_features(rank: int, world_size: int, folder: Path, images: tuple[int, i
     features = {split: tuple(shared.features(split, None)) for split in ("train", "val")}
     counts = [sum(len(batch.labels) for batch in shared.batches(split, None)) for split in ("train", "val")]
     numbers = KNN([1, 3], 0.07, None, None)(shared)
-    torch.save((features, counts, numbers), folder / f"{rank}.pt")
+    grids = tuple(extract_grids(shared, INDICES))
+    torch.save((features, counts, numbers, grids), folder / f"{rank}.pt")
 
 
 @pytest.mark.parametrize(
@@ -61,12 +65,15 @@ def test_processes_that_share_the_images_give_the_numbers_of_one(tmp_path, proce
     alone = context(tmp_path, images, 0, 1)
     expected = KNN([1, 3], 0.07, None, None)(alone)
     saved = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
-    for features, _, numbers in saved:
+    grids = extract_grids(alone, INDICES)
+    for features, _, numbers, shared_grids in saved:
         assert numbers == expected
+        for found, single in zip(shared_grids, grids, strict=True):
+            torch.testing.assert_close(found, single, **ROUNDING)
         for split, tensors in features.items():
             for found, single in zip(tensors, alone.features(split, None), strict=True):
-                assert torch.equal(found, single)  # in order, without duplicates: the batches are the same
-    counts = [counts for _, counts, _ in saved]
+                torch.testing.assert_close(found, single, **ROUNDING)  # in order, without duplicates
+    counts = [counts for _, counts, *_ in saved]
     assert [sum(column) for column in zip(*counts, strict=True)] == list(images)
     assert max(counts)[0] < images[0]
 
@@ -91,7 +98,7 @@ def test_exchange_between_two_processes_by_hand(tmp_path):
 
 def test_a_single_process_exchanges_nothing():
     batches = [torch.ones(2, 3), torch.zeros(1, 3)]
-    assert torch.equal(gather_batches(batches, CPU), torch.cat(batches))
+    assert torch.equal(gather_batches(batches[:], CPU), torch.cat(batches))
     assert share_of_process(batches[0]) is batches[0]
     assert sum_over_processes(3, CPU) == 3
 
