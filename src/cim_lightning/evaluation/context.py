@@ -14,7 +14,6 @@ from cim_lightning.data.view_dataset import View
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, extract
 from cim_lightning.evaluation.trainer_factory import TrainerFactory
-from cim_lightning.evaluation.training_cache import TrainingCache
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 
@@ -87,10 +86,6 @@ class EvalContext:
             raise ConfigError(f"the {split} images have no labels; put them into one folder per class")
         return features if labeled.all() else FeatureSet(*(tensor[labeled] for tensor in features))
 
-    def training_cache(self, group: str, name: str, args: Any) -> TrainingCache:
-        """Return the cache of a training with these arguments on this context."""
-        return TrainingCache(self.folder / group / name, {"context": self.cache_key, "args": args})
-
     def autocast(self) -> torch.autocast:
         """Return bf16 autocast, enabled on GPUs with native bf16; emulated bf16 is slower than fp32."""
         native = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -117,15 +112,3 @@ class Evaluator(Protocol):
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics; record their settings by `context.record`."""
         ...
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return a device by name; "auto" is the GPU if there is one, else the CPU."""
-    available = torch.cuda.is_available()
-    try:
-        device = torch.device(("cuda" if available else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        raise ConfigError("device", name, "must be a device of torch", suggest="auto") from None
-    if device.type == "cuda" and not available:
-        raise ConfigError("device", name, "this machine has no GPU", suggest="cpu")
-    return device

@@ -111,7 +111,8 @@ def _train(
         failed = ConfigError("accumulate_grad_batches", batches, rule, suggest=2 * batches)
         failed.group = "trainer"
         raise failed from error
-    for logger in trainer.loggers:
-        close: Callable[[], None] | None = getattr(logger, "close", None)
-        if close is not None:  # wandb: the next training is another run
-            close()
+    finally:
+        for logger in trainer.loggers:
+            close: Callable[[], None] | None = getattr(logger, "close", None)
+            if close is not None:  # wandb: the next training is another run
+                close()

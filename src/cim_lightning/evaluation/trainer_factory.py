@@ -56,12 +56,12 @@ class TrainerFactory:
         """Return a Trainer without loggers, to measure a trained network."""
         return self._build(None, [], logger=False, enable_checkpointing=False)
 
-    @quiet()
     def parts_per_step(self) -> int:
         """Return the number of batches of an optimizer step: devices times accumulated batches."""
         trainer = self.for_validation()
         return trainer.accumulate_grad_batches * trainer.world_size
 
+    @quiet()
     def _build(self, folder: Path | None, callbacks: list[L.Callback], **arguments: Any) -> L.Trainer:
         root = {"default_root_dir": folder} if folder else {}
         return self.trainer(callbacks=[*callbacks, Progress()], **root, **FIXED | arguments)
@@ -79,3 +79,8 @@ def result_settings(trainer: L.Trainer) -> dict[str, Any]:
     """Return the settings of a Trainer, except its length, that change the final weights, as plain values."""
     values = {name: getattr(trainer, name) for name in RESULT_SETTINGS}
     return {k: v if isinstance(v, int | float | None) else str(v) for k, v in values.items()}
+
+
+def uses_trainer(evaluator: Any) -> bool:
+    """Return whether an evaluator or one of its parts trains a network: its attribute `uses_trainer`."""
+    return any(getattr(part, "uses_trainer", False) for part in (evaluator, *vars(evaluator).values()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ class ClassifierTraining:
     The folder `classifiers/` of the context has one folder per training, see `fit`. Evaluators with the same
     settings share one training.
     """
+
+    uses_trainer: ClassVar[bool] = True
 
     finetune: bool  # train the backbone too
     features: str  # see Classifier
