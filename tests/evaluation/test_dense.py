@@ -50,7 +50,8 @@ def source(train: int = 12, shuffled: bool = False) -> Any:
 
 def context(folder: Path, patch: int = 8, rank: int = 0, world_size: int = 1) -> EvalContext:
     backbone = ModuleBackbone(nn.AvgPool2d(patch), 3, patch).eval()
-    data, cpu = SimpleNamespace(num_workers=0), torch.device("cpu")
+    data = SimpleNamespace(num_workers=0, view=SimpleNamespace(size=16))
+    cpu = torch.device("cpu")
     return EvalContext(backbone, None, data, cpu, folder, 0, {}, rank=rank, world_size=world_size)
 
 
@@ -112,8 +113,9 @@ def test_it_applies_with_masks_only_and_estimates_its_images(tmp_path: Path) -> 
     assert isinstance(dense(), Evaluator)
     assert dense().applies(context(tmp_path)) is None
     assert dense(source=None).applies(context(tmp_path)) == "needs images with masks"
-    assert dense().forward_passes(context(tmp_path)) == 17
-    assert dense(num_cells=4, num_val=2).forward_passes(context(tmp_path)) == 6
+    # An image of 16 x 40 pixels has 2.5 times the pixels of a view.
+    assert dense().forward_passes(context(tmp_path)) == 17 * 2.5
+    assert dense(num_cells=4, num_val=2).forward_passes(context(tmp_path)) == 6 * 2.5
 
 
 def test_features_that_are_not_finite_are_an_error(tmp_path: Path) -> None:

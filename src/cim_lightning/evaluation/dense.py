@@ -63,7 +63,8 @@ class Dense:
 
     def forward_passes(self, context: EvalContext) -> float:
         splits = self._open()
-        return len(self._train_indices(splits)) + len(self._val_indices(splits))
+        area = self.inference.num_views(splits.val[0][1].shape, context.data.view.size)
+        return area * (len(self._train_indices(splits)) + len(self._val_indices(splits)))
 
     @torch.no_grad()
     def __call__(self, context: EvalContext) -> dict[str, float]:

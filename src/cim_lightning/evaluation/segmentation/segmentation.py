@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.segmentation import MaskSource, OpenSegmentationData, SegmentationSplits
+from cim_lightning.data.segmentation import OpenSegmentationData, SegmentationSplits
 from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
@@ -43,6 +43,7 @@ class Segmentation:
     pictures: int  # number of validation images to draw
     pictures_folder: str  # in the context's folder
 
+    uses_trainer: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("miou", "mIoU", None, (COLUMN,), True, "segmentation mIoU", 1, unit="%"),
         Metric("pixel_accuracy", "pixel accuracy", higher_is_better=True, digits=1, unit="%"),
@@ -63,7 +64,8 @@ class Segmentation:
         splits, view_size = self._open(), context.data.view.size
         crops = self.steps * self.batch_size * (3 if self.finetune else 1)
         whole = len(evenly_spaced(len(splits.val), self.num_val))
-        return crops * (self.crops.size / view_size) ** 2 + whole * (self._side(splits) / view_size) ** 2
+        area = self.inference.num_views(splits.val[0][1].shape, view_size)
+        return crops * (self.crops.size / view_size) ** 2 + whole * area
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics in percent. The training is cached, and an interrupted training resumes."""
@@ -115,18 +117,6 @@ class Segmentation:
         if self.source is None:
             raise ConfigError("source", None, "needs images with masks", hint="choose a data set")
         return self.source()
-
-    def _side(self, splits: SegmentationSplits) -> float:
-        """Return the side of the square with the area of the first validation image after resizing."""
-        height, width = first_size(splits.val)
-        rows, columns = self.inference.resized(height, width)
-        return (rows * columns) ** 0.5
-
-
-def first_size(source: MaskSource) -> tuple[int, int]:
-    """Return the height and width of the first image."""
-    height, width = source[0][1].shape
-    return height, width
 
 
 def check_sizes(model: Segmenter, crop: int, window: int | None) -> None:

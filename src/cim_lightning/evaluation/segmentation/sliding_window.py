@@ -1,6 +1,6 @@
 """Class logits of whole images, with or without a sliding window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ class SlidingWindow:
         """Return the height and width of an image after resizing, before padding."""
         factor = (self.short_side or min(height, width)) / min(height, width)
         return max(round(height * factor), 1), max(round(width * factor), 1)
+
+    def num_views(self, shape: Sequence[int], view_size: int) -> float:
+        """Return the area of an image "h w" after resizing in views of this side, for estimates of time."""
+        h, w = self.resized(shape[0], shape[1])
+        return h * w / view_size**2
 
     def prepare(self, image: UInt8[Tensor, "c h w"], backbone: Backbone) -> Float[Tensor, "1 c y x"]:
         """Resize and normalize an image, and pad it with zeros at the bottom right to whole patches."""
