@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from timm.layers import DropPath
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
@@ -17,62 +16,6 @@ PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
 def vit(**scale) -> Backbone:
     shape = {"dynamic_img_size": True, "depth": 3, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
     return TimmBackbone("vit_tiny_patch16_224", shape, **PLAIN, **scale)
-
-
-def rates(backbone: Backbone, layers: list[str]) -> dict[str, set[float]]:
-    """Return the drop probabilities of each layer."""
-    found = {layer: set() for layer in layers}
-    for name, module in backbone.model.named_modules():
-        if isinstance(module, DropPath):
-            layer = next(layer for layer in layers if f"{name}.".startswith(f"{layer}."))
-            found[layer].add(round(module.drop_prob, 6))
-    return found
-
-
-def test_drop_path_rises_through_every_block_of_a_vit() -> None:
-    dropping = vit().with_drop_path(0.2)
-    found = rates(dropping, ["blocks.0", "blocks.1", "blocks.2"])
-    assert found["blocks.0"] <= {0.0}  # timm drops nothing in the first block
-    assert found["blocks.1"] == {0.1}
-    assert found["blocks.2"] == {0.2}
-
-
-def test_drop_path_rises_through_every_block_of_a_resnet() -> None:
-    layers = [f"layer{stage}.{i}" for stage in (1, 2, 3, 4) for i in (0, 1)]
-    found = rates(TimmBackbone("resnet18", {}, **PLAIN).with_drop_path(0.7), layers)
-    for i, layer in enumerate(layers):
-        assert found[layer] <= {round(0.1 * i, 6)}, layer
-        assert found[layer] or not i, layer
-
-
-@pytest.mark.parametrize(
-    "backbone", [vit, lambda: TimmBackbone("resnet18", {}, **PLAIN)], ids=["vit", "resnet"]
-)
-def test_drop_path_changes_neither_the_weights_nor_the_evaluation(backbone) -> None:
-    torch.manual_seed(0)
-    plain = backbone().eval()
-    for p in plain.parameters():  # timm's ResNets start with branches whose output is 0
-        torch.nn.init.normal_(p, std=0.1)
-    dropping = plain.with_drop_path(0.9)
-    images = torch.rand(8, 3, 32, 32)
-    assert torch.equal(dropping.eval()(images).pooled, plain(images).pooled)
-    assert all(torch.equal(v, dropping.state_dict()[k]) for k, v in plain.state_dict().items())
-    before = dropping.train()(images).pooled
-    assert not torch.equal(before, dropping(images).pooled)
-
-
-def test_the_drop_path_rate_of_pre_training_is_replaced() -> None:
-    shape = {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
-    backbone = TimmBackbone("vit_tiny_patch16_224", shape | {"drop_path_rate": 0.5}, **PLAIN)
-    for rate in (0.0, 0.2):
-        found = rates(backbone.with_drop_path(rate), ["blocks.0", "blocks.1"])
-        assert found["blocks.1"] <= {rate}
-    assert rates(backbone.with_drop_path(0.5), ["blocks.0", "blocks.1"])["blocks.1"] == {0.5}
-
-
-def test_an_architecture_without_drop_path_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"^drop_path=0\.1: dla46_c [^\n]*try drop_path=0$"):
-        TimmBackbone("dla46_c", {}, **PLAIN).with_drop_path(0.1)
 
 
 @pytest.mark.parametrize("features", ["mean", "pooled"])
