@@ -94,6 +94,49 @@ def test_the_learning_rate_per_step():
     assert all(weights == biases for weights, biases in rates)
 
 
+def test_the_weight_decay_per_step():
+    module = nn.Linear(2, 3)
+    optimizer, schedule = adamw(weight_decay=0.04, weight_decay_end=0.4)(module, 256, 4)
+    decays = []
+    for _ in range(5):
+        decays.append([group["weight_decay"] for group in optimizer.param_groups])
+        module(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        schedule.step()
+    # (1 - cos 0, 45, 90, 135, 180 degrees) / 2 of the way from 0.04 to 0.4
+    expected = [0.04 + 0.36 * done for done in (0, 0.1464466, 0.5, 0.8535534, 1)]
+    assert [max(pair) for pair in decays] == pytest.approx(expected, abs=1e-7)
+    assert [min(pair) for pair in decays] == [0] * 5  # biases
+
+
+def test_the_weight_decay_is_constant_by_default():
+    optimizer, schedule = adamw()(nn.Linear(2, 3), 256, 4)
+    for _ in range(3):
+        optimizer.step()
+        schedule.step()
+        assert {group["weight_decay"] for group in optimizer.param_groups} == {0, 0.05}
+
+
+def test_a_restored_schedule_continues_with_the_present_length():
+    """The state has plain values only, which torch.load(weights_only=True) requires."""
+    first, second = (adamw(weight_decay_end=0.4, warmup=0.0)(nn.Linear(2, 3), 256, n) for n in (4, 8))
+    for optimizer, schedule in (first, first):
+        optimizer.step()
+        schedule.step()
+    state = first[1].state_dict()
+    assert not [key for key, value in state.items() if callable(value)]
+    optimizer, schedule = second
+    schedule.load_state_dict(state)
+    optimizer.step()
+    schedule.step()
+    straight, steps = adamw(weight_decay_end=0.4, warmup=0.0)(nn.Linear(2, 3), 256, 8)
+    for _ in range(3):
+        straight.step()
+        steps.step()
+    for ours, theirs in zip(optimizer.param_groups, straight.param_groups, strict=True):
+        assert (ours["lr"], ours["weight_decay"]) == (theirs["lr"], theirs["weight_decay"])
+
+
 @pytest.mark.parametrize(
     ("warmup", "total", "factors"),
     [
@@ -121,6 +164,7 @@ def test_linear_decay_by_hand():
         ({"warmup": -1.0}, "warmup=-1.0", "0.0"),
         ({"base_lr": 0.0}, "base_lr=0.0", "0.00015"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1", "0"),
+        ({"weight_decay_end": -0.1}, "weight_decay_end=-0.1", "0"),
         ({"betas": [0.9]}, "betas=[0.9]", "[0.9, 0.95]"),
         ({"betas": [0.9, 1.0]}, "betas=[0.9, 1.0]", "[0.9, 0.95]"),
     ],

@@ -13,8 +13,9 @@ from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.errors import ConfigError
 
-FIRST = RandomCrop(224, (0.25, 1.0), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(blur=1.0, solarize=0.0))
-SECOND = RandomCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(blur=0.1))
+_GLOBAL = {"size": 224, "scale": (0.25, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5}
+FIRST = RandomCrop(**_GLOBAL, appearance=Appearance(blur=1.0, solarize=0.0))
+SECOND = RandomCrop(**_GLOBAL, appearance=Appearance(blur=0.1))
 LOCAL = RandomCrop(96, (0.05, 0.25), (3 / 4, 4 / 3), flip=0.5, appearance=Appearance(solarize=0.0))
 
 
@@ -31,7 +32,10 @@ class MultiCrops(NamedTuple):
 
 @dataclass
 class MultiCropper(Cropper):
-    """Crops two large and k small regions of each view, each kind with its own augmentation."""
+    """Crops two large and k small regions of each view, each kind with its own augmentation.
+
+    The defaults are those of DINO for ViT-S/16.
+    """
 
     global_crop_1: RandomCrop = FIRST
     global_crop_2: RandomCrop = SECOND  # of the same size
