@@ -77,10 +77,8 @@ class Backbone(nn.Module, ABC):
     ):
         super().__init__()
         self.name, self.dim, self.in_channels, self.patch_size = name, dim, in_channels, patch_size
-        self.normalization = {
-            "mean": list(mean),
-            "std": list(std),
-        }  # for files, where fp32 would not be 0.485
+        # Plain numbers for files: the buffers are in fp32, which has no 0.485.
+        self.normalization = {"mean": list(mean), "std": list(std)}
         for parameter, values in self.normalization.items():
             if len(values) != in_channels:
                 rule = f"must have one value for each of the {in_channels} channels"
