@@ -79,7 +79,8 @@ def test_features_do_not_collapse_in_a_short_run(method, method_overrides, run_p
 @pytest.mark.parametrize("centered", [True, False])
 def test_dino_collapses_without_centering(centered, method_overrides, run_pretrain, tmp_path):
     """With a sharp target only, all images get one prototype. Momentum 1 never updates the center."""
-    sharp = ["method.target_temperature=[0.01,0.01]", f"method.center_momentum={0.9 if centered else 1.0}"]
+    sharp = ["method.target_temperature.start=0.01", "method.target_temperature.end=0.01"]
+    sharp += [f"method.center_momentum={0.9 if centered else 1.0}"]
     run_pretrain("method=dino", *SMALL, *method_overrides["dino"], *SCENES, *sharp, "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     if centered:

@@ -73,9 +73,10 @@ def test_a_perfect_prediction_has_loss_0_and_a_zero_prediction_is_known(vit, vie
 
 def test_the_context_encoder_sees_only_the_context_and_the_target_sees_everything(vit, views):
     model, crops = ijepa(vit()), CROPPING(views, 0)
-    seen, encoded = [], []
+    seen, encoded, given = [], [], []
     model.encoder.register_forward_hook(lambda _, inputs, tokens: encoded.append(tokens))
     model.target.register_forward_hook(lambda _, inputs, features: seen.append(features.grid))
+    model.predictor.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     context = torch.zeros(6, 16).scatter(1, crops.context, 1).view(6, 1, 4, 4).bool()
     context = context.repeat_interleave(4, 2).repeat_interleave(4, 3)
     noise = torch.rand_like(crops.images)
@@ -86,6 +87,7 @@ def test_the_context_encoder_sees_only_the_context_and_the_target_sees_everythin
     ):
         model.compute_losses(crops._replace(images=images))
     assert encoded[0].shape == (6, 1 + crops.context.shape[1], 24)  # and the class token
+    assert torch.equal(given[0], encoded[0][:, 1:])
     assert torch.equal(encoded[0], encoded[1])
     assert not torch.allclose(encoded[0], encoded[2])
     assert not torch.allclose(seen[0], seen[1])
