@@ -104,11 +104,13 @@ class SyntheticScenes:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Return scene `index` as an RGB image, and its class: the index modulo the number of classes."""
+        return Image.fromarray(render(self.scene(index), self.image_size)), index % len(self.classes)
+
+    def scene(self, index: int) -> Scene:
+        """Return the parameters of scene `index`."""
         if not 0 <= index < self.num_images:
             raise IndexError(f"scene {index} of {self.num_images}")
-        label = index % len(self.classes)
-        scene = sample_scene(np.random.default_rng([self.seed, index]), label)
-        return Image.fromarray(render(scene, self.image_size)), label
+        return sample_scene(np.random.default_rng([self.seed, index]), index % len(self.classes))
 
 
 def synthetic(num_train: int, num_val: int, image_size: int, seed: int) -> Splits:
