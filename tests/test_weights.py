@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.weights import ExportedBackbone, TimmWeights, read_weights

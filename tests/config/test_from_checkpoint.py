@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from cim_lightning.config.from_checkpoint import drop_unused, load_backbone, load_method
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone

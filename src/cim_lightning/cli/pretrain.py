@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write, update_json
 from cim_lightning.cli import evaluation_trainer
-from cim_lightning.cli.evaluate import evaluate, requested_evaluators
+from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
 from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
@@ -86,7 +86,7 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
 
 
 def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> Any:
-    from cim_lightning.export.timm_format import TimmFormat
+    from cim_lightning.formats.timm_format import TimmFormat
     from cim_lightning.models.timm_backbone import TimmBackbone
 
     cfg = OmegaConf.create(settings)
@@ -98,6 +98,9 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     if cfg.get("budget") is not None and trainer.world_size != planned:
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
+    if cfg.get("evaluation"):
+        requested = requested_evaluators(HydraConfig.get().overrides.task)
+        check_evaluators(from_checkpoint.build(cfg.evaluation), method, data, folder, requested)
     if trainer.is_global_zero:
         update_json(folder / "run.json", run_info())
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))

@@ -13,7 +13,6 @@ from cim_lightning.config.compose import CONF, choice_config
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
-    from cim_lightning.methods.method import Method
     from cim_lightning.models.backbone import Backbone
     from cim_lightning.weights import Weights
 
@@ -66,8 +65,8 @@ def load_backbone(
     return loaded.eval()
 
 
-def load_method(path: str | Path) -> "Method":
-    """Return the method of a run's folder or checkpoint with its weights, in evaluation mode.
+def load_method(path: str | Path) -> Any:
+    """Return the `Method` of a run's folder or checkpoint with its weights, in evaluation mode.
 
     Raises:
         ConfigError: there is no run.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import Format, Loaded, Outputs
+from cim_lightning.formats.format import Format, Loaded, Outputs
 from cim_lightning.models.backbone import Backbone
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")

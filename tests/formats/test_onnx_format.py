@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export import onnx_format
-from cim_lightning.export.onnx_format import ONNXFormat
+from cim_lightning.formats import onnx_format
+from cim_lightning.formats.onnx_format import ONNXFormat
 
 
 def test_onnxruntime_gives_the_same_features_at_any_batch_size(backbone, tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import Crops
-from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 SLOW = {"vit_large_patch16"}

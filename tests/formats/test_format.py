@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.export.format import example_images, max_difference
-from cim_lightning.export.hf_format import HFFormat
-from cim_lightning.export.onnx_format import ONNXFormat
-from cim_lightning.export.timm_format import TimmFormat
+from cim_lightning.formats.format import example_images, max_difference
+from cim_lightning.formats.hf_format import HFFormat
+from cim_lightning.formats.onnx_format import ONNXFormat
+from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.module_backbone import ModuleBackbone
 
 

@@ -6,7 +6,7 @@ import timm
 from safetensors.torch import save_file
 
 from cim_lightning.atomic import read_json, replacing, write_json
-from cim_lightning.export.format import Format, Loaded, require_timm, timm_outputs
+from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.models.backbone import Backbone
 
 

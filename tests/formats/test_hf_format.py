@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from cim_lightning.export.hf_format import HFFormat
+from cim_lightning.formats.hf_format import HFFormat
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 

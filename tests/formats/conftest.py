@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cim_lightning.export.onnx_format import ONNXFormat
+from cim_lightning.formats.onnx_format import ONNXFormat
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
 

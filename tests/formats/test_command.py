@@ -86,7 +86,7 @@ def test_a_run_is_exported_in_every_format_and_reloaded(
     assert (tmp_path / "sweep" / "1" / "model.safetensors").exists()
 
     capfd.readouterr()
-    monkeypatch.setattr("cim_lightning.export.format.max_difference", lambda expected, loaded: 0.5)
+    monkeypatch.setattr("cim_lightning.formats.format.max_difference", lambda expected, loaded: 0.5)
     with pytest.raises(SystemExit) as ended:
         export("checkpoint=run")
     assert ended.value.code == 2

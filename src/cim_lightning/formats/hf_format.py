@@ -7,7 +7,7 @@ import timm
 from timm.models import save_for_hf
 
 from cim_lightning.atomic import read_json, write_json
-from cim_lightning.export.format import Format, Loaded, require_timm, timm_outputs
+from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.models.backbone import Backbone
 
 # Entries of timm's pretrained_cfg that describe the input or the architecture. The others, such as tag,
