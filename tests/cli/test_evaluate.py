@@ -1,16 +1,12 @@
 """`cim-evaluate`: the same metrics for a run and its export, any timm weights, and cached results."""
 
 import json
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-
-from cim_lightning.cli.main import evaluate
 
 SMALL = [
     "evaluation=[knn,linear,lowshot,representation]",
@@ -32,31 +28,12 @@ def run(run_pretrain, tiny, tmp_path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.fixture
-def run_evaluate(monkeypatch, tmp_path):
-    """Run `cim-evaluate` in this process and return metrics.json."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-
-    def run(folder: str, *arguments: str) -> dict:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        monkeypatch.setattr(sys, "argv", ["cim-evaluate", *arguments, f"output_dir={folder}"])
-        try:
-            evaluate()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return json.loads(Path(folder, "metrics.json").read_text())
-
-    return run
-
-
 def test_checkpoint_and_export_have_the_same_metrics(run, run_evaluate, photos, capsys):
     ours = run_evaluate("ours", f"checkpoint={run}", *SMALL)
     data = ["data=folder", f"data.root={photos}", "data.num_workers=0", "data.batch_size=8"]
     exported = run_evaluate("exported", f"checkpoint={run / 'backbone.safetensors'}", *data, *SMALL)
     printed = capsys.readouterr()
-    assert "| knn | mean k1 |" in printed.out
+    assert "| knn | mean over the grid, k = 1 |" in printed.out
     assert "Logging error" not in printed.err
     numbers = [key for key in ours if "/" in key]
     assert {key.partition("/")[0] for key in numbers} == {"knn", "linear", "lowshot", "representation"}
@@ -72,20 +49,30 @@ def test_the_online_knn_equals_that_of_the_evaluation(run, run_evaluate):
     assert metrics["knn/pooled_k20"] == pytest.approx(trained["val/knn_pooled"], abs=1e-6)
 
 
-def test_all_evaluators_run_once_on_a_checkpoint(run, run_evaluate, capsys):
-    small = ["evaluation.correlation.num_images=4", "evaluation.correlation.scales=[0.2]", *SMALL[1:]]
-    small += ["evaluation.robustness.num_images=4", "evaluation.robustness.corruptions=[contrast]"]
-    small += ["evaluation.finetune.classifier.epochs=1"]
-    first = run_evaluate("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *small)
-    assert {"correlation/skill", "correlation/auc_constant", "robustness/accuracy_clean"} <= first.keys()
-    assert {path.name for path in Path("all").glob("*.png")} == {
-        "correlation.png",
-        "attention.png",
-        "finetune.png",
+def test_a_second_command_adds_and_reads_what_it_has_from_the_cache(run, run_evaluate):
+    small = [*SMALL[1:], f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"]
+    first = run_evaluate("out", "evaluation=[knn,representation]", *small)
+    assert Path("out/attention.png").exists()
+    before = {path: path.stat().st_mtime_ns for path in Path("out/evaluators").iterdir()}
+    both = run_evaluate("out", "evaluation=[knn,lowshot]", *small)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    numbers = {name for name in both if "/" in name}
+    assert {name: both[name] for name in first if "/" in name} == {
+        name: first[name] for name in first if "/" in name
     }
-    before = {path: path.stat().st_mtime_ns for path in Path("all/evaluators").iterdir()}
-    assert run_evaluate("all", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *small) == first
-    assert {path: path.stat().st_mtime_ns for path in Path("all/evaluators").iterdir()} == before
+    assert {name.partition("/")[0] for name in numbers} == {"knn", "representation", "lowshot"}
+    assert both["protocol"].keys() == {"knn", "representation", "lowshot"}
+    assert both["protocol"]["knn"]["preprocessing"] == "CenterSquare(size=32)"
+    assert (both["train_images"], both["val_images"]) == (43, 9)
+
+
+def test_another_data_set_or_protocol_is_not_mixed_with_the_first(run, run_evaluate, photos):
+    first = run_evaluate("out", f"checkpoint={run}", "evaluation=knn")
+    standard = ["evaluation=representation", "protocol=standard"]
+    other = run_evaluate("out", f"checkpoint={run}", *standard)
+    assert {name.partition("/")[0] for name in other if "/" in name} == {"representation"}
+    again = run_evaluate("out", f"checkpoint={run}", "evaluation=knn")
+    assert again == first
 
 
 def test_timm_weights_and_an_untrained_backbone(run_evaluate, photos, tmp_path):

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,23 @@ def requested_evaluators(overrides: Sequence[str]) -> set[str]:
     values = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("evaluation=")]
     choices = yaml.safe_load(values[-1]) if values else None
     return {choices} if isinstance(choices, str) else set(choices or ())
+
+
+def check_evaluators(
+    evaluators: Mapping[str, Any], method: Any, data: Any, folder: Path, requested: Collection[str]
+) -> None:
+    """Check before training that the evaluation after it applies.
+
+    Raises:
+        ConfigError: a requested evaluator does not apply.
+    """
+    import torch
+
+    from cim_lightning.evaluation.context import EvalContext
+    from cim_lightning.evaluation.suite import check_applicable
+
+    context = EvalContext(method.eval_backbone, method, data, torch.device("cpu"), folder, 0, {})
+    check_applicable(evaluators, context, requested)
 
 
 def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> None:
