@@ -169,7 +169,7 @@ def test_no_module_has_a_vague_name():
 
 
 def test_the_public_names_can_be_imported():
-    assert cim_lightning.__all__ == sorted(cim_lightning.__all__) == sorted(cim_lightning._MODULES)
+    assert set(cim_lightning.__all__) == cim_lightning._MODULES.keys()
     for name in cim_lightning.__all__:
         assert getattr(cim_lightning, name).__name__ == name
     with pytest.raises(AttributeError, match="Nothing"):
