@@ -11,12 +11,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cim_lightning.metric_registry import METRICS
-from cim_lightning.report.columns import EVALUATED_KNN, POOLED
-
-SKILL, RANK, COST = METRICS["skill"].label, METRICS["effective_rank"].label, "GFLOP/image"
-COLUMNS = (EVALUATED_KNN.title, f"{POOLED}, %", "probe, %", "probe pooled, %", SKILL, RANK, COST)
-TRAINED = (SKILL, COST)  # columns that untrained backbones do not have
+UNTRAINED = (
+    "k-NN, ",
+    "probe, ",
+    "effective rank",
+)  # columns, by their start, that untrained backbones have, too
+SHOWN = (*UNTRAINED, "skill", "GFLOP/image")
 
 
 def read(table: Path) -> list[dict[str, str]]:
@@ -32,8 +32,9 @@ def read(table: Path) -> list[dict[str, str]]:
 def main(table: Path, out: Path, untrained: Path | None = None) -> None:
     rows, untrained_rows = read(table), read(untrained) if untrained else []
     settings = list(dict.fromkeys(row["setting"] for row in rows))
+    columns = [name for start in SHOWN for name in rows[0] if name.startswith(start)]
     figure = Figure(figsize=(15, 2.8), layout="constrained")
-    for axes, column in zip(figure.subplots(1, len(COLUMNS)), COLUMNS, strict=True):
+    for axes, column in zip(figure.subplots(1, len(columns)), columns, strict=True):
         seeds: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
             if row[column]:
@@ -47,7 +48,7 @@ def main(table: Path, out: Path, untrained: Path | None = None) -> None:
             values = [value for points in seeds.values() for position, value in points if position == i]
             if values:
                 axes.plot([i - 0.25, i + 0.25], [statistics.fmean(values)] * 2, color="#222222")
-        if untrained_rows and column not in TRAINED:
+        if untrained_rows and column.startswith(UNTRAINED):
             mean = statistics.fmean(float(row[column]) for row in untrained_rows)
             axes.axhline(mean, color="gray", linestyle="--", linewidth=1)
         axes.set(title=column, xlim=(-0.6, len(settings) - 0.4))

@@ -120,10 +120,6 @@ MISTAKES = {
             "try evaluation.finetune.classifier.view.scale=",
         ],
     ),
-    "device": (
-        ["checkpoint=untrained", *OTHER, "data.root={photos}", "device=tpuu"],
-        ["device=tpuu", "try device=auto"],
-    ),
 }
 
 

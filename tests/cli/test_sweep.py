@@ -186,7 +186,7 @@ def test_a_killed_and_rerun_sweep_has_the_table_of_an_uninterrupted_one(run_pret
     assert straight.returncode == 0, output
     assert table(sweep) == table(tmp_path / "straight")
     assert [row["setting"] for row in table(sweep)] == [f"cropping.rotation={angle}" for angle in (0, 45, 90)]
-    assert all(row["probe, %"] for row in table(sweep))
+    assert all(row["probe, mean, %"] for row in table(sweep))
 
 
 SWEPT = ["-m", "seed=0,1"]
