@@ -92,6 +92,25 @@ def test_the_number_of_cells_is_bounded_and_recorded(tmp_path: Path) -> None:
     assert built.protocol["k"] == 3
 
 
+def test_settings_reach_the_two_classifiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: dict[str, set[tuple]] = {"vote": set(), "fit_head": set()}
+
+    def spy(name: str) -> Any:
+        original = getattr(dense_module, name)
+
+        def call(*args: Any) -> Any:
+            calls[name].add(args[-2:])
+            return original(*args)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(dense_module, name, spy(name))
+    dense(k=10**6, temperature=0.3, weight_decay=0.2, steps=7)(context(tmp_path, 8))
+    assert calls["vote"] == {(12 * 8, 0.3)}  # at most as many neighbors as there are cells
+    assert calls["fit_head"] == {(0.2, 7)}
+
+
 def test_processes_sample_the_same_cells_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[list[torch.Tensor]] = []
 

@@ -142,6 +142,20 @@ def test_a_frozen_backbone_stays_in_evaluation_mode_without_gradients() -> None:
     assert all(p.grad is not None for p in model.head.parameters())
 
 
+@pytest.mark.parametrize("finetune", [True, False])
+def test_parameters_that_do_not_affect_the_logits_are_frozen(finetune: bool) -> None:
+    model = Segmenter(vit(2), upernet, 3, finetune=finetune).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.freeze_unused(torch.randn(1, 3, 32, 32))
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    final_norm = {"backbone.model.norm.weight", "backbone.model.norm.bias"}
+    backbone = {name for name, _ in model.named_parameters() if name.startswith("backbone.")}
+    assert frozen == (final_norm if finetune else backbone)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_fine_tuning_trains_a_copy_without_frozen_parameters() -> None:
     backbone = vit(1)
     backbone.model.patch_embed.requires_grad_(False)

@@ -187,7 +187,8 @@ def test_an_interrupted_training_resumes_to_the_bit(tmp_path: Path, monkeypatch:
 def test_accumulated_batches_give_the_same_step(tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = vit()
-    evaluator = segmentation(steps=4, batch_size=8, head=HeadWithoutNorm)
+    # With 16 as the batch size of lr, the rate of a micro-batch would differ.
+    evaluator = segmentation(steps=4, batch_size=8, head=HeadWithoutNorm, optim=optim(lr_for=16, lr=1e-2))
     for folder, batches in (("one", 1), ("four", 4)):
         evaluator(context(tmp_path / folder, backbone, accumulate_grad_batches=batches))
     one, four = trained(tmp_path / "one"), trained(tmp_path / "four")
