@@ -7,7 +7,7 @@ import torch
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.classifier import Classifier, top_accuracy
+from cim_lightning.models.classifier import Classifier
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 PLAIN = {"positions": "timm", "freeze_patch_embed": False, "init": "timm"}
@@ -29,6 +29,15 @@ def test_a_probe_trains_only_its_head(features: str) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
     assert all(p.grad is None for p in model.backbone.parameters())
     assert all(p.grad is not None for p in model.head.parameters())
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_the_head_is_a_linear_layer_with_small_weights(finetune: bool) -> None:
+    model = Classifier(vit(), 500, finetune=finetune, features="mean", drop_path=0.0)
+    parameters = dict(model.head.named_parameters())
+    assert list(parameters) == ["1.weight", "1.bias"]
+    assert parameters["1.weight"].std().item() == pytest.approx(0.01, rel=0.05)
+    assert not parameters["1.bias"].any()
 
 
 def test_finetuning_trains_all_parameters_of_a_copy() -> None:
@@ -57,12 +66,6 @@ def test_gradients_reach_the_images_of_a_frozen_probe() -> None:
     model(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().max() > 0
-
-
-def test_top_accuracy_by_hand() -> None:
-    logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
-    labels = torch.tensor([0, 1, 2])
-    assert [top_accuracy(logits, labels, k) for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A backbone with a linear classifier."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -63,9 +62,3 @@ def check_arguments(features: str, drop_path: float) -> None:
     """Raise ConfigError if an argument of a Classifier is invalid."""
     check_one_of("features", features, FEATURES)
     check_share("drop_path", drop_path, one=False)
-
-
-@torch.no_grad()
-def top_accuracy(logits: Float[Tensor, "b n"], labels: Tensor, k: int) -> int:
-    """Return the number of images with their label among the k highest logits."""
-    return int((logits.topk(min(k, logits.shape[1])).indices == labels[:, None]).any(dim=1).sum())
