@@ -3,6 +3,7 @@
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ CROPPING = ExemplarCropper(
     2, [0.1, 0.4], [0.5, 2.0], 45, context_size=24, exemplar_size=8, flip=0.5, appearance=None
 )
 SETTINGS = {"batch_size": 8, "num_workers": 0, "view_size": 24, "seed": 3}
+CPU = torch.device("cpu")
 VIEW = {"view_scale": [0.5, 1.0], "view_ratio": [0.75, 1.33], "view_flip": 0.5}
 
 
@@ -183,7 +185,7 @@ def test_images_without_class_folders_have_the_label_minus_one(photos: Path):
     assert batch.labels.tolist() == [-1] * 8
 
 
-def test_labeled_indices_and_their_loader_skip_images_without_a_label() -> None:
+def test_labeled_indices_skip_images_without_a_label() -> None:
     class PartlyLabeled:
         classes = ("a", "b")
         labels = np.array([-1, 0, -1, 1, 1, -1, 0])
@@ -199,8 +201,23 @@ def test_labeled_indices_and_their_loader_skip_images_without_a_label() -> None:
     indices = data.labeled_indices(None)
     assert sorted(indices) == [1, 3, 4, 6]
     assert data.labeled_indices(2) == indices[:2]
-    batches = iter(data.train_subset_dataloader(indices, CenterSquare(8), 2, 1, 0))
-    seen = [int(view[0, 0, 0]) for _ in range(2) for view in next(batches).views]
-    assert sorted(seen) == [1, 3, 4, 6]
-    later = iter(data.train_subset_dataloader(indices, CenterSquare(8), 2, 1, 1))
-    assert [int(view[0, 0, 0]) for view in next(later).views] == seen[2:]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_devices_share_the_validation_images(world_size):
+    whole, _ = read(data(batch_size=2).val_dataloader())
+    parts, lengths = [], set()
+    for rank in range(world_size):
+        part = data(batch_size=2)
+        part.trainer = Mock(global_rank=rank, world_size=world_size, strategy=Mock(root_device=CPU))
+        loader = part.val_dataloader()
+        lengths.add(len(loader))
+        parts += read(loader)[0].unbind()
+    assert len(lengths) == 1  # DDP communicates in every forward pass
+    assert sorted(view.flatten().tolist() for view in parts) == sorted(v.flatten().tolist() for v in whole)
+
+
+def test_more_devices_than_validation_images_repeat_them():
+    part = data(partial(scenes, 20, 3), batch_size=2)
+    part.trainer = Mock(global_rank=4, world_size=5, strategy=Mock(root_device=CPU))
+    assert len(read(part.val_dataloader())[0]) == 3

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.cropping.cropper import Cropping
 from cim_lightning.data.resumable import ResumableData
-from cim_lightning.data.sampler import ResumableBatchSampler
+from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 from cim_lightning.data.source import Source, Splits
 from cim_lightning.data.view_dataset import (
     Batch,
@@ -91,14 +91,19 @@ class ImageData(ResumableData):
         return self.cropping(views, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        source, trainer = self.splits.train, self.trainer
-        devices = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self.position, *devices)
+        source = self.splits.train
+        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self.position, *self._devices)
         return self._loader(source, self.view, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the same views and crops of all validation images in every call."""
-        return self.random_crop_dataloader("val", None, 0)
+        """Return the same views and crops of this device's validation images in every call."""
+        source, (rank, world_size) = self.splits.val, self._devices
+        if world_size == 1 or len(source) < world_size:
+            return self.random_crop_dataloader("val", None, 0)
+        # Devices have the same number of batches, because DDP communicates in every forward pass.
+        keys = [(0, index) for index in self._shuffled(len(source))]
+        batches = even_batches(keys, self.batch_size, rank, world_size)
+        return self._loader(source, self.view, batch_sampler=batches)
 
     def eval_dataloader(
         self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
@@ -128,6 +133,11 @@ class ImageData(ResumableData):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         return self.cropping(batch.views, batch.seed), batch.labels
+
+    @property
+    def _devices(self) -> tuple[int, int]:
+        """Number of this device, and of all devices."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _shuffled(self, num_images: int) -> list[int]:
         return np.random.default_rng(self.seed).permutation(num_images).tolist()

@@ -48,7 +48,7 @@ class ContrastiveHead(nn.Module):
         if len(keys) > len(queries):  # several target rows per image, each the positive of a query
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
-        # In validation, all devices have the same images.
+        # In validation, the loss does not depend on the number of devices.
         if self.training and torch.distributed.is_initialized():
             rank = torch.distributed.get_rank()
             labels = labels + rank * len(keys)
