@@ -119,6 +119,24 @@ def test_logits_do_not_depend_on_the_other_images() -> None:
     assert not torch.allclose(logits[1], other_logits[1])
 
 
+def test_the_pyramid_adds_the_deeper_levels_to_each_level() -> None:
+    head = upernet(vit(4)).eval()
+    head.rescale = nn.ModuleList(nn.Identity() for _ in range(4))
+    head.lateral, head.smooth = (nn.ModuleList(nn.Identity() for _ in range(3)) for _ in range(2))
+    head.bins, head.pooled = nn.ModuleList(), nn.Identity()
+    levels = [
+        torch.full((1, 7, side, side), value)
+        for side, value in ((8, 1.0), (4, 10.0), (2, 100.0), (1, 1000.0))
+    ]
+    pyramid = head.pyramid(levels)
+    for level, value in zip(pyramid, (1111, 1110, 1100, 1000), strict=True):
+        torch.testing.assert_close(level, torch.full_like(level, value))
+    head.fuse, head.classify = nn.Identity(), nn.Identity()
+    fused = head(levels)
+    expected = torch.tensor([1111.0, 1110, 1100, 1000]).repeat_interleave(7)[None, :, None, None]
+    torch.testing.assert_close(fused, expected.expand(1, 28, 8, 8))
+
+
 def test_pyramid_pooling_connects_opposite_corners() -> None:
     head = upernet(vit(2)).eval()
     levels = [torch.randn(1, 12, 24, 24) for _ in range(4)]
