@@ -19,7 +19,8 @@ def context(tmp_path: Path) -> Callable[..., EvalContext]:
 
     def build(method: Any = None, data: Any = None, **features: FeatureSet) -> EvalContext:
         backbone = TimmBackbone("test_resnet", {}, "timm", False, "timm").eval()
-        built = EvalContext(backbone, method, data or SimpleNamespace(), torch.device("cpu"), tmp_path, 0, {})
+        data = data or SimpleNamespace(view=SimpleNamespace(size=32))
+        built = EvalContext(backbone, method, data, torch.device("cpu"), tmp_path, 0, {})
         built._features |= {(split, None, 1): of_split for split, of_split in features.items()}
         return built
 

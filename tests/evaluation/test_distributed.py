@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch.multiprocessing
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
+from cim_lightning.data.view_dataset import ResizeCenterCrop
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import gather_batches, share_of_process, sum_over_processes
 from cim_lightning.evaluation.frozen_grids import extract_grids
@@ -108,3 +110,14 @@ def test_a_context_of_other_data_keeps_its_share(tmp_path):
     other = replace(shared, data=context(tmp_path, (9, 5), 0, 1).data, _features={})
     assert [len(batch.labels) for batch in other.batches("train", None)] == [4]
     assert [len(batch.labels) for batch in other.batches("train", None, shard=False)] == [4, 4, 1]
+
+
+def test_the_preprocessing_has_the_size_of_the_data(tmp_path):
+    built = context(tmp_path, (8, 4), 0, 1)
+    assert str(built.preprocessing) == "CenterSquare(size=32)"
+    standard = replace(built, view=ResizeCenterCrop(32, 0.875))
+    small = replace(standard, data=SimpleNamespace(view=SimpleNamespace(size=16)))
+    assert str(small.preprocessing) == "ResizeCenterCrop(size=16, crop_pct=0.875)"
+    square, cropped = (next(iter(part.batches("val", None))).views for part in (built, standard))
+    assert square.shape == cropped.shape == (4, 3, 32, 32)
+    assert not torch.equal(square, cropped)

@@ -104,6 +104,9 @@ class ResizeCenterCrop:
         return V.center_crop(resized, [self.size])  # pyright: ignore
 
 
+EvalView = CenterSquare | ResizeCenterCrop
+
+
 @dataclass(eq=False)
 class ViewDataset(Dataset[tuple[Tensor, int, int]]):
     """Samples (view, label, seed of the crops), functions of the seed and of their key (epoch, index).

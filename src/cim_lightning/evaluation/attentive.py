@@ -18,7 +18,6 @@ from cim_lightning.evaluation.frozen_grids import (
     grid_loader,
     image_loader,
     train_batches,
-    view_of,
 )
 from cim_lightning.evaluation.requirements import needs_labels
 from cim_lightning.metric_registry import COLUMN, Metric
@@ -37,6 +36,8 @@ class AttentiveProbe:
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("grid", "attention over the grid", None, (COLUMN,), True, "attentive probe", 1, unit="%"),
     )
+
+    uses_trainer: ClassVar[bool] = True
 
     lrs: list[float]  # learning rates to choose from
     epochs: int
@@ -83,7 +84,8 @@ class AttentiveProbe:
         data = FrozenGridsData(load, len(rest), batch_size, context.seed)
         with fork_rng(context.seed):
             module = AttentiveModule(context.backbone, len(classes), self.lrs, self.weight_decay)
-            identity = {"probe": self, "classes": classes, "images": len(rest), "view": str(view_of(context))}
+            view = str(context.preprocessing)
+            identity = {"probe": self, "classes": classes, "images": len(rest), "view": view}
             fit(module, data, context, "attentive", identity, max_epochs=self.epochs)
         held_out_accuracies = module.accuracies(train_batches(context, held_out))
         best = int(np.argmax(held_out_accuracies))

@@ -1,7 +1,7 @@
 """`EvalContext`, the input of every evaluator, and the `Evaluator` protocol."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cim_lightning.data.view_dataset import View
+from cim_lightning.data.view_dataset import CenterSquare, EvalView
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, extract
 from cim_lightning.evaluation.trainer_factory import TrainerFactory
@@ -31,8 +31,8 @@ class EvalContext:
     folder: Path  # output folder of the evaluators; only the process of rank 0 writes
     seed: int  # of all random numbers
     cache_key: dict[str, Any]  # plain values that identify weights, data and seed
-    view: View | None = None  # preprocessing of the images; None: the centered square, see ImageData
-    trainer: TrainerFactory | None = None  # builds Trainers for evaluators that train a network; None: on `device`
+    view: EvalView | None = None  # preprocessing, for images of any size; None: the centered square
+    trainer: TrainerFactory | None = None  # of evaluators that train a network; None: one for `device`
     rank: int = 0  # number of this process
     world_size: int = 1  # number of processes, which share the images
     protocol: dict[str, Any] = field(default_factory=dict)  # recorded by the present evaluator
@@ -46,13 +46,19 @@ class EvalContext:
         """
         self.protocol.update(protocol)
 
+    @property
+    def preprocessing(self) -> EvalView:
+        """The view of the images, in the size of the data; another domain may have another size."""
+        size = self.data.view.size
+        return CenterSquare(size) if self.view is None else replace(self.view, size=size)
+
     def num_images(self, split: str, limit: int | None) -> int:
         """Return the number of images of the "train" or "val" split, at most `limit`."""
         images = len(getattr(self.data.splits, split))
         return images if limit is None else min(images, limit)
 
     def batches(self, split: str, limit: int | None, shard: bool = True) -> DataLoader[Any]:
-        """Return batches of (uint8 views, labels, seed), preprocessed with `view`, the same in every call.
+        """Return batches of (uint8 views, labels, seed), preprocessed, the same in every call.
 
         Args:
             split: "train" or "val".
@@ -61,7 +67,7 @@ class EvalContext:
                 Otherwise every process gets all of them.
         """
         processes = (self.rank, self.world_size) if shard else (0, 1)
-        return self.data.eval_dataloader(split, limit, self.view, *processes)
+        return self.data.eval_dataloader(split, limit, self.preprocessing, *processes)
 
     def features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:
         """Return the cached features of at most `limit` images of the "train" or "val" split.
@@ -102,7 +108,7 @@ class Evaluator(Protocol):
     metrics: ClassVar[tuple[Metric, ...]]  # what it computes
 
     def applies(self, context: EvalContext) -> str | None:
-        """Return why this evaluator does not apply, else None. It is cheap, and called before any evaluator."""
+        """Return why this evaluator does not apply, else None. It is cheap, and called before all others."""
         ...
 
     def forward_passes(self, context: EvalContext) -> float:

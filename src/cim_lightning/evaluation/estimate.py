@@ -2,26 +2,22 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
-from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.context import EvalContext, Evaluator
 
 ENOUGH = 0.2  # seconds of a forward pass that is long enough to extrapolate from
 GROWTH = 4  # of the measured batch, until it is long enough
 SHORT = 45  # seconds; shorter times are not worth a minute
 
 
-def estimate_seconds(evaluators: Mapping[str, Any], context: EvalContext) -> dict[str, float]:
+def estimate_seconds(evaluators: Mapping[str, Evaluator], context: EvalContext) -> dict[str, float]:
     """Return the time of each evaluator on this process's share of the images.
 
     It covers the backbone only, not the decoding of images.
     """
-    images = {
-        name: getattr(evaluator, "forward_passes", lambda _: 0)(context)
-        for name, evaluator in evaluators.items()
-    }
+    images = {name: evaluator.forward_passes(context) for name, evaluator in evaluators.items()}
     if not any(images.values()):
         return {}
     seconds = seconds_per_image(context) / context.world_size
@@ -32,7 +28,7 @@ def estimate_seconds(evaluators: Mapping[str, Any], context: EvalContext) -> dic
 def seconds_per_image(context: EvalContext) -> float:
     """Measure a forward pass of black images, at most a batch of the data."""
     backbone, data, device = context.backbone, context.data, context.device
-    size = getattr(context.view, "size", None) or data.view.size
+    size = data.view.size
 
     def measure(count: int) -> float:
         images = torch.zeros(count, backbone.in_channels, size, size, device=device)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler
-from cim_lightning.data.view_dataset import CenterSquare, ViewDataset, view_loader
+from cim_lightning.data.view_dataset import ViewDataset, view_loader
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.evaluation.features import STORED
@@ -63,13 +63,8 @@ class FrozenGridsData(ResumableData):
 def grid_bytes(context: EvalContext, num_images: int) -> int:
     """Return the size of the feature maps of some images in fp16."""
     backbone = context.backbone
-    side = -(-view_of(context).size // backbone.patch_size)
+    side = -(-context.preprocessing.size // backbone.patch_size)
     return num_images * backbone.dim * side * side * torch.finfo(STORED).bits // 8
-
-
-def view_of(context: EvalContext) -> Any:
-    """Return the preprocessing of a context's images."""
-    return context.view or CenterSquare(context.data.view.size)
 
 
 def grid_loader(grids: Grids, batches: Any) -> DataLoader[Any]:
@@ -86,7 +81,7 @@ def image_loader(context: EvalContext, indices: Sequence[int], batches: Any) -> 
     """
     data = context.data
     subset = Subset[Any](data.splits.train, indices)  # pyright: ignore
-    dataset = ViewDataset(subset, view_of(context), data.seed)
+    dataset = ViewDataset(subset, context.preprocessing, data.seed)
     pin_memory = context.device.type == "cuda"
     return view_loader(dataset, data.num_workers, pin_memory, batch_sampler=batches)
 

@@ -20,7 +20,7 @@ Explain = Callable[[BaseException], str | None]
 
 
 def evaluate(
-    evaluators: Mapping[str, Any],
+    evaluators: Mapping[str, Evaluator],
     context: EvalContext,
     args: Mapping[str, Any],
     description: Mapping[str, Any],
@@ -47,7 +47,7 @@ def evaluate(
     found = {name: read_json(folder / f"{name}.json") for name in keys}
     cached = {name: content for name, content in found.items() if content.get("args") == keys[name]}
     cached = from_first_process(cached)  # the others may see files that it has written since
-    results = open_results(context.folder, description, context.cache_key)
+    results = open_results(context.folder, description, context.cache_key) if context.rank == 0 else Results()
     if context.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
     results.skipped |= skipped
@@ -59,35 +59,30 @@ def evaluate(
         try:
             content = cached.get(name) or _run(evaluators[name], context)
         except Exception as error:
-            if context.world_size > 1:  # the other processes would wait for this one
-                raise
             if isinstance(error, ConfigError):
                 error.group = error.group or f"evaluation.{name}"
             _record_failure(results, name, error, explain)
+            if context.world_size > 1:  # the other processes may wait for this one
+                _write(results, context)
+                raise
         else:
-            results.add(
-                name, content["numbers"], getattr(evaluators[name], "metrics", ()), content["protocol"]
-            )
+            results.add(name, content["numbers"], evaluators[name].metrics, content["protocol"])
             if context.rank == 0:
                 write_json(folder / f"{name}.json", {"args": keys[name], **content})
-        if context.rank == 0:
-            results.write(context.folder)
-    if context.rank == 0:
-        results.write(context.folder)  # also without an evaluator that applies
+        _write(results, context)
+    _write(results, context)  # also without an evaluator that applies
     return results
 
 
 def check_applicable(
-    evaluators: Mapping[str, Any], context: EvalContext, requested: Collection[str]
+    evaluators: Mapping[str, Evaluator], context: EvalContext, requested: Collection[str]
 ) -> dict[str, str]:
     """Return the reason why each skipped evaluator does not apply.
 
     Raises:
         ConfigError: a requested evaluator does not apply.
     """
-    reasons = {
-        name: getattr(evaluator, "applies", lambda _: None)(context) for name, evaluator in evaluators.items()
-    }
+    reasons = {name: evaluator.applies(context) for name, evaluator in evaluators.items()}
     skipped = {name: reason for name, reason in reasons.items() if reason is not None}
     if refused := [f"{name} {reason}" for name, reason in skipped.items() if name in requested]:
         raise ConfigError(f"{', '.join(refused)}; try evaluation=all, which skips what does not apply")
@@ -98,11 +93,16 @@ def check_applicable(
 
 def _run(evaluator: Evaluator, context: EvalContext) -> dict[str, Any]:
     """Return the numbers and the protocol of an evaluator."""
-    context.protocol = {"preprocessing": str(context.view or "centered square")}
+    context.protocol = {"preprocessing": str(context.preprocessing)}
     # Independent of the evaluators before, and of the caller's gradient mode.
     with fork_rng(context.seed), torch.enable_grad():
         numbers = evaluator(context)
     return {"numbers": numbers, "protocol": context.protocol}
+
+
+def _write(results: Results, context: EvalContext) -> None:
+    if context.rank == 0:
+        results.write(context.folder)
 
 
 def _record_failure(results: Results, name: str, error: Exception, explain: Explain) -> None:

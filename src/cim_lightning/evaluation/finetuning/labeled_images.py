@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
-from cim_lightning.data.view_dataset import CenterSquare, View, ViewDataset, view_loader
+from cim_lightning.data.view_dataset import View, ViewDataset, view_loader
 from cim_lightning.evaluation.context import EvalContext
 
 
@@ -37,7 +37,7 @@ class LabeledImages(ResumableData):
         num_val: int | None = None,
     ):
         super().__init__()
-        self.images, self.seed, self.val_view = context.data, context.seed, context.view
+        self.images, self.seed, self.val_view = context.data, context.seed, context.preprocessing
         self.indices, self.view = indices, view
         self.batch_size, self.aug_repeats, self.num_val = batch_size, aug_repeats, num_val
 
@@ -60,8 +60,7 @@ class LabeledImages(ResumableData):
         order = np.random.default_rng(self.images.seed).permutation(len(source)).tolist()
         keys = [(0, index) for index in order[: self.num_val] if labels is None or labels[index] >= 0]
         batches = even_batches(keys, self.images.batch_size, *self._device())
-        view = self.val_view or CenterSquare(self.images.view.size)
-        return self._loader(source, view, batches) if keys else []
+        return self._loader(source, self.val_view, batches) if keys else []
 
     def _device(self) -> tuple[int, int]:
         """Return the number of this device, and the number of devices."""

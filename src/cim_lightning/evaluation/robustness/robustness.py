@@ -66,7 +66,7 @@ class Robustness:
             self.baseline.check(self.names)
 
     def applies(self, context: EvalContext) -> str | None:
-        side = getattr(context.view, "size", None) or context.data.view.size
+        side = context.data.view.size
         grids = [n for n in (self.drop_patches, *self.shuffle_patches) if n < 1 or side % n]
         undivided = f"needs grids that divide images of {side} pixels, not {grids} patches per side"
         return needs_labels(context) or (undivided if grids else None)
