@@ -45,16 +45,17 @@ def test_checkpoint_and_export_have_the_same_metrics(run, run_evaluate, photos, 
 def test_the_online_knn_equals_that_of_the_evaluation(run, run_evaluate):
     metrics = run_evaluate("ours", f"checkpoint={run}", "evaluation=knn", "evaluation.knn.ks=[20]")
     trained = json.loads((run / "metrics.json").read_text())
-    assert metrics["knn/mean_k20"] == pytest.approx(trained["val/knn"], abs=1e-6)
-    assert metrics["knn/pooled_k20"] == pytest.approx(trained["val/knn_pooled"], abs=1e-6)
+    # Lightning logs in fp32.
+    assert metrics["knn/mean_k20"] == pytest.approx(trained["val/knn"], rel=1e-6)
+    assert metrics["knn/pooled_k20"] == pytest.approx(trained["val/knn_pooled"], rel=1e-6)
 
 
 def test_a_second_command_adds_and_reads_what_it_has_from_the_cache(run, run_evaluate):
-    small = [*SMALL[1:], f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"]
-    first = run_evaluate("out", "evaluation=[knn,representation]", *small)
+    checkpoint = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    first = run_evaluate("out", checkpoint, "evaluation=[knn,representation]")
     assert Path("out/attention.png").exists()
     before = {path: path.stat().st_mtime_ns for path in Path("out/evaluators").iterdir()}
-    both = run_evaluate("out", "evaluation=[knn,lowshot]", *small)
+    both = run_evaluate("out", checkpoint, "evaluation=[knn,lowshot]", "evaluation.lowshot.draws=1")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     numbers = {name for name in both if "/" in name}
     assert {name: both[name] for name in first if "/" in name} == {
@@ -169,7 +170,7 @@ def test_damaged_weights_are_not_blamed_on_a_setting(run_evaluate, photos, tmp_p
             f"data.root={photos}",
             "evaluation=knn",
         )
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     line = capfd.readouterr().err.splitlines()[-1]
-    assert line.startswith("cim-evaluate: the backbone's features are not finite")
+    assert line.startswith("cim-evaluate: knn failed: the backbone's features are not finite")
     assert "base_lr" not in line

@@ -67,11 +67,11 @@ def test_metrics_are_named_by_evaluator_and_written_with_unit_and_protocol(conte
         "digits": 1,
         "unit": "%",
     }
-    assert written["protocol"]["b"] == {"preprocessing": "centered square", "k": [1], "value": 3.0}
+    assert written["protocol"]["b"] == {"preprocessing": "CenterSquare(size=32)", "k": [1], "value": 3.0}
     assert written["skipped"] == written["failed"] == {}
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "| a | score, k = 1 | 25.0 % |" in lines
-    assert "| b | preprocessing: centered square; k: 1; value: 3 |" in lines
+    assert "| b | preprocessing: CenterSquare(size=32); k: 1; value: 3 |" in lines
 
 
 def test_the_table_says_what_mean_and_pooled_features_are(context, tmp_path):
@@ -189,11 +189,12 @@ def test_an_interruption_is_not_a_failed_evaluator(context):
         evaluate({"a": Scores(compute=interrupt)}, context(), {"a": 1}, {})
 
 
-def test_an_error_of_one_of_several_processes_ends_all(context):
+def test_an_error_of_one_of_several_processes_ends_all_and_is_recorded(context, tmp_path):
     context = context()
     context.world_size = 2
     with pytest.raises(RuntimeError, match="power"):
         evaluate({"a": fails(RuntimeError("power"))}, context, {"a": 1}, {})
+    assert read(tmp_path)["failed"] == {"a": "RuntimeError: power"}
 
 
 def test_an_evaluator_that_does_not_apply_is_skipped(context, tmp_path):
