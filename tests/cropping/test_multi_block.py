@@ -53,6 +53,23 @@ def test_sizes_have_the_scales_and_ratios_of_the_settings():
     assert batch.context.shape == (5, GRID**2 - 14 * 4)  # the context block covers the image
 
 
+def spread(values: list[float]) -> tuple[float, float, float]:
+    return min(values), sum(values) / len(values), max(values)
+
+
+def test_sizes_are_uniform_in_their_ranges():
+    fine = {"size": 100, "mask_patch_size": 1, "num_targets": 1, "min_context": 1}
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(200)]
+    blocks = [cropper(**fine).sample(1, (100, 100), seed).targets[0, 0] for seed in seeds]
+    shares = [len(block) / 100**2 for block in blocks]
+    ratios = [len((block // 100).unique()) / len((block % 100).unique()) for block in blocks]
+    assert spread(shares) == pytest.approx((0.15, 0.175, 0.2), abs=0.005)
+    assert spread(ratios) == pytest.approx((0.75, 1.125, 1.5), abs=0.06)
+    tiny = cropper(**fine, target_scale=[1e-4, 1e-4], target_ratio=[1, 1])
+    contexts = [tiny.sample(1, (100, 100), seed).context.shape[1] / 100**2 for seed in seeds]
+    assert spread(contexts) == pytest.approx((0.85, 0.925, 1.0), abs=0.012)
+
+
 def test_the_context_is_a_square_block_if_the_targets_are_elsewhere():
     small = cropper(
         num_targets=1, target_scale=[0.005, 0.005], target_ratio=[1, 1], context_scale=[0.25, 0.25]
