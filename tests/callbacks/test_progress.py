@@ -11,7 +11,10 @@ import torch
 
 from cim_lightning.callbacks import progress
 from cim_lightning.callbacks.progress import Progress
+from cim_lightning.cropping.correlation_metrics import METRICS as PRETEXT_METRICS
+from cim_lightning.metric_registry import register
 
+register(*PRETEXT_METRICS)
 METRICS = {
     "train/loss": torch.tensor(1.23456),
     "train/skill": torch.tensor(0.5),
