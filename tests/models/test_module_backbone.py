@@ -140,7 +140,7 @@ def test_a_copy_has_its_own_blocks():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dim": 6}, r"^dim=6: OwnNetwork has another width; try dim=7$"),
+        ({"dim": 6}, r"^dim=6: the map of OwnNetwork has another width; try dim=7$"),
         ({"patch_size": 8}, r"^patch_size=8: OwnNetwork has 4 cells for 16 pixels; try patch_size=4$"),
         ({"size_multiple": 5}, r"^size=16: must be whole patches of 5 .*; try size=15$"),
     ],
@@ -161,6 +161,17 @@ def test_a_module_without_a_map_is_an_error():
     backbone = ModuleBackbone(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), dim=4, patch_size=2)
     with pytest.raises(ConfigError, match=r"^module=Sequential: must return a map b d h w, or a pair"):
         backbone(torch.zeros(1, 3, 2, 2))
+
+
+def test_a_vector_of_another_width_is_an_error():
+    class Wide(OwnNetwork):
+        def forward(self, images):
+            pooled, grid = super().forward(images)
+            return torch.cat((pooled, pooled), dim=1), grid
+
+    backbone = ModuleBackbone(Wide(), 7, 4, in_channels=2, mean=[0.5] * 2, std=[0.5] * 2)
+    with pytest.raises(ConfigError, match=r"^dim=7: the vector of Wide has another width; try dim=14$"):
+        backbone(torch.zeros(1, 2, 16, 16))
 
 
 def test_unknown_blocks_and_blocks_without_a_map_are_errors():

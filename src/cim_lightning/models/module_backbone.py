@@ -61,13 +61,16 @@ class ModuleBackbone(Backbone):
         pooled, grid = output if isinstance(output, tuple) else (None, output)
         if not _is_map(grid):
             raise ConfigError("module", self.name, "must return a map b d h w, or a pair (pooled, map)")
-        if grid.shape[1] != self.dim:
-            raise ConfigError("dim", self.dim, f"{self.name} has another width", suggest=grid.shape[1])
+        pooled = grid.mean(dim=(2, 3)) if pooled is None else pooled
+        for part, width in (("map", grid.shape[1]), ("vector", pooled.shape[1])):
+            if width != self.dim:
+                rule = f"the {part} of {self.name} has another width"
+                raise ConfigError("dim", self.dim, rule, suggest=width)
         for side, cells in zip(images.shape[-2:], grid.shape[-2:], strict=True):
             if abs(cells * self.patch_size - side) >= self.patch_size:
                 rule = f"{self.name} has {cells} cells for {side} pixels"
                 raise ConfigError("patch_size", self.patch_size, rule, suggest=max(round(side / cells), 1))
-        return Features(grid.mean(dim=(2, 3)) if pooled is None else pooled, grid)
+        return Features(pooled, grid)
 
     def blocks(self) -> list[nn.Module]:
         return [self.module.get_submodule(name) for name in self.block_names]
