@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from cim_lightning.data.sampler import ResumableBatchSampler
+from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 
 
 def order(num_images=23, batch_size=3, seed=0, position=0, rank=0, world_size=1) -> ResumableBatchSampler:
@@ -91,3 +91,26 @@ def test_aug_repeats_are_consecutive_keys_of_different_epochs():
     assert first == [(0, a), (1, a), (2, a), (0, b), (1, b), (2, b)]
     second = [key for _ in range(3) for key in next(batches)]
     assert [epoch for epoch, _ in second] == [3, 4, 5, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (1, 6), (2, 3), (3, 2), (6, 1)])
+def test_the_images_of_a_step_do_not_depend_on_how_they_are_divided(world_size: int, accumulate: int):
+    """Steps of six of 23 images: three per epoch, and five images are left over."""
+    size = 6 // world_size // accumulate
+    settings = {"world_size": world_size, "accumulate": accumulate, "aug_repeats": 2}
+    orders = [ResumableBatchSampler(23, size, 4, lambda: 0, rank, **settings) for rank in range(world_size)]
+    whole = iter(ResumableBatchSampler(23, 6, 4, lambda: 0, aug_repeats=2))
+    devices = [iter(order) for order in orders]
+    assert {len(order) for order in orders} == {3 * accumulate}
+    for _ in range(7):  # beyond two epochs
+        step = [key for device in devices for _ in range(accumulate) for key in next(device)]
+        assert sorted(step) == sorted(next(whole))
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(17, 2), (17, 3), (16, 2), (5, 5), (1, 1), (9, 4)])
+def test_even_batches_share_the_keys_without_repetition(count: int, world_size: int):
+    keys = [(7, index) for index in range(count)]
+    shares = [even_batches(keys, 4, rank, world_size) for rank in range(world_size)]
+    assert sorted(key for batches in shares for batch in batches for key in batch) == keys
+    assert len({len(batches) for batches in shares}) == 1
+    assert all(1 <= len(batch) <= 4 for batches in shares for batch in batches)
