@@ -24,7 +24,9 @@ NESTED = [
     if folder.name not in ("compare", "experiment", "hydra")
     for file in sorted(folder.glob("*/[!_]*.yaml"))
 ]
-EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+RECIPES = {file.stem: file.read_text() for file in sorted((CONF / "experiment").glob("*.yaml"))}
+FINETUNING = [name for name, text in RECIPES.items() if "# Command   cim-evaluate" in text]
+EXPERIMENTS = [name for name in RECIPES if name not in FINETUNING]
 EVALUATIONS = sorted(f"evaluate/{file.stem}" for file in (CONF / "experiment/evaluate").glob("*.yaml"))
 CLASSIFIERS = sorted(file.stem for file in (CONF / "classifier").glob("*.yaml"))
 
@@ -71,7 +73,7 @@ def test_every_classifier_is_valid_in_every_evaluator_with_one(part, choice):
             assert OmegaConf.select(cfg.evaluation[part].classifier, path) == value
 
 
-@pytest.mark.parametrize("experiment", EVALUATIONS)
+@pytest.mark.parametrize("experiment", [*EVALUATIONS, *FINETUNING])
 def test_every_recipe_of_an_evaluation_is_valid(experiment):
     cfg = composed_evaluate(f"experiment={experiment}")
     written = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
@@ -144,6 +146,14 @@ def test_the_paper_is_the_default():
 )
 def test_masks_are_multiples_of_the_patch_size(choices, unit):
     assert composed(*choices).cropping.mask_patch_size == unit
+
+
+@pytest.mark.parametrize(("own", "pixels"), [({"patch_size": 6}, 12), ({"width": 6}, 32)])
+def test_an_own_backbone_may_say_its_patch_size(own, pixels):
+    register_resolvers()
+    backbone = {"_target_": "mine.backbone", **own}
+    cfg = OmegaConf.create({"backbone": backbone, "side": "${cim.patch_pixels:${backbone},2}"})
+    assert cfg.side == pixels
 
 
 def test_the_data_have_the_cropping_and_the_seed():

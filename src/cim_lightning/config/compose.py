@@ -65,7 +65,7 @@ def _choices(folder: str) -> str:
 
 
 def _patch_pixels(backbone: DictConfig, times: int) -> int:
-    """Return a multiple of a ViT's patch size in pixels; of 16 for other architectures."""
+    """Return a multiple of the patch size in pixels, if it is in the settings of a backbone; else of 16."""
     found = re.match(r"vit\w*patch(\d+)", str(backbone.get("name")))
     kwargs = backbone.get("kwargs") or backbone
     return times * int(kwargs.get("patch_size", found[1] if found else 16))
