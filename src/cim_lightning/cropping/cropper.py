@@ -42,5 +42,5 @@ class Cropper(ABC):
         return None
 
     @abstractmethod
-    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
+    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> CropBatch:
         """Return the batch of images in 0..1 for sampled parameters."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -64,7 +64,7 @@ class ExemplarCropper(Cropper):
             raise ConfigError("exemplar_size", self.exemplar_size, rule, suggest=min(view))
         return self.random_crop.sample(b, self.num_exemplars, view, generator)
 
-    def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Any:
+    def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Crops:
         return Crops(
             context=resize(images, self.context_size),
             exemplars=self.random_crop.crop(images, params),

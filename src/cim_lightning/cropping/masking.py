@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -49,5 +49,5 @@ class MaskedCropper(ResizeCropper):
         rank = noise.argsort(dim=1).argsort(dim=1)
         return (rank < self.num_masked).unflatten(1, (self.grid, self.grid))
 
-    def crop(self, images: Float[Tensor, "b c h w"], params: Bool[Tensor, "b g g"]) -> Any:
+    def crop(self, images: Float[Tensor, "b c h w"], params: Bool[Tensor, "b g g"]) -> MaskedImages:
         return MaskedImages(super().crop(images, None).images, params, self.num_masked)

@@ -1,7 +1,7 @@
 """Two global and several local crops of each view, for methods that compare crops."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ class MultiCropper(Cropper):
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> list[CropParams]:
         return [kind.sample(b, k, view, generator) for kind, k in self.kinds]
 
-    def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> Any:
+    def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> MultiCrops:
         pairs = zip(self.kinds, params, strict=True)
         first, second, *local = [kind.crop(images, drawn) for (kind, _), drawn in pairs]
         return MultiCrops(torch.stack((first[:, 0], second[:, 0])), local[0] if local else None)

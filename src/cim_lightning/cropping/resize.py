@@ -30,7 +30,7 @@ class ResizeCropper(Cropper):
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
 
-    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> Any:
+    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> ImageBatch:
         return ImageBatch(resize(images, self.size))
 
 
