@@ -74,6 +74,18 @@ def test_as_released_differs_only_in_precision_clipping_and_class_token() -> Non
     assert released == published
 
 
+def test_the_published_fine_tuning_has_steps_of_1024_images_on_8_devices() -> None:
+    register_resolvers()
+    given = ["experiment=finetune_vitb16_in1k", "checkpoint=untrained", "data=folder", "data.root=here"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("evaluate", overrides=[*given, "paths.run=here", "data.view_size=224"])
+    classifier = cfg.evaluation.finetune.classifier
+    assert (classifier.epochs, classifier.batch_size, classifier.finetune) == (100, 1024, True)
+    assert (cfg.trainer.strategy, cfg.trainer.devices, cfg.trainer.gradient_clip_val) == ("ddp", 8, None)
+    assert classifier.batch_size % (cfg.trainer.devices * cfg.trainer.accumulate_grad_batches) == 0
+    assert cfg.protocol.crop_pct == 0.875  # resize to 256, crop 224
+
+
 def test_one_step_of_the_published_recipe_at_batch_2(
     run_pretrain: Callable[..., None], photos: Path, tmp_path: Path
 ) -> None:
