@@ -8,6 +8,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from cim_lightning.report.columns import columns
+from cim_lightning.report.runs import read_run
+
 SMALL = [
     "evaluation=[knn,linear,lowshot,representation]",
     "evaluation.linear.epochs=3",
@@ -52,10 +55,12 @@ def test_the_online_knn_equals_that_of_the_evaluation(run, run_evaluate):
 
 def test_a_second_command_adds_and_reads_what_it_has_from_the_cache(run, run_evaluate):
     checkpoint = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
-    first = run_evaluate("out", checkpoint, "evaluation=[knn,representation]")
-    assert Path("out/attention.png").exists()
-    before = {path: path.stat().st_mtime_ns for path in Path("out/evaluators").iterdir()}
-    both = run_evaluate("out", checkpoint, "evaluation=[knn,lowshot]", "evaluation.lowshot.draws=1")
+    first = run_evaluate("run/evaluation", checkpoint, "evaluation=[knn,representation]")
+    assert Path("run/evaluation/attention.png").exists()
+    before = {path: path.stat().st_mtime_ns for path in Path("run/evaluation/evaluators").iterdir()}
+    both = run_evaluate(
+        "run/evaluation", checkpoint, "evaluation=[knn,lowshot]", "evaluation.lowshot.draws=1"
+    )
     assert {path: path.stat().st_mtime_ns for path in before} == before
     numbers = {name for name in both if "/" in name}
     assert {name: both[name] for name in first if "/" in name} == {
@@ -65,6 +70,8 @@ def test_a_second_command_adds_and_reads_what_it_has_from_the_cache(run, run_eva
     assert both["protocol"].keys() == {"knn", "representation", "lowshot"}
     assert both["protocol"]["knn"]["preprocessing"] == "CenterSquare(size=32)"
     assert (both["train_images"], both["val_images"]) == (43, 9)
+    titles = {column.title for column in columns([read_run(run)])}
+    assert {"k-NN, mean, k = 20, %", "k-NN, pooled, k = 20, %"} <= titles
 
 
 def test_another_data_set_or_protocol_is_not_mixed_with_the_first(run, run_evaluate, photos):

@@ -113,7 +113,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     Raises:
         ConfigError: data or backbone is missing, or is given twice.
     """
-    from cim_lightning.weights import RunCheckpoint, TimmWeights
+    from cim_lightning.weights import ExportedBackbone, RunCheckpoint, TimmWeights
 
     _check_architecture(weights, cfg.get("backbone"))
     given = {key: value for key, value in cfg.data.items() if value is not None}
@@ -125,6 +125,8 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
         data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
         if not isinstance(weights, TimmWeights):
             data["view_size"] = weights.image_size()
+    elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
+        data = OmegaConf.load(run).data  # a run without training has no checkpoint
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     cfg.data = OmegaConf.merge(data, given)

@@ -67,7 +67,7 @@ def evaluate(
                 raise
         else:
             results.add(name, content["numbers"], evaluators[name].metrics, content["protocol"])
-            if context.rank == 0:
+            if context.rank == 0 and name not in cached:
                 write_json(folder / f"{name}.json", {"args": keys[name], **content})
         _write(results, context)
     _write(results, context)  # also without an evaluator that applies
