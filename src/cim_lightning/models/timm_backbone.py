@@ -147,8 +147,9 @@ class TimmBackbone(Backbone):
         if rate == self.timm_kwargs.get("drop_path_rate", 0):
             return super().with_drop_path(0)
         kwargs = {key: value for key, value in self.timm_kwargs.items() if key != "model_name"}
+        mean, std = self.normalization["mean"], self.normalization["std"]
         try:
-            copy = TimmBackbone(self.name, kwargs | {"drop_path_rate": rate}, **self.normalization)
+            copy = TimmBackbone(self.name, kwargs | {"drop_path_rate": rate}, mean=mean, std=std)
         except ConfigError:
             return super().with_drop_path(rate)
         if rate and not any(isinstance(module, DropPath) for module in copy.modules()):
