@@ -202,6 +202,17 @@ def test_the_learning_rate_counts_all_devices_and_accumulated_batches(vit):
     assert group["lr"] == pytest.approx(0.5 * BATCH * 2 * 4 / 256)
 
 
+def test_devices_with_different_numbers_of_validation_images_are_weighted_exactly(vit):
+    """Lightning divides by the mean weight of the devices, rounded down to an integer."""
+    method, weights = BUILD["mae"](vit()), []
+    method._trainer = Mock(world_size=2)
+    method.log_dict = lambda metrics, batch_size, sync_dist: weights.append(batch_size)
+    for images in (5, 6):  # of two devices
+        method.validation_step(crops_of("mae", images=images), 0)
+    assert weights[0] / weights[1] == 5 / 6
+    assert sum(weights) // 2 == sum(weights) / 2
+
+
 def test_callbacks_need_no_data_module(vit, tmp_path):
     drawn = CorrelationPanels(str(tmp_path / "panels"), num_images=2, every_n_epochs=1)
     callbacks = [drawn, RunSummary(str(tmp_path)), Throughput(), StepSeed(0)]

@@ -145,8 +145,9 @@ class Method(L.LightningModule, ABC):
         return metrics["loss"]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        num_images = self.unpack(batch)[0].num_images
-        self._log("val", self.compute_batch_losses(batch), batch_size=num_images, sync_dist=True)
+        # Lightning rounds the mean number of images of the devices to an integer. This multiple makes it one.
+        weight = self.unpack(batch)[0].num_images * self.trainer.world_size
+        self._log("val", self.compute_batch_losses(batch), batch_size=weight, sync_dist=True)
 
     def _log(self, split: str, metrics: Mapping[str, Any], **options: Any) -> None:
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, **options)
