@@ -94,12 +94,15 @@ def test_the_number_of_cells_is_bounded_and_recorded(tmp_path: Path) -> None:
 
 def test_settings_reach_the_two_classifiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: dict[str, set[tuple]] = {"vote": set(), "fit_head": set()}
+    lengths = []
 
     def spy(name: str) -> Any:
         original = getattr(dense_module, name)
 
         def call(*args: Any) -> Any:
             calls[name].add(args[-2:])
+            if name == "vote":
+                lengths.append(args[0].norm(dim=1))
             return original(*args)
 
         return call
@@ -109,6 +112,7 @@ def test_settings_reach_the_two_classifiers(tmp_path: Path, monkeypatch: pytest.
     dense(k=10**6, temperature=0.3, weight_decay=0.2, steps=7)(context(tmp_path, 8))
     assert calls["vote"] == {(12 * 8, 0.3)}  # at most as many neighbors as there are cells
     assert calls["fit_head"] == {(0.2, 7)}
+    torch.testing.assert_close(lengths[0], torch.ones(12 * 8))
 
 
 def test_processes_sample_the_same_cells_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

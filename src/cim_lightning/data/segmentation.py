@@ -92,6 +92,13 @@ class SegmentationSplits(NamedTuple):
 OpenSegmentationData = Callable[[], SegmentationSplits]
 
 
+def open_splits(source: OpenSegmentationData | None) -> SegmentationSplits:
+    """Open the images and masks. Raise ConfigError if there is no source."""
+    if source is None:
+        raise ConfigError("source", None, "must have images with masks", hint="choose a data set")
+    return source()
+
+
 def make_splits(
     root: str, pairs: Sequence[Sequence[tuple[str, str]]], names: Mapping[int, str], ignore: Sequence[int]
 ) -> SegmentationSplits:

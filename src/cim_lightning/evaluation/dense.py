@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cim_lightning.checks import check_above, check_at_least
-from cim_lightning.data.segmentation import MaskSource, OpenSegmentationData, SegmentationSplits
+from cim_lightning.data.segmentation import MaskSource, OpenSegmentationData, SegmentationSplits, open_splits
 from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced, mask_loader
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.evaluation.logistic import fit_head
+from cim_lightning.evaluation.requirements import needs_masks
 from cim_lightning.evaluation.segmentation.cells import Cells, extract_cells, sample_cells, upsample, vote
 from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
@@ -59,17 +60,17 @@ class Dense:
         check_above("temperature", self.temperature, 0, suggest=0.02)
 
     def applies(self, context: EvalContext) -> str | None:
-        return None if self.source else "needs images with masks"
+        return needs_masks(self.source)
 
     def forward_passes(self, context: EvalContext) -> float:
-        splits = self._open()
+        splits = open_splits(self.source)
         area = self.inference.num_views(splits.val[0][1].shape, context.data.view.size)
         return area * (len(self._train_indices(splits)) + len(self._val_indices(splits)))
 
     @torch.no_grad()
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return knn_miou, knn_pixel_accuracy, linear_miou and linear_pixel_accuracy, in percent."""
-        splits = self._open()
+        splits = open_splits(self.source)
         cells = self._collect(splits, context)
         features, shares = (part.to(context.device) for part in cells)
         head = fit_head(features, shares, len(splits.classes), self.weight_decay, self.steps)
@@ -138,11 +139,6 @@ class Dense:
         loader = mask_loader(MaskSamples(source, 0), batches, context.data.num_workers)
         for (sample,) in tqdm(loader, "dense", unit="image", leave=False, disable=None):
             yield sample.image.to(context.device), sample.mask.to(context.device)
-
-    def _open(self) -> SegmentationSplits:
-        if self.source is None:
-            raise ConfigError("source", None, "needs images with masks", hint="choose a data set")
-        return self.source()
 
     def _train_indices(self, splits: SegmentationSplits) -> list[int]:
         limits = [self.num_cells, *([] if self.num_train is None else [self.num_train])]

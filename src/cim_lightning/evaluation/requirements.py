@@ -5,6 +5,7 @@ evaluator's name.
 """
 
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.data.segmentation import OpenSegmentationData
 from cim_lightning.evaluation.context import EvalContext
 
 
@@ -21,3 +22,8 @@ def needs_cim(context: EvalContext) -> str | None:
         return "needs a checkpoint of CIM"
     cropping = getattr(context.data, "cropping", None)
     return None if isinstance(cropping, ExemplarCropper) else "needs the cropping of CIM's pre-training"
+
+
+def needs_masks(source: OpenSegmentationData | None) -> str | None:
+    """Require a source of images with masks."""
+    return None if source else "needs images with masks"

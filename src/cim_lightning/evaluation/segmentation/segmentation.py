@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.segmentation import OpenSegmentationData, SegmentationSplits
+from cim_lightning.data.segmentation import OpenSegmentationData, SegmentationSplits, open_splits
 from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.fitting import fit, validate
+from cim_lightning.evaluation.requirements import needs_masks
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
 from cim_lightning.evaluation.segmentation.datamodule import TrainingCrops, WholeImages
 from cim_lightning.evaluation.segmentation.module import SegmentationModule
@@ -58,10 +59,10 @@ class Segmentation:
             check_at_least(name, getattr(self, name), low)
 
     def applies(self, context: EvalContext) -> str | None:
-        return None if self.source else "needs images with masks"
+        return needs_masks(self.source)
 
     def forward_passes(self, context: EvalContext) -> float:
-        splits, view_size = self._open(), context.data.view.size
+        splits, view_size = open_splits(self.source), context.data.view.size
         crops = self.steps * self.batch_size * (3 if self.finetune else 1)
         whole = len(evenly_spaced(len(splits.val), self.num_val))
         area = self.inference.num_views(splits.val[0][1].shape, view_size)
@@ -69,10 +70,12 @@ class Segmentation:
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the metrics in percent. The training is cached, and an interrupted training resumes."""
-        splits = self._open()
+        splits = open_splits(self.source)
         with fork_rng(context.seed):
             model = Segmenter(context.backbone, self.head, len(splits.classes), self.finetune)
         check_sizes(model.to(context.device).eval(), self.crops.size, self.inference.size)
+        shape = (1, context.backbone.in_channels, self.crops.size, self.crops.size)
+        model.freeze_unused(torch.zeros(shape, device=context.device))
         module = SegmentationModule(
             model, self.optim, self.inference, splits.classes, self.batch_size, self.steps
         )
@@ -113,14 +116,9 @@ class Segmentation:
             picture = draw(pixels, mask.numpy(), predicted.cpu().numpy(), splits.classes)
             picture.save(folder / f"{i:05d}.png")
 
-    def _open(self) -> SegmentationSplits:
-        if self.source is None:
-            raise ConfigError("source", None, "needs images with masks", hint="choose a data set")
-        return self.source()
-
 
 def check_sizes(model: Segmenter, crop: int, window: int | None) -> None:
-    """Freeze unused parameters. Raise ConfigError if the backbone does not accept the crops or the windows.
+    """Raise ConfigError if the backbone does not accept the crops or the windows.
 
     Args:
         model: in evaluation mode.
@@ -139,4 +137,3 @@ def check_sizes(model: Segmenter, crop: int, window: int | None) -> None:
             rule = f"{backbone.name} does not accept {size[0]}x{size[1]} pixels ({reason})"
             hint = "try the backbone's own size for crops and inference"
             raise ConfigError("size", value, rule, hint=hint) from error
-    model.freeze_unused(torch.zeros(1, backbone.in_channels, crop, crop, device=device))
