@@ -1,7 +1,7 @@
 """Time and peak host memory of the evaluators on synthetic features, by default as many as ImageNet has.
 
 Run on an idle machine: `python experiments/bench_features.py`. Results: experiments/benchmarks.md.
-The second table compares storage in fp16 and in fp32, on `--compare` images.
+The second table compares storage in fp16 and in fp32, on `--compare` images; 0: none.
 """
 
 import argparse
@@ -80,11 +80,12 @@ def probe(context: EvalContext, steps: int) -> dict[str, float]:
 
 def evaluators(args: argparse.Namespace) -> dict[str, Callable[[EvalContext], dict[str, float]]]:
     """Return evaluators with few queries, steps and draws, which change the time but not the memory."""
-    return {
+    choices = {
         f"k-NN, {args.queries} queries, mean and pooled": KNN([20], 0.07, None, args.queries),
         f"linear probe, {args.steps} steps": functools.partial(probe, steps=args.steps),
         "low-shot, 1 label per class": LowShot("mean", [], [1], 1, 0.01, None, None),
     }
+    return {name: part for name, part in choices.items() if args.only in name}
 
 
 def measure(work: Callable[[], Any]) -> tuple[Any, str]:
@@ -128,10 +129,12 @@ def main() -> None:
     defaults = {"images": 1_281_167, "val": 50_000, "dim": 768, "classes": 1000}
     for name, value in {**defaults, "queries": 500, "steps": 100, "compare": 100_000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--only", default="", help="measure the evaluators with this text in their name")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench_memory(args, folder)
-        bench_storage(args, folder)
+        if args.compare:
+            bench_storage(args, folder)
 
 
 if __name__ == "__main__":
