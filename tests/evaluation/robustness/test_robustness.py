@@ -74,7 +74,8 @@ def settings(**changed: Any) -> dict[str, Any]:
 
 def test_accuracy_falls_when_the_radius_exceeds_the_margin(tmp_path):
     evaluator = Robustness(**settings(radii=[20, 27, 28], corruptions=["brightness", "contrast"]))
-    metrics = evaluator(context(tmp_path, ConstantImages()))
+    given = context(tmp_path, ConstantImages())
+    metrics = evaluator(given)
     assert metrics["accuracy_clean"] == 100
     for attack in ("fgsm", "pgd"):
         assert [metrics[f"accuracy_{attack}_{r}"] for r in ("20", "27", "28")] == [100, 100, 0]
@@ -91,6 +92,8 @@ def test_accuracy_falls_when_the_radius_exceeds_the_margin(tmp_path):
     constant = ("drop_0.25", "drop_0.75", "shuffle_2", "shuffle_8")
     assert {metrics[f"accuracy_{name}"] for name in constant} == {100}
     assert "mce" not in metrics
+    assert given.protocol["images"] == 20
+    assert (given.protocol["pgd_steps"], given.protocol["pgd_step_size"]) == (10, 0.25)
     assert (tmp_path / "robustness" / "severity.png").stat().st_size > 10_000
 
 
@@ -149,6 +152,10 @@ def test_a_classifier_of_one_domain_is_evaluated_on_all(tmp_path, limit):
     swapped = context(tmp_path, ConstantImages(swap=True))  # cached features of other data must not be used
     swapped.features("train", None)
     metrics = DomainShift(classifier, domains, "photo", limit)(swapped)
+    counts = (
+        {"photo": 20, "mirror": 40, "same": 24} if limit is None else {"photo": 6, "mirror": 12, "same": 12}
+    )
+    assert swapped.protocol == {"source": "photo", "images": counts}
     assert metrics == {
         "accuracy_photo": 100,
         "accuracy_mirror": 0,
@@ -183,7 +190,7 @@ def test_robustness_needs_labels_and_grids_that_divide_the_images(tmp_path):
         Robustness(**settings(shuffle_patches=[2, 5])).applies(given) or ""
     )
     assert "not [12] patches" in (Robustness(**settings(drop_patches=12)).applies(given) or "")
-    given.view = SimpleNamespace(size=36)  # pyright: ignore
+    given.data.view = SimpleNamespace(size=36)
     assert "36 pixels, not [8, 8] patches" in (Robustness(**settings()).applies(given) or "")
     given.data.splits.train.classes = None
     assert "labels" in (Robustness(**settings()).applies(given) or "")

@@ -65,7 +65,9 @@ def context(tmp_path: Path) -> EvalContext:
 def test_the_prediction_is_the_most_likely_class_of_the_folder(tmp_path: Path) -> None:
     # 110 is nearest to n1, and of n0 and n2 to n2. 230 is nearest to n3, which the folder lacks.
     folder = write_images(tmp_path / "few", {"n2": [110, 230, 20], "n0": [10]})
-    metrics = Variants(nearest_level, load_folders({"a": folder}), None)(context(tmp_path))
+    given = context(tmp_path)
+    metrics = Variants(nearest_level, load_folders({"a": folder}), None)(given)
+    assert given.protocol == {"images": {"a": 4}}
     # Clean: both n0 and both n2 are right, including the n2 that looks like n3.
     assert metrics == {"accuracy_a": 75, "clean_a": 100, "gap_a": 25}
 
@@ -122,7 +124,9 @@ def evaluator(root: str, **changes: Any) -> StoredCorruptions:
 def test_errors_and_mce_of_stored_corruptions_by_hand(tmp_path: Path) -> None:
     root = write_corruptions(tmp_path / "c", hidden_from=4)
     baseline = CorruptionBaseline("by hand", 10, {"contrast": 50, "fog": 20})
-    metrics = evaluator(root, baseline=baseline)(context(tmp_path))
+    given = context(tmp_path)
+    metrics = evaluator(root, baseline=baseline)(given)
+    assert given.protocol == {"images_per_folder": "all", "corruptions": "image files"}
     # Fog: a quarter of the images is wrong at severities 4 and 5, which is 10 % on average. Clean: none is.
     assert metrics["accuracy_clean"] == 100
     assert metrics["error_contrast"] == 0
