@@ -3,7 +3,6 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,14 +10,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.optim import POSITION_TABLES
+from cim_lightning.models.layer_decay import layer_decay_groups
 
 FEATURES = ("mean", "pooled")  # names of the vectors of Features
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# Parameters without weight decay, besides those with one dimension (biases and norms).
-NO_WEIGHT_DECAY = (*POSITION_TABLES, "*pos_embedding", "*cls_token", "*class_token", "*reg_token")
 
 
 class Features(NamedTuple):
@@ -160,25 +156,7 @@ class Backbone(nn.Module, ABC):
 
         Source: Bao et al., "BEiT", ICLR 2022.
         """
-        layers, groups = self._layers(), {}
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            exempt = parameter.ndim <= 1 or any(fnmatch(name, pattern) for pattern in NO_WEIGHT_DECAY)
-            if (layers[name], exempt) not in groups:
-                scale = layer_decay ** (len(self.blocks()) + 1 - layers[name])
-                decay = 0.0 if exempt else weight_decay
-                groups[layers[name], exempt] = {"params": [], "lr": lr * scale, "weight_decay": decay}
-            groups[layers[name], exempt]["params"].append(parameter)
-        return list(groups.values())
-
-    def _layers(self) -> dict[str, int]:
-        """Return the layer of each parameter: 0 below the first block, i + 1 for block i."""
-        block_of = {id(p): i for i, block in enumerate(self.blocks(), start=1) for p in block.parameters()}
-        layers, latest = {}, 0
-        for name, parameter in self.named_parameters():
-            latest = layers[name] = block_of.get(id(parameter), latest)
-        return layers
+        return layer_decay_groups(self, self.blocks(), lr, weight_decay, layer_decay)
 
     @property
     def patch_embed(self) -> nn.Module | None:

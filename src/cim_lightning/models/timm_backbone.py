@@ -1,11 +1,9 @@
 """Any timm model as a backbone."""
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float, Int64
 from timm.layers import DropPath
@@ -13,10 +11,11 @@ from timm.models import VisionTransformer
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_one_of, did_you_mean
+from cim_lightning.checks import check_one_of
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
 from cim_lightning.models.initialization import fix_sincos_positions, init_timm_xavier
+from cim_lightning.models.timm_models import create_timm_model, timm_levels, timm_size_multiple
 from cim_lightning.optim import POSITION_TABLES
 
 UNKNOWN_STRIDE = 32  # pixels per cell, of architectures for which timm has no feature_info
@@ -52,15 +51,15 @@ class TimmBackbone(Backbone):
     ):
         check_one_of("init", init, ("timm", "xavier"))
         check_one_of("positions", positions, ("timm", "sincos"))
-        model = _create(name, kwargs)
-        levels = _levels(model)
+        model = create_timm_model(name, kwargs)
+        levels = timm_levels(model)
         stride = levels[-1].stride if levels else UNKNOWN_STRIDE
         timm_kwargs = {"model_name": name, "in_chans": 3, **kwargs}
         super().__init__(name, int(model.num_features), timm_kwargs["in_chans"], stride, mean, std)
         self.timm_kwargs: dict[str, Any] = timm_kwargs
         self.model: Any = model
         self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
-        self.size_multiple = _size_multiple(getattr(model, "patch_embed", None))
+        self.size_multiple = timm_size_multiple(getattr(model, "patch_embed", None))
         self.skips_patches = isinstance(model, VisionTransformer)
         if init == "xavier":
             init_timm_xavier(model)
@@ -81,12 +80,12 @@ class TimmBackbone(Backbone):
 
     @property
     def levels(self) -> list[Level]:
-        return _levels(self.model) or super().levels
+        return timm_levels(self.model) or super().levels
 
     def intermediates(
         self, images: Float[Tensor, "b c h w"], indices: Sequence[int], norm: bool = False
     ) -> list[Features]:
-        if not _levels(self.model):
+        if not timm_levels(self.model):
             return super().intermediates(images, indices, norm)
         self.check_images(images)
         indices = self.level_indices(indices)
@@ -179,30 +178,3 @@ class TimmBackbone(Backbone):
     def _require(self, module: str, parameter: str, value: Any, suggest: Any) -> None:
         if getattr(self.model, module, None) is None:
             raise ConfigError(parameter, value, f"{self.name} has no {module}", suggest=suggest)
-
-
-def _create(name: str, kwargs: Mapping[str, Any]) -> Any:
-    """Return timm's model without a classifier, or raise ConfigError."""
-    if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
-        raise ConfigError("name", name, "is not a model of timm", hint=hint)
-    try:
-        return timm.create_model(name, **kwargs, num_classes=0)
-    except (TypeError, AssertionError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        rule = f"timm cannot create {name} with these arguments ({reason})"
-        hint = f"choose a backbone file of the same architecture, with name={name}"
-        raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
-
-
-def _levels(model: Any) -> list[Level]:
-    """Return the levels of a timm model; empty if timm has no intermediate features of it."""
-    info = getattr(model, "feature_info", None) if hasattr(model, "forward_intermediates") else None
-    return [Level(int(level["num_chs"]), int(level["reduction"])) for level in info or []]
-
-
-def _size_multiple(embed: Any) -> int:
-    """Return the patch size in pixels if timm's patch embedding requires whole patches, else 1."""
-    if getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
-        return 1
-    return math.lcm(*embed.patch_size)

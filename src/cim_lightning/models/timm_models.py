@@ -1,0 +1,38 @@
+"""Creation of a timm model, and what timm knows about its feature maps and image sizes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+
+from cim_lightning.checks import did_you_mean
+from cim_lightning.errors import ConfigError
+from cim_lightning.models.backbone import Level
+
+
+def create_timm_model(name: str, kwargs: Mapping[str, Any]) -> Any:
+    """Return timm's model without a classifier, or raise ConfigError."""
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models())
+        raise ConfigError("name", name, "is not a model of timm", hint=hint)
+    try:
+        return timm.create_model(name, **kwargs, num_classes=0)
+    except (TypeError, AssertionError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        rule = f"timm cannot create {name} with these arguments ({reason})"
+        hint = f"choose a backbone file of the same architecture, with name={name}"
+        raise ConfigError("kwargs", dict(kwargs), rule, hint=hint) from None
+
+
+def timm_levels(model: Any) -> list[Level]:
+    """Return the levels of a timm model; empty if timm has no intermediate features of it."""
+    info = getattr(model, "feature_info", None) if hasattr(model, "forward_intermediates") else None
+    return [Level(int(level["num_chs"]), int(level["reduction"])) for level in info or []]
+
+
+def timm_size_multiple(embed: Any) -> int:
+    """Return the patch size in pixels if timm's patch embedding requires whole patches, else 1."""
+    if getattr(embed, "dynamic_img_pad", False) or not hasattr(embed, "strict_img_size"):
+        return 1
+    return math.lcm(*embed.patch_size)
