@@ -100,7 +100,7 @@ def is_trained(folder: Path) -> bool:
 
 
 def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
-    """Return whether a finished run was configured with this evaluation, and no evaluator is missing or failed."""
+    """Return whether a finished run has this evaluation, and no evaluator of it is missing or failed."""
     results = read_json(folder / "evaluation" / "metrics.json")
     done = {*results.get("protocol", ()), *results.get("skipped", ())}
     return bool(results) and evaluation.keys() <= done and evaluation == _evaluation(folder)

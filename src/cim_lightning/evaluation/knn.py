@@ -52,7 +52,10 @@ class KNN:
         train = context.labeled_features("train", self.num_train)
         val = context.labeled_features("val", self.num_val)
         context.record(
-            k=self.ks, temperature=self.temperature, train_images=len(train.labels), val_images=len(val.labels)
+            k=self.ks,
+            temperature=self.temperature,
+            train_images=len(train.labels),
+            val_images=len(val.labels),
         )
         metrics = {}
         for features in TITLES:
