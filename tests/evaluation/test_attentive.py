@@ -112,7 +112,7 @@ def test_stored_and_computed_grids_give_the_same_classifier(tmp_path):
     for name, tensor in weights[0].items():  # grids are stored in fp16
         torch.testing.assert_close(tensor, weights[1][name], atol=1e-2, rtol=1e-2)
     assert [on.protocol["stored_feature_maps"] for on in built] == [True, False]
-    # 360 training images once, or three times without the incomplete batch of 32; 40 held out; 200 to classify.
+    # 360 training images once, or three times without the last batch of 8; 40 held out, 200 to classify.
     assert [on.backbone.passes for on in built] == [600, 3 * 352 + 240]
     assert [part.forward_passes(on) for part, on in zip(probes, built, strict=True)] == [600, 1400]
 

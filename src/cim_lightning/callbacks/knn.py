@@ -35,7 +35,7 @@ class OnlineKNN(L.Callback):
         """Check the data and the image size before training.
 
         Raises:
-            ConfigError: the data module has no images without training crops, or they do not fit the backbone.
+            ConfigError: the data module has no images without training crops, or their size does not fit.
         """
         data: Any = getattr(trainer, "datamodule", None)
         if not hasattr(data, "eval_dataloader"):
