@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation import linear
 from cim_lightning.evaluation.features import FeatureSet
 from cim_lightning.evaluation.linear import LinearProbe
-from cim_lightning.evaluation.standardized import StandardizedFeatures, standardize
+from cim_lightning.evaluation.standardized import StandardizedFeatures, accuracies, standardize
 
 SETTINGS = {
     "epochs": 40,
@@ -162,16 +163,40 @@ def test_invalid_settings_raise(name, value):
     assert "\n" not in str(caught.value)
 
 
-def test_each_metric_uses_its_own_features(context):
+def test_the_final_classifier_is_trained_on_all_images_and_the_candidates_not_on_the_held_out(monkeypatch):
+    rows_of = []
+    fit = LinearProbe.fit
+
+    def record(self, data, rows, classes, lrs, generator):
+        rows_of.append((sorted(rows.tolist()), lrs))
+        return fit(self, data, rows, classes, lrs, generator)
+
+    monkeypatch.setattr(LinearProbe, "fit", record)
+    held_out = []
+
+    def measured(weights, data, rows=None):
+        held_out.append(None if rows is None else rows.tolist())
+        return accuracies(weights, data, rows)
+
+    monkeypatch.setattr(linear, "accuracies", measured)
+    probe(epochs=1).probe(clouds(50, 0), clouds(20, 1), "mean", CPU, 0)
+    (rest, lrs), (all_rows, chosen) = rows_of
+    assert (lrs, len(chosen), len(rest), held_out[1]) == ([0.01, 0.1], 1, 40, None)
+    assert all_rows == sorted(rest + held_out[0]) == list(range(50))
+
+
+@pytest.mark.parametrize("features", ["mean", "pooled"])
+def test_each_metric_uses_its_own_features(context, features):
     train, val = (clouds(n, n) for n in (200, 100))
-    noise = [FeatureSet(*torch.randn(2, len(part.labels), 5), part.labels) for part in (train, val)]
-    only_mean = [part._replace(pooled=other.pooled) for part, other in zip((train, val), noise, strict=True)]
-    built = context(train=only_mean[0], val=only_mean[1])
+    noise = [part._replace(pooled=torch.randn_like(part.mean)) for part in (train, val)]
+    noise = [part._replace(mean=torch.randn_like(part.mean)) for part in noise]
+    one = [other._replace(**{features: part.mean}) for part, other in zip((train, val), noise, strict=True)]
+    built = context(train=one[0], val=one[1])
     built._features |= {("train", None, 4): noise[0], ("val", None, 4): noise[1]}
     numbers = probe(layers=4)(built)
     assert list(numbers) == ["mean", "pooled", "mean_last_4", "pooled_last_4"]
-    assert numbers["mean"] == 100
-    assert max(numbers["pooled"], numbers["mean_last_4"], numbers["pooled_last_4"]) < 60
+    assert numbers.pop(features) == 100
+    assert max(numbers.values()) < 60
 
 
 def test_the_protocol_has_the_chosen_learning_rates_and_their_held_out_accuracy(context):
