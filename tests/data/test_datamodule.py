@@ -102,6 +102,10 @@ def test_the_source_is_called_once_with_its_arguments():
     assert calls == [("somewhere", False)]
 
 
+def test_images_are_decoded_in_the_training_process_by_default():
+    assert ImageData(SCENES, ExemplarCropper(), batch_size=4).train_dataloader().num_workers == 0
+
+
 def test_the_train_loader_is_endless_and_deterministic():
     first, again = ([b.views for b in islice(data().train_dataloader(), 5)] for _ in range(2))
     assert all(map(torch.equal, first, again))

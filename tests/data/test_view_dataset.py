@@ -69,6 +69,8 @@ def test_views_and_their_seeds_differ_across_epochs_indices_and_seeds():
     samples = [random_views()[0, 4], random_views()[1, 4], random_views()[0, 5], random_views(seed=6)[0, 4]]
     assert len({pixels.numpy().tobytes() for pixels, _, _ in samples}) == 4
     assert len({seed for _, _, seed in samples}) == 4
+    views = random_views()
+    assert len({views[epoch, index][2] for epoch in range(50) for index in range(7)}) == 350
 
 
 @given(
