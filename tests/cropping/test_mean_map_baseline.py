@@ -74,3 +74,10 @@ def test_skill_is_0_at_the_baseline_loss_and_1_at_loss_0():
     baseline = MeanMapBaseline(loss=0.4, iou=0.0, best_iou=0.0, pointing=0.0)
     losses = torch.tensor([0.4, 0.0, 0.1, 0.8])
     torch.testing.assert_close(baseline.skill(losses), torch.tensor([0.0, 1.0, 0.75, -1.0]))
+
+
+def test_the_estimate_never_changes(plain):
+    """Skills of runs of different versions are comparable only if the baseline is the same."""
+    found = estimate_mean_map_baseline(plain())
+    values = (found.loss, found.iou, found.best_iou, found.pointing)
+    assert values == pytest.approx((0.443804, 0.465078, 0.510379, 0.802979), abs=2e-5)

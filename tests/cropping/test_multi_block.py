@@ -119,6 +119,7 @@ def test_blocks_depend_on_the_seed_only():
     ("changes", "message", "suggestion"),
     [
         ({"mask_patch_size": 5}, "mask_patch_size=5", "4"),
+        ({"mask_patch_size": 28}, "mask_patch_size=28", "14"),
         ({"num_targets": 0}, "num_targets=0", "1"),
         ({"target_scale": [0.2, 0.1]}, "target_scale=[0.2, 0.1]", "[0.15, 0.2]"),
         ({"target_ratio": [0.0, 1.0]}, "target_ratio=[0.0, 1.0]", "[0.75, 1.5]"),

@@ -37,3 +37,15 @@ def test_all_view_pixels_count_about_the_same(pixels):
     totals = torch.stack([crop_of_line(pixels, line, 3).sum() for line in range(4 * pixels, 6 * pixels)])
     assert totals.mean().item() == pytest.approx(1 / pixels, rel=1e-4)
     assert totals.min() > 0.4 / pixels
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_a_crop_of_half_the_size_is_the_mean_of_two_by_two_pixels(pixels):
+    """The samples of a crop pixel are at the centers of the view pixels."""
+    side = SIDE * pixels
+    images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    boxes = Boxes(
+        torch.full((1, 1, 2), side / 2), torch.full((1, 1, 2), float(side)), torch.zeros(1, 1), (side, side)
+    )
+    crops = crop_and_resize(images, boxes, torch.zeros(1, 1, dtype=torch.bool), SIDE)
+    torch.testing.assert_close(crops[:, 0], torch.nn.functional.avg_pool2d(images, pixels))
