@@ -162,6 +162,7 @@ def test_a_classifier_of_one_domain_is_evaluated_on_all(tmp_path, limit):
         "accuracy_same": 100,
         "accuracy_others": 50,
     }
+    assert next(iter(metrics)) == "accuracy_photo"  # the source comes first
 
 
 @pytest.mark.parametrize(
