@@ -126,6 +126,7 @@ def test_tokens_and_position_tables_have_no_weight_decay():
     groups = backbone.param_groups(lr=1.0, weight_decay=0.1)
     names = {id(p): name for name, p in vit.named_parameters()}
     decayed = {names[id(p)] for g in groups if g["weight_decay"] for p in g["params"]}
+    assert {g["lr"] for g in groups} == {1.0}  # by default, the rate does not decay with the depth
     assert not decayed & {"class_token", "encoder.pos_embedding", "conv_proj.bias"}
     assert {"conv_proj.weight", "encoder.layers.encoder_layer_0.mlp.0.weight"} <= decayed
 

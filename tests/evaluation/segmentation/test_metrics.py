@@ -42,6 +42,15 @@ def test_a_class_that_is_only_predicted_counts_as_0() -> None:
     assert numbers["class_accuracy"] == pytest.approx(100 * (2 / 4 + 4 / 4 + 5 / 7) / 3)
 
 
+def test_a_class_of_one_pixel_counts() -> None:
+    mask = MASK.clone()
+    mask[3, 3] = 3
+    # The predicted class of this pixel is 0: pixels of class 0 are 3 in both, 4 in mask, 6 in predicted.
+    assert compute((PREDICTED, mask))["class_accuracy"] == pytest.approx(
+        100 * (3 / 4 + 4 / 4 + 5 / 7 + 0) / 4
+    )
+
+
 def test_metrics_do_not_depend_on_the_split_into_images() -> None:
     rows = compute(*zip(PREDICTED.split(1), MASK.split(1), strict=True))
     assert rows == compute((PREDICTED, MASK))  # a mean over images would differ

@@ -13,6 +13,13 @@ def test_all_classes_have_different_colors() -> None:
     assert distances.min() > 60
 
 
+def test_the_tones_of_the_colors() -> None:
+    """The largest channel is the value, the smallest one the value times 1 - saturation."""
+    colors = palette(6)
+    assert colors.max(axis=1).tolist() == [255, 217, 140, 255, 217, 140]
+    assert colors.min(axis=1).tolist() == [25, 108, 14, 128, 22, 70]
+
+
 def test_an_overlay_is_40_percent_gray_and_60_percent_color_and_dark_where_ignored() -> None:
     image = np.full((2, 2, 3), 100, np.uint8)
     mask = np.array([[0, 1], [1, 255]], np.uint8)
