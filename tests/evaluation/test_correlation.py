@@ -39,8 +39,8 @@ def context_with_logits(context):
     def build(logits, images: int = 64):
         views = torch.zeros(images, 3, 16, 16, dtype=torch.uint8)
 
-        def eval_dataloader(split, limit, *processes):
-            assert split == "val"
+        def eval_dataloader(split, limit, view=None, rank=0, world_size=1):
+            assert (split, rank, world_size) == ("val", 0, 1)  # each process evaluates all images
             return DataLoader([Batch(views[:limit], torch.zeros(limit).long(), 3)], batch_size=None)
 
         splits = SimpleNamespace(val=range(images))
@@ -56,7 +56,9 @@ def grid(num_images: int = 64) -> CorrelationGrid:
 
 
 def test_perfect_logits_reach_1_in_every_metric(context_with_logits, tmp_path):
-    numbers = grid()(context_with_logits(lambda crops: (crops.maps.float() - 0.5) * 200))
+    given = context_with_logits(lambda crops: (crops.maps.float() - 0.5) * 200)
+    given.world_size = 2
+    numbers = grid()(given)
     cells = list(csv.DictReader((tmp_path / "correlation.csv").read_text().splitlines()))
     settings = [(float(cell["scale"]), float(cell["rotation"])) for cell in cells]
     assert settings == [(scale, rotation) for scale in (0.1, 0.4) for rotation in (0, 45, 90)]

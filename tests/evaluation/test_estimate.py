@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from cim_lightning.evaluation import estimate
+from cim_lightning.evaluation.knn import KNN
+from cim_lightning.evaluation.lowshot import LowShot
 from cim_lightning.evaluation.suite import evaluate
 
 
@@ -90,3 +92,9 @@ def test_nothing_is_measured_without_a_forward_pass(slow):
 )
 def test_times_are_rounded(seconds, text):
     assert estimate.format_time(seconds) == text
+
+
+def test_forward_passes_of_evaluators_of_frozen_features(context):
+    given = context(data=SimpleNamespace(splits=SimpleNamespace(train=range(10), val=range(4))))
+    assert KNN([1], 0.07, num_train=7, num_val=None).forward_passes(given) == 7 + 4
+    assert LowShot("mean", [0.5], [1], 1, 0.0, num_train=None, num_val=3).forward_passes(given) == 10 + 3

@@ -1,13 +1,19 @@
-"""A validation that is interrupted by a signal."""
+"""Trainers of evaluations, and a validation that is interrupted by a signal."""
 
 import signal
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import lightning as L
 import pytest
+import torch
 
+from cim_lightning.evaluation.attentive import AttentiveProbe
+from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
 from cim_lightning.evaluation.fitting import validate
-from cim_lightning.evaluation.trainer_factory import TrainerFactory
+from cim_lightning.evaluation.knn import KNN
+from cim_lightning.evaluation.segmentation.segmentation import Segmentation
+from cim_lightning.evaluation.trainer_factory import TrainerFactory, one_device, uses_trainer
 
 
 def test_a_validation_with_sigterm_ends_the_process_with_its_exit_code(context):
@@ -18,3 +24,17 @@ def test_a_validation_with_sigterm_ends_the_process_with_its_exit_code(context):
     with pytest.raises(SystemExit) as ended:
         validate(Mock(spec=L.LightningModule), Mock(spec=L.LightningDataModule), given)
     assert ended.value.code == 128 + signal.SIGTERM == 143
+
+
+def test_a_trainer_of_validations_writes_nothing():
+    trainer = one_device(torch.device("cpu")).for_validation()
+    assert trainer.loggers == []
+    assert trainer.checkpoint_callbacks == []
+
+
+def test_evaluators_that_train_a_network_use_the_trainer():
+    assert AttentiveProbe.uses_trainer
+    assert Segmentation.uses_trainer
+    classifier = object.__new__(ClassifierTraining)  # without settings
+    assert uses_trainer(SimpleNamespace(classifier=classifier, num_val=None))
+    assert not uses_trainer(KNN([1], 0.07, None, None))

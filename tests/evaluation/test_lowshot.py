@@ -49,6 +49,8 @@ def clouds(seed: int, count: int) -> FeatureSet:
 def test_accuracy_is_the_mean_over_draws_and_rises_with_labels(context):
     built = context(train=clouds(0, 201), val=clouds(1, 99))
     numbers = LowShot(**SETTINGS)(built)
+    images = {"train_images": 201, "val_images": 99}
+    assert built.protocol == {"features": "mean", "draws": 4, "penalty": 0.01, **images}
     names = ["mean_10_percent", "mean_1_per_class", "mean_20_per_class"]
     assert list(numbers) == [name + end for name in names for end in ("", "_deviation")]
     assert 100 / 3 < numbers["mean_1_per_class"] < numbers["mean_20_per_class"] < 100

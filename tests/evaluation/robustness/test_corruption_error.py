@@ -4,7 +4,7 @@ import pytest
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
-from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, alexnet
+from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, alexnet, write_curves
 
 ALEXNET = alexnet()
 
@@ -58,3 +58,10 @@ def test_a_missing_error_of_the_baseline_is_an_error():
 def test_no_relative_mce_if_a_corruption_adds_no_error():
     baseline = CorruptionBaseline("by hand", 30, {"fog": 20, "snow": 40})
     assert baseline.relative_mce({"fog": [50], "snow": [50]}, 10) is None
+
+
+def test_curves_are_written_into_a_new_folder(tmp_path):
+    accuracies = {"clean": 90.0} | {f"fog/{s}": 90.0 - 10 * s for s in range(1, 6)}
+    write_curves(accuracies, ["fog"], tmp_path / "new" / "folder")
+    rows = (tmp_path / "new" / "folder" / "corruptions.csv").read_text().splitlines()
+    assert rows == ["corruption,severity,accuracy", *(f"fog,{s},{90.0 - 10 * s}" for s in range(6))]

@@ -94,3 +94,7 @@ def test_the_position_of_a_pixel_is_preserved() -> None:
 def test_invalid_settings_raise(settings: tuple, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}: [^\n]*; try "):
         SlidingWindow(*settings)
+
+
+def test_a_window_may_have_one_pixel() -> None:
+    assert SlidingWindow(1, 1, 0.0).size == 1
