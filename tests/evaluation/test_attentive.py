@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.source import Splits
@@ -16,7 +17,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.attentive import AttentiveProbe
 from cim_lightning.evaluation.attentive_module import AttentiveModule
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.frozen_grids import extract_grids, grid_bytes
+from cim_lightning.evaluation.frozen_grids import FrozenGridsData, extract_grids, grid_bytes
 from cim_lightning.evaluation.knn import KNN
 from cim_lightning.models.backbone import Backbone, Features
 
@@ -95,6 +96,8 @@ def test_attention_finds_the_cells_that_carry_the_class_and_the_mean_does_not(tm
     assert built.protocol["lr"] == 0.01
     assert built.protocol["held_out_accuracy"] > 90
     assert (built.protocol["train_images"], built.protocol["held_out_images"]) == (360, 40)
+    assert built.protocol["val_images"] == built.num_images("val", None)
+    assert {"features", "epochs", "batch_size", "weight_decay"} <= built.protocol.keys()
     assert abs(KNN([20], 0.07, None, None)(built)["mean_k20"] - 50) < 12
 
 
@@ -130,6 +133,13 @@ def test_the_grids_are_those_of_the_images_in_the_given_order(tmp_path):
     assert labels.tolist() == [TRAIN.labels[i] for i in indices]
     pixels = torch.tensor(np.stack([TRAIN.images[i][..., 2] for i in indices])) / 255
     torch.testing.assert_close(grids[:, 1].float(), (pixels - 0.4) / 0.4, atol=1e-3, rtol=1e-3)
+
+
+def test_an_epoch_without_a_trainer_has_every_full_batch():
+    def load(sampler):
+        return DataLoader(range(15), batch_sampler=sampler)  # pyright: ignore
+
+    assert len(FrozenGridsData(load, 15, 5, 0).train_dataloader()) == 3
 
 
 def test_unlabeled_images_are_left_out(tmp_path):

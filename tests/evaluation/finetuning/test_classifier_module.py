@@ -199,3 +199,17 @@ def test_the_averaged_weights_are_validated(tmp_path: Path) -> None:
     assert validate(module, data, built) == before
     linear(module.classifier).bias.data[:] = torch.tensor([100.0, 0, 0, 0, 0, 0, 0])
     assert validate(module, data, built)["val/top1"] == pytest.approx(100 * 2 / 9)  # images 0 and 7 of 9
+
+
+def test_the_statistics_of_batch_normalization_are_averaged_too() -> None:
+    model = Classifier(backbone(), NUM_CLASSES, finetune=False, features="mean", drop_path=0.0)
+    optim = LayerDecayOptim(torch.optim.SGD, 1.0, None, 1.0, 0.0, 0.0, "cosine")
+    module = ClassifierModule(
+        model, NUM_CLASSES, nn.CrossEntropyLoss(), MixupCutmix(0, 0, 0, 0), optim, 8, 0.75
+    )
+    statistics: Any = model.head[0]
+    for mean in (2.0, 6.0):  # the first update copies
+        statistics.running_mean.fill_(mean)
+        module.average.update_parameters(model)
+    averaged: Any = module.classifier.head[0]
+    torch.testing.assert_close(averaged.running_mean, torch.full((12,), 0.75 * 2 + 0.25 * 6))

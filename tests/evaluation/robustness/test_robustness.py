@@ -250,6 +250,8 @@ def test_images_without_labels_or_an_unknown_domain_are_errors(tmp_path):
 
 
 def test_a_mistake_in_the_classifier_gets_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"^features=max: must be one of mean, pooled"):
+        LogisticRegression("max", None, 0.0, 50)
     with pytest.raises(ConfigError, match=r"^weight_decay=-1\.0: .*; try weight_decay=0$"):
         LogisticRegression("pooled", None, -1.0, 50)
     with pytest.raises(ConfigError, match=r"^steps=0: .*; try steps=1$"):
