@@ -1,5 +1,6 @@
 """Exported backbones and timm weights: what their files must have, and the backbones that they give."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def test_an_exported_backbone_has_the_same_weights_and_normalization(tmp_path):
     images = torch.rand(2, 3, 40, 40)
     expected = backbone(backbone.normalize(images))
     assert torch.equal(loaded(loaded.normalize(images)).pooled, expected.pooled)
+
+
+@pytest.mark.parametrize("normalize", [None, {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}])
+def test_a_backbone_of_an_earlier_version_keeps_its_normalization(tmp_path, normalize):
+    TimmFormat(0).write(TimmBackbone("test_resnet"), 40, tmp_path)
+    file = tmp_path / "backbone.json"
+    spec = json.loads(file.read_text())
+    del spec["mean"], spec["std"]
+    file.write_text(json.dumps(spec | {"normalize": normalize}))
+    loaded = read_weights(str(tmp_path)).load()
+    assert loaded.normalization == (normalize or {"mean": [0.0] * 3, "std": [1.0] * 3})
 
 
 @pytest.mark.parametrize("missing", ["mean", "std", "image_size", "create_model"])

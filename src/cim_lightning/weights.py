@@ -110,7 +110,7 @@ def read_weights(checkpoint: str) -> Weights:
     path = _find_file(Path(checkpoint).expanduser())
     weights = _load(path)
     if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
-        return ExportedBackbone(path, spec, weights)
+        return ExportedBackbone(path, _upgrade(spec), weights)
     if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
         return RunCheckpoint(path, weights["hyper_parameters"], weights["state_dict"])
     for key in ("state_dict", "model", "model_ema"):  # as other projects wrap them
@@ -121,6 +121,14 @@ def read_weights(checkpoint: str) -> Weights:
 def global_step(checkpoint: str) -> int:
     """Return the number of optimizer steps of a run's checkpoint, without reading its weights."""
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
+
+
+def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a backbone.json; earlier versions wrote `normalize`, null for none."""
+    if "normalize" not in spec:
+        return spec
+    channels = spec["create_model"]["in_chans"]
+    return {"mean": [0.0] * channels, "std": [1.0] * channels, **(spec["normalize"] or {})} | spec
 
 
 def _find_file(path: Path) -> Path:
