@@ -127,8 +127,7 @@ class IBOT(Method):
         }
         if self.training:
             update_center(self.center, scores, self.center_momentum)
-            if crops.num_masked:
-                update_center(self.patch_center, patch_scores, self.center_momentum)
+            update_center(self.patch_center, patch_scores, self.center_momentum)
         patch_metrics = prototype_metrics(patch_targets)
         losses |= prototype_metrics(targets) | {"patch_perplexity": patch_metrics["target_perplexity"]}
         return {"loss": losses["class_loss"] + losses["patch_loss"], **losses}

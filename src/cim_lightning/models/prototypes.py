@@ -15,12 +15,18 @@ PROTOTYPE_METRICS = (
 
 @torch.no_grad()
 def update_center(center: Float[Tensor, "out"], scores: Float[Tensor, "n out"], momentum: float) -> None:
-    """Move a running mean of the target's scores, in place, towards their mean over all devices."""
-    mean = scores.mean(dim=0)
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean /= torch.distributed.get_world_size()
-    center.lerp_(mean, 1 - momentum)
+    """Move a running mean of the target's scores, in place, towards their mean over all devices.
+
+    Each device may have another number of scores, also 0. All devices must call this function.
+    """
+    if not torch.distributed.is_initialized():
+        if len(scores):
+            center.lerp_(scores.mean(dim=0), 1 - momentum)
+        return
+    total = torch.cat((scores.sum(dim=0), scores.new_full((1,), len(scores))))
+    torch.distributed.all_reduce(total)
+    count = total[-1]
+    center.lerp_(total[:-1] / count.clamp(min=1), (1 - momentum) * (count > 0))
 
 
 def prototype_metrics(targets: Float[Tensor, "n out"]) -> dict[str, Tensor]:
