@@ -52,6 +52,16 @@ def patches_of(images: torch.Tensor, side: int) -> list[list[torch.Tensor]]:
     ]
 
 
+def test_a_patch_without_contrast_is_divided_by_the_published_epsilon(vit):
+    model = mae(vit())
+    assert not model.targets(torch.full((1, 3, 16, 16), 0.5)).any()
+    images = torch.full((1, 3, 16, 16), 0.0)
+    images[..., ::2] = 2e-3  # half of the pixels of each patch: the unbiased variance is 1e-6 * n / (n - 1)
+    targets = model.targets(images)
+    n = targets.shape[-1]
+    torch.testing.assert_close(targets.amax(), torch.tensor(1e-3 / math.sqrt(1e-6 * n / (n - 1) + 1e-6)))
+
+
 @pytest.mark.parametrize("norm_pix_loss", [True, False])
 def test_the_loss_is_the_mean_square_error_over_masked_patches(vit, views, norm_pix_loss, normalize):
     crops = CROPPING(views, 0)
