@@ -243,3 +243,23 @@ def test_evaluators_can_train_whatever_the_gradient_mode_of_the_caller(context):
     evaluator = Scores(compute=lambda _: {"grad": float(torch.is_grad_enabled())})
     with torch.no_grad():
         assert evaluate({"a": evaluator}, context(), {"a": 1}, {}).metrics == {"a/grad": 1.0}
+
+
+def test_a_skipped_evaluator_keeps_the_results_of_an_earlier_command(context, tmp_path):
+    evaluate({"a": Scores(1.0)}, context(), {"a": 1}, {})
+    results = evaluate({"a": Scores(2.0, "needs a moon")}, context(), {"a": 1}, {})
+    assert (results.metrics, results.skipped) == ({"a/score_k1": 1.0}, {})
+
+
+def test_a_skipped_evaluator_has_not_failed(context, tmp_path):
+    evaluate({"a": fails(RuntimeError())}, context(), {"a": 1}, {})
+    results = evaluate({"a": Scores(2.0, "needs a moon")}, context(), {"a": 1}, {})
+    assert (results.failed, results.skipped) == ({}, {"a": "needs a moon"})
+
+
+def test_failures_with_other_weights_are_forgotten(context, tmp_path):
+    ours, other = context(), context()
+    ours.cache_key, other.cache_key = {"checkpoint": "ours"}, {"checkpoint": "other"}
+    evaluate({"a": fails(RuntimeError()), "b": Scores(1.0, "needs a moon")}, ours, {"a": 1, "b": 1}, {})
+    results = evaluate({"c": Scores()}, other, {"c": 1}, {})
+    assert results.failed == results.skipped == {}

@@ -76,6 +76,13 @@ class Results:
         self.declared |= {f"{evaluator}/{name}": find(name, metrics) for name in values}
         self.protocol[evaluator] = protocol
 
+    def skip(self, reasons: Mapping[str, str]) -> None:
+        """Record evaluators that do not apply, by name; one with results of an earlier command keeps them."""
+        for name, reason in reasons.items():
+            self.failed.pop(name, None)
+            if name not in self.protocol:
+                self.skipped[name] = reason
+
     def remove(self, evaluator: str) -> None:
         """Remove the results of an evaluator."""
         for entries in (self.metrics, self.declared):
@@ -112,10 +119,11 @@ def open_results(folder: Path, description: Mapping[str, Any], cache_key: Mappin
     """
     fingerprint = hashlib.sha256(json.dumps(cache_key, sort_keys=True, default=str).encode()).hexdigest()[:12]
     present = Results.read(folder / FILE)
-    if present.metrics and present.fingerprint != fingerprint:
-        aside = folder / f"metrics-{present.fingerprint or 'earlier'}.json"
-        (folder / FILE).replace(aside)
-        log.info("%s: moved the results of other weights, data or seed to %s", folder, aside.name)
+    if present.fingerprint != fingerprint:
+        if present.metrics:
+            aside = folder / f"metrics-{present.fingerprint or 'earlier'}.json"
+            (folder / FILE).replace(aside)
+            log.info("%s: moved the results of other weights, data or seed to %s", folder, aside.name)
         present = Results.read(folder / f"metrics-{fingerprint}.json")
     present.description, present.fingerprint = dict(description), fingerprint
     return present

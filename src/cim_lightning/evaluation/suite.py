@@ -50,7 +50,7 @@ def evaluate(
     results = open_results(context.folder, description, context.cache_key) if context.rank == 0 else Results()
     if context.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
-    results.skipped |= skipped
+    results.skip(skipped)
     missing = {name: evaluators[name] for name in keys if name not in cached}
     if seconds := estimate_seconds(missing, context):
         log.info("%s", format_estimate(seconds))
