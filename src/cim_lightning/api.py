@@ -126,7 +126,8 @@ def export(
 def _context(weights: Backbone | Method, data: ImageData, folder: Path, cfg: DictConfig) -> EvalContext:
     method = weights if isinstance(weights, Method) else None
     backbone = weights.eval_backbone if isinstance(weights, Method) else weights
-    source = fingerprint([data.source, data.source_kwargs, data.view.size, [*map(len, data.splits)]])
+    inputs = [data.source, data.source_kwargs, data.view, data.cropping, data.batch_size, data.seed]
+    source = fingerprint([*inputs, [*map(len, data.splits)]])
     cache_key = {"weights": weights_hash(weights), "data": source, "seed": cfg.seed}
     cache_key["protocol"] = _plain(cfg)["protocol"]
     view = build(cfg.protocol)

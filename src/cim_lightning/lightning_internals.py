@@ -61,6 +61,11 @@ def start_processes(trainer: L.Trainer) -> bool:
     return trainer.world_size == 1
 
 
+def syncs_batchnorm(trainer: L.Trainer) -> bool:
+    """Return whether batch normalization has the statistics of all devices."""
+    return getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
 def batches_processed(trainer: L.Trainer) -> int:
     """Return the number of training batches since the start of the run, over all epochs."""
     loop: Any = trainer.fit_loop

@@ -13,7 +13,7 @@ from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTr
 from cim_lightning.evaluation.fitting import validate
 from cim_lightning.evaluation.knn import KNN
 from cim_lightning.evaluation.segmentation.segmentation import Segmentation
-from cim_lightning.evaluation.trainer_factory import TrainerFactory, one_device, uses_trainer
+from cim_lightning.evaluation.trainer_factory import TrainerFactory, one_device, result_settings, uses_trainer
 
 
 def test_a_validation_with_sigterm_ends_the_process_with_its_exit_code(context):
@@ -38,3 +38,9 @@ def test_evaluators_that_train_a_network_use_the_trainer():
     classifier = object.__new__(ClassifierTraining)  # without settings
     assert uses_trainer(SimpleNamespace(classifier=classifier, num_val=None))
     assert not uses_trainer(KNN([1], 0.07, None, None))
+
+
+def test_synchronized_batch_normalization_changes_the_weights():
+    settings = {"accelerator": "cpu", "strategy": "ddp", "devices": 1, "logger": False}
+    first, second = (L.Trainer(**settings, sync_batchnorm=sync) for sync in (False, True))
+    assert result_settings(first) != result_settings(second)

@@ -14,7 +14,7 @@ from cim_lightning.callbacks.checkpoints import LastCheckpoint
 from cim_lightning.callbacks.progress import Progress
 from cim_lightning.callbacks.step_seed import StepSeed
 from cim_lightning.callbacks.throughput import Throughput
-from cim_lightning.lightning_internals import quiet
+from cim_lightning.lightning_internals import quiet, syncs_batchnorm
 
 SAVE_EVERY_MINUTES = 5.0
 # What Lightning must leave to the data module and to the evaluator.
@@ -78,6 +78,7 @@ def one_device(device: torch.device) -> TrainerFactory:
 def result_settings(trainer: L.Trainer) -> dict[str, Any]:
     """Return the settings of a Trainer, except its length, that change the final weights, as plain values."""
     values = {name: getattr(trainer, name) for name in RESULT_SETTINGS}
+    values["sync_batchnorm"] = syncs_batchnorm(trainer)
     return {k: v if isinstance(v, int | float | None) else str(v) for k, v in values.items()}
 
 

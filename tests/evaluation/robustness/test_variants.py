@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from cim_lightning.evaluation.robustness.accuracy import ClassSubset
 from cim_lightning.evaluation.robustness.corruption_error import CorruptionBaseline, alexnet
 from cim_lightning.evaluation.robustness.imagenet_c import StoredCorruptions
 from cim_lightning.evaluation.robustness.variants import Variants
+from cim_lightning.evaluation.trainer_factory import TrainerFactory
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 CLASSES = ["n0", "n1", "n2", "n3"]
@@ -254,3 +256,21 @@ def test_a_classifier_fitted_to_some_classes_has_logits_of_all(tmp_path: Path) -
     )
     metrics = Variants(LogisticRegression("pooled", None, 0.1, 5), load_folders({"a": folder}), None)(given)
     assert set(metrics) == {"accuracy_a", "clean_a", "gap_a"}
+
+
+@dataclass
+class TrainedClass(FixedClass):
+    """Stands for a classifier that is trained under the configured Trainer."""
+
+    uses_trainer = True
+
+
+def test_cached_accuracies_of_a_trained_classifier_belong_to_the_settings_of_its_trainer(tmp_path) -> None:
+    root, given = write_corruptions(tmp_path / "c", hidden_from=4), context(tmp_path)
+    trained = evaluator(root, classifier=TrainedClass(0))
+    keys = []
+    for clipping in (None, 1.0):
+        settings = {"accelerator": "cpu", "devices": 1, "gradient_clip_val": clipping}
+        given.trainer = TrainerFactory(partial(L.Trainer, **settings))
+        keys.append(trained._cache_key(given))
+    assert keys[0] != keys[1]

@@ -11,7 +11,9 @@ from cim_lightning.atomic import read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
+from cim_lightning.evaluation.distributed import from_first_process
 from cim_lightning.evaluation.fingerprint import fingerprint
+from cim_lightning.evaluation.fitting import trainer_factory
 from cim_lightning.evaluation.requirements import needs_labels
 from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy, fit_passes
 from cim_lightning.evaluation.robustness.corruption_error import (
@@ -20,6 +22,7 @@ from cim_lightning.evaluation.robustness.corruption_error import (
     summarize,
     write_curves,
 )
+from cim_lightning.evaluation.trainer_factory import result_settings, uses_trainer
 from cim_lightning.metric_registry import Metric
 
 
@@ -66,7 +69,7 @@ class StoredCorruptions:
         subsets["clean"] = next(iter(subsets.values()))
         classifier = self.classifier(context)
         path, key = context.folder / "imagenet_c" / "accuracies.json", self._cache_key(context)
-        cached = read_json(path)
+        cached = from_first_process(read_json(path))  # another machine may have no such file
         measured: dict[str, float] = cached["accuracies"] if cached.get("key") == key else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         for name in tqdm(["clean", *folders], "stored corruptions", unit="folder", leave=False, disable=None):
@@ -86,4 +89,6 @@ class StoredCorruptions:
         """Return everything that the accuracies depend on, as plain values."""
         sources = [[data.source, data.view.size] for data in self.data.values()]
         own = fingerprint([self.classifier, sources, self.num_images, context.view])
+        if uses_trainer(self):
+            own.append(result_settings(trainer_factory(context).for_validation()))
         return json.loads(json.dumps([context.cache_key, own]))
