@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from cim_lightning.evaluation import estimate
+from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
 from cim_lightning.evaluation.knn import KNN
+from cim_lightning.evaluation.logistic import LogisticRegression
 from cim_lightning.evaluation.lowshot import LowShot
+from cim_lightning.evaluation.robustness.accuracy import fit_passes
 from cim_lightning.evaluation.suite import evaluate
 
 
@@ -98,3 +101,13 @@ def test_forward_passes_of_evaluators_of_frozen_features(context):
     given = context(data=SimpleNamespace(splits=SimpleNamespace(train=range(10), val=range(4))))
     assert KNN([1], 0.07, num_train=7, num_val=None).forward_passes(given) == 7 + 4
     assert LowShot("mean", [0.5], [1], 1, 0.0, num_train=None, num_val=3).forward_passes(given) == 10 + 3
+
+
+def test_the_training_of_a_classifier_is_part_of_the_estimate(context):
+    given = context(data=SimpleNamespace(splits=SimpleNamespace(train=range(10), val=range(4))))
+    assert fit_passes(LogisticRegression("mean", 7, 0.0, 1), given) == 7
+    training = object.__new__(ClassifierTraining)
+    training.num_train, training.epochs, training.finetune = 8, 5, True
+    assert fit_passes(training, given) == 8 * 5 * 3
+    training.finetune = False
+    assert fit_passes(training, given) == 8 * 5

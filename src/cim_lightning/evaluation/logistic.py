@@ -30,6 +30,10 @@ class LogisticRegression:
         check_at_least("weight_decay", self.weight_decay, 0)
         check_at_least("steps", self.steps, 1)
 
+    def forward_passes(self, context: EvalContext) -> float:
+        """Return the forward passes of the features."""
+        return context.num_images("train", self.num_train)
+
     def __call__(self, context: EvalContext) -> Classifier:
         train = context.labeled_features("train", self.num_train)
         if len(train.labels.unique()) < 2:

@@ -48,6 +48,10 @@ class ClassifierTraining:
             check_at_least(name, getattr(self, name), low)
         check_share("ema", self.ema, one=False)
 
+    def forward_passes(self, context: EvalContext) -> float:
+        """Return the forward passes of the training; a backward pass counts as 2 more."""
+        return context.num_images("train", self.num_train) * self.epochs * (3 if self.finetune else 1)
+
     def __call__(self, context: EvalContext) -> Classifier:
         """Return the classifier in evaluation mode, on the context's device."""
         return self.train(context, num_val=0)[0].classifier

@@ -36,9 +36,8 @@ class Finetune:
 
     def forward_passes(self, context: EvalContext) -> float:
         training: Any = self.classifier
-        images = context.num_images("train", training.num_train) * training.epochs
         val = context.num_images("val", self.num_val) * (training.epochs + 1)
-        return images * (3 if training.finetune else 1) + val
+        return training.forward_passes(context) + val
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return "top1" and "top5" accuracy in %."""
