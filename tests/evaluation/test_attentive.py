@@ -1,9 +1,11 @@
 """The attentive probe: a class that only a few cells carry, stored grids, and the choice of the rate."""
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from cim_lightning.evaluation.attentive_module import AttentiveModule
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.frozen_grids import FrozenGridsData, extract_grids, grid_bytes
 from cim_lightning.evaluation.knn import KNN
+from cim_lightning.evaluation.trainer_factory import TrainerFactory
 from cim_lightning.models.backbone import Backbone, Features
 
 CPU = torch.device("cpu")
@@ -192,3 +195,11 @@ def test_an_image_set_that_is_too_small_is_an_error(tmp_path):
 def test_invalid_settings_raise(name, value):
     with pytest.raises(ConfigError, match=rf"^{name}=.*; try {name}="):
         probe(**{name: value})
+
+
+def test_a_batch_has_an_image_for_each_accumulated_batch(tmp_path):
+    given = context(tmp_path)
+    settings = {"accelerator": "cpu", "devices": 1, "accumulate_grad_batches": 4}
+    given.trainer = TrainerFactory(functools.partial(L.Trainer, **settings))
+    with pytest.raises(ConfigError, match=r"^batch_size=3: .*; try batch_size=4$"):
+        probe(batch_size=3)(given)

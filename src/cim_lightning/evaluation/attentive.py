@@ -76,6 +76,9 @@ class AttentiveProbe:
         parts = trainer_factory(context).parts_per_step()
         if len(rest) < parts:
             raise ConfigError(f"{len(rest)} training images are too few for {parts} devices or batches")
+        if self.batch_size < parts:
+            rule = "must have one image for each device and accumulated batch"
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=parts)
         batch_size = min(self.batch_size, len(rest)) // parts
         if stored := self._fits(context, len(rest)):
             load = functools.partial(grid_loader, extract_grids(context, rest))

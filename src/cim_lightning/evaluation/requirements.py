@@ -10,9 +10,11 @@ from cim_lightning.evaluation.context import EvalContext
 
 
 def needs_labels(context: EvalContext) -> str | None:
-    """Require labels of the training and of the validation images."""
+    """Require labels of the training and of the validation images, of two or more classes."""
     splits = context.data.splits
-    return None if splits.train.classes and splits.val.classes else "needs images with labels"
+    if not (splits.train.classes and splits.val.classes):
+        return "needs images with labels"
+    return None if len(splits.train.classes) > 1 else "needs labels of two or more classes"
 
 
 def needs_cim(context: EvalContext) -> str | None:
