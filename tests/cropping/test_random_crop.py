@@ -53,6 +53,6 @@ def test_a_crop_of_half_the_size_is_the_mean_of_two_by_two_pixels(pixels):
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_the_samples_of_three_view_pixels_by_hand(axis):
-    """Two samples, a quarter of a crop pixel off its center: 0.75 view pixels from the middle one of three."""
+    """Two samples, each 0.75 view pixels off the center: a quarter of a crop pixel."""
     weights = [crop_of_line(3, line, axis)[4].item() for line in range(11, 16)]
     assert weights == pytest.approx([0, 0.75 / 2, 0.25, 0.75 / 2, 0], abs=1e-5)
