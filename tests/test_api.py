@@ -1,5 +1,6 @@
 """The Python API: the same objects and numbers as the commands."""
 
+import copy
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import timm
 import torch
 
 import cim_lightning as cim
+from cim_lightning.api import _compose, _context
 from cim_lightning.errors import ConfigError
 from cim_lightning.lightning_internals import quiet
 
@@ -83,3 +85,13 @@ def test_an_error_names_the_setting(overrides, message):
 def test_an_unknown_evaluator_is_named(run):
     with pytest.raises(ConfigError, match="evaluation=nearest: no such evaluation"):
         cim.evaluate(run.method, run.data, "nearest")
+
+
+def test_results_of_another_cropping_batch_or_seed_are_not_reused(run, tmp_path):
+    cfg = _compose("evaluate", ["checkpoint=untrained", "paths.run=null", "data.view_size=32"])
+    keys = []
+    for name, value in (("seed", 0), ("seed", 1), ("batch_size", 3), ("cropping", torch.nn.Identity())):
+        data = copy.copy(run.data)
+        setattr(data, name, value)
+        keys.append(json.dumps(_context(run.method, data, tmp_path, cfg).cache_key, sort_keys=True))
+    assert len(set(keys)) == 4
