@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 
+from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.attentive import AttentiveProbe
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
 from cim_lightning.evaluation.fitting import validate
@@ -24,6 +25,15 @@ def test_a_validation_with_sigterm_ends_the_process_with_its_exit_code(context):
     with pytest.raises(SystemExit) as ended:
         validate(Mock(spec=L.LightningModule), Mock(spec=L.LightningDataModule), given)
     assert ended.value.code == 128 + signal.SIGTERM == 143
+
+
+def test_a_validation_without_a_label_is_a_users_error(context):
+    trainer = Mock(spec=L.Trainer, received_sigterm=False)
+    trainer.validate.return_value = []  # Lightning's, without a batch
+    given = context()
+    given.trainer = TrainerFactory(lambda **_: trainer)
+    with pytest.raises(ConfigError, match="no validation image has a label"):
+        validate(Mock(spec=L.LightningModule), Mock(spec=L.LightningDataModule), given)
 
 
 def test_a_trainer_of_validations_writes_nothing():

@@ -84,13 +84,18 @@ def validate(
     """Return the logged metrics of the validation batches, over all devices.
 
     Afterwards, the module is in evaluation mode on the context's device.
+
+    Raises:
+        ConfigError: there is no validation batch.
     """
     trainer = trainer_factory(context).for_validation()
-    (metrics,) = trainer.validate(module, datamodule=data, verbose=False)
+    logged = trainer.validate(module, datamodule=data, verbose=False)
     if trainer.received_sigterm:  # Lightning only stops the validation
         sys.exit(128 + signal.SIGTERM)
+    if not logged:
+        raise ConfigError("no validation image has a label; put the validation images into class folders")
     module.to(context.device).eval()
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: float(value) for name, value in logged[0].items()}
 
 
 def trainer_factory(context: EvalContext) -> TrainerFactory:
