@@ -29,7 +29,7 @@ TRAINING_SETTINGS = ("source", "head", "finetune", "batch_size", "crops", "optim
 
 @dataclass
 class Segmentation:
-    """mIoU and pixel accuracy of the validation images, after training a segmentation head."""
+    """SegmentationMetrics of the validation images, after training a segmentation head."""
 
     source: OpenSegmentationData | None  # of images with masks; None: the evaluator does not apply
     head: Callable[..., nn.Module]  # builds a head from a backbone and a number of classes
@@ -44,7 +44,7 @@ class Segmentation:
     pictures: int  # number of validation images to draw
     pictures_folder: str  # in the context's folder
 
-    uses_trainer: ClassVar[bool] = False
+    uses_trainer: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("miou", "mIoU", None, (COLUMN,), True, "segmentation mIoU", 1, unit="%"),
         Metric("pixel_accuracy", "pixel accuracy", higher_is_better=True, digits=1, unit="%"),
