@@ -51,9 +51,10 @@ def test_weights_of_a_run_evaluate_and_export(run, tmp_path):
     results = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert results["knn/mean_k3"] == numbers["knn/mean_k3"]
 
-    differences = cim.export(backbone, tmp_path / "exported", image_size=32)
+    differences = cim.export(backbone, tmp_path / "exported")
     assert set(differences.values()) == {0.0}
     config = json.loads((tmp_path / "exported" / "backbone.json").read_text())
+    assert config["image_size"] == 32
     weights = str(tmp_path / "exported" / "backbone.safetensors")
     model = timm.create_model(**config["create_model"], checkpoint_path=weights).eval()
     images = torch.rand(2, 3, 32, 32)
@@ -80,6 +81,15 @@ def test_evaluators_that_need_a_method_are_skipped_or_refused(run):
 def test_an_error_names_the_setting(overrides, message):
     with pytest.raises(ConfigError, match=message):
         cim.compose("trainer=cpu", "logger=[csv]", "backbone=vit_micro_patch4", *overrides)
+
+
+def test_an_export_needs_the_image_size_of_an_unknown_backbone(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"image_size=null: is not known .*; try image_size=224"):
+        cim.export(run.method.eval_backbone, tmp_path / "exported")
+
+
+def test_public_names_are_listed():
+    assert set(cim.__all__) <= set(dir(cim))
 
 
 def test_an_unknown_evaluator_is_named(run):

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.lightning_internals import quiet
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "cim_lightning"
@@ -118,3 +119,24 @@ def test_commands_are_found():
         "cim-export",
     }
     assert overrides("cim-pretrain -m seed=0,1 'a=[b,c]' x=1  # why") == ["seed=0", "a=[b,c]", "x=1"]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:.*does not have many workers")
+def test_the_examples_of_the_python_api_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    small = [o for o in tiny if not o.startswith(("cropping=", "decoder."))]
+    small += ["trainer.max_steps=1", "logger=[csv]", "callbacks.knn=null"]
+    short = '"method=mae", *small, "output_dir=outputs/mae"'
+    page = re.sub(r'"method=mae", "backbone=.*"output_dir=outputs/mae"', short, page)
+    page = page.replace('["knn", "linear"]', '["knn"]')
+    page = page.replace("max_steps=2,", "max_steps=2, enable_checkpointing=False,")
+    names = {"small": small}
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with quiet():
+        for example in examples:
+            exec(example, names)
+    assert len(examples) == 4
+    assert all(0 <= value <= 100 for value in names["numbers"].values())
+    assert names["own"](names["images"][:8] / 255).grid.shape == (8, 64, 28, 28)
+    assert (tmp_path / "exported" / "model.safetensors").exists()

@@ -103,7 +103,7 @@ def evaluate(
 
 
 def export(
-    backbone: Backbone, folder: str | Path, format: str = "timm", image_size: int = 224
+    backbone: Backbone, folder: str | Path, format: str = "timm", image_size: int | None = None
 ) -> dict[str, float]:
     """Write a backbone for other projects, reload it, and return the largest difference of each output.
 
@@ -111,16 +111,20 @@ def export(
         backbone: as `load_backbone` returns it.
         folder: for the files.
         format: an option of conf/format: "timm", "hf" or "onnx".
-        image_size: side of the images in training, in pixels.
+        image_size: side of the images in training, in pixels; None: that of the loaded weights.
 
     Raises:
-        ConfigError: the format does not exist or does not support the backbone, or the outputs differ after
-            reloading.
+        ConfigError: the format does not exist or does not support the backbone, the image size is unknown, or
+            the outputs differ after reloading.
     """
+    size = backbone.image_size if image_size is None else image_size
+    if size is None:
+        rule = "is not known for this backbone, which is not from a run"
+        raise ConfigError("image_size", image_size, rule, suggest=224)
     cfg = _compose("export", ["checkpoint=untrained", f"format={format}", f"output_dir={folder}"])
     with _explained("export", cfg, ()):
         about = {"backbone": backbone.name}
-        return build(cfg.format).export(backbone.eval(), image_size, Path(folder), about)
+        return build(cfg.format).export(backbone.eval(), size, Path(folder), about)
 
 
 def _context(weights: Backbone | Method, data: ImageData, folder: Path, cfg: DictConfig) -> EvalContext:

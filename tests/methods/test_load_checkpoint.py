@@ -23,5 +23,6 @@ def test_a_run_is_loaded_without_arguments(run_pretrain, tiny, tmp_path):
         state = method.state_dict()
         assert state.keys() == saved.keys()
         assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+    assert Supervised.load_from_checkpoint(checkpoint, map_location="meta").device.type == "meta"
     with pytest.raises(ConfigError, match=r"^checkpoint_path=.*is not a checkpoint of CIM; try Supervised\."):
         CIM.load_from_checkpoint(checkpoint)

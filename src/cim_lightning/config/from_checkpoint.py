@@ -58,6 +58,7 @@ def load_backbone(
         raise ConfigError(f"{', '.join(settings)}: can be changed for a choice of conf/backbone only")
     if not isinstance(found, TimmWeights):
         _, loaded = load(found)
+        loaded.image_size = found.image_size()
     elif isinstance(backbone, str):
         loaded = found.load(_build_backbone(backbone, settings))
     else:

@@ -128,8 +128,9 @@ class IBOT(Method):
         if self.training:
             update_center(self.center, scores, self.center_momentum)
             update_center(self.patch_center, patch_scores, self.center_momentum)
-        patch_metrics = prototype_metrics(patch_targets)
-        losses |= prototype_metrics(targets) | {"patch_perplexity": patch_metrics["target_perplexity"]}
+        # NaN without a masked patch, which would make the mean over batches NaN: log the minimum.
+        patch_perplexity = prototype_metrics(patch_targets)["target_perplexity"].nan_to_num(1.0)
+        losses |= prototype_metrics(targets) | {"patch_perplexity": patch_perplexity}
         return {"loss": losses["class_loss"] + losses["patch_loss"], **losses}
 
     def _probabilities(

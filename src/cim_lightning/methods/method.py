@@ -66,12 +66,15 @@ class Method(L.LightningModule, ABC):
             )
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Return the method of a checkpoint, with its weights.
 
         Args:
             checkpoint_path: a folder or checkpoint of `cim-pretrain`, which needs no further argument, or a
                 checkpoint of another Lightning Trainer.
+            map_location: the device; None: the CPU for `cim-pretrain`, that of the training otherwise.
             args, kwargs: of Lightning's method. For a checkpoint of another Trainer, `kwargs` has the
                 arguments of the constructor.
 
@@ -79,7 +82,7 @@ class Method(L.LightningModule, ABC):
             ConfigError: the checkpoint has no settings, or is one of another method.
         """
         if args or kwargs:
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+            return super().load_from_checkpoint(checkpoint_path, map_location, *args, **kwargs)
         weights = read_weights(str(checkpoint_path))
         if not isinstance(weights, RunCheckpoint):
             hint = "give the arguments of the constructor as keywords"
@@ -91,7 +94,7 @@ class Method(L.LightningModule, ABC):
             rule, found = f"is not a checkpoint of {cls.__name__}", type(method).__name__
             hint = f"try {found}.load_from_checkpoint"
             raise ConfigError("checkpoint_path", checkpoint_path, rule, hint=hint)
-        return method
+        return method if map_location is None else method.to(map_location)
 
     @property
     def eval_backbone(self) -> Backbone:

@@ -58,6 +58,7 @@ class Backbone(nn.Module, ABC):
     channels_parameter: ClassVar[str] = "in_channels"  # name of the parameter with the number of channels
     num_prefix_tokens: int = 0  # class and register tokens, which are not in the grid
     size_multiple: int = 1  # pixels of which height and width of the images must be a multiple
+    image_size: int | None = None  # side of the images in training, in pixels; None: unknown
     skips_patches: bool = False  # whether there is a `forward_visible`
     mean: Float[Tensor, "c 1 1"]
     std: Float[Tensor, "c 1 1"]
