@@ -59,7 +59,7 @@ MISTAKES = {
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),
     "no root": (["~data.root"], [": data.root: this data set needs it; try data.root=..."]),
-    "missing setting": (["~cropping.rotation"], ["cropping.rotation", "left out", "cropping.rotation=45"]),
+    "missing setting": (["~callbacks.knn.k"], ["callbacks.knn.k", "left out", "callbacks.knn.k=20"]),
     "bool for an int": (["data.batch_size=true"], ["data.batch_size=true", "int", "=256"]),
     "seed above the maximum of NumPy": (
         ["seed=5000000000"],
@@ -127,9 +127,9 @@ MISTAKES = {
             "cropping=multi_crop",
             "cropping.local_crop.size=16",
             "decoder=cross_attention",
-            "method.target_temperature=[0.04]",
+            "method.target_temperature.start=0",
         ],
-        ["method.target_temperature=[0.04]", "=[0.04, 0.07]"],
+        ["method.target_temperature.start=0", "above 0", "method.target_temperature.start=0.04"],
     ),
     "scale of one of two crops": (
         [

@@ -11,7 +11,7 @@ from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
-OTHER_COMMANDS = ("classifier", "evaluation", "format")  # groups whose own tests compose them
+OTHER_COMMANDS = ("classifier", "evaluation", "format", "protocol")  # groups whose own tests compose them
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
@@ -61,6 +61,11 @@ def composed_evaluate(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize("part", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
 def test_every_evaluator_is_valid(part):
     composed_evaluate(f"evaluation={part}")
+
+
+@pytest.mark.parametrize("choice", sorted(file.stem for file in (CONF / "protocol").glob("*.yaml")))
+def test_every_protocol_is_valid(choice):
+    assert composed_evaluate("evaluation=knn", f"protocol={choice}").protocol.size == 32
 
 
 @pytest.mark.parametrize("choice", CLASSIFIERS)
