@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cim_lightning.checks import check_above, check_share
@@ -15,8 +14,13 @@ from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import DINOHead
-from cim_lightning.models.prototypes import PROTOTYPE_METRICS, prototype_metrics, update_center
-from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.models.prototypes import (
+    PROTOTYPE_METRICS,
+    cross_crop_loss,
+    prototype_metrics,
+    update_center,
+)
+from cim_lightning.models.target import EmaTarget, Target, averaged_or_online
 from cim_lightning.optim import AdamWCosine, Optim
 from cim_lightning.schedule import Schedule
 
@@ -75,7 +79,7 @@ class DINO(Method):
 
     @property
     def eval_backbone(self) -> Backbone:
-        return self.target.network if isinstance(self.target, EmaTarget) else self.backbone  # pyright: ignore
+        return averaged_or_online(self.target, self.backbone)
 
     def compute_losses(self, crops: MultiCrops) -> dict[str, Tensor]:
         global_crops = self.backbone.normalize(crops.global_crops).flatten(0, 1)
@@ -87,15 +91,10 @@ class DINO(Method):
             local_crops = self.backbone.normalize(crops.local_crops).flatten(0, 1)
             local = self.head(self.backbone(local_crops).pooled).float()
             online += local.unflatten(0, crops.local_crops.shape[:2]).unbind(dim=1)
-        losses = [
-            -(target * F.log_softmax(crop_scores / self.temperature, dim=-1)).sum(dim=-1).mean()
-            for i, target in enumerate(targets.chunk(2))
-            for j, crop_scores in enumerate(online)
-            if i != j
-        ]
         if self.training:
             update_center(self.center, scores, self.center_momentum)
-        return {"loss": torch.stack(losses).mean(), **prototype_metrics(targets)}
+        loss = cross_crop_loss(targets, online, self.temperature)
+        return {"loss": loss, **prototype_metrics(targets)}
 
     def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
         return [(self.target, self.backbone), (self.head_target, self.head)]

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -19,8 +18,14 @@ from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.heads import DINOHead
 from cim_lightning.models.masked_backbone import MaskTokenHook
-from cim_lightning.models.prototypes import PROTOTYPE_METRICS, prototype_metrics, update_center
-from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.models.prototypes import (
+    PROTOTYPE_METRICS,
+    cross_crop_loss,
+    cross_entropy,
+    prototype_metrics,
+    update_center,
+)
+from cim_lightning.models.target import EmaTarget, Target, averaged_or_online
 from cim_lightning.optim import AdamWCosine, Optim
 from cim_lightning.schedule import Schedule
 
@@ -91,7 +96,7 @@ class IBOT(Method):
 
     @property
     def eval_backbone(self) -> Backbone:
-        return self.target.network if isinstance(self.target, EmaTarget) else self.backbone  # pyright: ignore
+        return averaged_or_online(self.target, self.backbone)
 
     def compute_losses(self, crops: MaskedMultiCrops) -> dict[str, Tensor]:
         side = crops.global_crops.shape[-1] // crops.mask.shape[-1]
@@ -113,16 +118,11 @@ class IBOT(Method):
             local_crops = self.backbone.normalize(crops.local_crops.flatten(0, 1))
             local = self.head(self.backbone(local_crops).pooled)
             online += local.unflatten(0, crops.local_crops.shape[:2]).unbind(dim=1)
-        pairs = [
-            self._cross_entropy(target, crop_scores).mean()
-            for i, target in enumerate(targets.chunk(2))
-            for j, crop_scores in enumerate(online)
-            if i != j
-        ]
-        errors = self._cross_entropy(patch_targets, self.head(_cells(features.grid, masked)))
+        patch_scores_online = self.head(_cells(features.grid, masked))
+        errors = cross_entropy(patch_targets, patch_scores_online, self.temperature)
         crop_sizes = mask.flatten(1).sum(dim=1)[masked // mask[0].numel()]  # masked patches of the same crop
         losses = {
-            "class_loss": torch.stack(pairs).mean(),
+            "class_loss": cross_crop_loss(targets, online, self.temperature),
             "patch_loss": (errors / crop_sizes).sum() / len(mask),  # 0 for a crop without a mask
         }
         if self.training:
@@ -137,11 +137,6 @@ class IBOT(Method):
         self, scores: Float[Tensor, "n out"], center: Float[Tensor, "out"]
     ) -> Float[Tensor, "n out"]:
         return ((scores - center) / self.target_temp).softmax(dim=-1)
-
-    def _cross_entropy(
-        self, targets: Float[Tensor, "n out"], scores: Float[Tensor, "n out"]
-    ) -> Float[Tensor, "n"]:
-        return -(targets * F.log_softmax(scores.float() / self.temperature, dim=-1)).sum(dim=-1)
 
     def target_pairs(self) -> list[tuple[Target, nn.Module]]:
         return [(self.target, self.backbone), (self.head_target, self.head)]

@@ -17,7 +17,7 @@ from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.block_predictor import BlockPredictor
 from cim_lightning.models.masked_backbone import MaskedViTEncoder
-from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.models.target import EmaTarget, Target, averaged_or_online
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(1.25e-4, weight_decay=0.04, weight_decay_end=0.4, betas=(0.9, 0.999), warmup=15 / 600)
@@ -55,7 +55,7 @@ class IJEPA(Method):
 
     @property
     def eval_backbone(self) -> Backbone:
-        return self.target.network if isinstance(self.target, EmaTarget) else self.backbone  # pyright: ignore
+        return averaged_or_online(self.target, self.backbone)
 
     def compute_losses(self, crops: BlockMaskedImages) -> dict[str, Tensor]:
         side = crops.images.shape[-1] // crops.grid

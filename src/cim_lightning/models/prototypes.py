@@ -1,7 +1,10 @@
-"""Target probabilities of prototypes: the running center that prevents collapse, and metrics that show it."""
+"""Prototypes of DINO and iBOT: losses between crops, the running center against collapse, and metrics."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.distributed
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,6 +14,32 @@ PROTOTYPE_METRICS = (
     Metric("target_entropy", "target entropy", PRETEXT, EVERYWHERE),
     Metric("target_perplexity", "target perplexity", PRETEXT, EVERYWHERE, digits=1),
 )
+
+
+def cross_entropy(
+    targets: Float[Tensor, "n out"], scores: Float[Tensor, "n out"], temperature: float
+) -> Float[Tensor, " n"]:
+    """Return the cross-entropy of the target's probabilities and the online scores, per row."""
+    return -(targets * F.log_softmax(scores.float() / temperature, dim=-1)).sum(dim=-1)
+
+
+def cross_crop_loss(
+    targets: Float[Tensor, "m out"], online: Sequence[Float[Tensor, "b out"]], temperature: float
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy over all pairs of a global crop of the target and another online crop.
+
+    Args:
+        targets: probabilities of the first, then of the second global crop of b images.
+        online: scores of the two global crops, then of the local crops.
+        temperature: softmax temperature of the online network.
+    """
+    losses = [
+        cross_entropy(target, scores, temperature).mean()
+        for i, target in enumerate(targets.chunk(2))
+        for j, scores in enumerate(online)
+        if i != j
+    ]
+    return torch.stack(losses).mean()
 
 
 @torch.no_grad()

@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Collection
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
 from cim_lightning.checks import check_share
+from cim_lightning.models.backbone import Backbone
 from cim_lightning.schedule import Schedule
 
 
@@ -98,3 +99,8 @@ class SeparateTarget(nn.Module):
 
     def update(self, online: nn.Module, progress: float) -> dict[str, float]:
         return {}
+
+
+def averaged_or_online(target: Target, online: Backbone) -> Backbone:
+    """Return the EMA copy of a backbone, which is evaluated then; without one, the online backbone."""
+    return cast(Backbone, target.network) if isinstance(target, EmaTarget) else online
