@@ -20,9 +20,9 @@ from cim_lightning.cli.lock import acquire
 
 lock = acquire(Path(sys.argv[1]))
 if os.fork() == 0:  # like a data worker, which outlives a killed training for a while
+    print("locked", flush=True)  # by the child, which has then closed its copy of the lock
     time.sleep(60)
     os._exit(0)
-print("locked", flush=True)
 sys.stdin.read()
 """
 SRC = Path(__file__).parents[2] / "src"
