@@ -27,8 +27,8 @@ INTRO = """<!-- Written by docs/generate_inputs.py; run `make docs`. Do not edit
 # Inputs and their outcomes
 
 Each row is one input that users have, what the commands do with it, and the test that shows it. An error is
-one line that names the setting, its value, the rule and a way out. A link "report" leads to a public report of
-the input.
+one line that names the setting, its value, the rule and a way out. A link "report" leads to a public report
+of the input.
 """
 
 
