@@ -1,0 +1,71 @@
+"""Read images of any number of channels and bits: NPY, multi-band TIFF and DICOM files."""
+
+import importlib
+import io
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Shaped
+
+from cim_lightning.data import array_layout, dicom_files, tiff_files
+from cim_lightning.errors import BadImageError, ConfigError
+
+NPY, TIFF, DICOM = ".npy", ".tif", ".dcm"
+# Suffix -> module that reads it, from the extra "scientific"; None: numpy alone.
+ARRAY_SUFFIXES = {NPY: None, TIFF: "tifffile", ".tiff": "tifffile", DICOM: "pydicom", ".dicom": "pydicom"}
+ArrayAndWhite = tuple[Shaped[np.ndarray, "h w c"], float]
+
+
+def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
+    """Read an image without loss.
+
+    Args:
+        data: content of the file. Its first bytes decide about the format.
+        suffix: of the file's name, with the dot; needed only for DICOM files without the usual signature.
+
+    Returns:
+        The pixels "h w c" in the file's own type, booleans as uint8; and the value that maps to 1.0.
+
+    Raises:
+        BadImageError: the reason, without the file's name.
+        ConfigError: a package is missing.
+    """
+    kind = array_kind(data, suffix)
+    if kind is None:
+        raise BadImageError("is neither an NPY, TIFF nor DICOM file")
+    module = ARRAY_SUFFIXES[kind]
+    if module is not None and not is_installed(module):
+        raise ConfigError(f"{kind} files need {module}: pip install 'cim-lightning[scientific]'")
+    readers: dict[str, Callable[[bytes], ArrayAndWhite]]
+    readers = {NPY: _read_npy, TIFF: tiff_files.read_tiff, DICOM: dicom_files.read_dicom}
+    pixels, white = readers[kind](data)
+    if 0 in pixels.shape:
+        raise BadImageError(f"has the shape {array_layout.shape_text(pixels.shape)}; it has no pixel")
+    pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False), white
+
+
+def array_kind(data: bytes, suffix: str = "") -> str | None:
+    """Return ".npy", ".tif" or ".dcm" by the first bytes of a file; None for other formats."""
+    if data.startswith(b"\x93NUMPY"):
+        return NPY
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # the last two are BigTIFF
+        return TIFF
+    if data[128:132] == b"DICM" or ARRAY_SUFFIXES.get(suffix.lower()) == "pydicom":
+        return DICOM
+    return None
+
+
+def is_installed(module: str) -> bool:
+    """Return whether an optional module can be imported."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _read_npy(data: bytes) -> ArrayAndWhite:
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    pixels = array_layout.channels_last(array)
+    return pixels, array_layout.white_value(pixels)
