@@ -1,0 +1,168 @@
+"""Paths of many files in a few arrays, which forked workers share."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64, Integer
+
+CHUNK = 1 << 16  # names that are handled at a time: bounds the memory of temporary objects
+SLASH = ord("/")
+
+
+class FileIndex:
+    """Names of files below one folder, without a Python object per file.
+
+    A million names are some 50 MB. Forked workers share them: pages of `str` objects would be copied into each
+    worker when their reference counts change. `take` and `below` share the bytes of the names.
+
+    Args:
+        root: folder of the files.
+        names: the bytes of all names, one after another.
+        bounds: int64 "n + 1"; name j is `names[bounds[j]:bounds[j + 1]]`.
+        rows: numbers j of the files of this index, in its order; None: all files.
+        skip: number of bytes that are left out at the beginning of each name.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        names: bytes,
+        bounds: Int64[np.ndarray, "m"],
+        rows: Int64[np.ndarray, "n"] | None = None,
+        skip: int = 0,
+    ):
+        self.root, self._names, self._bounds, self._skip = root, names, bounds, skip
+        self._rows = np.arange(len(bounds) - 1) if rows is None else rows
+
+    @classmethod
+    def from_names(cls, root: str, names: Iterable[str]) -> "FileIndex":
+        """Return an index of names that are absolute, or relative to root, with "/" as the separator."""
+        remaining, parts, lengths = iter(names), [], [np.zeros(1, np.int64)]
+        while chunk := [os.fsencode(name) for name in islice(remaining, CHUNK)]:
+            parts.append(b"".join(chunk))
+            lengths.append(np.fromiter(map(len, chunk), np.int64, len(chunk)))
+        return cls(root, b"".join(parts), np.cumsum(np.concatenate(lengths)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def path(self, index: int) -> str:
+        """Return the path of a file, including root.
+
+        Raises:
+            IndexError: the index is not in 0..len - 1.
+        """
+        return os.path.join(self.root, self.name(index))
+
+    def name(self, index: int) -> str:
+        """Return the name of a file, relative to root unless it is absolute.
+
+        Raises:
+            IndexError: the index is not in 0..len - 1.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"file {index} of {len(self)}")
+        row = self._rows[index]
+        return os.fsdecode(self._names[self._bounds[row] + self._skip : self._bounds[row + 1]])
+
+    def take(self, indices: Integer[np.ndarray, "k"]) -> "FileIndex":
+        """Return the index of some files, in the order of `indices`.
+
+        Raises:
+            IndexError: an index is not in 0..len - 1.
+        """
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"files {indices.min()}..{indices.max()} of {len(self)}")
+        return FileIndex(self.root, self._names, self._bounds, self._rows[indices], self._skip)
+
+    def below(self, folder: str) -> "FileIndex":
+        """Return the files in root/folder, in the same order. Their names are relative to it.
+
+        Args:
+            folder: relative to root, with "/" as the separator; "." or "": all files.
+        """
+        if folder in (".", ""):
+            return self
+        prefix = os.fsencode(folder.rstrip("/") + "/")
+        starts, ends = self._limits()
+        inside = np.flatnonzero(ends - starts > len(prefix))
+        for position, byte in enumerate(prefix):  # of few bytes; each step keeps the files that still match
+            inside = inside[self._bytes[starts[inside] + position] == byte]
+        root = os.path.join(self.root, folder.rstrip("/"))
+        return FileIndex(root, self._names, self._bounds, self._rows[inside], self._skip + len(prefix))
+
+    def first_folders(self) -> tuple[Int32[np.ndarray, "n"], list[str]]:
+        """Return the number of each file's first-level folder, and the sorted names of these folders.
+
+        Files directly in root, and absolute names, have the number -1.
+        """
+        starts, ends = self._limits()
+        # Files of one folder are neighbors in the order of the rows, so few names become Python objects.
+        order = np.argsort(self._rows, kind="stable")
+        starts, ends = starts[order], ends[order]
+        slashes = np.append(np.flatnonzero(self._bytes == SLASH), len(self._names))
+        stops = slashes[np.searchsorted(slashes, starts)]
+        lengths = np.where(stops < ends, stops - starts, 0)  # 0: directly in root, or absolute
+        first_of_run = ~self._equal_to_previous(starts, lengths)
+        runs = np.flatnonzero(first_of_run)
+        folders = [self._names[starts[i] : starts[i] + lengths[i]] for i in runs]
+        sorted_names = sorted(os.fsdecode(folder) for folder in set(folders) - {b""})
+        number = {os.fsencode(name): i for i, name in enumerate(sorted_names)} | {b"": -1}
+        numbers = np.empty(len(self), np.int32)
+        numbers[order] = np.array([number[folder] for folder in folders], np.int32)[
+            np.cumsum(first_of_run) - 1
+        ]
+        return numbers, sorted_names
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of the names in their order. It does not depend on root."""
+        names, lengths = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+        for part, sizes in self._chunks():
+            names.update(part)
+            lengths.update(sizes.astype("<i8").tobytes())
+        return hashlib.blake2b(names.digest() + lengths.digest(), digest_size=16).hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the names of this index only, not those that it shares with others."""
+        parts, lengths = zip((b"", np.zeros(1, np.int64)), *self._chunks(), strict=True)
+        return FileIndex, (self.root, b"".join(parts), np.cumsum(np.concatenate(lengths)))
+
+    @property
+    def _bytes(self) -> np.ndarray:
+        return np.frombuffer(self._names, np.uint8)
+
+    def _limits(self) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+        """Return the first and the last position + 1 of each name."""
+        return self._bounds[self._rows] + self._skip, self._bounds[self._rows + 1]
+
+    def _equal_to_previous(
+        self, starts: Int64[np.ndarray, "n"], lengths: Int64[np.ndarray, "n"]
+    ) -> Bool[np.ndarray, "n"]:
+        """Return which of the byte strings at `starts` equal the string before them."""
+        equal = np.zeros(len(starts), bool)
+        equal[1:] = lengths[1:] == lengths[:-1]
+        candidates = np.flatnonzero(equal)
+        for position in range(int(lengths.max(initial=0))):
+            candidates = candidates[lengths[candidates] > position]
+            same = (
+                self._bytes[starts[candidates] + position] == self._bytes[starts[candidates - 1] + position]
+            )
+            equal[candidates[~same]] = False
+            candidates = candidates[same]
+        return equal
+
+    def _chunks(self) -> Iterable[tuple[bytes, Int64[np.ndarray, "k"]]]:
+        """Yield the bytes and the lengths of some names at a time."""
+        starts, ends = self._limits()
+        for first in range(0, len(self), CHUNK):
+            start = starts[first : first + CHUNK]
+            lengths = ends[first : first + CHUNK] - start
+            offsets = np.cumsum(lengths) - lengths  # of each name in the chunk
+            positions = np.repeat(start - offsets, lengths) + np.arange(lengths.sum())
+            yield self._bytes[positions].tobytes(), lengths

@@ -1,0 +1,40 @@
+"""Find the images in a folder tree."""
+
+from collections import Counter
+from collections.abc import Collection
+from typing import NamedTuple
+
+from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.folder_walk import FolderWalk
+from cim_lightning.errors import ConfigError
+
+
+class Scan(NamedTuple):
+    """The images in a folder tree, and what else is there."""
+
+    files: FileIndex  # sorted by name
+    skipped: Counter[str]  # number of other files and folders by reason, such as ".txt"
+
+
+def scan(root: str, suffixes: Collection[str]) -> Scan:
+    """List the images in a folder tree.
+
+    * Links are followed, except links to a folder that contains them. Hidden files are ignored.
+    * The suffix decides, in any case. The content decides for files without a suffix, or with one that is no
+      suffix, as in `photo.jpg_large`.
+    * Folders and files that cannot be read, and broken links, are skipped and counted.
+
+    Args:
+        root: the folder.
+        suffixes: of the images, in lower case and with the dot.
+
+    Raises:
+        ConfigError: root cannot be read.
+    """
+    walk = FolderWalk(root, suffixes)
+    try:
+        files = FileIndex.from_names(root, walk.names())
+    except OSError as error:
+        rule = f"cannot be read ({error.strerror})"
+        raise ConfigError("root", root, rule, hint="choose a readable folder") from error
+    return Scan(files, walk.skipped)

@@ -1,0 +1,48 @@
+"""Image formats by the first bytes of a file, for files without a suffix."""
+
+HEAD = 256  # bytes that are needed
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
+JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # a bare codestream; a container
+BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+
+def sniff(head: bytes) -> str:
+    """Return the usual suffix of an image format, such as ".jpg".
+
+    Args:
+        head: the first HEAD bytes of a file, or the whole file.
+
+    Returns:
+        .avif, .bmp, .dcm, .gif, .heic, .jpg, .jxl, .npy, .png, .tif or .webp; "" for any other content.
+    """
+    starts = {
+        ".jpg": b"\xff\xd8\xff",
+        ".png": b"\x89PNG\r\n\x1a\n",
+        ".gif": (b"GIF87a", b"GIF89a"),
+        ".tif": TIFF_STARTS,
+        ".jxl": JXL_STARTS,
+        ".npy": b"\x93NUMPY",
+    }
+    for suffix, start in starts.items():
+        if head.startswith(start):
+            return suffix
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    # Two letters alone would match text, so the size of the second header decides.
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADER_SIZES:
+        return ".bmp"
+    if head[128:132] == b"DICM":
+        return ".dcm"
+    return _sniff_isobmff(head)
+
+
+def _sniff_isobmff(head: bytes) -> str:
+    """Return the format of an ISO base media file, by its brands: the major one, then the compatible ones."""
+    if head[4:8] != b"ftyp":
+        return ""
+    brands_end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[8:12], *(head[i : i + 4] for i in range(16, brands_end, 4))}
+    # AVIF files often have the general brands of HEIF too.
+    return ".avif" if brands & AVIF_BRANDS else ".heic" if brands & HEIF_BRANDS else ""
