@@ -1,10 +1,36 @@
-"""Initialization of the paper's released code, and fixed position embeddings."""
+"""Initialization of a timm model: that of the paper's released code, fixed positions, frozen layers."""
 
 from typing import Any
 
 import torch
 from timm.layers import build_sincos2d_pos_embed
 from torch import nn
+
+from cim_lightning.checks import check_one_of
+from cim_lightning.errors import ConfigError
+
+
+def initialize(model: Any, name: str, init: str, positions: str, freeze_patch_embed: bool) -> None:
+    """Initialize a timm model and freeze what is not trained; for the arguments see `TimmBackbone`.
+
+    Raises:
+        ConfigError: there is no such initialization, or the model has no position or patch embeddings.
+    """
+    check_one_of("init", init, ("timm", "xavier"))
+    check_one_of("positions", positions, ("timm", "sincos"))
+    if init == "xavier":
+        init_timm_xavier(model)
+    if positions == "sincos":
+        _require(model, name, "pos_embed", "positions", positions, "timm")
+        fix_sincos_positions(model)
+    if freeze_patch_embed:
+        _require(model, name, "patch_embed", "freeze_patch_embed", True, False)
+        model.patch_embed.requires_grad_(False)
+
+
+def _require(model: Any, name: str, module: str, parameter: str, value: Any, suggest: Any) -> None:
+    if getattr(model, module, None) is None:
+        raise ConfigError(parameter, value, f"{name} has no {module}", suggest=suggest)
 
 
 def init_xavier(module: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Any timm model as a backbone."""
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ from timm.models import VisionTransformer
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_one_of
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
-from cim_lightning.models.initialization import fix_sincos_positions, init_timm_xavier
+from cim_lightning.models.initialization import initialize
+from cim_lightning.models.loaded_weights import LoadedWeights, load_weights
 from cim_lightning.models.timm_models import create_timm_model, timm_levels, timm_size_multiple
 from cim_lightning.optim import POSITION_TABLES
 
+log = logging.getLogger("cim_lightning")
 UNKNOWN_STRIDE = 32  # pixels per cell, of architectures for which timm has no feature_info
 
 
@@ -32,9 +34,12 @@ class TimmBackbone(Backbone):
         init: initialization, "timm" for timm's or "xavier" for that of the paper's released code:
             Xavier-uniform linear layers and patch embedding, zero biases, class token from N(0, 0.02).
         mean, std: of each channel, for images in 0..1.
+        weights: replace every initialization, see `load_weights`; None: no weights.
+        weights_layout: see `load_weights`.
 
     Raises:
-        ConfigError: timm has no such model, or the model has no position or patch embeddings to change.
+        ConfigError: timm has no such model, the model has no position or patch embeddings to change, or the
+            weights do not fit.
     """
 
     channels_parameter = "in_chans"
@@ -48,9 +53,9 @@ class TimmBackbone(Backbone):
         init: str = "timm",
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        weights: str | None = None,
+        weights_layout: str = "auto",
     ):
-        check_one_of("init", init, ("timm", "xavier"))
-        check_one_of("positions", positions, ("timm", "sincos"))
         model = create_timm_model(name, kwargs)
         levels = timm_levels(model)
         stride = levels[-1].stride if levels else UNKNOWN_STRIDE
@@ -61,14 +66,26 @@ class TimmBackbone(Backbone):
         self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
         self.size_multiple = timm_size_multiple(getattr(model, "patch_embed", None))
         self.skips_patches = isinstance(model, VisionTransformer)
-        if init == "xavier":
-            init_timm_xavier(model)
-        if positions == "sincos":
-            self._require("pos_embed", "positions", positions, "timm")
-            fix_sincos_positions(model)
-        if freeze_patch_embed:
-            self._require("patch_embed", "freeze_patch_embed", True, False)
-            model.patch_embed.requires_grad_(False)
+        initialize(model, name, init, positions, freeze_patch_embed)
+        self.loaded_weights: LoadedWeights | None = None
+        if weights is not None:  # last, so that no initialization changes them
+            self.load_weights(weights, weights_layout)
+
+    def load_weights(self, weights: str, layout: str = "auto") -> None:
+        """Load existing weights: all tensors of the model, or none.
+
+        Other image sizes, patch sizes and numbers of channels are adapted (see models/adapt_weights.py).
+        Frozen parameters stay frozen, at the values of the weights.
+
+        Args:
+            weights: a file, a folder, a run, "timm" for timm's pretrained weights, or "hf-hub:OWNER/NAME".
+            layout: format of the file, such as "MAE"; "auto": detected.
+
+        Raises:
+            ConfigError: there are no such weights, or they do not fit the model.
+        """
+        self.loaded_weights = load_weights(self.model, self.name, weights, layout)
+        log.info("weights: %s", self.loaded_weights)
 
     def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
         tokens = self.model.forward_features(images)
@@ -174,7 +191,3 @@ class TimmBackbone(Backbone):
         tokens = grid.flatten(2).transpose(1, 2)
         tokens = tokens if prefix is None else torch.cat((prefix, tokens), dim=1)
         return self.model.forward_head(tokens, pre_logits=True)
-
-    def _require(self, module: str, parameter: str, value: Any, suggest: Any) -> None:
-        if getattr(self.model, module, None) is None:
-            raise ConfigError(parameter, value, f"{self.name} has no {module}", suggest=suggest)

@@ -10,9 +10,14 @@ from cim_lightning.checks import did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Level
 
+WEIGHTS = ("pretrained", "checkpoint_path")  # arguments that load weights, which later steps would overwrite
+
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any]) -> Any:
     """Return timm's model without a classifier, or raise ConfigError."""
+    for key in [key for key in WEIGHTS if kwargs.get(key)]:
+        hint = f"try weights={'timm' if key == 'pretrained' else kwargs[key]}"
+        raise ConfigError(f"kwargs.{key}", kwargs[key], "is not a setting of the architecture", hint=hint)
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise ConfigError("name", name, "is not a model of timm", hint=hint)
