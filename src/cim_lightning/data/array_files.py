@@ -1,6 +1,5 @@
 """Read images of any number of channels and bits: NPY, multi-band TIFF and DICOM files."""
 
-import importlib
 import io
 from collections.abc import Callable
 
@@ -8,7 +7,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cim_lightning.data import array_layout, dicom_files, tiff_files
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.data.optional_packages import require
+from cim_lightning.errors import BadImageError
 
 NPY, TIFF, DICOM = ".npy", ".tif", ".dcm"
 # Suffix -> module that reads it, from the extra "scientific"; None: numpy alone.
@@ -34,8 +34,8 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
     if kind is None:
         raise BadImageError("is neither an NPY, TIFF nor DICOM file")
     module = ARRAY_SUFFIXES[kind]
-    if module is not None and not is_installed(module):
-        raise ConfigError(f"{kind} files need {module}: pip install 'cim-lightning[scientific]'")
+    if module is not None:
+        require(module, "scientific", f"{kind} files")
     readers: dict[str, Callable[[bytes], ArrayAndWhite]]
     readers = {NPY: _read_npy, TIFF: tiff_files.read_tiff, DICOM: dicom_files.read_dicom}
     pixels, white = readers[kind](data)
@@ -54,15 +54,6 @@ def array_kind(data: bytes, suffix: str = "") -> str | None:
     if data[128:132] == b"DICM" or ARRAY_SUFFIXES.get(suffix.lower()) == "pydicom":
         return DICOM
     return None
-
-
-def is_installed(module: str) -> bool:
-    """Return whether an optional module can be imported."""
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        return False
-    return True
 
 
 def _read_npy(data: bytes) -> ArrayAndWhite:

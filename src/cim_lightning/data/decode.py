@@ -1,22 +1,27 @@
-"""Decode JPEG, PNG, WebP, BMP, GIF and TIFF files to upright RGB images."""
+"""Decode photographs and drawings to upright RGB images: the formats of Pillow and of two plugins."""
 
 import contextlib
 import io
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from cim_lightning.errors import BadImageError
+from cim_lightning.data.image_formats import FORMATS, pillow_formats
+from cim_lightning.data.png_metadata import without_metadata
+from cim_lightning.errors import BadImageError, ConfigError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow decodes some others by external programs
 
+def decode(
+    source: str | os.PathLike[str] | bytes, convert: Callable[[Image.Image], Any] | None = None
+) -> Any:
+    """Decode a file, or its bytes, to an upright image, and convert it: to an RGB image by default.
 
-def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Decode a file, or its bytes, to an upright RGB image.
-
+    * The format follows from the first bytes, not from the name.
     * EXIF orientation is applied. Only the first frame of an animation, or the first page, is decoded.
     * Transparent pixels are blended with white. Their stored color is arbitrary, and black line drawings
       would be invisible on black. Exception: a single transparent color in a PNG of 2, 4 or 16 bits becomes
@@ -24,6 +29,8 @@ def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
     * 16-bit gray is scaled (`value / 257`), not clipped. For wider pixels, see `_to_8_bits`.
     * ICC profiles are ignored: applying them costs more than decoding. CMYK is converted by Pillow's formula,
       after undoing Adobe's inversion.
+    * A PNG whose text, ICC profile or other metadata are damaged or too large is decoded without them, as in
+      browsers.
 
     Pillow's warnings are silenced process-wide during the call, so use worker processes, not threads.
 
@@ -32,23 +39,55 @@ def decode(source: str | os.PathLike[str] | bytes) -> Image.Image:
             image, or above Pillow's limit for decompression bombs (179 million pixels). Some damaged JPEG
             files are decoded without an error, as by all programs that use libjpeg.
     """
+    with bad_image_errors(source):
+        data = read_bytes(source)
+        try:
+            return _decode(data, convert or to_rgb)
+        except Exception:
+            pixels_only = without_metadata(data)
+            if pixels_only == data:
+                raise
+        return _decode(pixels_only, convert or to_rgb)
+
+
+def read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
+    """Return the content of a file; bytes are returned as they are.
+
+    Raises:
+        BadImageError: the file is empty.
+        OSError: the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if not data:
+        raise BadImageError("the file is empty")
+    return data
+
+
+@contextlib.contextmanager
+def bad_image_errors(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """Raise errors of the block as a BadImageError, one line with path and reason; a ConfigError unchanged."""
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
-            raise ValueError("the file is empty")
-        # Pillow warns about odd metadata and large sizes; neither means that the pixels are bad.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()  # first, as a PNG may have its EXIF after the pixels
-            with contextlib.suppress(Exception):  # unreadable EXIF is common, and the pixels are good
-                ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+        yield
+    except ConfigError:
+        raise
     except Exception as error:  # damaged files cause nearly any exception in Pillow, even struct.error
         # repr, because a line break in a path would break the one-line message
         name = f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
         raise BadImageError(f"{name}: {_reason(error)}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _decode(data: bytes, convert: Callable[[Image.Image], Any]) -> Any:
+    formats = pillow_formats(data)
+    # Pillow warns about odd metadata and large sizes; neither means that the pixels are bad.
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
+        image.load()  # first, as a PNG may have its EXIF after the pixels
+        with contextlib.suppress(Exception):  # unreadable EXIF is common, and the pixels are good
+            ImageOps.exif_transpose(image, in_place=True)
+        return convert(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any mode as RGB, blended with white; see `decode`."""
     if image.mode.startswith(("I", "F")):
         image = _to_8_bits(image)
     if image.has_transparency_data:
