@@ -65,7 +65,7 @@ def read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
 
 @contextlib.contextmanager
 def bad_image_errors(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
-    """Raise errors of the block as a BadImageError, one line with path and reason; a ConfigError unchanged."""
+    """Raise errors of the block as BadImageErrors, one line with path and reason; ConfigErrors unchanged."""
     try:
         yield
     except ConfigError:
