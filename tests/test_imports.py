@@ -39,16 +39,17 @@ ALLOWED = {
     **{name: set() for name in FOUNDATION},
     # Layer 2
     "cropping": set(),
-    "models": {"optim"},
+    "models": {"optim", "weights"},
     "optim": set(),
     "data": {"cropping"},
-    "weights": {"models"},
-    "config": {"weights", "models", "flops"},
+    "weights": set(),
+    "checkpoint": {"models", "weights"},
+    "config": {"checkpoint", "models", "flops"},
     "report": {"config.result_settings"},
     # Layer 3
     "flops": {"cropping.batch"},
     "budget": set(),
-    "methods": {"models", "cropping", "optim", "weights", "config.from_checkpoint"},
+    "methods": {"models", "cropping", "optim", "checkpoint", "config.from_checkpoint"},
     "formats": {"models"},
     "evaluation": {
         *("models", "optim", "cropping"),
@@ -70,7 +71,7 @@ ALLOWED = {
     "api": {"config", "data", "evaluation", "methods", "models"},
     "cli": {
         "config",
-        "weights",
+        "checkpoint",
         "models",
         "evaluation",
         "formats",

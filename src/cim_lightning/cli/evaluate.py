@@ -63,7 +63,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     Raises:
         EvaluationError: an evaluator failed; the results of the others are written.
     """
-    from cim_lightning.weights import read_weights
+    from cim_lightning.checkpoint import read_weights
 
     weights = read_weights(cfg.checkpoint)
     from_checkpoint.fill_from_checkpoint(cfg, weights)

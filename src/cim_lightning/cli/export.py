@@ -13,7 +13,7 @@ def run(cfg: DictConfig) -> None:
     validate.check(cfg, "export")
     form = from_checkpoint.build(cfg.format)
 
-    from cim_lightning.weights import read_weights
+    from cim_lightning.checkpoint import read_weights
 
     weights = read_weights(cfg.checkpoint)
     image_size = weights.image_size()

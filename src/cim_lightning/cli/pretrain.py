@@ -129,6 +129,6 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     images, device = [*map(len, data.splits)], trainer.strategy.root_device
     log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
     if checkpoint is not None:
-        from cim_lightning.weights import global_step
+        from cim_lightning.checkpoint import global_step
 
         log.info("resuming %s at step %d", checkpoint, global_step(checkpoint))

@@ -13,8 +13,8 @@ from cim_lightning.config.compose import CONF, choice_config
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
+    from cim_lightning.checkpoint import Weights
     from cim_lightning.models.backbone import Backbone
-    from cim_lightning.weights import Weights
 
 build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
@@ -26,7 +26,7 @@ def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "
         weights: from `read_weights`.
         backbone: settings of a backbone, for timm weights.
     """
-    from cim_lightning.weights import RunCheckpoint, TimmWeights
+    from cim_lightning.checkpoint import RunCheckpoint, TimmWeights
 
     if isinstance(weights, RunCheckpoint):
         method = build(OmegaConf.create(weights.settings).method)
@@ -50,7 +50,7 @@ def load_backbone(
     Raises:
         ConfigError: there are no such weights, they belong to another architecture, or a setting is invalid.
     """
-    from cim_lightning.weights import TimmWeights, read_weights
+    from cim_lightning.checkpoint import TimmWeights, read_weights
 
     found = read_weights(str(weights))
     _check_architecture(found, backbone)
@@ -72,7 +72,7 @@ def load_method(path: str | Path) -> Any:
     Raises:
         ConfigError: there is no run.
     """
-    from cim_lightning.weights import RunCheckpoint, read_weights
+    from cim_lightning.checkpoint import RunCheckpoint, read_weights
 
     weights = read_weights(str(path))
     if not isinstance(weights, RunCheckpoint):
@@ -98,7 +98,7 @@ def _build_backbone(choice: str, settings: dict[str, Any]) -> "Backbone":
 
 def _check_architecture(weights: "Weights", backbone: Any) -> None:
     """Raise ConfigError unless either the weights or the settings have the architecture."""
-    from cim_lightning.weights import TimmWeights
+    from cim_lightning.checkpoint import TimmWeights
 
     if isinstance(weights, TimmWeights) and backbone is None:
         raise ConfigError("backbone: these weights have no architecture; try backbone=vit_base_patch16")
@@ -114,7 +114,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     Raises:
         ConfigError: data or backbone is missing, or is given twice.
     """
-    from cim_lightning.weights import ExportedBackbone, RunCheckpoint, TimmWeights
+    from cim_lightning.checkpoint import ExportedBackbone, RunCheckpoint, TimmWeights
 
     _check_architecture(weights, cfg.get("backbone"))
     given = {key: value for key, value in cfg.data.items() if value is not None}

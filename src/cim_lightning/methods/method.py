@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cim_lightning import metric_registry
+from cim_lightning.checkpoint import RunCheckpoint, read_weights
 from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
@@ -18,7 +19,6 @@ from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target
 from cim_lightning.optim import Optim
-from cim_lightning.weights import RunCheckpoint, read_weights
 
 
 class Method(L.LightningModule, ABC):

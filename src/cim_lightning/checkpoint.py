@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
+from cim_lightning.weights.file import load
+from cim_lightning.weights.location import find_file
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
@@ -107,8 +108,8 @@ def read_weights(checkpoint: str) -> Weights:
     """
     if checkpoint == UNTRAINED:
         return TimmWeights(None, None)
-    path = _find_file(Path(checkpoint).expanduser())
-    weights = _load(path)
+    path = find_file(Path(checkpoint).expanduser(), "checkpoint")
+    weights = load(path, "checkpoint")
     if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
         return ExportedBackbone(path, _upgrade(spec), weights)
     if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
@@ -129,25 +130,3 @@ def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:
         return spec
     channels = spec["create_model"]["in_chans"]
     return {"mean": [0.0] * channels, "std": [1.0] * channels, **(spec["normalize"] or {})} | spec
-
-
-def _find_file(path: Path) -> Path:
-    for file in (path, path / "checkpoints" / "last.ckpt", path / "backbone.safetensors"):
-        if file.is_file():
-            return file
-    similar = [p for p in sorted(path.parent.glob("*")) if p != path and p.name.startswith(path.name[:4])]
-    hint = f"did you mean {similar[0]}?" if similar else "try a run's folder"
-    rule = "has neither a run nor a backbone" if path.is_dir() else "does not exist"
-    raise ConfigError("checkpoint", path, rule, hint=hint)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    safe = path.suffix == ".safetensors"
-    try:
-        weights = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign file can raise anything
-        reason = str(error).splitlines()[0]
-        raise ConfigError("checkpoint", path, f"cannot be read as weights ({reason})") from error
-    if not isinstance(weights, dict):
-        raise ConfigError("checkpoint", path, f"is a {type(weights).__name__}, not weights by name")
-    return weights

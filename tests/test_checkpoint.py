@@ -12,7 +12,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.timm_backbone import TimmBackbone
-from cim_lightning.weights import ExportedBackbone, TimmWeights, read_weights
+from cim_lightning.checkpoint import ExportedBackbone, TimmWeights, read_weights
 
 
 def test_an_exported_backbone_has_the_same_weights_and_normalization(tmp_path):
