@@ -19,9 +19,10 @@ class SharedDatasets:
 
         Args:
             data: the ImageData.
-            settings: of the data module; only its source decides what is shared.
+            settings: of the data module; only its source, channels and bits decide what is shared.
         """
-        key = json.dumps([settings["source"], data.source_kwargs], sort_keys=True)
+        pixels = [settings.get("channels"), settings.get("bits")]
+        key = json.dumps([settings["source"], data.source_kwargs, pixels], sort_keys=True)
         if key != self._key:
             self.clear()  # before the new images are opened: both may not fit into memory
             self._splits, self._key = data.splits, key

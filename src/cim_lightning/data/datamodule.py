@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.cropping.cropper import Cropping
+from cim_lightning.data.pixel_format import PixelFormat, check_first_images
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 from cim_lightning.data.source import Source, Splits
@@ -28,7 +29,7 @@ from cim_lightning.errors import ConfigError
 class ImageData(ResumableData):
     """Training and validation batches of (crops, labels).
 
-    Workers decode each image and crop one uint8 view. The cropping runs on the device, after the transfer.
+    Workers decode each image and crop one view. The cropping runs on the device, after the transfer.
     A view is a function of (seed, epoch, index). The crops of a batch depend on the seed of its first view,
     and so on the batch size. Training resumes mid-epoch with the remaining samples.
 
@@ -39,6 +40,7 @@ class ImageData(ResumableData):
         num_workers: decoding processes; 0: decode in the training process.
         view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
         seed: of the image order, views and crops.
+        channels, bits: of all images, see PixelFormat. A source with the parameter `pixels` gets the format.
         source_kwargs: arguments of the source, such as `root`, the folder of its images, or `download`.
 
     Raises:
@@ -57,26 +59,33 @@ class ImageData(ResumableData):
         view_ratio: Sequence[float] = (3 / 4, 4 / 3),
         view_flip: float = 0.5,
         seed: int = 0,
+        channels: int = 3,
+        bits: int = 8,
         **source_kwargs: Any,
     ):
         super().__init__()
         check_at_least("batch_size", batch_size, 1)
         check_at_least("num_workers", num_workers, 0)
-        parameters = inspect.signature(source).parameters
+        self.pixels = PixelFormat(channels, bits)
+        parameters = dict(inspect.signature(source).parameters)
+        converts = parameters.pop("pixels", None) is not None
         for name in source_kwargs.keys() - parameters.keys():
             hint = did_you_mean(name, [*parameters, "batch_size", "num_workers", "view_size"])
             raise ConfigError(name, source_kwargs[name], "this data set has no such setting", hint=hint)
         for name, parameter in parameters.items():
             if name not in source_kwargs and parameter.default is inspect.Parameter.empty:
                 raise ConfigError(name, rule="this data set needs it", suggest="...")
-        self.source, self.source_kwargs, self.cropping = source, source_kwargs, cropping
+        self.source = functools.partial(source, pixels=self.pixels) if converts else source
+        self.source_kwargs, self.cropping = source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
 
     @functools.cached_property
     def splits(self) -> Splits:
         """Training and validation images, opened on first use. Assign it to share images between modules."""
-        return self.source(**self.source_kwargs)
+        splits = self.source(**self.source_kwargs)
+        check_first_images(splits.train, self.pixels)
+        return splits
 
     def setup(self, stage: str | None = None) -> None:
         images, devices = len(self.splits.train), self.trainer.world_size if self.trainer else 1
@@ -87,7 +96,8 @@ class ImageData(ResumableData):
 
     def dummy_batch(self, num_images: int) -> Any:
         """Return the crops of black views."""
-        views = torch.zeros(num_images, 3, self.view.size, self.view.size, dtype=torch.uint8)
+        shape = (num_images, self.pixels.channels, self.view.size, self.view.size)
+        views = torch.zeros(shape, dtype=self.pixels.torch_dtype)
         return self.cropping(views, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:

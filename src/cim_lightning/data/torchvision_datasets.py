@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, STL10, ImageNet, Imagenette
 
 from cim_lightning.data.decode import decode
+from cim_lightning.data.pixel_format import RGB8, PixelFormat, Pixels
 from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError
 
@@ -18,8 +18,8 @@ from cim_lightning.errors import ConfigError
 class LabeledDataset:
     """A torchvision classification data set as a Source. Unlabeled images must have the label -1."""
 
-    def __init__(self, dataset: Any):
-        self._dataset = dataset
+    def __init__(self, dataset: Any, pixels: PixelFormat = RGB8):
+        self._dataset, self._pixels = dataset, pixels
         # ImageNet and Imagenette have WordNet IDs, the folder names of ImageNet-C and similar data sets.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
         # Only STL-10 has unlabeled images, and an attribute with its labels.
@@ -28,47 +28,52 @@ class LabeledDataset:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Pixels, int]:
         image, label = self._dataset[index]
-        return image if image.mode == "RGB" else image.convert("RGB"), int(label)
+        return self._pixels.convert(image), int(label)
 
 
-def cifar10(root: str, download: bool) -> Splits:
+def cifar10(root: str, download: bool, pixels: PixelFormat = RGB8) -> Splits:
     """CIFAR-10: 50,000 and 10,000 images of 32x32 pixels, 10 classes."""
-    return _open(CIFAR10, root, {"train": True}, {"train": False}, download)
+    return _open(CIFAR10, root, {"train": True}, {"train": False}, download, pixels)
 
 
-def cifar100(root: str, download: bool) -> Splits:
+def cifar100(root: str, download: bool, pixels: PixelFormat = RGB8) -> Splits:
     """CIFAR-100: 50,000 and 10,000 images of 32x32 pixels, 100 classes."""
-    return _open(CIFAR100, root, {"train": True}, {"train": False}, download)
+    return _open(CIFAR100, root, {"train": True}, {"train": False}, download, pixels)
 
 
-def stl10(root: str, download: bool) -> Splits:
+def stl10(root: str, download: bool, pixels: PixelFormat = RGB8) -> Splits:
     """STL-10: 105,000 and 8,000 images of 96x96 pixels, 10 classes.
 
     The training images are 5,000 labeled images, followed by 100,000 unlabeled images. They take 2.9 GB of
     memory, and twice as much while loading.
     """
-    return _open(STL10, root, {"split": "train+unlabeled"}, {"split": "test"}, download)
+    return _open(STL10, root, {"split": "train+unlabeled"}, {"split": "test"}, download, pixels)
 
 
-def imagenette(root: str, download: bool) -> Splits:
+def imagenette(root: str, download: bool, pixels: PixelFormat = RGB8) -> Splits:
     """Imagenette: 9,469 and 3,925 photographs of 10 easy ImageNet classes, with a shorter side of 320 pixels.
 
     The full size would take four times as long to download and to decode.
     """
-    return _open(
-        Imagenette, root, {"split": "train"}, {"split": "val"}, download, size="320px", loader=decode
-    )
+    splits = {"split": "train"}, {"split": "val"}
+    return _open(Imagenette, root, *splits, download, pixels, size="320px", loader=decode)
 
 
-def imagenet(root: str) -> Splits:
+def imagenet(root: str, pixels: PixelFormat = RGB8) -> Splits:
     """ImageNet-1k from the archives of ILSVRC 2012, which are extracted on first use."""
-    return _open(ImageNet, root, {"split": "train"}, {"split": "val"}, None, loader=decode)
+    return _open(ImageNet, root, {"split": "train"}, {"split": "val"}, None, pixels, loader=decode)
 
 
 def _open(
-    dataset: Callable[..., Any], root: str, train: Any, val: Any, download: bool | None, **options: Any
+    dataset: Callable[..., Any],
+    root: str,
+    train: Any,
+    val: Any,
+    download: bool | None,
+    pixels: PixelFormat,
+    **options: Any,
 ) -> Splits:
     """Open both splits; `download` is None for a data set that cannot be downloaded."""
     path = os.path.abspath(os.path.expanduser(root))
@@ -76,7 +81,8 @@ def _open(
     try:
         # torchrun and schedulers start one process per device: one downloads, the others wait.
         with FileLock(os.path.join(path, ".download.lock")) if download else nullcontext():
-            return Splits(*(LabeledDataset(dataset(path, **split, **options)) for split in (train, val)))
+            opened = (dataset(path, **split, **options) for split in (train, val))
+            return Splits(*(LabeledDataset(images, pixels) for images in opened))
     except (RuntimeError, OSError, ImportError) as error:
         hint = {
             True: "the download failed: check the network, or put the files there by hand",

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cim_lightning.checks import check_at_least, check_within
+from cim_lightning.data.pixel_format import RGB8, PixelFormat, Pixels
 from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.cues import BACKGROUNDS, OUTLINES, PALETTES, PATTERNS
 from cim_lightning.data.synthetic.rendering import render
@@ -92,6 +93,7 @@ class SyntheticScenes:
     num_images: int  # at least 1
     image_size: int  # side in pixels, 16..1024
     seed: int  # at least 0
+    pixels: PixelFormat = RGB8
 
     def __post_init__(self) -> None:
         check_at_least("num_images", self.num_images, 1)
@@ -102,9 +104,10 @@ class SyntheticScenes:
     def __len__(self) -> int:
         return self.num_images
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Return scene `index` as an RGB image, and its class: the index modulo the number of classes."""
-        return Image.fromarray(render(self.scene(index), self.image_size)), index % len(self.classes)
+    def __getitem__(self, index: int) -> tuple[Pixels, int]:
+        """Return the image of scene `index`, and its class: the index modulo the number of classes."""
+        image = Image.fromarray(render(self.scene(index), self.image_size))
+        return self.pixels.convert(image), index % len(self.classes)
 
     def scene(self, index: int) -> Scene:
         """Return the parameters of scene `index`."""
@@ -113,10 +116,11 @@ class SyntheticScenes:
         return sample_scene(np.random.default_rng([self.seed, index]), index % len(self.classes))
 
 
-def synthetic(num_train: int, num_val: int, image_size: int, seed: int) -> Splits:
+def synthetic(num_train: int, num_val: int, image_size: int, seed: int, pixels: PixelFormat = RGB8) -> Splits:
     """Return training and validation scenes of different seeds. For limits, see SyntheticScenes."""
     check_at_least("num_train", num_train, 1)
     check_at_least("num_val", num_val, 1)
     check_at_least("seed", seed, 0)
-    train, val = (SyntheticScenes(n, image_size, 2 * seed + i) for i, n in enumerate((num_train, num_val)))
+    sizes = enumerate((num_train, num_val))
+    train, val = (SyntheticScenes(n, image_size, 2 * seed + i, pixels) for i, n in sizes)
     return Splits(train, val)
