@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.atomic import atomic_write
 from cim_lightning.config import messages, validate
+from cim_lightning.config.arguments import quote_values
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.from_checkpoint import build, load_backbone, load_method
 from cim_lightning.config.result_settings import result_settings
@@ -110,7 +111,7 @@ def export(
     Args:
         backbone: as `load_backbone` returns it.
         folder: for the files.
-        format: an option of conf/format: "timm", "hf" or "onnx".
+        format: an option of conf/format: "timm", "hf", "onnx" or "torchvision".
         image_size: side of the images in training, in pixels; None: that of the loaded weights.
 
     Raises:
@@ -123,8 +124,7 @@ def export(
         raise ConfigError("image_size", image_size, rule, suggest=224)
     cfg = _compose("export", ["checkpoint=untrained", f"format={format}", f"output_dir={folder}"])
     with _explained("export", cfg, ()):
-        about = {"backbone": backbone.name}
-        return build(cfg.format).export(backbone.eval(), size, Path(folder), about)
+        return build(cfg.format).export(backbone.eval(), size, Path(folder), {"backbone": backbone.name})
 
 
 def _context(weights: Backbone | Method, data: ImageData, folder: Path, cfg: DictConfig) -> EvalContext:
@@ -147,8 +147,8 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
         _explained(command, None, overrides),
         hydra.initialize_config_dir(str(CONF), version_base="1.3"),
     ):
-        cfg = hydra.compose(command, list(overrides))
-        validate.check(cfg, command)
+        cfg = hydra.compose(command, quote_values(overrides, command))
+        validate.check(cfg, command, overrides)
         return cfg
 
 

@@ -67,7 +67,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
 
     weights = read_weights(cfg.checkpoint)
     from_checkpoint.fill_from_checkpoint(cfg, weights)
-    validate.check(cfg, "evaluate")
+    validate.check(cfg, "evaluate", HydraConfig.get().overrides.task)
     evaluation_trainer.check(cfg.trainer)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)

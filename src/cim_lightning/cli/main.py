@@ -21,13 +21,14 @@ from cim_lightning.cli.pretrain import run as run_pretrain
 from cim_lightning.cli.report import run as run_report
 from cim_lightning.cli.wandb_workspace import run as run_workspace
 from cim_lightning.config import messages, resume
+from cim_lightning.config.arguments import expand_home, quote, quote_values
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.errors import EXIT_USAGE, EvaluationError
 
 
 def pretrain() -> None:
     """Run `cim-pretrain`."""
-    arguments = resume.add_output_dir(_arguments())
+    arguments = resume.add_output_dir(_overrides("pretrain"))
     explain = functools.partial(messages.explain, command="pretrain", arguments=arguments)
     with sweep.report_aborted():
         _run_hydra("pretrain", sweep.catch_job_errors(run_pretrain, explain), arguments)
@@ -35,33 +36,30 @@ def pretrain() -> None:
 
 def evaluate() -> None:
     """Run `cim-evaluate`."""
-    _run_hydra("evaluate", run_evaluate, _arguments())
+    _run_hydra("evaluate", run_evaluate, _overrides("evaluate"))
 
 
 def export() -> None:
     """Run `cim-export`."""
-    _run_hydra("export", run_export, _arguments())
+    _run_hydra("export", run_export, _overrides("export"))
 
 
 def report() -> None:
     """Run `cim-report`."""
     with _exit_on_error("report"):
-        run_report(_arguments())
+        run_report([expand_home(argument) for argument in sys.argv[1:]])
 
 
 def workspace() -> None:
     """Run `cim-workspace`."""
     with _exit_on_error("workspace"):
-        run_workspace(_arguments())
+        run_workspace([expand_home(argument) for argument in sys.argv[1:]])
 
 
-def _arguments() -> list[str]:
-    """Return the arguments of the command line, with the ~ of `data.root=~/images` expanded.
-
-    Shells do not expand it, and Hydra's grammar rejects it.
-    """
-    home = os.path.expanduser("~")
-    return [argument.replace("=~/", f"={home}/", 1) for argument in sys.argv[1:]]
+def _overrides(command: str) -> list[str]:
+    """Return the arguments of the command line in Hydra's grammar."""
+    with _exit_on_error(command):
+        return quote_values(sys.argv[1:], command)
 
 
 def _run_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
@@ -90,7 +88,7 @@ def _prepare_process(arguments: list[str]) -> None:
         sweep.current_sweep().datasets.clear()
     else:
         # Lightning repeats the command for each other device. By then `${now}` has changed: fix the folder.
-        sys.argv[1:] = [*arguments, f'hydra.sweep.dir="{hydra_cfg.sweep.dir}"']
+        sys.argv[1:] = [*arguments, f"hydra.sweep.dir={quote(hydra_cfg.sweep.dir)}"]
 
 
 @contextmanager

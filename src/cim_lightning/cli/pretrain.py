@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float | None:
     if cfg.get("evaluation"):
         OmegaConf.set_struct(cfg.evaluation, False)
         from_checkpoint.drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
-    validate.check(cfg, "pretrain")
+    validate.check(cfg, "pretrain", hydra_cfg.overrides.task)
     check_trainer(cfg.trainer, has_budget=cfg.get("budget") is not None)
     folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore

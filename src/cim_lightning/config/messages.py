@@ -1,6 +1,7 @@
 """Explain a user's error in one line: the setting, its value, the rule, and a suggestion."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cim_lightning.checks import did_you_mean
+from cim_lightning.config.arguments import quote
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.errors import ConfigError
 
@@ -58,8 +60,9 @@ def explain(
         return _explain_choice(text)
     if isinstance(error, OverrideParseException):
         reason = text.splitlines()[1 if text.startswith("Error parsing") else 0].split(": ")[0]
-        rule = "an override is key=value, quoted if it has spaces, brackets or ~"
-        return f"{error.override}: cannot be parsed ({reason}); {rule}"
+        key, equals, value = str(error.override).partition("=")
+        hint = f"; to set text, quote it: {shlex.quote(f'{key}={quote(value)}')}" if equals else ""
+        return f"{error.override}: cannot be parsed ({reason}); an override is key=value{hint}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]}: several values need a sweep; try cim-{command} -m {found[1]}"
     if isinstance(error, (HydraException, OmegaConfBaseException)):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from cim_lightning.atomic import read_json
+from cim_lightning.config.arguments import quote_values
 from cim_lightning.config.result_settings import (
     FOLDER_SETTINGS,
     may_change_on_resume,
@@ -37,7 +38,7 @@ def add_output_dir(arguments: list[str]) -> list[str]:
             if _is_complete(folder, bool(flags)):
                 return arguments
             print(f"resuming {folder}; for a new run: resume=never", file=sys.stderr)
-            return [*arguments, f"output_dir={folder}"]
+            return [*arguments, *quote_values([f"output_dir={folder}"], "pretrain")]
     return arguments
 
 

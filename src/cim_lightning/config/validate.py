@@ -5,7 +5,7 @@ The signature of a `_target_` is the schema of its group: keys are parameters, a
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from beartype import BeartypeConf
@@ -22,8 +22,11 @@ MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
-def check(cfg: DictConfig, command: str) -> None:
-    """Check every setting of a command, such as "pretrain".
+def check(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
+    """Check every setting of a command, such as "pretrain". Numbers become text where the setting is text.
+
+    Args:
+        overrides: of the command line, which have the text of the numbers: `data.root=1e5` is a folder.
 
     Raises:
         ConfigError: a key is unknown, a value has the wrong type, or a setting without a default is missing.
@@ -33,7 +36,7 @@ def check(cfg: DictConfig, command: str) -> None:
     _check_top_level(cfg, command)
     for path, _ in setting_paths(cfg):
         if path.endswith("._target_"):
-            check_target(path.removesuffix("._target_"), cfg, command)
+            check_target(path.removesuffix("._target_"), cfg, command, overrides)
 
 
 def _check_top_level(cfg: DictConfig, command: str) -> None:
@@ -46,13 +49,13 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
             hint = did_you_mean(key, [*own, *groups])
             raise ConfigError(key, _plain(cfg[key]), "no such setting", hint=hint)
         if key in own:
-            _check_value(key, cfg[key], type(own[key]), command)
+            _check_value(key, cfg[key], str | None if own[key] is None else type(own[key]), command)
     if "seed" in own:
         check_within("seed", cfg.seed, 0, MAX_SEED)
 
 
-def check_target(path: str, cfg: DictConfig, command: str) -> None:
-    """Check the settings at a path against the signature of their `_target_`."""
+def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
+    """Check the settings at a path against the signature of their `_target_`; see `check`."""
     node = OmegaConf.select(cfg, path)
     target = _import(path, node["_target_"])
     try:
@@ -65,13 +68,34 @@ def check_target(path: str, cfg: DictConfig, command: str) -> None:
             suggest = _default(f"{path}.{name}", command)
             raise ConfigError(f"{path}.{name}", rule="cannot be left out", **suggest)
     any_name = any(p.kind == p.VAR_KEYWORD for p in signature.values())
-    hints = _type_hints(target)
+    hints = {**_hints_of_source(node), **_type_hints(target)}
     for name in [name for name in map(str, node) if name not in HYDRA_KEYS]:
         if name not in parameters and not any_name:
             rule = f"{getattr(target, '__qualname__', target)} has no such setting"
             raise ConfigError(f"{path}.{name}", _plain(node[name]), rule, hint=did_you_mean(name, parameters))
         if not OmegaConf.is_interpolation(node, name):
+            _numbers_to_text(node, name, hints.get(name, Any), f"{path}.{name}", overrides)
             _check_value(f"{path}.{name}", node[name], hints.get(name, Any), command)
+
+
+def _hints_of_source(node: DictConfig) -> Mapping[str, Any]:
+    """Return the type hints of a `source`, whose arguments its parent passes on, as ImageData does."""
+    source = node.get("source")
+    return _type_hints(_import("source", source["_target_"])) if isinstance(source, DictConfig) else {}
+
+
+def _numbers_to_text(node: DictConfig, name: str, hint: Any, path: str, overrides: Sequence[str]) -> None:
+    """Replace a number or bool by its text if the setting is text, also in a list: `data.root=2024`."""
+    value = _plain(node[name])
+    if isinstance(value, list):
+        text: Any = [str(item) if isinstance(item, bool | int | float) else item for item in value]
+    elif isinstance(value, bool | int | float):
+        typed = [o.partition("=")[2] for o in overrides if o.lstrip("+").partition("=")[0] == path]
+        text = typed[-1] if typed else str(value)
+    else:
+        return
+    if not _matches(value, hint) and _matches(text, hint):
+        node[name] = text
 
 
 def _check_value(path: str, value: Any, hint: Any, command: str) -> None:

@@ -1,0 +1,100 @@
+"""Arguments of the command line in Hydra's grammar: paths and other text with special characters are quoted."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString, Sweep
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from cim_lightning.config.compose import CONF
+from cim_lightning.errors import ConfigError
+
+FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c")
+OVERRIDE = re.compile(r"(\+{0,2}[A-Za-z_][\w./@:-]*)=(.*)", re.DOTALL)
+STRUCTURE = re.compile(r"[\[{'\"]|\w+\(")  # start of a list, a dict, quoted text or a function call
+
+
+def expand_home(argument: str) -> str:
+    """Return an argument with the ~ of `key=~/images` expanded.
+
+    Shells do not expand it, and Hydra's grammar rejects it.
+    """
+    return argument.replace("=~/", f"={os.path.expanduser('~')}/", 1)
+
+
+def quote_values(arguments: Sequence[str], command: str) -> list[str]:
+    """Return the arguments of a command with every value quoted that Hydra would not read as meant.
+
+    A value is quoted if the grammar rejects it, as `/my/pictures (1)`, or if it names an existing file that
+    the grammar reads as something else, as the list `[1]`. Numbers, true and null stay unquoted, because most
+    settings need them; `validate.check` turns numbers into text where the setting is text.
+
+    Args:
+        arguments: without the name of the program.
+        command: such as "pretrain".
+
+    Raises:
+        ConfigError: a value is not UTF-8; or the name of an existing file contains "${", which starts a
+            reference to another setting.
+    """
+    parser, text_settings = OverridesParser.create(), _text_settings(command)
+    is_value = [i > 0 and arguments[i - 1] in FLAGS_WITH_VALUE for i in range(len(arguments))]
+    return [
+        argument if is_value[i] else _quote_value(expand_home(argument), parser, text_settings)
+        for i, argument in enumerate(arguments)
+    ]
+
+
+def quote(text: str) -> str:
+    """Return text in the double quotes of Hydra's grammar."""
+    return QuotedString(text=text, quote=Quote.double).with_quotes()
+
+
+def _text_settings(command: str) -> set[str]:
+    """Return the settings outside all groups that are text, such as output_dir."""
+    file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))
+    return {str(key) for key, value in file.items() if isinstance(value, str)}
+
+
+def _quote_value(argument: str, parser: OverridesParser, text_settings: set[str]) -> str:
+    if not (found := OVERRIDE.fullmatch(argument)):
+        return argument
+    key, value = found.groups()
+    is_file = bool(value) and os.path.exists(value)
+    if value != value.encode(errors="ignore").decode():
+        shown, rule = value.encode(errors="backslashreplace").decode(), "is not UTF-8"
+        raise ConfigError(key.lstrip("+"), shown, rule, hint="rename it, or use a symbolic link")
+    if is_file and "${" in value:
+        rule, hint = "its name contains ${, the start of a reference", "rename it, or use a symbolic link"
+        raise ConfigError(key.lstrip("+"), value, rule, hint=hint)
+    try:
+        parsed = parser.parse_override(argument).value()
+    except HydraException:
+        parsed = None
+        if not is_file and (parts := _paths(value)):
+            return f"{key}={parts}"
+        if not is_file and re.fullmatch('".*"', value, re.DOTALL):  # quoted text with unescaped quotes
+            return f"{key}={quote(value[1:-1])}"
+        is_text = is_file or not STRUCTURE.match(value)
+    else:
+        is_other = isinstance(parsed, str | list | dict | Sweep) and parsed != value
+        is_text = is_file and is_other
+        if key in text_settings:
+            is_text |= isinstance(parsed, int | float | list | dict)
+    return f"{key}={quote(value)}" if is_text else argument
+
+
+def _paths(value: str) -> str | None:
+    """Return the values of a sweep or list, each quoted, if all of them are paths; else None."""
+    is_list = value.startswith("[") and value.endswith("]")
+    parts = [part.strip() for part in (value[1:-1] if is_list else value).split(",")]
+    parts = [os.path.expanduser(part) for part in parts]
+    is_path = [os.path.exists(part) or (is_list and "/" in part) for part in parts]
+    if not all(is_path) or (len(parts) == 1 and not is_list):
+        return None
+    quoted = ",".join(map(quote, parts))
+    return f"[{quoted}]" if is_list else quoted
