@@ -1,4 +1,4 @@
-"""Arguments of the command line in Hydra's grammar: paths and other text with special characters are quoted."""
+"""Arguments of the command line in Hydra's grammar: paths with special characters are quoted as text."""
 
 import os
 import re

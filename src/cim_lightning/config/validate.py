@@ -68,7 +68,7 @@ def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[s
             suggest = _default(f"{path}.{name}", command)
             raise ConfigError(f"{path}.{name}", rule="cannot be left out", **suggest)
     any_name = any(p.kind == p.VAR_KEYWORD for p in signature.values())
-    hints = {**_hints_of_source(node), **_type_hints(target)}
+    hints = {**_hints_of_source(path, node), **_type_hints(target)}
     for name in [name for name in map(str, node) if name not in HYDRA_KEYS]:
         if name not in parameters and not any_name:
             rule = f"{getattr(target, '__qualname__', target)} has no such setting"
@@ -78,10 +78,12 @@ def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[s
             _check_value(f"{path}.{name}", node[name], hints.get(name, Any), command)
 
 
-def _hints_of_source(node: DictConfig) -> Mapping[str, Any]:
+def _hints_of_source(path: str, node: DictConfig) -> Mapping[str, Any]:
     """Return the type hints of a `source`, whose arguments its parent passes on, as ImageData does."""
     source = node.get("source")
-    return _type_hints(_import("source", source["_target_"])) if isinstance(source, DictConfig) else {}
+    if not isinstance(source, DictConfig):
+        return {}
+    return _type_hints(_import(f"{path}.source", source["_target_"]))
 
 
 def _numbers_to_text(node: DictConfig, name: str, hint: Any, path: str, overrides: Sequence[str]) -> None:
