@@ -17,8 +17,8 @@ SLASH = ord("/")
 class FileIndex:
     """Names of files below one folder, without a Python object per file.
 
-    A million names are some 50 MB. Forked workers share them: pages of `str` objects would be copied into each
-    worker when their reference counts change. `take` and `below` share the bytes of the names.
+    A million names are some 50 MB. Forked workers share them: pages of `str` objects would be copied into
+    each worker when their reference counts change. `take` and `below` share the bytes of the names.
 
     Args:
         root: folder of the files.
@@ -42,14 +42,29 @@ class FileIndex:
     @classmethod
     def from_names(cls, root: str, names: Iterable[str]) -> "FileIndex":
         """Return an index of names that are absolute, or relative to root, with "/" as the separator."""
-        remaining, parts, lengths = iter(names), [], [np.zeros(1, np.int64)]
+        remaining, parts, lengths = iter(names), [b""], [np.zeros(0, np.int64)]
         while chunk := [os.fsencode(name) for name in islice(remaining, CHUNK)]:
             parts.append(b"".join(chunk))
             lengths.append(np.fromiter(map(len, chunk), np.int64, len(chunk)))
-        return cls(root, b"".join(parts), np.cumsum(np.concatenate(lengths)))
+        return cls.from_lengths(root, b"".join(parts), np.concatenate(lengths))
+
+    @classmethod
+    def from_lengths(cls, root: str, names: bytes, lengths: Integer[np.ndarray, "n"]) -> "FileIndex":
+        """Return the index of the bytes and lengths that `joined_names` returns."""
+        return cls(root, names, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+    def joined_names(self) -> tuple[bytes, Int64[np.ndarray, "n"]]:
+        """Return the bytes of all names, one after another, and their lengths."""
+        parts, lengths = zip((b"", np.zeros(0, np.int64)), *self._chunks(), strict=True)
+        return b"".join(parts), np.concatenate(lengths)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, "n"]:
+        """Numbers of the files in the index that this one was taken from with `take` and `below`."""
+        return self._rows
 
     def path(self, index: int) -> str:
         """Return the path of a file, including root.
@@ -130,8 +145,7 @@ class FileIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the names of this index only, not those that it shares with others."""
-        parts, lengths = zip((b"", np.zeros(1, np.int64)), *self._chunks(), strict=True)
-        return FileIndex, (self.root, b"".join(parts), np.cumsum(np.concatenate(lengths)))
+        return FileIndex.from_lengths, (self.root, *self.joined_names())
 
     @property
     def _bytes(self) -> np.ndarray:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.sniff import HEAD, sniff
 
 # Files and folders that systems and tools add. Names with a leading dot are hidden, too.
 HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}
-PACKAGES = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]+")  # others, such as .03 and .jpg_large, are parts of names
 
 
@@ -40,6 +40,7 @@ class FolderWalk:
         self.folders: list[str] = []
         self.stamps: list[tuple[int, int]] = []
         self.volatile = False
+        self.missing_packages = decodable_suffixes()
 
     def names(self) -> Iterator[str]:
         """Yield the names of the files, sorted, relative to root and with "/" as the separator.
@@ -115,8 +116,8 @@ class FolderWalk:
                 self._skip("empty files", volatile=True)
                 return False
             reason = content or reason
-        package = PACKAGES.get(reason)
-        self._skip(f"{reason} (pip install {package})" if package else reason)
+        package = self.missing_packages.get(reason)
+        self._skip(f"{reason} ({package})" if package else reason)
         return False
 
     def _skip(self, reason: str, volatile: bool = False) -> None:

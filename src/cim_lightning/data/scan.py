@@ -1,12 +1,18 @@
 """Find the images in a folder tree."""
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+from cim_lightning.data import scan_cache
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.folder_walk import FolderWalk
+from cim_lightning.data.scan_progress import ScanProgress
 from cim_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class Scan(NamedTuple):
@@ -23,6 +29,7 @@ def scan(root: str, suffixes: Collection[str]) -> Scan:
     * The suffix decides, in any case. The content decides for files without a suffix, or with one that is no
       suffix, as in `photo.jpg_large`.
     * Folders and files that cannot be read, and broken links, are skipped and counted.
+    * A scan of more than a second is cached; see `scan_cache`. Links to files are not followed again then.
 
     Args:
         root: the folder.
@@ -31,10 +38,16 @@ def scan(root: str, suffixes: Collection[str]) -> Scan:
     Raises:
         ConfigError: root cannot be read.
     """
-    walk = FolderWalk(root, suffixes)
+    started = time.monotonic()
+    if cached := scan_cache.read(root, suffixes):
+        log.info("%s is unchanged since an earlier scan (%s)", root, cached.path)
+        return Scan(cached.files, cached.skipped)
     try:
-        files = FileIndex.from_names(root, walk.names())
+        with ScanProgress(root) as progress:
+            walk = FolderWalk(root, suffixes, progress.counted)
+            files = FileIndex.from_names(root, walk.names())
     except OSError as error:
         rule = f"cannot be read ({error.strerror})"
         raise ConfigError("root", root, rule, hint="choose a readable folder") from error
+    scan_cache.write(walk, files, time.monotonic() - started)
     return Scan(files, walk.skipped)

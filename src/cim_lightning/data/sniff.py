@@ -1,11 +1,12 @@
 """Image formats by the first bytes of a file, for files without a suffix."""
 
+from cim_lightning.data.image_formats import CONTAINER_BRANDS, HEIC_BRANDS, JXL_SIGNATURES
+
 HEAD = 256  # bytes that are needed
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
-JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # a bare codestream; a container
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 AVIF_BRANDS = {b"avif", b"avis"}
-HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+HEIF_BRANDS = {*HEIC_BRANDS, *CONTAINER_BRANDS}
 
 
 def sniff(head: bytes) -> str:
@@ -17,16 +18,16 @@ def sniff(head: bytes) -> str:
     Returns:
         .avif, .bmp, .dcm, .gif, .heic, .jpg, .jxl, .npy, .png, .tif or .webp; "" for any other content.
     """
-    starts = {
+    signatures = {
         ".jpg": b"\xff\xd8\xff",
         ".png": b"\x89PNG\r\n\x1a\n",
         ".gif": (b"GIF87a", b"GIF89a"),
-        ".tif": TIFF_STARTS,
-        ".jxl": JXL_STARTS,
+        ".tif": TIFF_SIGNATURES,
+        ".jxl": JXL_SIGNATURES,
         ".npy": b"\x93NUMPY",
     }
-    for suffix, start in starts.items():
-        if head.startswith(start):
+    for suffix, signature in signatures.items():
+        if head.startswith(signature):
             return suffix
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ".webp"
