@@ -1,4 +1,4 @@
-"""Weights to evaluate or export: a checkpoint of a run, an exported backbone, timm weights, or none."""
+"""Weights to evaluate or export: a checkpoint of a run, an exported backbone, other weights, or none."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from cim_lightning.weights.file import load
 from cim_lightning.weights.location import find_file
 
 UNTRAINED = "untrained"
+TIMM, HUB = "timm", "hf-hub:"  # downloaded weights
 State = dict[str, torch.Tensor]
 
 
@@ -45,8 +46,9 @@ class ExportedBackbone:
             ConfigError: backbone.json is incomplete.
         """
         kwargs = dict(self._entry("create_model"))
-        name, _ = kwargs.pop("model_name"), kwargs.pop("num_classes")
-        backbone = TimmBackbone(name, kwargs, mean=self._entry("mean"), std=self._entry("std"))
+        name, channels, _ = (kwargs.pop(key) for key in ("model_name", "in_chans", "num_classes"))
+        mean, std = self._entry("mean"), self._entry("std")
+        backbone = TimmBackbone(name, kwargs, in_channels=channels, mean=mean, std=std)
         backbone.timm_model().load_state_dict(self.state)
         return backbone
 
@@ -62,66 +64,70 @@ class ExportedBackbone:
 
 
 @dataclass(frozen=True)
-class TimmWeights:
-    """State of a timm model, without its architecture; None for an untrained backbone."""
+class PlainWeights:
+    """Weights without an architecture, for a given backbone: of another program, timm's own, or none."""
 
-    path: Path | None
-    state: State | None
+    source: str  # see `TimmBackbone.load_weights`; "untrained" for none
+    path: Path | None  # None: no local file
 
-    def load(self, backbone: Backbone) -> Backbone:
+    def load(self, backbone: Backbone, layout: str = "auto") -> Backbone:
         """Load the weights into a backbone and return it.
 
         Raises:
-            ConfigError: the weights belong to another architecture, or the backbone is not a timm model.
+            ConfigError: the weights do not fit the backbone, or it is not a timm model.
         """
-        if self.state is None:
+        if self.source == UNTRAINED:
             return backbone
         if not isinstance(backbone, TimmBackbone):
             hint = "load the weights into its module, and use checkpoint=untrained"
             rule = f"are timm weights, but {backbone.name} is not a timm model"
-            raise ConfigError("checkpoint", self.path, rule, hint=hint)
-        model, expected = backbone.name, backbone.timm_model().state_dict()
-        for name, tensor in expected.items():
-            shape = tuple(self.state[name].shape) if name in self.state else "missing"
-            if shape != tuple(tensor.shape):
-                hint = "try the architecture of these weights"
-                rule = f"are not weights of {model}, whose {name} is {tuple(tensor.shape)} (here: {shape})"
-                raise ConfigError("checkpoint", self.path, rule, hint=hint)
-        backbone.timm_model().load_state_dict({name: self.state[name] for name in expected})
+            raise ConfigError("checkpoint", self.source, rule, hint=hint)
+        try:
+            backbone.load_weights(self.source, layout)
+        except ConfigError as error:
+            if error.parameter != "weights":
+                raise
+            raise ConfigError("checkpoint", error.value, error.rule, hint=error.hint) from error
         return backbone
 
     def image_size(self) -> int:
-        """Raise ConfigError: timm weights have neither an architecture nor an image size."""
+        """Raise ConfigError: these weights have neither an architecture nor an image size."""
         hint = "try a run's folder, or a backbone.safetensors with its backbone.json"
         rule = "does not say which architecture its weights have, and for which images"
-        raise ConfigError("checkpoint", self.path or UNTRAINED, rule, hint=hint)
+        raise ConfigError("checkpoint", self.source, rule, hint=hint)
 
 
-Weights = RunCheckpoint | ExportedBackbone | TimmWeights
+Weights = RunCheckpoint | ExportedBackbone | PlainWeights
 
 
 def read_weights(checkpoint: str) -> Weights:
-    """Read a run's folder, a checkpoint, an exported backbone, or a file of timm weights.
+    """Read a run's folder, a checkpoint or an exported backbone; other weights are read with their backbone.
 
     Raises:
         ConfigError: there is no such file, or it has no weights.
     """
-    if checkpoint == UNTRAINED:
-        return TimmWeights(None, None)
+    if checkpoint in (UNTRAINED, TIMM) or checkpoint.startswith(HUB):
+        return PlainWeights(checkpoint, None)
     path = find_file(Path(checkpoint).expanduser(), "checkpoint")
     weights = load(path, "checkpoint")
     if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
         return ExportedBackbone(path, _upgrade(spec), weights)
     if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
         return RunCheckpoint(path, weights["hyper_parameters"], weights["state_dict"])
-    for key in ("state_dict", "model", "model_ema"):  # as other projects wrap them
-        weights = weights[key] if isinstance(weights.get(key), dict) else weights
-    return TimmWeights(path, {name.removeprefix("module."): value for name, value in weights.items()})
+    return PlainWeights(checkpoint, path)
 
 
 def global_step(checkpoint: str) -> int:
     """Return the number of optimizer steps of a run's checkpoint, without reading its weights."""
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
+
+
+def _upgrade_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run; earlier versions had the channels in `kwargs.in_chans`."""
+    for backbone in (settings.get("backbone"), settings["method"].get("backbone")):
+        if backbone and "in_chans" in (backbone.get("kwargs") or {}):
+            backbone["in_channels"] = backbone["kwargs"].pop("in_chans")
+    return settings
 
 
 def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:

@@ -91,8 +91,8 @@ MISTAKES = {
     ),
     "negative MLP ratio": (["decoder.mlp_ratio=-1"], ["decoder.mlp_ratio=-1", "try decoder.mlp_ratio=4"]),
     "channels": (
-        ["+backbone.kwargs.in_chans=1", "backbone.mean=[0.5]", "backbone.std=[0.5]"],
-        ["backbone.kwargs.in_chans=1", "try backbone.kwargs.in_chans=3"],
+        ["+backbone.kwargs.in_chans=1"],
+        ["backbone.kwargs.in_chans=1", "channels of the images", "try data.channels=1"],
     ),
     "output folder inside a file": (
         ["output_dir={photos}/val/a/0.png/run"],

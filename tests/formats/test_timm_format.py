@@ -97,7 +97,7 @@ def test_list_arguments_are_restored_from_json(tmp_path):
 def test_other_channel_counts_are_exported_with_the_weights(tmp_path):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
     scale = {"mean": [0.5] * 4, "std": [0.5] * 4}
-    backbone = TimmBackbone("vit_tiny_patch16_224", {"in_chans": 4, **kwargs}, **scale).eval()
+    backbone = TimmBackbone("vit_tiny_patch16_224", kwargs, in_channels=4, **scale).eval()
     TimmFormat(1e-6).write(backbone, 32, tmp_path)
     config = json.loads((tmp_path / "backbone.json").read_text())
     weights = str(tmp_path / "backbone.safetensors")

@@ -51,7 +51,7 @@ def cell(family: str, tokens: torch.Tensor, width: int, y: int, x: int) -> torch
 def test_features_match_timm_at_any_size_and_channel_count(family, size, channels):
     name, kwargs, stride = FAMILIES[family]
     scale = {"mean": [0.5] * channels, "std": [0.5] * channels}
-    backbone = TimmBackbone(name, {"in_chans": channels, **kwargs}, **PLAIN, **scale).eval()
+    backbone = TimmBackbone(name, kwargs, in_channels=channels, **PLAIN, **scale).eval()
     model = timm.create_model(name, num_classes=0, in_chans=channels, **kwargs).eval()
     model.load_state_dict(backbone.model.state_dict())
     images = torch.randn(2, channels, *size)
@@ -164,7 +164,7 @@ def test_xavier_initializes_other_families(family):
 
 
 def test_timm_kwargs_rebuild_the_architecture():
-    backbone = vit(kwargs=VIT | {"in_chans": 4}, mean=[0.5] * 4, std=[0.5] * 4)
+    backbone = vit(in_channels=4, mean=[0.5] * 4, std=[0.5] * 4)
     assert backbone.timm_kwargs == {"model_name": "vit_tiny_patch16_224", "in_chans": 4, **VIT}
     timm.create_model(**backbone.timm_kwargs, num_classes=0).load_state_dict(backbone.model.state_dict())
 
@@ -190,7 +190,7 @@ def test_an_image_size_that_is_not_a_multiple_of_the_patch_size_gets_one_line():
         backbone(torch.zeros(1, 3, 24, 44))
     with pytest.raises(ConfigError, match=r"^view_size=3: .*; try view_size=8$"):
         backbone.check_size((3, 3), "view_size")
-    with pytest.raises(ConfigError, match=r"^in_chans=3: the images have 4 channels; try in_chans=4$"):
+    with pytest.raises(ConfigError, match=r"^in_channels=3: the images have 4 channels; try in_channels=4$"):
         backbone(torch.zeros(1, 4, 24, 40))
 
 

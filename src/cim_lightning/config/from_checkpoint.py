@@ -24,15 +24,40 @@ def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "
 
     Args:
         weights: from `read_weights`.
-        backbone: settings of a backbone, for timm weights.
+        backbone: settings of a backbone, for weights without an architecture.
+
+    Raises:
+        ConfigError: the weights do not fit, or the backbone has other weights.
     """
-    from cim_lightning.checkpoint import RunCheckpoint, TimmWeights
+    from cim_lightning.checkpoint import PlainWeights, RunCheckpoint
 
     if isinstance(weights, RunCheckpoint):
-        method = build(OmegaConf.create(weights.settings).method)
+        method = build(OmegaConf.create(without_weights(weights.settings)).method)
         method.load_state_dict(weights.state)
         return method, method.eval_backbone
-    return None, weights.load(build(backbone)) if isinstance(weights, TimmWeights) else weights.load()
+    if not isinstance(weights, PlainWeights):
+        return None, weights.load()
+    given = backbone and backbone.get("weights")
+    if given is not None:
+        hint = f"try checkpoint={given}"
+        raise ConfigError("weights", given, "the weights to evaluate are the checkpoint", hint=hint)
+    layout = (backbone or {}).get("weights_layout", "auto")
+    return None, weights.load(build(backbone), layout)
+
+
+def without_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run without the weights that its training started from.
+
+    A checkpoint replaces them, and their file may be gone.
+    """
+    from cim_lightning.models.timm_models import WEIGHTS
+
+    backbone = dict(settings["method"].get("backbone") or {})
+    if "weights" in backbone:
+        backbone["weights"] = None
+    if isinstance(kwargs := backbone.get("kwargs"), dict):  # earlier versions accepted timm's arguments
+        backbone["kwargs"] = {key: value for key, value in kwargs.items() if key not in WEIGHTS}
+    return settings | {"method": settings["method"] | {"backbone": backbone}}
 
 
 def load_backbone(
@@ -41,26 +66,27 @@ def load_backbone(
     """Return a backbone with weights, in evaluation mode.
 
     Args:
-        weights: a run's folder or checkpoint, an exported backbone.safetensors or its folder, a file of timm
-            weights, or "untrained".
-        backbone: the architecture, for timm weights and an untrained backbone. It is a choice of
+        weights: a run's folder or checkpoint, an exported backbone.safetensors or its folder, or "untrained";
+            or other weights, see `TimmBackbone.load_weights`.
+        backbone: the architecture, for other weights and an untrained backbone. It is a choice of
             conf/backbone, such as "vit_tiny_patch16", or a backbone that receives the weights.
         settings: of that choice, to change, such as `kwargs={"img_size": 64}`.
 
     Raises:
         ConfigError: there are no such weights, they belong to another architecture, or a setting is invalid.
     """
-    from cim_lightning.checkpoint import TimmWeights, read_weights
+    from cim_lightning.checkpoint import PlainWeights, read_weights
 
     found = read_weights(str(weights))
     _check_architecture(found, backbone)
     if settings and not isinstance(backbone, str):
         raise ConfigError(f"{', '.join(settings)}: can be changed for a choice of conf/backbone only")
-    if not isinstance(found, TimmWeights):
+    if not isinstance(found, PlainWeights):
         _, loaded = load(found)
         loaded.image_size = found.image_size()
     elif isinstance(backbone, str):
-        loaded = found.load(_build_backbone(backbone, settings))
+        layout = settings.get("weights_layout", "auto")
+        loaded = found.load(_build_backbone(backbone, settings), layout)
     else:
         loaded = found.load(backbone)  # pyright: ignore -- not None, see _check_architecture
     return loaded.eval()
@@ -86,7 +112,7 @@ def _build_backbone(choice: str, settings: dict[str, Any]) -> "Backbone":
     try:
         cfg = choice_config("backbone", choice)
         OmegaConf.set_struct(cfg, False)
-        cfg.merge_with({"backbone": settings})
+        cfg.merge_with({"data": _pixel_defaults(), "backbone": settings})
         validate.check_target("backbone", cfg, "evaluate")
         return build(cfg.backbone)
     except Exception as error:
@@ -98,11 +124,11 @@ def _build_backbone(choice: str, settings: dict[str, Any]) -> "Backbone":
 
 def _check_architecture(weights: "Weights", backbone: Any) -> None:
     """Raise ConfigError unless either the weights or the settings have the architecture."""
-    from cim_lightning.checkpoint import TimmWeights
+    from cim_lightning.checkpoint import PlainWeights
 
-    if isinstance(weights, TimmWeights) and backbone is None:
+    if isinstance(weights, PlainWeights) and backbone is None:
         raise ConfigError("backbone: these weights have no architecture; try backbone=vit_base_patch16")
-    if not isinstance(weights, TimmWeights) and backbone is not None:
+    if not isinstance(weights, PlainWeights) and backbone is not None:
         raise ConfigError(f"backbone: {weights.path} already has an architecture; remove backbone=...")
 
 
@@ -114,23 +140,29 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     Raises:
         ConfigError: data or backbone is missing, or is given twice.
     """
-    from cim_lightning.checkpoint import ExportedBackbone, RunCheckpoint, TimmWeights
+    from cim_lightning.checkpoint import ExportedBackbone, PlainWeights, RunCheckpoint
 
     _check_architecture(weights, cfg.get("backbone"))
     given = {key: value for key, value in cfg.data.items() if value is not None}
     if isinstance(weights, RunCheckpoint):
         data: Any = weights.settings["data"]
         if "_target_" in given:  # another data set, with the same preprocessing
-            data = {key: data[key] for key in ("view_size", "cropping")}
+            data = {key: data[key] for key in ("view_size", "cropping", "channels", "bits") if key in data}
     elif "_target_" in given:
         data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
-        if not isinstance(weights, TimmWeights):
+        if not isinstance(weights, PlainWeights):
             data["view_size"] = weights.image_size()
     elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
         data = OmegaConf.load(run).data  # a run without training has no checkpoint
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
-    cfg.data = OmegaConf.merge(data, given)
+    cfg.data = OmegaConf.merge(_pixel_defaults(), data, given)
+
+
+def _pixel_defaults() -> dict[str, int]:
+    """Return the channels and bits of images; runs of earlier versions have no settings for them."""
+    defaults = OmegaConf.load(CONF / "data" / "_images.yaml")
+    return {key: defaults[key] for key in ("channels", "bits")}
 
 
 def drop_unused(evaluators: DictConfig, overrides: Iterable[str]) -> None:

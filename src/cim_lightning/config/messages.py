@@ -109,8 +109,11 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
     path = defined[min(used, key=lambda u: (not u.startswith(group), not equal[u]))] if used else unset
 
     def expand(match: re.Match[str]) -> str:
-        sibling = f"{path.rpartition('.')[0]}.{match[0]}"
-        return path if match[0] == name else sibling if sibling in paths else match[0]
+        if match[0] == name:
+            return path
+        groups = path.split(".")[:-1]  # a parameter of the same group, or of a group around it
+        known = (".".join([*groups[:depth], match[0]]) for depth in range(len(groups), 0, -1))
+        return next((paths[used] for used in known if used in paths), match[0])
 
     return re.sub(r"^\w+(?=[=:])|(?<![\w./])\w+(?==)", expand, line)
 

@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.layer_decay import layer_decay_groups
+from cim_lightning.models.loaded_weights import LoadedWeights
 
 FEATURES = ("mean", "pooled")  # names of the vectors of Features
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+# Of ImageNet, by the number of channels: gray, with the mean of the channels as timm has it, and RGB.
+MEANS = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
+STDS = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
 
 
 class Features(NamedTuple):
@@ -49,16 +51,17 @@ class Backbone(nn.Module, ABC):
         dim: width d of the features.
         in_channels: channels of the images.
         patch_size: pixels per side of a cell of the grid. For a ResNet, it is the stride of 32.
-        mean, std: of each channel, for images in 0..1.
+        mean, std: of each channel, for images in 0..1; None: those of ImageNet, for 1 or 3 channels.
 
     Raises:
-        ConfigError: the number of channels differs from the number of means or standard deviations.
+        ConfigError: the number of channels differs from the number of means or standard deviations, or there
+            is no default for it.
     """
 
-    channels_parameter: ClassVar[str] = "in_channels"  # name of the parameter with the number of channels
     num_prefix_tokens: int = 0  # class and register tokens, which are not in the grid
     size_multiple: int = 1  # pixels of which height and width of the images must be a multiple
     image_size: int | None = None  # side of the images in training, in pixels; None: unknown
+    loaded_weights: LoadedWeights | None = None  # origin of the weights; None: initialized
     skips_patches: bool = False  # whether there is a `forward_visible`
     mean: Float[Tensor, "c 1 1"]
     std: Float[Tensor, "c 1 1"]
@@ -69,21 +72,28 @@ class Backbone(nn.Module, ABC):
         dim: int,
         in_channels: int,
         patch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
     ):
         super().__init__()
         self.name, self.dim, self.in_channels, self.patch_size = name, dim, in_channels, patch_size
         # Plain numbers for files: the buffers are in fp32, which has no 0.485.
-        self.normalization = {"mean": list(mean), "std": list(std)}
-        for parameter, values in self.normalization.items():
+        self.normalization: dict[str, list[float]] = {}
+        for parameter, given, defaults in (("mean", mean, MEANS), ("std", std, STDS)):
+            values = defaults.get(in_channels) if given is None else given
+            if values is None:
+                rule = f"is required for {in_channels} channels"
+                raise ConfigError(parameter, None, rule, hint="measure it with cim-prepare stats")
+            self.normalization[parameter] = values = list(values)
             if len(values) != in_channels:
                 rule = f"must have one value for each of the {in_channels} channels"
                 raise ConfigError(parameter, values, rule, suggest=[0.5] * in_channels)
             buffer = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(parameter, buffer, persistent=False)
         if not (self.std > 0).all():
-            raise ConfigError("std", list(std), "must be above 0", suggest=[0.5] * in_channels)
+            raise ConfigError(
+                "std", self.normalization["std"], "must be above 0", suggest=[0.5] * in_channels
+            )
 
     @abstractmethod
     def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
@@ -110,7 +120,7 @@ class Backbone(nn.Module, ABC):
         channels = images.shape[1]
         if channels != self.in_channels:
             rule = f"the images have {channels} channels"
-            raise ConfigError(self.channels_parameter, self.in_channels, rule, suggest=channels)
+            raise ConfigError("in_channels", self.in_channels, rule, suggest=channels)
         self.check_size((images.shape[-2], images.shape[-1]))
 
     def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cim_lightning.checks import did_you_mean
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
+from cim_lightning.models.backbone import Backbone, Features, Level
 
 PROBE_CELLS = 7  # per side of the image that measures the levels: 224 pixels for a stride of 32
 
@@ -43,8 +43,8 @@ class ModuleBackbone(Backbone):
         patch_size: int,
         name: str | None = None,
         in_channels: int = 3,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         blocks: Sequence[str] = (),
         size_multiple: int = 1,
     ):

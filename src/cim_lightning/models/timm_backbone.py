@@ -1,7 +1,6 @@
 """Any timm model as a backbone."""
 
 import inspect
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,12 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
+from cim_lightning.models.backbone import Backbone, Features, Level
 from cim_lightning.models.initialization import initialize
-from cim_lightning.models.loaded_weights import LoadedWeights, load_weights
+from cim_lightning.models.loaded_weights import load_weights
 from cim_lightning.models.timm_models import create_timm_model, timm_levels, timm_size_multiple
 from cim_lightning.optim import POSITION_TABLES
 
-log = logging.getLogger("cim_lightning")
 UNKNOWN_STRIDE = 32  # pixels per cell, of architectures for which timm has no feature_info
 
 
@@ -33,7 +31,8 @@ class TimmBackbone(Backbone):
         freeze_patch_embed: do not train the patch embedding.
         init: initialization, "timm" for timm's or "xavier" for that of the paper's released code:
             Xavier-uniform linear layers and patch embedding, zero biases, class token from N(0, 0.02).
-        mean, std: of each channel, for images in 0..1.
+        in_channels: channels of the images.
+        mean, std: of each channel, for images in 0..1; None: those of ImageNet, for 1 or 3 channels.
         weights: replace every initialization, see `load_weights`; None: no weights.
         weights_layout: see `load_weights`.
 
@@ -42,8 +41,6 @@ class TimmBackbone(Backbone):
             weights do not fit.
     """
 
-    channels_parameter = "in_chans"
-
     def __init__(
         self,
         name: str,
@@ -51,23 +48,22 @@ class TimmBackbone(Backbone):
         positions: str = "timm",
         freeze_patch_embed: bool = False,
         init: str = "timm",
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         weights: str | None = None,
         weights_layout: str = "auto",
     ):
-        model = create_timm_model(name, kwargs)
+        model = create_timm_model(name, kwargs, in_channels)
         levels = timm_levels(model)
         stride = levels[-1].stride if levels else UNKNOWN_STRIDE
-        timm_kwargs = {"model_name": name, "in_chans": 3, **kwargs}
-        super().__init__(name, int(model.num_features), timm_kwargs["in_chans"], stride, mean, std)
-        self.timm_kwargs: dict[str, Any] = timm_kwargs
+        super().__init__(name, int(model.num_features), in_channels, stride, mean, std)
+        self.timm_kwargs: dict[str, Any] = {"model_name": name, "in_chans": in_channels, **kwargs}
         self.model: Any = model
         self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
         self.size_multiple = timm_size_multiple(getattr(model, "patch_embed", None))
         self.skips_patches = isinstance(model, VisionTransformer)
         initialize(model, name, init, positions, freeze_patch_embed)
-        self.loaded_weights: LoadedWeights | None = None
         if weights is not None:  # last, so that no initialization changes them
             self.load_weights(weights, weights_layout)
 
@@ -85,7 +81,6 @@ class TimmBackbone(Backbone):
             ConfigError: there are no such weights, or they do not fit the model.
         """
         self.loaded_weights = load_weights(self.model, self.name, weights, layout)
-        log.info("weights: %s", self.loaded_weights)
 
     def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
         tokens = self.model.forward_features(images)
@@ -162,10 +157,10 @@ class TimmBackbone(Backbone):
     def with_drop_path(self, rate: float) -> "Backbone":
         if rate == self.timm_kwargs.get("drop_path_rate", 0):
             return super().with_drop_path(0)
-        kwargs = {key: value for key, value in self.timm_kwargs.items() if key != "model_name"}
-        mean, std = self.normalization["mean"], self.normalization["std"]
+        kwargs = self.timm_kwargs | {"drop_path_rate": rate}
+        name, channels = kwargs.pop("model_name"), kwargs.pop("in_chans")
         try:
-            copy = TimmBackbone(self.name, kwargs | {"drop_path_rate": rate}, mean=mean, std=std)
+            copy = TimmBackbone(name, kwargs, in_channels=channels, **self.normalization)
         except ConfigError:
             return super().with_drop_path(rate)
         if rate and not any(isinstance(module, DropPath) for module in copy.modules()):

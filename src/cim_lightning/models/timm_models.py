@@ -13,16 +13,19 @@ from cim_lightning.models.backbone import Level
 WEIGHTS = ("pretrained", "checkpoint_path")  # arguments that load weights, which later steps would overwrite
 
 
-def create_timm_model(name: str, kwargs: Mapping[str, Any]) -> Any:
+def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3) -> Any:
     """Return timm's model without a classifier, or raise ConfigError."""
     for key in [key for key in WEIGHTS if kwargs.get(key)]:
         hint = f"try weights={'timm' if key == 'pretrained' else kwargs[key]}"
         raise ConfigError(f"kwargs.{key}", kwargs[key], "is not a setting of the architecture", hint=hint)
+    if "in_chans" in kwargs:
+        channels, rule = kwargs["in_chans"], "follows from the number of channels of the images"
+        raise ConfigError("in_chans", channels, rule, hint=f"try in_channels={channels}")
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise ConfigError("name", name, "is not a model of timm", hint=hint)
     try:
-        return timm.create_model(name, **kwargs, num_classes=0)
+        return timm.create_model(name, **kwargs, in_chans=in_channels, num_classes=0)
     except (TypeError, AssertionError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         rule = f"timm cannot create {name} with these arguments ({reason})"
