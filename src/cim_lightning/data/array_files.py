@@ -24,7 +24,8 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
         suffix: of the file's name, with the dot; needed only for DICOM files without the usual signature.
 
     Returns:
-        The pixels "h w c" in the file's own type, booleans as uint8; and the value that maps to 1.0.
+        The pixels "h w c" in the file's own type (booleans as uint8, gray DICOM as float32); and the value that
+        maps to 1.0.
 
     Raises:
         BadImageError: the reason, without the file's name.
@@ -38,7 +39,12 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
         require(module, "scientific", f"{kind} files")
     readers: dict[str, Callable[[bytes], ArrayAndWhite]]
     readers = {NPY: _read_npy, TIFF: tiff_files.read_tiff, DICOM: dicom_files.read_dicom}
-    pixels, white = readers[kind](data)
+    try:
+        pixels, white = readers[kind](data)
+    except BadImageError:
+        raise
+    except Exception as error:  # damaged files cause nearly any exception
+        raise BadImageError(f"is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
     if 0 in pixels.shape:
         raise BadImageError(f"has the shape {array_layout.shape_text(pixels.shape)}; it has no pixel")
     pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels

@@ -18,15 +18,16 @@ def read_dicom(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
 
     * Computed tomography: Hounsfield units plus 1024, from air (0) to 4095, the same for all scanners.
     * Other modalities: the stored values, above the lowest one that the type can hold. 2^BitsStored - 1 maps
-      to 1.0. A linear rescaling would cancel out; the table of a Modality LUT Sequence is applied.
-    * MONOCHROME1, where high values are dark, is inverted. Padding becomes 0.
+      to 1.0. The scale of a linear rescaling cancels out; the table of a Modality LUT Sequence is applied.
+    * MONOCHROME1, where high values are dark, is inverted, and so is a rescaling by a negative slope. Padding
+      becomes 0.
     * Colors become RGB, palettes and YBR, too.
     * The window (VOI) is ignored: it is the choice of a viewer, differs between the images of a study, and
       clips values.
 
     Raises:
         BadImageError: no installed package decodes the compression, or there are no pixels.
-        Exception: the file is damaged.
+        Exception: any, if the file is damaged.
     """
     import pydicom
     from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
@@ -44,18 +45,18 @@ def read_dicom(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
         if stored.ndim == 3:
             return stored, float(2**dataset.BitsStored - 1)
         missing, lowest, white = _is_padding(stored, dataset), 0.0, float(2**dataset.BitsStored - 1)
-        values = stored.astype(np.float32)
+        values, inverted = stored.astype(np.float32), dataset.PhotometricInterpretation == "MONOCHROME1"
         if "ModalityLUTSequence" in dataset:
             values = apply_modality_lut(stored, dataset).astype(np.float32)
             white = float(2 ** dataset.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
         elif dataset.get("Modality") == "CT" or dataset.get("RescaleType") == "HU":
             values = apply_modality_lut(stored, dataset).astype(np.float32)
             lowest, white = AIR, BONE - AIR
-        elif dataset.PixelRepresentation:
-            lowest = -float(2 ** (dataset.BitsStored - 1))
+        else:
+            lowest = -float(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0.0
+            inverted ^= dataset.get("RescaleSlope", 1) < 0
     values = np.clip(values - lowest, 0, white)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = white - values
+    values = white - values if inverted else values
     values[missing] = 0
     return values[:, :, None], white
 

@@ -37,7 +37,7 @@ def read_tiff(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
 
     Raises:
         BadImageError: the file has a palette, an axis that is no channel, or is too large.
-        Exception: the file is damaged.
+        Exception: any, if the file is damaged.
     """
     import tifffile
 

@@ -1,0 +1,143 @@
+"""Reading of NPY files and the choice of the reader, compared with the arrays that were written."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from cim_lightning.data import array_layout
+from cim_lightning.data.array_files import array_kind, read_array
+from cim_lightning.errors import BadImageError, ConfigError
+from tests.lookalikes import dicom_bytes, npy_bytes, tiff_bytes
+
+RNG = np.random.default_rng(0)
+BANDS = RNG.integers(0, 65536, (5, 7, 3), np.uint16)  # rows, columns, channels, all different
+
+
+@pytest.mark.parametrize(
+    ("array", "expected", "white"),
+    [
+        pytest.param(
+            BANDS,
+            BANDS,
+            65535,
+            marks=pytest.mark.user_input("pixels", "NPY of 16 bits, `h w c`", "read exactly"),
+            id="channels last",
+        ),
+        pytest.param(
+            BANDS.transpose(2, 0, 1),
+            BANDS,
+            65535,
+            marks=pytest.mark.user_input("pixels", "NPY `c h w`", "the shorter outer axis has the channels"),
+            id="channels first",
+        ),
+        pytest.param(BANDS[..., 0], BANDS[..., :1], 65535, id="gray"),
+        pytest.param(BANDS[:3, :, :], BANDS[:3], 65535, id="equal axes"),
+        pytest.param(
+            BANDS.astype(">u2"),
+            BANDS,
+            65535,
+            marks=pytest.mark.user_input("pixels", "NPY in big-endian order", "read exactly"),
+            id="big endian",
+        ),
+        pytest.param(np.asfortranarray(BANDS), BANDS, 65535, id="Fortran order"),
+        pytest.param(BANDS.astype(np.uint8), BANDS.astype(np.uint8), 255, id="8 bits"),
+        pytest.param(BANDS.astype(np.int16), BANDS.astype(np.int16), 32767, id="signed"),
+        pytest.param(BANDS > 9, (BANDS > 9).astype(np.uint8), 1, id="bool"),
+        pytest.param(BANDS / 65535, BANDS / 65535, 1, id="double"),
+        pytest.param(BANDS.astype(np.int64), BANDS.astype(np.int64), 65535, id="16 bits in wide integers"),
+        pytest.param(BANDS.astype(np.uint32) * 2, BANDS.astype(np.uint32) * 2, 2**32 - 1, id="wide integers"),
+    ],
+)
+def test_npy_files_are_read_exactly(array, expected, white):
+    pixels, scale = read_array(npy_bytes(array), ".npy")
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.dtype == expected.dtype
+    assert pixels.dtype.isnative
+    assert scale == white
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def huge(data: bytes) -> bytes:
+    """Claim 5,000 x 7,000 pixels of 3 channels, with the same length of the header."""
+    claimed = data.replace(b"(20, 30, 3), }      ", b"(50000, 70000, 3), }")
+    assert claimed != data
+    return claimed
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(
+            npy_bytes(np.array([{"a": 1}], object)),
+            r"is damaged \(Object arrays cannot be loaded",
+            marks=pytest.mark.user_input(
+                "file", "NPY with pickled objects", "one line; nothing is unpickled"
+            ),
+        ),
+        (npy_bytes(np.zeros((20, 30), complex)), "values of type complex128"),
+        (npy_bytes(np.zeros((20, 30), "U3")), "values of type <U3"),
+        pytest.param(
+            npy_bytes(np.zeros((30, 20, 40), np.uint8)),
+            "has the shape 30x20x40; the channels must be the first or last axis, at most 16",
+            marks=pytest.mark.user_input("pixels", "NPY of 30 slices", "one line with the shape"),
+        ),
+        (npy_bytes(np.zeros((2, 3, 20, 20), np.uint8)), "has the shape 2x3x20x20"),
+        (npy_bytes(np.zeros(20, np.uint8)), "has the shape 20;"),
+        (npy_bytes(np.zeros((0, 20, 3), np.uint8)), "no pixel"),
+        (cut(npy_bytes(BANDS)), "is damaged"),
+        pytest.param(
+            huge(npy_bytes(np.zeros((20, 30, 3), np.uint8))),
+            "is damaged",
+            marks=pytest.mark.user_input("file", "NPY that claims 10 GB", "one line, without the memory"),
+        ),
+        (b"\x93NUMPY", "is damaged"),
+        (b"just text", "is neither"),
+    ],
+)
+def test_other_npy_files_are_bad(data, reason):
+    with pytest.raises(BadImageError, match=reason):
+        read_array(data, ".npy")
+
+
+def test_the_first_bytes_decide_about_the_format():
+    assert array_kind(npy_bytes(BANDS)) == ".npy"
+    assert array_kind(tiff_bytes(BANDS)) == array_kind(tiff_bytes(BANDS, byteorder=">")) == ".tif"
+    assert array_kind(tiff_bytes(BANDS, bigtiff=True)) == ".tif"
+    assert array_kind(dicom_bytes(BANDS[..., 0])) == ".dcm"
+    assert array_kind(b"\x89PNG\r\n\x1a\n" + bytes(200)) is None
+    assert array_kind(b"anything", ".DCM") == ".dcm"  # DICOM files without the signature exist
+    np.testing.assert_array_equal(read_array(npy_bytes(BANDS), ".tif")[0], BANDS)
+
+
+@pytest.mark.parametrize(
+    ("module", "data"),
+    [
+        pytest.param(
+            "tifffile",
+            tiff_bytes(BANDS),
+            marks=pytest.mark.user_input(
+                "pixels", "multi-band TIFF without tifffile", "one line: pip install"
+            ),
+        ),
+        pytest.param(
+            "pydicom",
+            dicom_bytes(BANDS[..., 0]),
+            marks=pytest.mark.user_input("pixels", "DICOM without pydicom", "one line: pip install"),
+        ),
+    ],
+)
+def test_a_missing_package_is_one_line(module, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"{module} is missing; pip install 'cim-lightning\[scientific\]'"):
+        read_array(data, "")
+
+
+def test_channels_are_the_shorter_outer_axis():
+    assert array_layout.channels_last(np.zeros((4, 16, 16))).shape == (16, 16, 4)
+    assert array_layout.channels_last(np.zeros((16, 16, 4))).shape == (16, 16, 4)
+    assert array_layout.channels_last(np.zeros((4, 3, 4))).shape == (4, 3, 4)
+    assert array_layout.channels_last(np.zeros((8, 2, 9))).shape == (2, 9, 8)
