@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -45,6 +46,12 @@ def make_backbone(family: str) -> Backbone:
     return backbone.eval()
 
 
+@pytest.fixture
+def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the type checks of the tests, since torch.export calls functions with symbolic sizes."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(params=FAMILIES)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     return make_backbone(request.param)
@@ -59,5 +66,8 @@ def vit() -> Backbone:
 def vit_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the ONNX file of `vit`, once because it takes seconds."""
     folder = tmp_path_factory.mktemp("onnx")
-    ONNXFormat(1e-4, None).write(make_backbone("vit"), SIZE, folder)
+    backbone = make_backbone("vit")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        ONNXFormat(1e-4, None).write(backbone, SIZE, folder)
     return folder / ONNXFormat.file

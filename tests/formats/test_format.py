@@ -51,7 +51,7 @@ def change_onnx_mean(path):
 
 FAULTS = {
     "timm weight": (TimmFormat(1e-6), lambda folder: change_weight(folder / "backbone.safetensors")),
-    "timm mean": (TimmFormat(1e-6), lambda folder: change_mean(folder / "backbone.json")),
+    "timm mean": (TimmFormat(1e-6), lambda folder: change_mean(folder / "backbone.json", "pretrained_cfg")),
     "hf weight": (HFFormat(1e-6), lambda folder: change_weight(folder / "model.safetensors")),
     "hf mean": (HFFormat(1e-6), lambda folder: change_mean(folder / "config.json", "pretrained_cfg")),
     "onnx weight": (ONNXFormat(1e-4, None), lambda folder: change_onnx_weight(folder / "backbone.onnx")),
@@ -82,6 +82,7 @@ def test_a_file_that_differs_after_reloading_is_an_error_of_one_line(
 
 
 @pytest.mark.parametrize("form", [TimmFormat(1e-6), HFFormat(1e-6), ONNXFormat(1e-4, None)])
+@pytest.mark.usefixtures("untyped")
 def test_export_json_has_the_differences(form, vit, tmp_path, caplog):
     caplog.set_level("INFO")
     differences = form.export(vit, 48, tmp_path, {"checkpoint": "here"})
@@ -89,10 +90,12 @@ def test_export_json_has_the_differences(form, vit, tmp_path, caplog):
     assert record["checkpoint"] == "here"
     assert record["max_abs_difference"] == differences
     assert record["tolerance"] == form.tolerance
-    images = vit.normalize(example_images(3, 48))
+    assert record["compared_on"] == "3 images with 3 channels of 48 x 48 and 48 x 64 pixels"
+    images = [vit.normalize(example_images(3, 48, width)) for width in (48, 64)]
     pooled = {"forward", "pooled"} & differences.keys()
     with torch.no_grad():
-        assert record["max_abs_value"][pooled.pop()] == vit(images).pooled.abs().max().item()
+        largest = max(vit(size).pooled.abs().max().item() for size in images)
+    assert record["max_abs_value"][pooled.pop()] == largest
     for name in differences:
         assert f"{name} differs by at most" in caplog.text
 
@@ -116,8 +119,8 @@ def test_a_tolerance_outside_0_to_1_is_an_error(tolerance, suggestion):
 
 
 def test_example_images_are_the_same_on_each_call():
-    assert torch.equal(example_images(2, 5), example_images(2, 5))
-    assert example_images(2, 5).shape == (3, 2, 5, 5)
+    assert torch.equal(example_images(2, 5, 6), example_images(2, 5, 6))
+    assert example_images(2, 5, 6).shape == (3, 2, 5, 6)
 
 
 @pytest.mark.parametrize("form", [TimmFormat(1e-6), HFFormat(1e-6)])

@@ -6,18 +6,22 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cim_lightning.config import from_checkpoint, validate
+from cim_lightning.errors import ConfigError
 
 
 def run(cfg: DictConfig) -> None:
     """Export the backbone of a checkpoint in the configured format."""
     validate.check(cfg, "export")
+    if cfg.push is not None and "push" not in cfg.format:
+        choice = HydraConfig.get().runtime.choices["format"]
+        raise ConfigError("push", cfg.push, f"format={choice} has no upload", hint="try format=hf")
     form = from_checkpoint.build(cfg.format)
 
     from cim_lightning.checkpoint import read_weights
+    from cim_lightning.cli.model_info import model_info
 
     weights = read_weights(cfg.checkpoint)
     image_size = weights.image_size()
-    _, backbone = from_checkpoint.load(weights)
+    method, backbone = from_checkpoint.load(weights)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    about = {"checkpoint": str(weights.path), "backbone": backbone.name}
-    form.export(backbone.eval(), image_size, folder, about)
+    form.export(backbone.eval(), image_size, folder, model_info(weights.path, backbone, method))

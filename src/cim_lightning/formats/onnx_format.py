@@ -2,16 +2,19 @@
 
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.formats.format import Format, Loaded, Outputs
+from cim_lightning.formats.format import Format, Loaded, Outputs, wider_size
 from cim_lightning.models.backbone import Backbone
 
+log = logging.getLogger(__name__)
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -19,8 +22,8 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 class ONNXFormat(Format):
     """backbone.onnx: from normalized "images" to "pooled" and "grid" (see models.backbone.Features).
 
-    The batch size is dynamic, the size of the images is fixed. The metadata of the file has "input_size",
-    "mean" and "std" as JSON.
+    The batch size is dynamic. The size of the images is dynamic, too, if the architecture allows it. The
+    metadata of the file has "input_size", "mean" and "std" as JSON.
 
     Raises:
         ConfigError: a package is not installed.
@@ -37,11 +40,16 @@ class ONNXFormat(Format):
 
     def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
         size = (backbone.in_channels, image_size, image_size)
+        # The sizes differ from each other and from 1, which tracing would take for constants.
+        height, width = next(iter(wider_size(backbone, image_size)), (image_size, image_size))
+        dynamic: dict[int, Any] = {0: torch.export.Dim("batch")}
+        if height != width:
+            dynamic |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
         program = torch.onnx.export(
             backbone,
-            (torch.zeros(2, *size),),  # two images: a batch of one would be traced as a fixed size
+            (torch.zeros(2, backbone.in_channels, height, width),),
             dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamic_shapes={"images": dynamic},
             input_names=["images"],
             output_names=["pooled", "grid"],
             opset_version=self.opset,
@@ -52,10 +60,15 @@ class ONNXFormat(Format):
             program.model.metadata_props[name] = json.dumps(value)
         program.save(str(folder / self.file))  # weights above 2 GB, protobuf's limit, go to a second file
 
-    def load(self, folder: Path) -> Loaded:
-        import onnxruntime
+    def compared_sizes(self, backbone: Backbone, image_size: int, folder: Path) -> list[tuple[int, int]]:
+        sides = self._session(folder).get_inputs()[0].shape[2:]
+        if all(isinstance(side, int) for side in sides):
+            log.info("%s: the size of the images is fixed: %s", folder / self.file, "x".join(map(str, sides)))
+            return [tuple(sides)]
+        return super().compared_sizes(backbone, image_size, folder)
 
-        session = onnxruntime.InferenceSession(str(folder / self.file), providers=["CPUExecutionProvider"])
+    def load(self, folder: Path) -> Loaded:
+        session = self._session(folder)
         metadata = session.get_modelmeta().custom_metadata_map
         names = [output.name for output in session.get_outputs()]
 
@@ -64,6 +77,11 @@ class ONNXFormat(Format):
             return dict(zip(names, map(torch.from_numpy, values), strict=True))
 
         return run, json.loads(metadata["mean"]), json.loads(metadata["std"])
+
+    def _session(self, folder: Path) -> Any:
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(str(folder / self.file), providers=["CPUExecutionProvider"])
 
     def expected(self, backbone: Backbone, images: Tensor) -> Outputs:
         return backbone(images)._asdict()

@@ -7,15 +7,25 @@ from safetensors.torch import save_file
 
 from cim_lightning.atomic import read_json, replacing, write_json
 from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
+from cim_lightning.formats.timm_config import timm_config
 from cim_lightning.models.backbone import Backbone
 
 
 class TimmFormat(Format):
     """backbone.safetensors and backbone.json.
 
-    `timm.create_model(**config["create_model"], checkpoint_path="backbone.safetensors")` restores the model,
-    with `config` from backbone.json. `config` also has the `width` of the features and describes the input:
-    square images of side `image_size` in 0..1, and the `mean` and `std` of each channel.
+    This line restores the model, with `config` from backbone.json:
+
+        timm.create_model(
+            **config["create_model"],
+            pretrained=True,
+            pretrained_cfg_overlay=config["pretrained_cfg"] | {"file": "backbone.safetensors"},
+        )
+
+    With `img_size=...` in `create_model`, timm resamples the position table to another image size.
+    `pretrained_cfg` describes the input for `timm.data.resolve_model_data_config`. `config` also has the
+    `width` of the features, and for other programs the side `image_size` of the images in pixels, and the
+    `mean` and `std` of each channel for images in 0..1.
     """
 
     file = "backbone.safetensors"
@@ -26,8 +36,10 @@ class TimmFormat(Format):
         with replacing(folder / self.file) as temporary:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
             save_file(tensors, temporary, metadata={"format": "pt"})
+        described = timm_config(timm_backbone, image_size)
         config = {
-            "create_model": timm_backbone.timm_kwargs | {"num_classes": 0},
+            "create_model": timm_backbone.timm_kwargs | described["model_args"],
+            "pretrained_cfg": described["pretrained_cfg"],
             **backbone.normalization,
             "image_size": image_size,
             "width": backbone.dim,
@@ -36,5 +48,13 @@ class TimmFormat(Format):
 
     def load(self, folder: Path) -> Loaded:
         config = read_json(folder / "backbone.json")
-        model = timm.create_model(**config["create_model"], checkpoint_path=folder / self.file).eval()
-        return (lambda images: timm_outputs(model, images)), config["mean"], config["std"]
+        overlay = config["pretrained_cfg"] | {"file": str(folder / self.file)}
+        model = timm.create_model(
+            **config["create_model"], pretrained=True, pretrained_cfg_overlay=overlay
+        ).eval()
+        data_config = timm.data.resolve_model_data_config(model)
+        return (
+            lambda images: timm_outputs(model, images),
+            list(data_config["mean"]),
+            list(data_config["std"]),
+        )
