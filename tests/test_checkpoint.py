@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.timm_backbone import TimmBackbone
-from cim_lightning.checkpoint import ExportedBackbone, TimmWeights, read_weights
+from cim_lightning.checkpoint import ExportedBackbone, PlainWeights, read_weights
 
 
 def test_an_exported_backbone_has_the_same_weights_and_normalization(tmp_path):
@@ -52,9 +52,17 @@ def test_an_error_names_the_checkpoint_and_the_missing_entry(missing):
 
 
 def test_timm_weights_do_not_fit_a_backbone_that_is_no_timm_model(tmp_path):
-    TimmFormat(0).write(TimmBackbone("test_resnet"), 40, tmp_path)
-    weights = TimmWeights(tmp_path / "w.safetensors", load_file(tmp_path / "backbone.safetensors"))
+    save_file(TimmBackbone("test_resnet").timm_model().state_dict(), tmp_path / "w.safetensors")
+    weights = read_weights(str(tmp_path / "w.safetensors"))
     own = ModuleBackbone(nn.Conv2d(3, 4, 2, stride=2), dim=4, patch_size=2)
     with pytest.raises(ConfigError, match=r"^checkpoint=\S+: are timm weights, but Conv2d is not a timm"):
         weights.load(own)
-    assert TimmWeights(None, None).load(own) is own
+    assert read_weights("untrained").load(own) is own
+
+
+@pytest.mark.parametrize("source", ["untrained", "timm", "hf-hub:owner/name"])
+def test_weights_without_a_file_have_no_architecture(source):
+    weights = read_weights(source)
+    assert weights == PlainWeights(source, None)
+    with pytest.raises(ConfigError, match=rf"^checkpoint={source}: does not say which architecture"):
+        weights.image_size()

@@ -81,7 +81,7 @@ def test_timm_weights_are_loaded_into_a_choice_or_a_backbone(module, tmp_path):
         tmp_path / "timm.safetensors", "resnet18", name="test_resnet", **module.normalization
     )
     assert torch.equal(pooled(chosen), pooled(module))
-    with pytest.raises(ConfigError, match=r"^checkpoint=\S+: are not weights of resnet18"):
+    with pytest.raises(ConfigError, match=r"^checkpoint=\S+: timm weights do not fit resnet18"):
         load_backbone(tmp_path / "timm.safetensors", "resnet18")
 
 
@@ -101,7 +101,7 @@ def test_an_untrained_choice_with_other_settings():
         ("resnet19", {}, r"^backbone=resnet19: no such backbone; did you mean resnet18\?$"),
         ("resnet18", {"nam": "x"}, r"^backbone\.nam=x: .* no such setting; did you mean name\?$"),
         ("resnet18", {"std": [1.0]}, r"^backbone\.std=\[1\.0\]: must have one value for each"),
-        ("resnet18", {"init": 3}, r"^backbone\.init=3: must be str"),
+        ("resnet18", {"freeze_patch_embed": 3}, r"^backbone\.freeze_patch_embed=3: must be bool"),
         (TimmBackbone("test_resnet"), {"mean": [0.5]}, r"^mean: can be changed for a choice"),
     ],
 )

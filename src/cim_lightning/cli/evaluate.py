@@ -78,6 +78,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     import torch
 
     from cim_lightning.evaluation.context import EvalContext
+    from cim_lightning.evaluation.fingerprint import weights_hash
     from cim_lightning.evaluation.suite import evaluate
     from cim_lightning.evaluation.trainer_factory import result_settings as trainer_settings
     from cim_lightning.evaluation.trainer_factory import uses_trainer
@@ -94,10 +95,15 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     description = {"checkpoint": str(weights.path or cfg.checkpoint), "backbone": backbone.name}
     where = f"{device}, {processes[1]} processes" if processes[1] > 1 else device
     log.info("%s: evaluating %s (%s) on %s", folder, *description.values(), where)
+    if backbone.loaded_weights is not None:
+        log.info("weights: %s", backbone.loaded_weights)
     log.info("%d training and %d validation images", len(train), len(val))
-    mtime = {"modified": weights.path.stat().st_mtime_ns} if weights.path else {}
+    if weights.path is not None:
+        version: dict[str, Any] = {"modified": weights.path.stat().st_mtime_ns}
+    else:
+        version = {"weights": weights_hash(backbone)} if backbone.loaded_weights else {}  # downloaded
     inputs = {name: settings.get(name) for name in ("data", "protocol", "backbone", "seed")}
-    cache_key = result_settings(description | mtime | inputs)
+    cache_key = result_settings(description | version | inputs)
     view = from_checkpoint.build(cfg.protocol) if cfg.get("protocol") else None
     context = EvalContext(
         backbone.to(device).eval(),

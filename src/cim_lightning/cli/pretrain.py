@@ -93,7 +93,7 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     planned = num_processes(cfg.trainer)
     datasets = current_sweep().datasets
     method, data, trainer, _ = build_run(
-        settings, planned, lambda data: datasets.open(data, settings["data"])
+        settings, planned, lambda data: datasets.open(data, settings["data"]), checkpoint is not None
     )
     if cfg.get("budget") is not None and trainer.world_size != planned:
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
@@ -102,7 +102,8 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         requested = requested_evaluators(HydraConfig.get().overrides.task)
         check_evaluators(from_checkpoint.build(cfg.evaluation), method, data, folder, requested)
     if trainer.is_global_zero:
-        update_json(folder / "run.json", run_info())
+        loaded = method.backbone.loaded_weights
+        update_json(folder / "run.json", run_info() | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
     if checkpoint is None:
@@ -126,6 +127,8 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     choice, model = HydraConfig.get().runtime.choices["backbone"], method.backbone.name
     millions = sum(p.numel() for p in method.backbone.parameters()) / 1e6
     log.info("%s: %s (%s), %.1f M parameters", folder, choice, model, millions)
+    if method.backbone.loaded_weights is not None:
+        log.info("weights: %s", method.backbone.loaded_weights)
     images, device = [*map(len, data.splits)], trainer.strategy.root_device
     log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
     if checkpoint is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from cim_lightning.config.from_checkpoint import build
+from cim_lightning.config.from_checkpoint import build, without_weights
 
 if TYPE_CHECKING:  # both import torch, which takes seconds
     import lightning as L
@@ -21,7 +21,10 @@ class Run(NamedTuple):
 
 
 def build_run(
-    settings: dict[str, Any], processes: int = 1, open_images: Callable[[Any], Any] = lambda data: data.splits
+    settings: dict[str, Any],
+    processes: int = 1,
+    open_images: Callable[[Any], Any] = lambda data: data.splits,
+    resumed: bool = False,
 ) -> Run:
     """Seed all random streams and build the parts of a run.
 
@@ -29,13 +32,14 @@ def build_run(
         settings: resolved.
         processes: number of processes of the run, over which a budget is divided.
         open_images: opens the images of a data module and returns its training and validation splits.
+        resumed: whether a checkpoint replaces the weights that the run started from, which are not read then.
 
     Raises:
         ConfigError: the images cannot be opened, or two settings do not fit together.
     """
     import lightning as L
 
-    cfg = DictConfig(settings)
+    cfg = DictConfig(without_weights(settings) if resumed else settings)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
     train_images, _ = open_images(data)  # missing images fail here, before anything slow

@@ -1,11 +1,14 @@
 """Load existing weights into a timm model: read, adapt, match."""
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.adapt_weights import adapt_weights
+from cim_lightning.weights.match import match
+from cim_lightning.weights.reader import read_state
 
 MAX_NAMES = 5  # groups of left over tensors in the log line
 
@@ -24,6 +27,14 @@ class LoadedWeights(NamedTuple):
         loaded = f"{self.layout} ({source}): {self.num_tensors} of {self.num_tensors} tensors"
         return "; ".join([loaded, *self.notes])
 
+    def record(self) -> dict[str, Any]:
+        """Return the origin for run.json, with the SHA-256 of the file."""
+        record = self._asdict() | {"path": self.path and str(self.path.absolute())}
+        if self.path is not None:
+            with self.path.open("rb") as file:
+                record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return record
+
 
 def load_weights(model: Any, name: str, weights: str, layout: str = "auto") -> LoadedWeights:
     """Load weights into a timm model, all or none.
@@ -37,10 +48,7 @@ def load_weights(model: Any, name: str, weights: str, layout: str = "auto") -> L
     Raises:
         ConfigError: there are no such weights, they do not fit, or a value is not finite.
     """
-    from cim_lightning.weights.match import match
-    from cim_lightning.weights.reader import read_state
-
-    state = read_state(weights, name, layout)
+    state = read_state(weights, model, layout)
     tensors, changes = adapt_weights(state.tensors, model, weights)
     expected = model.state_dict()
     matched = match(state._replace(tensors=tensors), expected, name)
