@@ -87,8 +87,15 @@ def test_other_files_are_counted_by_suffix(tmp_path):
 
 @user_input(
     "folder",
-    "`._a.jpg` and `__MACOSX/` of a zip file from macOS, `Thumbs.db`, `.DS_Store`",
+    "`._a.jpg` beside `a.jpg`, `__MACOSX/`: the metadata of macOS",
     "ignored",
+    source="https://github.com/Project-MONAI/MONAI/issues/8305",
+)
+@user_input(
+    "folder",
+    "`Thumbs.db` and `.DS_Store`",
+    "ignored",
+    source="https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/2201",
 )
 @user_input("folder", "thumbnails of a NAS in `@eaDir/`", "ignored")
 def test_files_of_systems_are_hidden(tmp_path):
@@ -99,7 +106,12 @@ def test_files_of_systems_are_hidden(tmp_path):
 
 
 @user_input("folder", "images without a suffix, such as `n01440764_18`", "used: the content decides")
-@user_input("folder", "`photo.jpg_large`, `picture.jpg!d`, `scan.03`: suffixes that are none", "used")
+@user_input(
+    "folder",
+    "`photo.jpg_large`, `picture.jpg!d`, `scan.03`: suffixes that are none",
+    "used: the content decides",
+    source="https://github.com/thumbsup/thumbsup/issues/368",
+)
 def test_the_content_decides_for_files_without_a_suffix(tmp_path):
     content = image_bytes(tmp_path / "temporary", "JPEG")
     images = ["n01440764_18", "photo.jpg_large", "picture.jpg!d", "scan.03", "trailing."]
@@ -153,8 +165,18 @@ def test_an_unreadable_root_is_an_error(tmp_path, monkeypatch):
     )
 
 
-@user_input("folder", "links to folders and files", "followed")
-@user_input("folder", "a link to a folder above it", "skipped: its images are listed already")
+@user_input(
+    "folder",
+    "links to folders and files",
+    "followed",
+    source="https://github.com/fastai/fastai/pull/2270",
+)
+@user_input(
+    "folder",
+    "a link to a folder above it",
+    "skipped: its images are listed already",
+    source="https://github.com/karrick/godirwalk/issues/64",
+)
 @user_input("folder", "links whose target is gone, or to themselves", "skipped and counted")
 def test_links(tmp_path):
     write(tmp_path / "elsewhere", "0.png", "sub/1.png")
@@ -215,7 +237,12 @@ def test_a_long_scan_is_logged_once(tmp_path, monkeypatch, caplog):
     assert caplog.messages == [f"scanning {tmp_path}: 1 files so far"]
 
 
-@user_input("folder", "many files", "a million take some seconds and 50 MB")
+@user_input(
+    "folder",
+    "a million files",
+    "listed in seconds; workers share 50 MB",
+    source="https://github.com/pytorch/pytorch/issues/20433",
+)
 def test_time_and_memory_of_20_000_files(tmp_path):
     for folder in range(20):
         write(tmp_path, f"n{folder:08}/first.JPEG")

@@ -114,7 +114,12 @@ def replace(root: Path) -> None:
         os.utime(folder, ns=(changed, changed))
 
 
-@pytest.mark.user_input("folder", "images added to a folder between two runs", "scanned again")
+@pytest.mark.user_input(
+    "folder",
+    "images added to a folder between two runs",
+    "scanned again",
+    source="https://github.com/ultralytics/yolov5/issues/306",
+)
 @pytest.mark.parametrize("change", [add, remove, rename, fill, replace])
 def test_a_changed_folder_is_scanned_again(root, change, monkeypatch):
     before = scan(str(root), SUFFIXES)

@@ -22,7 +22,7 @@ class Scan(NamedTuple):
     skipped: Counter[str]  # number of other files and folders by reason, such as ".txt"
 
 
-def scan(root: str, suffixes: Collection[str]) -> Scan:
+def scan(root: str, suffixes: Collection[str], parameter: str = "root") -> Scan:
     """List the images in a folder tree.
 
     * Links are followed, except links to a folder that contains them. Hidden files are ignored.
@@ -34,6 +34,7 @@ def scan(root: str, suffixes: Collection[str]) -> Scan:
     Args:
         root: the folder.
         suffixes: of the images, in lower case and with the dot.
+        parameter: name of the parameter that has the folder, for errors.
 
     Raises:
         ConfigError: root cannot be read.
@@ -48,6 +49,6 @@ def scan(root: str, suffixes: Collection[str]) -> Scan:
             files = FileIndex.from_names(root, walk.names())
     except OSError as error:
         rule = f"cannot be read ({error.strerror})"
-        raise ConfigError("root", root, rule, hint="choose a readable folder") from error
+        raise ConfigError(parameter, root, rule, hint="choose a readable folder") from error
     scan_cache.write(walk, files, time.monotonic() - started)
     return Scan(files, walk.skipped)

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cim_lightning.checks import did_you_mean
-from cim_lightning.data.files import SUFFIXES, closest_name, existing_folder, scan
+from cim_lightning.data.files import closest_name, existing_folder
+from cim_lightning.data.image_formats import SUFFIXES
+from cim_lightning.data.scan import scan
 from cim_lightning.data.segmentation import SegmentationSplits, make_splits
 from cim_lightning.errors import ConfigError
 
@@ -90,7 +92,9 @@ def _paths_by_stem(root: str, name: str) -> dict[str, str]:
     if not (top / name).is_dir():
         found = ", ".join(sorted(path.name for path in top.glob("*/"))) or "nothing"
         raise ConfigError("root", root, f"has no folder {name}", hint=f"found: {found}")
-    return {os.path.splitext(path)[0]: f"{name}/{path}" for path in scan(str(top / name))[0]}
+    files = scan(str(top / name), SUFFIXES).files
+    paths = (files.name(i) for i in range(len(files)))
+    return {os.path.splitext(path)[0]: f"{name}/{path}" for path in paths}
 
 
 def _pairs_of_lists(
