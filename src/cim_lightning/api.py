@@ -131,7 +131,7 @@ def _context(weights: Backbone | Method, data: ImageData, folder: Path, cfg: Dic
     method = weights if isinstance(weights, Method) else None
     backbone = weights.eval_backbone if isinstance(weights, Method) else weights
     inputs = [data.source, data.source_kwargs, data.view, data.cropping, data.batch_size, data.seed]
-    source = fingerprint([*inputs, [*map(len, data.splits)]])
+    source = fingerprint([*inputs, [len(data.splits.train), len(data.splits.val)]])
     cache_key = {"weights": weights_hash(weights), "data": source, "seed": cfg.seed}
     cache_key["protocol"] = _plain(cfg)["protocol"]
     view = build(cfg.protocol)

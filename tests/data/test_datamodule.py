@@ -12,7 +12,8 @@ from PIL import Image
 
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.source import Splits, folder
+from cim_lightning.data.folder import folder
+from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.data.view_dataset import Batch, CenterSquare
 from cim_lightning.errors import ConfigError

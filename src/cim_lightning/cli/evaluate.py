@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
-    train, val = current_sweep().datasets.open(data, settings["data"])
+    splits = current_sweep().datasets.open(data, settings["data"])
     evaluators = from_checkpoint.build(cfg.evaluation)
 
     import torch
@@ -97,7 +97,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     log.info("%s: evaluating %s (%s) on %s", folder, *description.values(), where)
     if backbone.loaded_weights is not None:
         log.info("weights: %s", backbone.loaded_weights)
-    log.info("%d training and %d validation images", len(train), len(val))
+    log.info("%s", splits.describe())
     if weights.path is not None:
         version: dict[str, Any] = {"modified": weights.path.stat().st_mtime_ns}
     else:
@@ -123,7 +123,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
         | ({"trainer": trainer_settings(trainer)} if uses_trainer(evaluators[name]) else {})
         for name, evaluator in settings["evaluation"].items()
     }
-    description |= {"train_images": len(train), "val_images": len(val)}
+    description |= {"train_images": len(splits.train), "val_images": len(splits.val)}
     explain = functools.partial(messages.explain, command="evaluate", cfg=cfg)
     results = evaluate(evaluators, context, args, description, requested, explain)
     if context.rank == 0:

@@ -129,8 +129,8 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     log.info("%s: %s (%s), %.1f M parameters", folder, choice, model, millions)
     if method.backbone.loaded_weights is not None:
         log.info("weights: %s", method.backbone.loaded_weights)
-    images, device = [*map(len, data.splits)], trainer.strategy.root_device
-    log.info("%d training and %d validation images; %s, %s", *images, device, trainer.precision)
+    log.info("%s", data.splits.describe())
+    log.info("%s, %s", trainer.strategy.root_device, trainer.precision)
     if checkpoint is not None:
         from cim_lightning.checkpoint import global_step
 

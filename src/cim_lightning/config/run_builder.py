@@ -42,7 +42,7 @@ def build_run(
     cfg = DictConfig(without_weights(settings) if resumed else settings)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
-    train_images, _ = open_images(data)  # missing images fail here, before anything slow
+    train_images = open_images(data).train  # missing images fail here, before anything slow
     method = build(cfg.method)
     method.save_hyperparameters(settings)
     method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)

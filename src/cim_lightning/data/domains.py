@@ -5,9 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cim_lightning.data.class_labels import label_by_folder
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.files import ImageFiles, class_folders, closest_name, existing_folder, scan
-from cim_lightning.data.source import Splits, folder
+from cim_lightning.data.files import closest_name, existing_folder
+from cim_lightning.data.folder import folder
+from cim_lightning.data.image_files import ImageFiles
+from cim_lightning.data.pixel_format import PixelFormat
+from cim_lightning.data.scan import scan
+from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -25,7 +30,7 @@ def domains(
     if len(paths) < 2:
         rule = f"has {len(paths)} domain folder(s), must have two or more"
         raise ConfigError("root", root, rule, hint="try a folder laid out as <domain>/<class>/<image>")
-    sources = {path.name: partial(folder, str(path), val_fraction, seed) for path in paths}
+    sources = {path.name: partial(folder, str(path), val_fraction=val_fraction, seed=seed) for path in paths}
     found = _images(sources, view_size, batch_size, num_workers)
     classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
     first = next(iter(classes))
@@ -74,20 +79,18 @@ def corrupted(
     return _images(sources, view_size, batch_size, num_workers)
 
 
-def _one_split(root: str, parameter: str) -> Splits:
+def _one_split(root: str, parameter: str, pixels: PixelFormat) -> Splits:
     """Return the images in `root/<class>/...` as both splits."""
-    path = existing_folder(root, parameter)
-    images, _ = scan(path)
-    classes = class_folders(images)
-    if classes is None:
+    found = label_by_folder(scan(existing_folder(root, parameter), pixels.suffixes).files)
+    if len(found.classes) < 2:
         rule = "must have two or more class folders of images"
         raise ConfigError(parameter, root, rule, hint="try a folder laid out as <class>/<image>")
-    files = ImageFiles(path, images, classes)
+    files = ImageFiles(found.files, found.labels, found.classes, pixels)
     return Splits(files, files)
 
 
 def _images(
-    sources: Mapping[Any, Callable[[], Splits]], view_size: int, batch_size: int, num_workers: int
+    sources: Mapping[Any, Callable[..., Splits]], view_size: int, batch_size: int, num_workers: int
 ) -> dict[Any, ImageData]:
     settings = (lambda views, seed: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0)
     return {key: ImageData(source, *settings, seed=0) for key, source in sources.items()}

@@ -31,5 +31,5 @@ class SceneMasks:
 def synthetic_masks(num_train: int, num_val: int, image_size: int, seed: int) -> SegmentationSplits:
     """Return the images of `synthetic` with their masks."""
     splits = synthetic(num_train, num_val, image_size, seed)
-    train, val = (SceneMasks(scenes) for scenes in splits)  # pyright: ignore
+    train, val = (SceneMasks(scenes) for scenes in splits[:2])  # pyright: ignore
     return SegmentationSplits(train, val, ["background", *CLASSES])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cim_lightning.data.files import ImageFiles
-from cim_lightning.data.source import folder
+from cim_lightning.data.folder import folder
+from cim_lightning.data.image_files import ImageFiles
+from cim_lightning.data.pixel_format import RGB8
 from cim_lightning.errors import BadImageError, ConfigError
 
 
@@ -31,13 +32,13 @@ def labels(source) -> list[int]:
 
 
 def all_paths(root: Path) -> list[str]:
-    train, val = folder(str(root), 0.5, 0)
+    train, val, _ = folder(str(root), 0.5, 0, RGB8)
     return sorted(paths(train, root) + paths(val, root))
 
 
 def expect_error(root: Path | str, *parts: str, val_fraction: float = 0.5) -> None:
     with pytest.raises(ConfigError) as caught:
-        folder(str(root), val_fraction, 0)
+        folder(str(root), val_fraction, 0, RGB8)
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -46,7 +47,7 @@ def expect_error(root: Path | str, *parts: str, val_fraction: float = 0.5) -> No
 
 def test_the_first_folder_is_the_class(tmp_path):
     save_images(tmp_path, "cat/0.png", "cat/deep/er/1.png", "ant/2.png", "dog/3.png")
-    train, val = folder(str(tmp_path), 0.25, 0)
+    train, val, _ = folder(str(tmp_path), 0.25, 0, RGB8)
     assert train.classes == val.classes == ["ant", "cat", "dog"]
     assert (len(train), len(val)) == (3, 1)
     expected = {"ant/2.png": (2, 0), "cat/0.png": (0, 1), "cat/deep/er/1.png": (1, 1), "dog/3.png": (3, 2)}
@@ -68,7 +69,7 @@ def test_the_first_folder_is_the_class(tmp_path):
     ],
 )
 def test_trees_without_labels(tmp_path, names):
-    train, val = folder(str(save_images(tmp_path, *names)), 0.3, 0)
+    train, val, _ = folder(str(save_images(tmp_path, *names)), 0.3, 0, RGB8)
     assert train.classes is None
     assert val.classes is None
     assert labels(train) + labels(val) == [-1, -1, -1]
@@ -90,7 +91,7 @@ def test_existing_splits(tmp_path, val_folder):
         f"{val_folder}/b/3.png",
         "training/a/4.png",
     )
-    train, val = folder(str(tmp_path), 0.5, 0)
+    train, val, _ = folder(str(tmp_path), 0.5, 0, RGB8)
     assert paths(train, tmp_path) == ["train/a/1.png", "train/a/2.png", "train/b/0.png"]
     assert paths(val, tmp_path) == [f"{val_folder}/b/3.png"]
     assert train.classes == val.classes == ["a", "b"]
@@ -101,12 +102,12 @@ def test_existing_splits(tmp_path, val_folder):
 def test_the_first_validation_folder_with_images_is_used(tmp_path):
     save_images(tmp_path, "train/0.png", "test/1.png", "validation/2.png")
     (tmp_path / "val").mkdir()
-    assert paths(folder(str(tmp_path), 0.5, 0).val, tmp_path) == ["validation/2.png"]
+    assert paths(folder(str(tmp_path), 0.5, 0, RGB8).val, tmp_path) == ["validation/2.png"]
 
 
 def test_validation_images_without_folders_have_no_labels(tmp_path):
     save_images(tmp_path, "train/a/0.png", "train/b/1.png", "val/2.png", "val/b/3.png")
-    train, val = folder(str(tmp_path), 0.5, 0)
+    train, val, _ = folder(str(tmp_path), 0.5, 0, RGB8)
     assert train.classes == ["a", "b"]
     assert val.classes is None
     assert labels(val) == [-1, -1]
@@ -120,7 +121,7 @@ def test_a_validation_class_that_train_lacks_is_an_error(tmp_path):
 def test_train_alone_is_split(tmp_path):
     save_images(tmp_path, "train/a/0.png", "train/b/1.png", "train/b/2.png")
     assert all_paths(tmp_path) == ["train/a/0.png", "train/b/1.png", "train/b/2.png"]
-    assert folder(str(tmp_path), 0.5, 0).train.classes == ["a", "b"]
+    assert folder(str(tmp_path), 0.5, 0, RGB8).train.classes == ["a", "b"]
 
 
 def test_a_validation_folder_without_train_is_not_a_split(tmp_path):
@@ -130,20 +131,20 @@ def test_a_validation_folder_without_train_is_not_a_split(tmp_path):
 
 def test_train_among_other_folders_is_a_class(tmp_path):
     save_images(tmp_path, "bus/0.png", "train/1.png", "tram/2.png")
-    assert folder(str(tmp_path), 0.5, 0).train.classes == ["bus", "train", "tram"]
+    assert folder(str(tmp_path), 0.5, 0, RGB8).train.classes == ["bus", "train", "tram"]
 
 
 def test_the_random_split_depends_on_seed_and_names_only(tmp_path):
     names = [f"{'ab'[i % 2]}/{i}.png" for i in range(40)]
     first = save_images(tmp_path / "first", *names)
     second = save_images(tmp_path / "second", *reversed(names))
-    train, val = folder(str(first), 0.2, 3)
-    again = folder(str(second), 0.2, 3)
+    train, val, _ = folder(str(first), 0.2, 3, RGB8)
+    again = folder(str(second), 0.2, 3, RGB8)
     assert len(val) == 8
     assert sorted(paths(train, first) + paths(val, first)) == sorted(names)
     assert paths(val, first) == paths(again.val, second)
     assert paths(train, first) == paths(again.train, second)
-    assert paths(val, first) != paths(folder(str(first), 0.2, 4).val, first)
+    assert paths(val, first) != paths(folder(str(first), 0.2, 4, RGB8).val, first)
     for source in (train, val):
         assert labels(source) == ["ab".index(name[0]) for name in paths(source, first)]
 
@@ -151,7 +152,7 @@ def test_the_random_split_depends_on_seed_and_names_only(tmp_path):
 @pytest.mark.parametrize(("fraction", "num_val"), [(0.001, 1), (0.999, 2), (0.5, 2), (0.4, 1)])
 def test_each_split_has_an_image(tmp_path, fraction, num_val):
     save_images(tmp_path, "0.png", "1.png", "2.png")
-    train, val = folder(str(tmp_path), fraction, 0)
+    train, val, _ = folder(str(tmp_path), fraction, 0, RGB8)
     assert (len(train), len(val)) == (3 - num_val, num_val)
 
 
@@ -186,20 +187,20 @@ def test_names_in_any_script_and_encoding(tmp_path):
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save_images(tmp_path / "images", "0.png", "1.png")
-    assert paths(folder("~/images", 0.5, 0).train, tmp_path)[0].startswith("images/")
+    assert paths(folder("~/images", 0.5, 0, RGB8).train, tmp_path)[0].startswith("images/")
 
 
 def test_the_error_of_a_bad_file_names_it(tmp_path):
     save_images(tmp_path, "0.png", "1.png")
     (tmp_path / "0.png").write_bytes(b"")
     (tmp_path / "1.png").write_bytes(b"text")
-    for source in folder(str(tmp_path), 0.5, 0):
+    for source in folder(str(tmp_path), 0.5, 0, RGB8)[:2]:
         with pytest.raises(BadImageError, match=r"/[01]\.png'"):
             source[0]
 
 
 def test_an_index_out_of_range_is_an_error(tmp_path):
-    train, _ = folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
+    train, _, _ = folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
     for outside in (len(train), -1):
         with pytest.raises(IndexError):
             train[outside]

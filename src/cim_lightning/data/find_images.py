@@ -1,0 +1,100 @@
+"""Find the image files of a folder, a list or a glob."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Collection
+
+from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.file_list import LIST_SUFFIXES, read_list
+from cim_lightning.data.files import existing_folder
+from cim_lightning.data.listing import Listing
+from cim_lightning.data.scan import scan
+from cim_lightning.errors import ConfigError
+
+# What to do with files that hold images, but are none.
+CONTAINERS = {
+    "try data=webdataset": (".tar",),
+    "try data=hf": (".parquet", ".arrow"),
+    "extract the archives first": (".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"),
+    "write its images to files, or to NPY arrays, first": (
+        ".h5",
+        ".hdf5",
+        ".npz",
+        ".mat",
+        ".tfrecord",
+        ".lmdb",
+    ),
+    "these are videos: see docs/data.md": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
+}
+
+
+def find_images(path: str, parameter: str, suffixes: Collection[str]) -> Listing:
+    """List the images of a folder, of a list file, or of a glob such as "/data/*/images/**/*.png".
+
+    Args:
+        path: with `~` expanded. A path that exists is no glob.
+        parameter: name of the parameter, for errors.
+        suffixes: of images.
+
+    Raises:
+        ConfigError: the path does not exist, or has no image.
+    """
+    expanded = os.path.abspath(os.path.expanduser(path))
+    if os.path.isfile(expanded) and expanded.lower().endswith(LIST_SUFFIXES):
+        return read_list(expanded, parameter, path, suffixes)
+    if glob.has_magic(expanded) and not os.path.exists(expanded):
+        listing = _list_glob(expanded, suffixes)
+    else:
+        found = scan(existing_folder(path, parameter), suffixes)
+        listing = Listing(found.files, found.skipped)
+    if not len(listing.files):
+        raise ConfigError(
+            parameter, path, f"has no image ({', '.join(suffixes)})", hint=_hint(listing.skipped)
+        )
+    return listing
+
+
+def exists(path: str) -> bool:
+    """Return whether there is a file or folder at a path, or one that matches it as a glob."""
+    return os.path.exists(path) or (
+        glob.has_magic(path) and next(glob.iglob(path, recursive=True), None) is not None
+    )
+
+
+def base_folder(path: str) -> str:
+    """Return the folder to which `train` and `val` are relative: the root, or the folder of a list."""
+    expanded = os.path.abspath(os.path.expanduser(path))
+    if os.path.isfile(expanded):
+        return os.path.dirname(expanded)
+    while glob.has_magic(expanded) and not os.path.exists(expanded):
+        expanded = os.path.dirname(expanded)
+    return expanded
+
+
+def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
+    """List the files that match a pattern. If only folders match, list the images in these folders."""
+    base = base_folder(pattern)
+    matches = [os.path.relpath(match, base) for match in glob.iglob(pattern, recursive=True)]
+    files = [match for match in matches if os.path.isfile(os.path.join(base, match))]
+    skipped: Counter[str] = Counter()
+    if files:
+        names = {name for name in files if name.lower().endswith(tuple(suffixes))}
+        skipped.update(
+            os.path.splitext(name)[1].lower() or "no suffix" for name in files if name not in names
+        )
+    else:
+        names = set()
+        for folder in matches:
+            found = scan(os.path.join(base, folder), suffixes)
+            names.update(f"{folder}/{found.files.name(i)}" for i in range(len(found.files)))
+            skipped += found.skipped
+    return Listing(FileIndex.from_names(base, sorted(names)), skipped)
+
+
+def _hint(skipped: Counter[str]) -> str:
+    found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
+    for advice, suffixes in CONTAINERS.items():
+        if any(skipped[suffix] for suffix in suffixes):
+            return f"found: {found}; {advice}"
+    return f"found: {found}"
