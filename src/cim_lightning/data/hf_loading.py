@@ -1,0 +1,87 @@
+"""Load the splits of a Hugging Face data set, quietly and with errors of one line."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from cim_lightning.data.files import existing_folder
+from cim_lightning.data.optional_packages import require
+from cim_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+MAX_REASON = 300  # characters of an error of the library
+FILES = {".parquet": "parquet", ".arrow": "arrow"}  # loaders of single files
+SAVED = ("dataset_dict.json", "state.json")  # written by `save_to_disk`
+
+
+def load_splits(name: str, config: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """Return the `datasets.Dataset` of each split; its files are mapped into memory.
+
+    Parquet and image files are converted once, into the cache folder of the library. No code of the data set
+    is executed.
+
+    Args:
+        name: OWNER/NAME on the Hub, or a local folder or file.
+
+    Raises:
+        ConfigError: the library is missing, or the data set cannot be loaded.
+    """
+    require("datasets", "hf", "data sets of Hugging Face")
+    path = os.path.abspath(os.path.expanduser(name))
+    is_local = os.path.exists(path)
+    if not is_local and (name.startswith(("/", "~", ".")) or name.count("/") > 1):
+        existing_folder(name, "name")  # raises an error with the closest name
+    try:
+        with _quiet():
+            found = _load(path if is_local else name, is_local, config, revision)
+    except Exception as error:  # the library has no common class of errors
+        raise ConfigError("name", name, _reason(error), hint=_hint(error, is_local)) from error
+    return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+def _load(path: str, is_local: bool, config: str | None, revision: str | None) -> Any:
+    import datasets
+
+    if any(os.path.isfile(os.path.join(path, file)) for file in SAVED):
+        return datasets.load_from_disk(path)
+    log.info("loading %s with the library datasets, which downloads or converts it the first time", path)
+    suffix = os.path.splitext(path)[1].lower()
+    if os.path.isfile(path) and suffix in FILES:
+        return datasets.load_dataset(FILES[suffix], data_files=path)
+    return datasets.load_dataset(path, config, revision=None if is_local else revision)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the progress bars and messages of the library."""
+    import datasets
+    from huggingface_hub import utils as hub
+
+    verbosity = datasets.logging.get_verbosity()
+    libraries: list[Any] = [
+        library for library in (datasets, hub) if not library.are_progress_bars_disabled()
+    ]
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    for library in libraries:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        for library in libraries:
+            library.enable_progress_bars()
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
+
+
+def _hint(error: Exception, is_local: bool) -> str:
+    if is_local:
+        return "for other image files, try data=folder"
+    if isinstance(error, ConnectionError):
+        return "check the network, or give a local folder"
+    return "see the page of the data set on the Hub"
