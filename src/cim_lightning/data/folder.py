@@ -54,6 +54,25 @@ def folder(
         named = _by_name(roots, pixels)
     else:
         named = given_splits(roots, _paths("train", train), _paths("val", val), pixels.suffixes)
+    return open_splits(named, root, val, val_fraction, seed, pixels)
+
+
+def open_splits(
+    named: NamedSplits,
+    root: str | Sequence[str],
+    val: str | Sequence[str] | None,
+    val_fraction: float,
+    seed: int,
+    pixels: PixelFormat,
+) -> Splits:
+    """Return the images of named splits; if nothing is named for validation, draw its images at random.
+
+    Args:
+        root, val, val_fraction, seed, pixels: see folder.
+
+    Raises:
+        ConfigError: there are too few images.
+    """
     images = merge(
         [label_by_folder(files) if isinstance(files, FileIndex) else files for files in named.train]
     )
