@@ -1,1 +1,1 @@
-"""Croppings: map uint8 views to the batch of a method, on the device of the views."""
+"""Croppings: map views to the batch of a method, on the device of the views."""

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.cropping.batch import CropBatch
+from cim_lightning.cropping.views import Views, to_unit_range
 
 
 @runtime_checkable
 class Cropping(Protocol):
-    """Maps uint8 views and a seed to the batch of a method, with images in 0..1, on the device of the views.
+    """Maps views and a seed to the batch of a method, with images in 0..1, on the device of the views.
 
     The same views and seed give the same batch.
     """
 
-    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> CropBatch: ...
+    def __call__(self, views: Views, seed: int) -> CropBatch: ...
 
 
 @dataclass
@@ -28,14 +29,14 @@ class Cropper(ABC):
     Random parameters are sampled first and applied second, so that they can be inspected and replayed.
     """
 
-    def __call__(self, views: UInt8[Tensor, "b c h w"], seed: int) -> Any:
+    def __call__(self, views: Views, seed: int) -> Any:
         generator = torch.Generator(views.device).manual_seed(seed)
         return self.apply(views, self.sample(len(views), (views.shape[-2], views.shape[-1]), generator))
 
-    def apply(self, views: UInt8[Tensor, "b c h w"], params: Any) -> Any:
-        """Return the batch of uint8 views for sampled parameters."""
+    def apply(self, views: Views, params: Any) -> Any:
+        """Return the batch of views for sampled parameters."""
         with torch.autocast(views.device.type, enabled=False):  # coordinates need fp32
-            return self.crop(views.float() / 255, params)
+            return self.crop(to_unit_range(views), params)
 
     def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Any:
         """Sample the random parameters for b views of (height, width) pixels, on the generator's device."""

@@ -8,26 +8,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as V
-from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, check_ordered, check_share
+from cim_lightning.cropping.views import Views
+from cim_lightning.data.pixel_format import Pixels
+from cim_lightning.data.resampling import Box, crop, flip, image_size, resize
 from cim_lightning.data.workers import IgnoreSignals
 from cim_lightning.errors import BadImageError, ConfigError
 
 log = logging.getLogger(__name__)
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
 MAX_BAD_IMAGES = 100  # in a row; more of them mean that the whole data set is damaged
-View = Callable[[Image.Image, np.random.Generator], Image.Image]
+View = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 class Batch(NamedTuple):
     """A batch of a data loader."""
 
-    views: UInt8[Tensor, "b c h w"]
+    views: Views
     labels: Int64[Tensor, " b"]  # -1: no label
     seed: int  # of the random numbers on the device
 
@@ -48,12 +49,12 @@ class RandomResizedCropFlip:
         check_ordered(f"{prefix}ratio", self.ratio, suggest=[0.75, 1.3333])
         check_share(f"{prefix}flip", self.flip)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        box = self.sample(*image.size, rng)
-        view = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-        return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < self.flip else view
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        box = self.sample(*image_size(image), rng)
+        view = resize(image, (self.size, self.size), box)
+        return flip(view) if rng.random() < self.flip else view
 
-    def sample(self, width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    def sample(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """Sample the left, top, right and bottom of a crop.
 
         If none of ten samples fits into the image, return the largest centered crop of the closest ratio.
@@ -80,8 +81,11 @@ class CenterSquare:
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BICUBIC)
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        width, height = image_size(image)
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return resize(image, (self.size, self.size), (left, top, left + side, top + side))
 
 
 @dataclass(eq=False)
@@ -98,10 +102,11 @@ class ResizeCenterCrop:
         check_at_least("size", self.size, 1)
         check_share("crop_pct", self.crop_pct, zero=False)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        short_side = round(self.size / self.crop_pct)
-        resized: Any = V.resize(image, [short_side], V.InterpolationMode.BICUBIC)  # pyright: ignore
-        return V.center_crop(resized, [self.size])  # pyright: ignore
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        short_side, sides = round(self.size / self.crop_pct), image_size(image)
+        width, height = (int(short_side * side / min(sides)) for side in sides)
+        resized = resize(image, (width, height))
+        return crop(resized, round((width - self.size) / 2), round((height - self.size) / 2), self.size)
 
 
 EvalView = CenterSquare | ResizeCenterCrop
@@ -129,7 +134,7 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         pixels = np.asarray(self.view(image, rng))
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1), label, int(rng.integers(2**62))
 
-    def _decode(self, index: int) -> tuple[Image.Image, int]:
+    def _decode(self, index: int) -> tuple[Pixels, int]:
         for i in (n % len(self.source) for n in range(index, index + MAX_BAD_IMAGES)):
             try:
                 return self.source[i]

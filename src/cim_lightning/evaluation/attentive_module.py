@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from cim_lightning.cropping.views import Views, to_unit_range
 from cim_lightning.evaluation.distributed import sum_over_processes
+from cim_lightning.evaluation.frozen_grids import Grids
 from cim_lightning.models.attentive_classifier import AttentiveClassifier
 from cim_lightning.models.backbone import Backbone
 
@@ -18,7 +20,7 @@ from cim_lightning.models.backbone import Backbone
 class AttentiveModule(L.LightningModule):
     """Attentive classifiers of a frozen backbone, one per learning rate: AdamW with a cosine schedule.
 
-    A batch has feature maps, or uint8 views, whose feature maps are computed. It logs train/loss, the mean
+    A batch has feature maps (Grids), or views, whose feature maps are computed. It logs train/loss, the mean
     over the classifiers.
 
     Args:
@@ -39,16 +41,19 @@ class AttentiveModule(L.LightningModule):
             classifier.load_state_dict(first.state_dict())  # differences are those of the learning rates
             self.classifiers.append(classifier)
 
-    def logits(self, images: Tensor) -> list[Float[Tensor, "b n"]]:
-        """Return the logits of each classifier for feature maps or uint8 views."""
-        if not images.is_floating_point():
-            (backbone,) = self._frozen
-            with torch.no_grad():
-                images = backbone(backbone.normalize(images.float() / 255)).grid
-        return [classifier(images.float()) for classifier in self.classifiers]
+    def logits(self, grids: Float[Tensor, "b d h w"]) -> list[Float[Tensor, "b n"]]:
+        """Return the logits of each classifier for feature maps."""
+        return [classifier(grids.float()) for classifier in self.classifiers]
+
+    @torch.no_grad()
+    def grids(self, views: Views) -> Float[Tensor, "b d h w"]:
+        """Return the feature maps of views."""
+        (backbone,) = self._frozen
+        return backbone(backbone.normalize(to_unit_range(views))).grid
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        losses = torch.stack([F.cross_entropy(logits, batch[1]) for logits in self.logits(batch[0])])
+        grids = batch.grids if isinstance(batch, Grids) else self.grids(batch[0])
+        losses = torch.stack([F.cross_entropy(logits, batch[1]) for logits in self.logits(grids)])
         self.log("train/loss", losses.detach().mean(), batch_size=len(batch[1]))
         return losses.sum()  # each classifier has the gradient of its own loss
 
@@ -71,9 +76,8 @@ class AttentiveModule(L.LightningModule):
             labeled = batch[1] >= 0
             labels = batch[1][labeled].to(self.device)
             if len(labels):
-                predicted = [
-                    logits.argmax(dim=1) for logits in self.logits(batch[0][labeled].to(self.device))
-                ]
+                grids = self.grids(batch[0][labeled].to(self.device))
+                predicted = [logits.argmax(dim=1) for logits in self.logits(grids)]
                 correct += torch.tensor([int((p == labels).sum()) for p in predicted])
                 total += len(labels)
         total = sum_over_processes(total, self.device)

@@ -58,7 +58,7 @@ class EvalContext:
         return images if limit is None else min(images, limit)
 
     def batches(self, split: str, limit: int | None, shard: bool = True) -> DataLoader[Any]:
-        """Return batches of (uint8 views, labels, seed), preprocessed, the same in every call.
+        """Return batches of (views, labels, seed), preprocessed, the same in every call.
 
         Args:
             split: "train" or "val".

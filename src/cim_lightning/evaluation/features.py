@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.models.backbone import Backbone
@@ -39,7 +40,7 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
     Every module is restored to its previous mode.
 
     Args:
-        batches: of this process (see gather_batches), as (uint8 views, labels, ...).
+        batches: of this process (see gather_batches), as (views, labels, ...).
         layers: above 1: means over that many last layers (see LastLayers).
 
     Raises:
@@ -50,7 +51,7 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
     model.eval()
     pooled, mean, labels = [], [], []
     for batch in batches:
-        images = batch[0].to(device, non_blocking=True).float() / 255
+        images = to_unit_range(batch[0].to(device, non_blocking=True))
         features = model(backbone.normalize(images))
         pooled.append(features.get("pooled").to("cpu", STORED))
         mean.append(features.get("mean").to("cpu", STORED))

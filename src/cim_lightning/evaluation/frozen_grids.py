@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.view_dataset import ViewDataset, view_loader
@@ -73,7 +74,7 @@ def grid_loader(grids: Grids, batches: Any) -> DataLoader[Any]:
 
 
 def image_loader(context: EvalContext, indices: Sequence[int], batches: Any) -> DataLoader[Any]:
-    """Return a loader of (uint8 views, labels, seed) of training images.
+    """Return a loader of (views, labels, seed) of training images.
 
     Args:
         indices: of the training images.
@@ -99,7 +100,7 @@ def extract_grids(context: EvalContext, indices: Sequence[int]) -> Grids:
     backbone, grids, labels = context.backbone, [], []
     batches = train_batches(context, indices)
     for batch in tqdm(batches, "feature maps of train", unit="batch", leave=False, disable=None):
-        images = batch.views.to(context.device).float() / 255
+        images = to_unit_range(batch.views.to(context.device))
         grids.append(backbone(backbone.normalize(images)).grid.to("cpu", STORED))
         labels.append(batch.labels)
     return Grids(gather_batches(grids, context.device), gather_batches(labels, context.device))

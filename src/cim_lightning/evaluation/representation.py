@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cim_lightning.checks import check_at_least
+from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import Vectors, effective_rank, extract, spread
 from cim_lightning.metric_registry import Metric
@@ -70,7 +71,7 @@ class Representation:
     def draw_attention(self, context: EvalContext) -> None:
         """Write attention.png, if the backbone has global attention."""
         batch = next(iter(context.batches("val", self.num_pictures, shard=False)))
-        images = batch[0][: self.num_pictures].to(context.device).float() / 255
+        images = to_unit_range(batch[0][: self.num_pictures].to(context.device))
         maps = attention(context.backbone, context.backbone.normalize(images))
         if maps is not None:
             draw(images.cpu(), maps.cpu()).savefig(context.folder / "attention.png", dpi=110)

@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.data.view_dataset import Batch
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
@@ -57,7 +58,7 @@ class ClassifierModule(L.LightningModule):
         return self.model if self.average is None else self.average.module
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images = self.model.backbone.normalize(batch.views.float() / 255)
+        images = self.model.backbone.normalize(to_unit_range(batch.views))
         # timm draws from the streams of Python and NumPy too, which StepSeed does not seed.
         with fork_rng(int(torch.randint(2**62, ()))):
             mixed, targets = self.mixing(images, batch.labels, self.num_classes)
@@ -67,7 +68,7 @@ class ClassifierModule(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.classifier(batch.views.float() / 255)
+        logits = self.classifier(to_unit_range(batch.views))
         self.accuracies.update(logits, batch.labels)
 
     def on_validation_epoch_end(self) -> None:

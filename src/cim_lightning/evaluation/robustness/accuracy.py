@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cim_lightning.checks import did_you_mean
+from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import Classifier, EvalContext, FitClassifier
 from cim_lightning.evaluation.distributed import sum_over_processes
@@ -49,7 +50,7 @@ def accuracies(
         batches = tqdm(context.batches(split, limit), split, unit="batch", leave=False, disable=None)
         for i, batch in enumerate(batches):
             labels = relabel(batch[1])
-            images = batch[0][labels >= 0].to(context.device).float() / 255
+            images = to_unit_range(batch[0][labels >= 0].to(context.device))
             labels = labels[labels >= 0].to(context.device)
             total += len(labels)
             number = context.rank + i * context.world_size
