@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table_simple
 from timm.models import adapt_input_conv
 from torch import Tensor
 
@@ -140,7 +140,8 @@ def _relative_positions(state: State, model: Any, changes: list[str]) -> None:
         if table is None or expected is None or table.shape == expected.shape:
             continue
         if table.ndim == expected.ndim and table.shape[-1] == expected.shape[-1]:
-            state[key] = resize_rel_pos_bias_table(table, module.window_size, tuple(expected.shape))
+            # timm's other function indexes in a way that torch will drop.
+            state[key] = resize_rel_pos_bias_table_simple(table, module.window_size, tuple(expected.shape))
             resampled.add(f"relative positions {len(table)} -> {len(expected)}")
     changes += sorted(resampled)
 

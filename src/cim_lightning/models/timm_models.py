@@ -17,7 +17,7 @@ def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3
     """Return timm's model without a classifier, or raise ConfigError."""
     for key in [key for key in WEIGHTS if kwargs.get(key)]:
         hint = f"try weights={'timm' if key == 'pretrained' else kwargs[key]}"
-        raise ConfigError(f"kwargs.{key}", kwargs[key], "is not a setting of the architecture", hint=hint)
+        raise ConfigError("kwargs", dict(kwargs), f"{key} is not part of the architecture", hint=hint)
     if "in_chans" in kwargs:
         channels, rule = kwargs["in_chans"], "follows from the number of channels of the images"
         raise ConfigError("in_chans", channels, rule, hint=f"try in_channels={channels}")
