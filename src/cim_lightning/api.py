@@ -85,6 +85,7 @@ def evaluate(
     """
     names = [evaluators] if isinstance(evaluators, str) else list(evaluators)
     inputs = ["checkpoint=untrained", "paths.run=null", f"data.view_size={data.view.size}"]
+    inputs += [f"data.channels={data.pixels.channels}", f"data.bits={data.pixels.bits}"]
     inputs += [f"+data.num_workers={data.num_workers}", f"evaluation=[{','.join(names)}]"]
     cfg = _compose("evaluate", [*inputs, *overrides])
     with tempfile.TemporaryDirectory() as temporary, _explained("evaluate", cfg, overrides):

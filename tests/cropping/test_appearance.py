@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import functional as V
 
 from cim_lightning.cropping import appearance as appearance_module
-from cim_lightning.cropping.appearance import LUMA, Appearance, ColorParams, color_matrix
+from cim_lightning.cropping.appearance import LUMA, Appearance, ColorParams, _log_skipped, color_matrix
 from cim_lightning.errors import ConfigError
 
 # Orders of brightness, contrast, saturation and hue.
@@ -153,10 +153,20 @@ def test_neutral_parameters_change_nothing():
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_color_operations_skip_images_without_three_channels(channels):
-    before = images(1, 0.0, 1.0, channels=channels)
-    strong = params(1, brightness=0.5, contrast=0.5, saturation=0.0, hue=0.3, grayscale=True)
-    assert torch.equal(Appearance(**COLOR).apply(before, strong), before)
+def test_images_without_three_channels_have_brightness_and_contrast_only(channels, caplog):
+    before = images(2, 0.2, 0.5, channels=channels)
+    strong = params(2, brightness=0.5, contrast=1.5, saturation=0.0, hue=0.3, grayscale=True)
+    _log_skipped.cache_clear()
+    with caplog.at_level("INFO"):
+        _, after = (Appearance(**COLOR).apply(before, strong) for _ in range(2))
+    for i in range(2):
+        for channel in range(channels):  # torchvision scales the contrast of a gray image about its mean
+            gray = before[i, channel : channel + 1].expand(3, -1, -1)
+            expected = V.adjust_contrast(V.adjust_brightness(gray, 0.5), 1.5)
+            torch.testing.assert_close(after[i, channel], expected[0], atol=1e-4, rtol=0)
+    (line,) = caplog.messages
+    kind = "gray images" if channels == 1 else "images of 4 channels"
+    assert line == f"appearance: skipped saturation, hue, grayscale, which {kind} do not have"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,13 @@ Brightness, contrast, saturation, hue and grayscale are affine in color. Their c
 for each exemplar, is one 3 x 4 matrix and one pass over the pixels. Two things differ from the usual chain
 of operations: values are clipped once, after the whole jitter, and hue rotates colors about the gray axis of
 YIQ, which keeps luma; HSV does not.
+
+Images without three channels have no colors: saturation, hue and grayscale are skipped, and contrast scales
+each channel about its own mean.
 """
 
+import functools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +22,7 @@ from torch import Tensor
 
 from cim_lightning.checks import check_ordered, check_share, check_within
 
+log = logging.getLogger(__name__)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 FROM_YIQ = torch.linalg.inv(torch.tensor(TO_YIQ, dtype=torch.float64)).tolist()
@@ -81,8 +87,10 @@ class Appearance:
         )
 
     def apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
-        """Recolor exemplars in 0..1. Images without three channels are only blurred and solarized."""
-        if exemplars.shape[1] == 3 and self.jitter_prob + self.grayscale > 0:
+        """Recolor exemplars in 0..1."""
+        if exemplars.shape[1] != 3:
+            exemplars = self._jitter_channels(exemplars, colors)
+        elif self.jitter_prob + self.grayscale > 0:
             matrix = color_matrix(exemplars.mean(dim=(-2, -1)), colors)
             flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
             exemplars = flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])
@@ -95,6 +103,26 @@ class Appearance:
             bright = (exemplars >= SOLARIZE_THRESHOLD) & colors.solarize[:, None, None, None]
             exemplars = torch.where(bright, 1 - exemplars, exemplars)
         return exemplars
+
+    def _jitter_channels(
+        self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams
+    ) -> Float[Tensor, "n c e e"]:
+        """Change brightness and contrast of each channel. Their order does not matter."""
+        jitter = {"saturation": self.saturation, "hue": self.hue} if self.jitter_prob else {}
+        skipped = [name for name, value in {**jitter, "grayscale": self.grayscale}.items() if value]
+        _log_skipped(exemplars.shape[1], tuple(skipped))
+        if self.jitter_prob == 0:
+            return exemplars
+        brightness, contrast = colors.brightness[:, None, None, None], colors.contrast[:, None, None, None]
+        mean = exemplars.mean(dim=(-2, -1), keepdim=True)
+        return (brightness * (mean + contrast * (exemplars - mean))).clamp(0, 1)
+
+
+@functools.cache  # one line per process, not one per batch
+def _log_skipped(channels: int, names: tuple[str, ...]) -> None:
+    if names:
+        images = "gray images" if channels == 1 else f"images of {channels} channels"
+        log.info("appearance: skipped %s, which %s do not have", ", ".join(names), images)
 
 
 def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tensor, "n 3 4"]:

@@ -19,9 +19,18 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def domains(
-    root: str, view_size: int, batch_size: int, num_workers: int, val_fraction: float, seed: int
+    root: str,
+    view_size: int,
+    batch_size: int,
+    num_workers: int,
+    val_fraction: float,
+    seed: int,
+    channels: int = 3,
+    bits: int = 8,
 ) -> dict[str, ImageData]:
     """Return the images of each domain, from `root/<domain>/<class>/...`, the layout of PACS.
+
+    For channels and bits, see PixelFormat.
 
     Raises:
         ConfigError: fewer than two domains, or domains with different classes.
@@ -31,7 +40,7 @@ def domains(
         rule = f"has {len(paths)} domain folder(s), must have two or more"
         raise ConfigError("root", root, rule, hint="try a folder laid out as <domain>/<class>/<image>")
     sources = {path.name: partial(folder, str(path), val_fraction=val_fraction, seed=seed) for path in paths}
-    found = _images(sources, view_size, batch_size, num_workers)
+    found = _images(sources, view_size, batch_size, num_workers, channels, bits)
     classes = {name: set(data.splits.train.classes or ()) for name, data in found.items()}
     first = next(iter(classes))
     for name in classes:
@@ -43,9 +52,16 @@ def domains(
 
 
 def variants(
-    roots: Mapping[str, str], view_size: int, batch_size: int, num_workers: int
+    roots: Mapping[str, str],
+    view_size: int,
+    batch_size: int,
+    num_workers: int,
+    channels: int = 3,
+    bits: int = 8,
 ) -> dict[str, ImageData]:
     """Return the images of each folder in `roots`, by name, as the "val" split.
+
+    For channels and bits, see PixelFormat.
 
     Raises:
         ConfigError: no folder is given, or a folder does not exist or has no class folders.
@@ -53,18 +69,24 @@ def variants(
     if not roots:
         raise ConfigError("roots", "{}", "has no folder", hint="try roots={imagenet_a: /my/imagenet-a}")
     sources = {name: partial(_one_split, root, name) for name, root in roots.items()}
-    found = _images(sources, view_size, batch_size, num_workers)
+    found = _images(sources, view_size, batch_size, num_workers, channels, bits)
     for data in found.values():
         _ = data.splits  # find errors in all folders before the evaluation
     return found
 
 
 def corrupted(
-    root: str, corruptions: Sequence[str], view_size: int, batch_size: int, num_workers: int
+    root: str,
+    corruptions: Sequence[str],
+    view_size: int,
+    batch_size: int,
+    num_workers: int,
+    channels: int = 3,
+    bits: int = 8,
 ) -> dict[tuple[str, int], ImageData]:
     """Return images by (corruption, severity), from `root/<corruption>/<1 to 5>/<class>/...`, as ImageNet-C.
 
-    The millions of images are listed on first use.
+    The millions of images are listed on first use. For channels and bits, see PixelFormat.
 
     Raises:
         ConfigError: a folder does not exist.
@@ -76,7 +98,7 @@ def corrupted(
             hint = "try a folder laid out as <corruption>/<severity>/<class>/<image>, or fewer corruptions"
             raise ConfigError("root", root, f"has no folder {name}/{severity}", hint=hint)
     sources = {key: partial(_one_split, str(path), "root") for key, path in folders.items()}
-    return _images(sources, view_size, batch_size, num_workers)
+    return _images(sources, view_size, batch_size, num_workers, channels, bits)
 
 
 def _one_split(root: str, parameter: str, pixels: PixelFormat) -> Splits:
@@ -90,7 +112,12 @@ def _one_split(root: str, parameter: str, pixels: PixelFormat) -> Splits:
 
 
 def _images(
-    sources: Mapping[Any, Callable[..., Splits]], view_size: int, batch_size: int, num_workers: int
+    sources: Mapping[Any, Callable[..., Splits]],
+    view_size: int,
+    batch_size: int,
+    num_workers: int,
+    channels: int,
+    bits: int,
 ) -> dict[Any, ImageData]:
-    settings = (lambda views, seed: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0)
-    return {key: ImageData(source, *settings, seed=0) for key, source in sources.items()}
+    settings = (lambda views, seed: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, 0)
+    return {key: ImageData(source, *settings, channels, bits) for key, source in sources.items()}
