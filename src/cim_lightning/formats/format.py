@@ -88,7 +88,7 @@ class Format(ABC):
         for size in sizes:
             for name, (magnitude, difference) in self._compare(backbone, loaded, size).items():
                 largest[name] = max(largest.get(name, 0.0), magnitude)
-                # NaN is larger than any number here, as it must not be hidden by another size.
+                # NaN counts as the largest difference: max() would lose it, as it compares as False.
                 differences[name] = max(differences.get(name, 0.0), difference, key=lambda d: (d != d, d))
         for name, difference in differences.items():
             result = (
