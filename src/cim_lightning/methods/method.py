@@ -171,6 +171,12 @@ class Method(L.LightningModule, ABC):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which backbone is evaluated, for runs that start from these weights."""
+        evaluated = self.eval_backbone
+        names = [name for name, module in self.named_modules() if module is evaluated]
+        checkpoint["eval_backbone"] = f"{names[0]}."
+
     def compile_networks(self) -> None:
         """Compile every submodule in place, which does not change the keys of a checkpoint."""
         for module in self.children():

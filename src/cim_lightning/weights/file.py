@@ -1,5 +1,6 @@
 """Load a file of weights without running anything that it contains."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,38 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.weights.foreign_files import foreign_format, is_safetensors
+from cim_lightning.weights.pickle_file import Placeholder, load_pickle
 
 
 def load(path: Path, parameter: str) -> dict[str, Any]:
-    """Return the content of a file of weights.
+    """Return the content of a file of torch.save or safetensors, which is recognized by its content.
+
+    Args:
+        path: of the file.
+        parameter: for the error.
 
     Raises:
-        ConfigError: the file is damaged, or no file of weights.
+        ConfigError: the file is damaged, has no weights, or cannot be loaded without running code.
     """
-    safe = path.suffix == ".safetensors"
     try:
-        weights = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+        if foreign := foreign_format(path):
+            raise ConfigError(parameter, path, foreign[0], hint=foreign[1])
+        weights = load_file(path) if is_safetensors(path) else load_pickle(path, parameter)
+    except ConfigError:
+        raise
     except Exception as error:  # a damaged or foreign file can raise anything
-        reason = str(error).splitlines()[0]
-        raise ConfigError(parameter, path, f"cannot be read as weights ({reason})") from error
+        rule = f"cannot be read as weights ({_reason(error)})"
+        raise ConfigError(parameter, path, rule, hint="download or save it again") from error
+    if isinstance(weights, Placeholder) and isinstance(weights.state, dict):
+        return {"model": weights}  # of torch.save(model)
     if not isinstance(weights, dict):
-        raise ConfigError(parameter, path, f"is a {type(weights).__name__}, not weights by name")
+        kind = "tensor" if isinstance(weights, torch.Tensor) else type(weights).__name__
+        raise ConfigError(parameter, path, f"is a {kind}, not weights by name")
     return weights
+
+
+def _reason(error: Exception) -> str:
+    """Return the first informative line of an error, without control characters."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return re.sub(r"\x1b\[\d*m|[\x00-\x1f\x7f]", "", text.splitlines()[0]).strip()

@@ -6,19 +6,30 @@ from cim_lightning.errors import ConfigError
 
 # Of a run, an exported backbone, a Hugging Face folder.
 FILES = ("checkpoints/last.ckpt", "backbone.safetensors", "model.safetensors", "pytorch_model.bin")
+SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"}
 
 
 def find_file(path: Path, parameter: str) -> Path:
     """Return the file itself, or the file of weights in a folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or several in a folder that is not of a known kind.
     """
     for file in (path, *(path / name for name in FILES)):
         if file.is_file():
             return file
     if path.is_dir():
-        raise ConfigError(parameter, path, f"has none of {', '.join(FILES)}", hint="give the path of a file")
+        return _only_file(path, parameter)
     similar = [p for p in sorted(path.parent.glob("*")) if p != path and p.name.startswith(path.name[:4])]
     hint = f"did you mean {similar[0]}?" if similar else "try a run's folder"
     raise ConfigError(parameter, path, "does not exist", hint=hint)
+
+
+def _only_file(folder: Path, parameter: str) -> Path:
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    if len(files) == 1:
+        return files[0]
+    if files:
+        rule = f"has {len(files)} files of weights"
+        raise ConfigError(parameter, folder, rule, hint=f"choose one, such as {files[0]}")
+    raise ConfigError(parameter, folder, "has neither a run nor weights", hint="give the path of a file")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.weights.architecture import describe
 from cim_lightning.weights.state import BackboneState
 
 # Names that may be left over: heads, decoders, mask tokens and prototypes.
@@ -15,6 +16,15 @@ LEFT_OVER = re.compile(
     r"|(?:.*\.)?(?:mask_token|masked_embed|decoder_pos_embed|prototypes(?:\..*)?)"
 )
 SHOWN = 5  # names of each kind in a message
+
+# Arguments of timm.create_model that give a vision transformer the tensors that are left over.
+ARGUMENTS = {
+    r".*\bls\d\.gamma": "init_values=1e-5",
+    r".*\b[qk]_norm\..*": "qk_norm=true",
+    r"fc_norm\..*": "global_pool=avg",
+    r"norm_pre\..*": "pre_norm=true",
+    r"reg_token": "reg_tokens=4",
+}
 
 
 def match(state: BackboneState, expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -45,13 +55,27 @@ def match(state: BackboneState, expected: Mapping[str, Tensor], name: str) -> di
     ]
     if missing or left_over or shapes:
         rule = f"{state.layout} weights do not fit {name} ({'; '.join(filter(None, problems))})"
-        raise ConfigError("weights", state.path, rule, hint="try the architecture of these weights")
+        raise ConfigError("weights", state.path, rule, hint=_hint(state.tensors, expected, left_over))
     return {key: tensors[key] for key in expected}
 
 
 def may_be_left_over(name: str) -> bool:
     """Return whether a backbone has no use for a tensor: part of a head, a decoder, and so on."""
     return LEFT_OVER.fullmatch(name) is not None
+
+
+def _hint(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], left_over: Sequence[str]) -> str:
+    """Return what the weights are of, or which arguments add the tensors that are left over."""
+    found = describe(tensors)
+    if found and found != describe(expected):
+        return f"these are weights of {found}"
+    arguments = [
+        argument
+        for pattern, argument in ARGUMENTS.items()
+        if any(re.fullmatch(pattern, name) for name in left_over)
+    ]
+    needed = " and ".join(f"kwargs.{argument}" for argument in arguments)
+    return f"add {needed}" if needed else "try the architecture of these weights"
 
 
 def _listed(title: str, names: Sequence[str]) -> str:

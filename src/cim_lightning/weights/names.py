@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cim_lightning.weights.pickle_file import Placeholder
+
 # Parts that DDP, FSDP, activation checkpointing and torch.compile add to names.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
@@ -15,7 +17,7 @@ AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged|teacher|target|momentum|encode
 
 
 def flatten(checkpoint: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of nested dictionaries, by name such as "teacher.backbone.cls_token".
+    """Return the tensors of nested dictionaries and modules, by name such as "teacher.backbone.cls_token".
 
     Parts of names that wrappers such as DDP add are removed.
     """
@@ -23,11 +25,26 @@ def flatten(checkpoint: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor
     for key, value in checkpoint.items():
         if not isinstance(key, str):
             continue  # the state of an optimizer
+        if isinstance(value, Placeholder):
+            value = _module_content(value)
         if isinstance(value, Mapping):
             tensors |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, Tensor):
-            tensors[".".join(part for part in f"{prefix}{key}".split(".") if part not in WRAPPERS)] = value
+            tensors[".".join(part for part in f"{prefix}{key}".split(".") if part not in WRAPPERS)] = (
+                value.detach()
+            )
     return tensors
+
+
+def _module_content(value: Placeholder) -> Any:
+    """Return the tensors and submodules of a module that was saved as a whole; otherwise, the value."""
+    if not isinstance(value.state, Mapping) or "_modules" not in value.state:
+        return value
+    return {
+        name: item
+        for key in ("_parameters", "_buffers", "_modules")
+        for name, item in value.state[key].items()
+    }
 
 
 def count_prefixes(names: Iterable[str], expected: Collection[str]) -> Counter[str]:

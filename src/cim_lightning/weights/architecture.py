@@ -1,0 +1,32 @@
+"""Tell the architecture of weights from their shapes, for messages."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+VITS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large", 1280: "vit_huge"}
+RESNETS = {  # blocks per stage, and whether they are bottlenecks
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
+
+
+def describe(tensors: Mapping[str, Tensor]) -> str:
+    """Return the architecture of weights under timm's names, such as "a ViT of width 384"; "" if unknown."""
+    patches = tensors.get("patch_embed.proj.weight")
+    depth = _count(r"blocks\.(\d+)\.", tensors)
+    if patches is not None and patches.ndim == 4 and depth:
+        width, size = patches.shape[0], patches.shape[-1]
+        name = f" ({VITS[width]}_patch{size})" if width in VITS else ""
+        return f"a ViT of width {width}, {depth} blocks, patches of {size} pixels{name}"
+    blocks = tuple(_count(rf"layer{stage}\.(\d+)\.", tensors) for stage in (1, 2, 3, 4))
+    name = RESNETS.get((blocks, "layer1.0.conv3.weight" in tensors))
+    return name or ""
+
+
+def _count(pattern: str, names: Mapping[str, Tensor]) -> int:
+    return len({found[1] for name in names if (found := re.match(pattern, name))})

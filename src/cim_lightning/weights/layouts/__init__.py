@@ -1,0 +1,1 @@
+"""Layouts of checkpoints: how other projects name the tensors of a backbone."""

@@ -1,0 +1,136 @@
+"""Select the tensors of a backbone from a checkpoint: by layout, prefix and kind (averaged or not)."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from cim_lightning.checks import check_one_of
+from cim_lightning.errors import ConfigError
+from cim_lightning.weights.layouts.layout import Layout, State
+from cim_lightning.weights.layouts.table import LAYOUTS, RUN
+from cim_lightning.weights.names import AVERAGED, below, best_prefix, count_prefixes, flatten
+
+AUTO = "auto"
+SHOWN = 5  # names in a message
+
+
+class Selection(NamedTuple):
+    """The backbone in a checkpoint. `tensors` may have heads and decoders."""
+
+    tensors: State
+    title: str  # of the layout
+    notes: list[str]
+
+
+class _Candidate(NamedTuple):
+    layout: Layout
+    tensors: State
+    counts: Counter[str]  # of the model's names, by prefix
+
+    @property
+    def count(self) -> int:
+        return max(self.counts.values(), default=0)
+
+
+def select(checkpoint: Mapping[str, Any], path: Path, model: nn.Module, layout: str) -> Selection:
+    """Return the tensors of a checkpoint that are those of a model, under timm's names.
+
+    The prefix with most of the model's names is taken. Averaged weights are preferred to others with as many.
+
+    Args:
+        checkpoint: nested dictionaries.
+        path: of the file, for messages.
+        model: of timm.
+        layout: key of a layout, a prefix that ends with ".", or "auto".
+
+    Raises:
+        ConfigError: there is no such layout, or the checkpoint has none of the model's tensors in it.
+    """
+    tensors, expected = flatten(checkpoint), model.state_dict().keys()
+    detected = _detect(checkpoint, tensors)
+    candidates, prefixes = _options(checkpoint, detected, layout)
+    found = [_candidate(option, tensors, expected, prefixes) for option in candidates]
+    best = max(found, key=lambda candidate: candidate.count)  # the first of several
+    title = detected[0].title if layout == AUTO or layout.endswith(".") else best.layout.title
+    if best.layout.title != title and best.tensors is not tensors:
+        title = f"{title}, {best.layout.title}"
+    if layout == AUTO and best.count < len(expected):
+        converted = _convert_by_timm(tensors, model, [*best.counts])
+        if len(converted.keys() & expected) > best.count:
+            return Selection(converted, title, ["names converted by timm"])
+    if not best.count:
+        raise _nothing_found(path, layout, tensors, model)
+    prefix, other = best_prefix(best.counts)
+    notes = _describe_prefix(prefix, other, forced=prefixes != ".*")
+    return Selection(below(best.tensors, prefix), title, notes)
+
+
+def _detect(checkpoint: Mapping[str, Any], tensors: State) -> list[Layout]:
+    """Return the layouts that a checkpoint may have; the last is timm's."""
+    settings = checkpoint.get("hyper_parameters")
+    if isinstance(settings, Mapping) and "method" in settings:
+        return [RUN]
+    names = {*tensors, *checkpoint}
+    return [layout for layout in LAYOUTS if layout is not RUN and layout.is_of(names)]
+
+
+def _options(checkpoint: Mapping[str, Any], detected: list[Layout], layout: str) -> tuple[list[Layout], str]:
+    """Return the layouts to try, and a pattern of prefixes."""
+    if layout.endswith("."):
+        return detected, f"{re.escape(layout)}.*"
+    if layout != AUTO:
+        check_one_of("weights_layout", layout, [AUTO, *(known.key for known in LAYOUTS)])
+        named = next(known for known in LAYOUTS if known.key == layout)
+        return [named], named.prefixes
+    if detected == [RUN]:
+        return detected, re.escape(f"state_dict.{checkpoint.get('eval_backbone', 'backbone.')}") + ".*"
+    return detected, ".*"
+
+
+def _candidate(layout: Layout, tensors: State, expected: Collection[str], prefixes: str) -> _Candidate:
+    converted = layout.convert(tensors)
+    counts = count_prefixes(converted, expected)
+    allowed = {prefix: count for prefix, count in counts.items() if re.fullmatch(prefixes, prefix)}
+    return _Candidate(layout, converted, Counter(allowed))
+
+
+def _convert_by_timm(tensors: State, model: nn.Module, prefixes: Collection[str]) -> State:
+    """Return the tensors as timm's converter for the architecture renames them; {} if it does not know them.
+
+    It reads the original names of many architectures, such as Swin, ConvNeXt and CLIP.
+    """
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    best: State = {}
+    for prefix in dict.fromkeys(["", "state_dict.", "model.", *prefixes]) if convert else ():
+        try:
+            converted = convert(below(tensors, prefix), model)
+        except Exception:  # weights that it does not know can raise anything
+            continue
+        expected = model.state_dict().keys()
+        best = max(best, converted, key=lambda state: len(state.keys() & expected))
+    return best
+
+
+def _describe_prefix(prefix: str, other: str | None, forced: bool) -> list[str]:
+    shown = [part.removesuffix(".") or "the top level" for part in (prefix, other or "")]
+    if AVERAGED.search(prefix):
+        return [f"EMA weights ({shown[0]})" + (f", not {shown[1]}" if other is not None else "")]
+    if other is not None:
+        return [f"{shown[0]}, not {shown[1]}"]
+    return [shown[0]] if forced and prefix else []
+
+
+def _nothing_found(path: Path, layout: str, tensors: State, model: nn.Module) -> ConfigError:
+    names = ", ".join([*tensors][:SHOWN]) + (", ..." if len(tensors) > SHOWN else "")
+    if layout != AUTO:
+        rule = f"{path.name} has none of the model's tensors in this layout (its names: {names or 'none'})"
+        return ConfigError("weights_layout", layout, rule, suggest=AUTO)
+    if not tensors:
+        return ConfigError("weights", path, "has no tensors", hint="give the path of another file")
+    rule = f"has none of the tensors of {type(model).__name__}, but {names}"
+    return ConfigError("weights", path, rule, hint="try the architecture of these weights")
