@@ -1,25 +1,82 @@
 """Weights & Biases logger, online or into files to synchronize later."""
 
+import logging
+import re
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import loggers
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from cim_lightning.checks import check_one_of
+from cim_lightning.errors import ConfigError
 from cim_lightning.metric_registry import Metric, before_after
 from cim_lightning.versions import versions
 
 STEP = "trainer/global_step"
+MODES = ("online", "offline", "shared", "disabled", "run", "dryrun")  # the last two are wandb's old names
+
+log = logging.getLogger("cim_lightning")
 
 
 class WandbLogger(loggers.WandbLogger):
-    """Lightning's logger with the training step as wandb's step; the arguments are Lightning's.
+    """Lightning's logger with the training step as wandb's step.
 
     wandb's own counter starts at 0 in every offline folder. The second part of a resumed run would overwrite
-    the first one on synchronization.
+    the first one on synchronization. A run that cannot start online starts offline.
+
+    Args:
+        project, id, name, group, job_type, notes, tags, mode, settings: of `wandb.init`.
+        kwargs: other arguments of Lightning's logger or of `wandb.init`.
+
+    Raises:
+        ConfigError: wandb has no such mode; at the first use, it refuses another setting.
     """
 
     last_step = 0  # wandb rejects earlier steps
+
+    def __init__(
+        self,
+        project: str | None = None,
+        id: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        notes: str | None = None,
+        tags: list[str] | None = None,
+        mode: str | None = None,
+        settings: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        if mode is not None:
+            check_one_of("mode", mode, MODES)
+        run = {"group": group, "job_type": job_type, "notes": notes, "tags": tags, "mode": mode}
+        super().__init__(name=name, id=id, project=project, settings=settings, **run, **kwargs)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run of wandb, which starts at the first use."""
+        import wandb  # slow to import
+
+        try:
+            return super().experiment
+        except Exception as error:  # of many classes: no key, no network, no answer, a refused name
+            if self._wandb_init["mode"] not in ("online", "run", None):
+                raise _refused(error) from error
+            reason = _one_line(error)
+        wandb.teardown()  # otherwise the service still has the run that did not start
+        self._wandb_init["mode"] = "offline"
+        try:
+            run = super().experiment
+        except Exception as error:
+            raise _refused(error) from error
+        folder = shlex.quote(str(Path(run.dir).parent))
+        log.warning("wandb: offline (%s); to upload the run later: wandb sync %s", reason, folder)
+        return run
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
@@ -61,3 +118,15 @@ class WandbLogger(loggers.WandbLogger):
         if self._experiment is not None:
             self._experiment.finish()
             self._experiment = None
+
+
+def _refused(error: Exception) -> ConfigError:
+    return ConfigError(f"logger.wandb: {_one_line(error)}; for a run without wandb, try logger=csv")
+
+
+def _one_line(error: Exception) -> str:
+    """Return the reason of an error of wandb, without the advice to raise a timeout."""
+    text = str(error)
+    if found := re.search(r"Value error, (.*?) \[type=", text, re.DOTALL):  # of pydantic
+        text = found[1]
+    return " ".join(text.partition("\nConsider")[0].split()).rstrip(".")
