@@ -84,7 +84,7 @@ def test_a_run_that_cannot_start_online_starts_offline(logger, server, tmp_path,
     with caplog.at_level(logging.WARNING, logger="cim_lightning"):
         online = logger(server)
         online.log_metrics({"loss": 1.0}, 1)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20  # 4 s on an idle machine; wandb alone waits for 90 s
     online.close()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*-r1")
     assert list(folder.glob("*.wandb"))
