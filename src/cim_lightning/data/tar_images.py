@@ -1,0 +1,114 @@
+"""The source that reads images from tar archives."""
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.pixel_format import PixelFormat, Pixels, WrongFormatError
+from cim_lightning.data.tar_set import Places
+from cim_lightning.errors import BadImageError
+
+MAX_OPEN = 128  # archives per process; systems allow 256 to 1024 files
+
+
+class TarImages:
+    """Images in tar archives, with labels. Each is read with one system call.
+
+    Args:
+        paths: of the archives.
+        files: names of the images.
+        places: where they are.
+        labels: of the images, in 0..len(classes) - 1, or NO_LABEL.
+        classes: names in the order of the labels; None: no image has a label.
+        pixels: format of the images.
+        unknown_classes: see Source.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        files: FileIndex,
+        places: Places,
+        labels: Int32[np.ndarray, " n"],
+        classes: list[str] | None,
+        pixels: PixelFormat,
+        unknown_classes: Sequence[str] = (),
+    ):
+        self.files, self.places, self.labels, self.classes, self.pixels = (
+            files,
+            places,
+            labels,
+            classes,
+            pixels,
+        )
+        self.unknown_classes = list(unknown_classes)
+        self._archives = OpenArchives(paths)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, int]:
+        name = self.files.name(index)  # raises IndexError
+        archive, offset, size = (int(array[index]) for array in self.places)
+        path = self._archives.paths[archive]
+        try:
+            data = self._archives.read(archive, offset, size)
+            if len(data) < size:
+                raise BadImageError("the archive is shorter than at the start")
+            image = self.pixels.decode(data)
+        except OSError as error:
+            raise BadImageError(f"{path!r}: {error.strerror}") from error
+        except WrongFormatError as error:
+            raise WrongFormatError(error.reason, error.channels, f"{path!r}: {name!r}") from error
+        except BadImageError as error:
+            reason = str(error).removeprefix(f"{size} bytes: ")
+            raise BadImageError(f"{path!r}: {name!r}: {reason}") from error
+        return image, int(self.labels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of names, sizes and labels. It does not depend on the paths of the archives."""
+        text = repr((self.files.fingerprint, self.classes, self.unknown_classes))
+        content = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16)
+        content.update(self.places.sizes.astype("<i8").tobytes())
+        content.update(self.labels.astype("<i4").tobytes())
+        return content.hexdigest()
+
+
+class OpenArchives:
+    """Files that are opened on first use. Few are open at a time; the one that was used last stays longest.
+
+    Forked workers may share the open files, because `pread` has no position in the file.
+    """
+
+    def __init__(self, paths: Sequence[str]):
+        self.paths = list(paths)
+        self._descriptors: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """Return bytes of a file; fewer, if it ends before.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if number in self._descriptors:
+            self._descriptors.move_to_end(number)
+        else:
+            self._descriptors[number] = os.open(self.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._descriptors) > MAX_OPEN:
+                os.close(self._descriptors.popitem(last=False)[1])
+        return os.pread(self._descriptors[number], size, offset)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OpenArchives, (self.paths,)
+
+    def __del__(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
