@@ -26,7 +26,7 @@ def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3
         raise ConfigError("name", name, "is not a model of timm", hint=hint)
     try:
         return timm.create_model(name, **kwargs, in_chans=in_channels, num_classes=0)
-    except (TypeError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, AssertionError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         rule = f"timm cannot create {name} with these arguments ({reason})"
         hint = f"choose a backbone file of the same architecture, with name={name}"

@@ -23,9 +23,10 @@ def load(path: Path, parameter: str) -> dict[str, Any]:
         ConfigError: the file is damaged, has no weights, or cannot be loaded without running code.
     """
     try:
-        if foreign := foreign_format(path):
+        safe = is_safetensors(path)  # first: the length of its header can look like another format
+        if not safe and (foreign := foreign_format(path)):
             raise ConfigError(parameter, path, foreign[0], hint=foreign[1])
-        weights = load_file(path) if is_safetensors(path) else load_pickle(path, parameter)
+        weights = load_file(path) if safe else load_pickle(path, parameter)
     except ConfigError:
         raise
     except Exception as error:  # a damaged or foreign file can raise anything
