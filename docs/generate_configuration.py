@@ -11,7 +11,7 @@ from config_files import Choice, Row, choice, plain, read, rows, summary
 
 CONF = Path(__file__).parents[1] / "conf"
 PAGE = Path(__file__).with_name("configuration.md")
-COMMANDS = ("pretrain", "evaluate", "export")
+COMMANDS = ("pretrain", "evaluate", "export", "prepare")
 RECIPES = ("experiment", "compare", "debug")  # groups whose files change settings of other groups
 MAX_COLUMNS = 4  # choices of one class that get a column each; more are described by their differences
 INTRO = """<!-- Written by docs/generate_configuration.py; run `make docs`. Do not edit. -->

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from cim_lightning.cli.prepare import task_override
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.lightning_internals import quiet
 
@@ -27,7 +28,7 @@ def commands(page: Path) -> list[str]:
     lines = [
         line for block in BLOCK.findall(page.read_text()) for line in block.replace("\\\n", " ").splitlines()
     ]
-    return [line for line in lines if re.match(r"cim-(pretrain|evaluate|export) ", line)]
+    return [line for line in lines if re.match(r"cim-(pretrain|evaluate|export|prepare) ", line)]
 
 
 def overrides(command: str) -> list[str]:
@@ -35,6 +36,8 @@ def overrides(command: str) -> list[str]:
     words = [
         word for word in shlex.split(command, comments=True)[1:] if not word.startswith(("-", "$", "hydra"))
     ]
+    if command.startswith("cim-prepare"):
+        words = task_override(words)
     found = []
     for override in OverridesParser.create().parse_overrides(words):
         if override.is_sweep_override():
@@ -117,6 +120,7 @@ def test_commands_are_found():
         "cim-pretrain",
         "cim-evaluate",
         "cim-export",
+        "cim-prepare",
     }
     assert overrides("cim-pretrain -m seed=0,1 'a=[b,c]' x=1  # why") == ["seed=0", "a=[b,c]", "x=1"]
 

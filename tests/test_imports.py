@@ -80,6 +80,8 @@ ALLOWED = {
         "budget",
         "loggers.protocols",
         "methods",
+        "cropping.views",
+        *("data.datamodule", "data.pixel_stats"),
     },
 }
 

@@ -11,7 +11,7 @@ from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
-OTHER_COMMANDS = ("classifier", "evaluation", "format", "protocol")  # groups whose own tests compose them
+OTHER_COMMANDS = ("classifier", "evaluation", "format", "protocol", "task")  # groups whose own tests compose them
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS

@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 from cim_lightning.cli import sweep
 from cim_lightning.cli.evaluate import run as run_evaluate
 from cim_lightning.cli.export import run as run_export
+from cim_lightning.cli.prepare import run as run_prepare
+from cim_lightning.cli.prepare import task_override
 from cim_lightning.cli.pretrain import run as run_pretrain
 from cim_lightning.cli.report import run as run_report
 from cim_lightning.cli.wandb_workspace import run as run_workspace
@@ -42,6 +44,13 @@ def evaluate() -> None:
 def export() -> None:
     """Run `cim-export`."""
     _run_hydra("export", run_export, _overrides("export"))
+
+
+def prepare() -> None:
+    """Run `cim-prepare`."""
+    with _exit_on_error("prepare"):
+        arguments = task_override(_overrides("prepare"))
+    _run_hydra("prepare", run_prepare, arguments)
 
 
 def report() -> None:

@@ -24,8 +24,8 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
         suffix: of the file's name, with the dot; needed only for DICOM files without the usual signature.
 
     Returns:
-        The pixels "h w c" in the file's own type (booleans as uint8, gray DICOM as float32); and the value that
-        maps to 1.0.
+        The pixels "h w c" in the type of the file, but booleans as uint8 and gray DICOM as float32; and the
+        value that maps to 1.0.
 
     Raises:
         BadImageError: the reason, without the file's name.
