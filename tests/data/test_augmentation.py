@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from cim_lightning.data.augmentation import RandAugmentCrop
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.view_dataset import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 
@@ -57,9 +58,20 @@ def test_posterize_has_at_least_one_bit() -> None:
     assert [posterize.level_fn(level, {}) for level in (0, 5, 9, 10)] == [(4,), (2,), (1,), (1,)]
 
 
-def test_with_size_sets_a_missing_size_only() -> None:
+def test_for_images_sets_a_missing_size_only() -> None:
     without_size = RandAugmentCrop(None, *SHAPE[1:], "rand-m9-mstd0.5-inc1")
     assert np.array_equal(
-        pixels(without_size.with_size(16), 3), pixels(RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1"), 3)
+        pixels(without_size.for_images(16), 3), pixels(RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1"), 3)
     )
-    assert RandAugmentCrop(*SHAPE, None).with_size(99).size == 16
+    assert RandAugmentCrop(*SHAPE, None).for_images(99).size == 16
+
+
+@pytest.mark.user_input("pixels", "fine-tuning of 16-bit gray images with RandAugment", "a line: skipped")
+def test_images_other_than_rgb_are_cropped_without_randaugment(caplog) -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (40, 30, 1), dtype=np.uint16)
+    with caplog.at_level("INFO"):
+        view = RandAugmentCrop(*SHAPE, "rand-m9-mstd0.5-inc1").for_images(16, PixelFormat(1, 16))
+    assert caplog.messages == ["RandAugment is skipped: it needs RGB images of 8 bits"]
+    augmented, cropped = (v(image, np.random.default_rng(1)) for v in (view, RandomResizedCropFlip(*SHAPE)))
+    assert np.array_equal(augmented, cropped)
+    assert (augmented.shape, augmented.dtype) == ((16, 16, 1), np.uint16)

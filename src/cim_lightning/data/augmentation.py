@@ -1,5 +1,6 @@
 """Augmentation for supervised training: a random-resized crop, then RandAugment."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +8,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
+from cim_lightning.data.pixel_format import RGB8, PixelFormat, Pixels
 from cim_lightning.data.view_dataset import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 from cim_lightning.rng import fork_rng
 
+log = logging.getLogger(__name__)
 RANDAUGMENT = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]))*")
 FILL_COLOR = (124, 116, 104)  # ImageNet's mean, for the borders of rotated and shifted images
 
@@ -28,7 +30,7 @@ class RandAugmentCrop:
         ConfigError: a parameter is out of range, or timm cannot parse the string.
     """
 
-    size: int | None  # side of the view in pixels; None: set later by `with_size`
+    size: int | None  # side of the view in pixels; None: set later by `for_images`
     scale: Sequence[float]  # see RandomResizedCropFlip, as for ratio and flip
     ratio: Sequence[float]
     flip: float
@@ -49,11 +51,17 @@ class RandAugmentCrop:
             if op.name.startswith("Posterize"):
                 op.level_fn = partial(_posterize_bits, op.level_fn)
 
-    def with_size(self, size: int) -> "RandAugmentCrop":
-        """Return a copy; its size is `size` if it was None."""
-        return replace(self, size=self.size or size)
+    def for_images(self, size: int, pixels: PixelFormat = RGB8) -> "RandAugmentCrop":
+        """Return a copy for images of a format; its size is `size` if it was None.
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        RandAugment is for RGB images of 8 bits. For others it is skipped, with a line in the log.
+        """
+        randaugment = self.randaugment if pixels.is_rgb8 else None
+        if randaugment != self.randaugment:
+            log.info("RandAugment is skipped: it needs RGB images of 8 bits")
+        return replace(self, size=self.size or size, randaugment=randaugment)
+
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         view = self._crop(image, rng)
         if self._augment is None:
             return view

@@ -16,7 +16,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import gather_batches
 from cim_lightning.evaluation.logistic import fit_head
-from cim_lightning.evaluation.requirements import needs_masks
+from cim_lightning.evaluation.requirements import needs_masks, needs_rgb
 from cim_lightning.evaluation.segmentation.cells import Cells, extract_cells, sample_cells, upsample, vote
 from cim_lightning.evaluation.segmentation.metrics import SegmentationMetrics
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
@@ -60,7 +60,7 @@ class Dense:
         check_above("temperature", self.temperature, 0, suggest=0.02)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_masks(self.source)
+        return needs_masks(self.source) or needs_rgb(context)
 
     def forward_passes(self, context: EvalContext) -> float:
         splits = open_splits(self.source)

@@ -17,6 +17,12 @@ def needs_labels(context: EvalContext) -> str | None:
     return None if len(splits.train.classes) > 1 else "needs labels of two or more classes"
 
 
+def needs_rgb(context: EvalContext) -> str | None:
+    """Require a backbone for images of three channels."""
+    channels = context.backbone.in_channels
+    return None if channels == 3 else f"needs a backbone for RGB images, not for {channels} channel(s)"
+
+
 def needs_cim(context: EvalContext) -> str | None:
     """Require the whole method of a CIM run, which maps crops to correlation logits, and its cropping."""
     batch_type = getattr(context.method, "batch_type", None)

@@ -68,7 +68,7 @@ class ClassifierTraining:
         indices = context.data.labeled_indices(self.num_train)
         parts = trainer_factory(context).parts_per_step()
         global_batch_size = self.images_per_step(len(indices), parts)
-        view = self.view.with_size(context.data.view.size)
+        view = self.view.for_images(context.data.view.size, context.data.pixels)
         data = LabeledImages(context, indices, view, global_batch_size // parts, self.aug_repeats, num_val)
         with fork_rng(context.seed):
             model = Classifier(context.backbone, len(classes), self.finetune, self.features, self.drop_path)

@@ -11,7 +11,7 @@ from cim_lightning.checks import check_above, check_at_least, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
-from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.requirements import needs_labels, needs_rgb
 from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, fit_passes, percentage
 from cim_lightning.evaluation.robustness.attacks import fgsm, pgd
 from cim_lightning.evaluation.robustness.corruption_error import (
@@ -69,7 +69,10 @@ class Robustness:
         side = context.data.view.size
         grids = [n for n in (self.drop_patches, *self.shuffle_patches) if n < 1 or side % n]
         undivided = f"needs grids that divide images of {side} pixels, not {grids} patches per side"
-        return needs_labels(context) or (undivided if grids else None)
+        if reason := needs_labels(context) or (undivided if grids else None):
+            return reason
+        reason = needs_rgb(context) if self.names else None
+        return reason and f"{reason}, or corruptions=[]"
 
     def forward_passes(self, context: EvalContext) -> float:
         gradients = len(self.radii) * (1 + self.pgd_steps)

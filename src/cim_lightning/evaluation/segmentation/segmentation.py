@@ -14,7 +14,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.fitting import fit, validate
-from cim_lightning.evaluation.requirements import needs_masks
+from cim_lightning.evaluation.requirements import needs_masks, needs_rgb
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
 from cim_lightning.evaluation.segmentation.datamodule import TrainingCrops, WholeImages
 from cim_lightning.evaluation.segmentation.module import SegmentationModule
@@ -59,7 +59,7 @@ class Segmentation:
             check_at_least(name, getattr(self, name), low)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_masks(self.source)
+        return needs_masks(self.source) or needs_rgb(context)
 
     def forward_passes(self, context: EvalContext) -> float:
         splits, view_size = open_splits(self.source), context.data.view.size
