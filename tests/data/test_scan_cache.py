@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cim_lightning.data import folder_walk, scan_cache
+from cim_lightning.data import array_cache, folder_walk, scan_cache
 from cim_lightning.data.scan import Scan, scan
 
 SUFFIXES = (".jpg", ".png")
@@ -214,14 +214,14 @@ def test_without_a_place_for_the_cache(root, tmp_path, monkeypatch):
     assert len(scan(str(root), SUFFIXES).files) == 5
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no home folder
-    assert scan_cache.cache_folder() is None
+    assert array_cache.cache_folder() is None
     assert len(scan(str(root), SUFFIXES).files) == 5
 
 
 def test_the_cache_is_in_the_home_folder(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert scan_cache.cache_folder() == Path("/home/somebody/.cache/cim_lightning/scans")
+    assert array_cache.cache_folder() == Path("/home/somebody/.cache/cim_lightning/scans")
 
 
 def test_the_least_recently_used_entries_are_deleted(root, cache, monkeypatch, listed):
@@ -231,7 +231,7 @@ def test_the_least_recently_used_entries_are_deleted(root, cache, monkeypatch, l
     os.utime(first, (1, 1))
     os.utime(second, (2, 2))
     scan(str(root), SUFFIXES[:1])  # used again
-    monkeypatch.setattr(scan_cache, "MAX_BYTES", first.stat().st_size + second.stat().st_size)
+    monkeypatch.setattr(array_cache, "MAX_BYTES", first.stat().st_size + second.stat().st_size)
     scan(str(root), (".txt",))
     assert first in cache.iterdir()
     assert second not in cache.iterdir()

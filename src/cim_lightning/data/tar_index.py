@@ -5,7 +5,7 @@ import os
 import posixpath
 import tarfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from cim_lightning.data.folder_walk import HIDDEN, SUFFIX
@@ -39,7 +39,11 @@ class TarIndex(NamedTuple):
     damage: str  # why the rest of the archive cannot be read; empty: the archive is complete
 
 
-def read_index(path: str, suffixes: Collection[str]) -> TarIndex:
+def read_index(
+    path: str,
+    suffixes: Collection[str],
+    counted: Callable[[Iterable[Any]], Iterable[Any]] = lambda members: members,
+) -> TarIndex:
     """List the images of a tar archive and their labels.
 
     Samples are those of WebDataset: the files of a sample have the same name up to the first dot, and the
@@ -50,6 +54,7 @@ def read_index(path: str, suffixes: Collection[str]) -> TarIndex:
 
     Args:
         suffixes: of images, in lower case.
+        counted: called with the members; returns them and may show the progress.
 
     Raises:
         ConfigError: the archive is compressed.
@@ -60,7 +65,7 @@ def read_index(path: str, suffixes: Collection[str]) -> TarIndex:
     damage, missing_packages = "", decodable_suffixes()
     with open(path, "rb") as file:
         try:
-            for member in _members(file, path):
+            for member in counted(_members(file, path)):
                 name = posixpath.normpath(member.name).lstrip("/")
                 if member.isdir() or is_hidden(name):
                     continue

@@ -1,9 +1,9 @@
 """The images of many tar archives, in the order of their names."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer
@@ -38,7 +38,12 @@ class TarSet(NamedTuple):
     damaged: list[tuple[int, str]]  # archives that are read in part: number, and the reason
 
 
-def read_set(paths: Sequence[str], folders: Sequence[str], suffixes: Collection[str]) -> TarSet:
+def read_set(
+    paths: Sequence[str],
+    folders: Sequence[str],
+    suffixes: Collection[str],
+    counted: Callable[[Iterable[Any]], Iterable[Any]] = lambda members: members,
+) -> TarSet:
     """List the images of archives; see `read_index`.
 
     The order depends on the names of the images only: archives made from a folder, in any order, have the
@@ -50,6 +55,7 @@ def read_set(paths: Sequence[str], folders: Sequence[str], suffixes: Collection[
         paths: of the archives.
         folders: of each archive: where its images are in the tree of all names, such as "train"; "": on top.
         suffixes: of images, in lower case.
+        counted: called with the members of each archive; returns them and may show the progress.
 
     Raises:
         ConfigError: an archive is compressed or cannot be read.
@@ -61,7 +67,7 @@ def read_set(paths: Sequence[str], folders: Sequence[str], suffixes: Collection[
     damaged: list[tuple[int, str]] = []
     for number, path in enumerate(paths):
         try:
-            found = read_index(path, suffixes)
+            found = read_index(path, suffixes, counted)
         except OSError as error:
             raise ConfigError("root", path, f"cannot be read ({error.strerror})") from error
         names += [f"{folders[number]}/{name}" for name in found.names] if folders[number] else found.names

@@ -16,8 +16,9 @@ from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.shard_paths import expand_shards, names_archives
 from cim_lightning.data.shard_splits import given_splits, split_folders
 from cim_lightning.data.source import NO_LABEL, Source, Splits
+from cim_lightning.data.tar_cache import cached_set
 from cim_lightning.data.tar_images import TarImages
-from cim_lightning.data.tar_set import TarSet, read_set
+from cim_lightning.data.tar_set import TarSet
 from cim_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def webdataset(
     base = os.path.commonpath([os.path.dirname(path) for path in paths])
     whole = train == ALL or bool(inside)  # the names of the archives do not matter
     folders = [""] * len(paths) if whole and not archives else split_folders(paths, base, archives)
-    found = read_set(paths, folders, pixels.suffixes)
+    found = cached_set(paths, folders, pixels.suffixes)
     _check(root, paths, found)
     if archives or whole:
         named = given_splits(found.files, archives, inside)
