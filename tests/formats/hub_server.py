@@ -41,10 +41,12 @@ class Handler(BaseHTTPRequestHandler):
             self.server.private[repository] = order.get("visibility") == "private"
             self.server.repositories.setdefault(repository, {})
             return self._answer({"url": f"{self.server.url}/{repository}"})
+        if self.path == "/api/validate-yaml":
+            return self._answer({"errors": [], "warnings": []})
         repository, action = self.path.removeprefix("/api/models/").rsplit("/", 2)[:2]
         if action == "preupload":
             files = json.loads(body)["files"]
-            modes = [{"path": file["path"], "uploadMode": "regular"} for file in files]
+            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]
             return self._answer({"files": modes})
         assert action == "commit"
         for line in map(json.loads, body.splitlines()):

@@ -33,7 +33,10 @@ INFO = {
 @pytest.fixture
 def hub(monkeypatch):
     with hub_server.running_hub() as server:
+        # as the environment variable HF_ENDPOINT would set them at the start of the process
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setenv("HF_TOKEN", "hf_right")
         yield server
 
