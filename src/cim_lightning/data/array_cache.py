@@ -41,13 +41,13 @@ def read_entry(path: Path | None) -> dict[str, np.ndarray] | None:
     return None
 
 
-def write_entry(path: Path | None, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an entry if the folder can be written, and delete the oldest ones if there are too many."""
+def write_entry(path: Path | None, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as an entry if the folder can be written, and delete the oldest ones if there are too many."""
     with contextlib.suppress(OSError):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **dict(arrays))
+                np.savez(file, allow_pickle=False, **arrays)
             _delete_oldest(path.parent)
 
 
