@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection
 
 from cim_lightning.data.file_index import FileIndex
-from cim_lightning.data.file_list import LIST_SUFFIXES, read_list
+from cim_lightning.data.file_list import read_list
 from cim_lightning.data.files import existing_folder
+from cim_lightning.data.list_rows import LIST_SUFFIXES
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.scan import scan
 from cim_lightning.errors import ConfigError

@@ -141,7 +141,7 @@ def _open(
     if val.unknown_classes:
         count, unknown = int((val.labels == NO_LABEL).sum()), ", ".join(val.unknown_classes[:5])
         hint = closest_name(val.unknown_classes[0], classes)
-        note = f"{count:,} for validation have no label, because {unknown} has no training images"
+        note = f"{count:,} for validation have no label, as there are no training images of {unknown}"
         notes.append(f"{note} ({hint})" if hint else note)
     if named.val:  # otherwise, both are parts of the same images
         skipped = skipped + held_out.skipped

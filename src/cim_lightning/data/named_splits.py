@@ -42,7 +42,7 @@ def split_by_name(listing: Listing, parameter: str, given: str) -> NamedSplits:
     train, val = find_train(names), find_val(names)
     if train is None or val is None:
         if reason := unclear_splits(files):
-            hint = _ways_out(names, above)
+            hint = _ways_out(files, above)
             raise ConfigError(parameter, given, f"has {reason}, as if they were splits", hint=hint)
         return NamedSplits([files], [], above)
     train_files, _ = descend(files.below(train))
@@ -83,7 +83,11 @@ def descend(files: FileIndex) -> tuple[FileIndex, str]:
         files, path = inside, f"{path}{names[0]}/"
 
 
-def _ways_out(names: list[str], above: str) -> str:
+def _ways_out(files: FileIndex, above: str) -> str:
+    names = files.first_folders()[1]
+    inside = sorted({inner for name in names for inner in files.below(name).first_folders()[1]})
+    if (train := find_train(inside)) and (val := find_val(inside)):
+        return f"try train='{above}*/{train}' val='{above}*/{val}'"
     train = find_train(names) or next((name for name in names if not split_word(name)), names[0])
     others = [name for name in names if name != train]
     val = find_val(others) or others[0]
