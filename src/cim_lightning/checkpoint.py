@@ -11,10 +11,10 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.weights.file import load
+from cim_lightning.weights.hub import HUB, TIMM
 from cim_lightning.weights.location import find_file
 
 UNTRAINED = "untrained"
-TIMM, HUB = "timm", "hf-hub:"  # downloaded weights
 State = dict[str, torch.Tensor]
 
 
@@ -46,7 +46,8 @@ class ExportedBackbone:
             ConfigError: backbone.json is incomplete.
         """
         kwargs = dict(self._entry("create_model"))
-        name, channels, _ = (kwargs.pop(key) for key in ("model_name", "in_chans", "num_classes"))
+        name, channels = kwargs.pop("model_name"), kwargs.pop("in_chans", 3)
+        kwargs.pop("num_classes", None)
         mean, std = self._entry("mean"), self._entry("std")
         backbone = TimmBackbone(name, kwargs, in_channels=channels, mean=mean, std=std)
         backbone.timm_model().load_state_dict(self.state)

@@ -1,6 +1,7 @@
 """Backbones that start from existing weights: every tensor of the file survives, in every backbone group."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,71 @@ def test_weights_in_half_precision_are_loaded_in_full_precision(file):
 def test_a_copy_with_drop_path_has_the_weights(file):
     copy = vit(weights=str(file)).with_drop_path(0.1)
     assert surviving(copy.timm_model(), file) == len(load_file(file))
+
+
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+DESCRIPTIONS = {  # files of an export, a repository of timm, one of transformers, and a run
+    "backbone.safetensors": ("backbone.json", HALF),
+    "model.safetensors": ("config.json", {"pretrained_cfg": HALF}),
+    "pytorch_model.bin": ("preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
+    "checkpoints/last.ckpt": ("config.yaml", {"backbone": HALF}),
+}
+
+
+@pytest.fixture(params=DESCRIPTIONS)
+def described(request: pytest.FixtureRequest, file: Path, tmp_path: Path) -> Path:
+    """Weights of images with mean and std 0.5, as the file beside them says."""
+    path = tmp_path / request.param
+    path.parent.mkdir(exist_ok=True)
+    torch.save(load_file(file), path) if path.suffix == ".bin" else path.write_bytes(file.read_bytes())
+    name, content = DESCRIPTIONS[request.param]
+    (tmp_path / name).write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.user_input(
+    "weights", "weights of mean and std 0.5, default mean", "one line with the settings to add"
+)
+def test_weights_of_another_normalization_need_it_as_a_setting(described):
+    message = r"^mean=null: the default is not that .*; try mean=\[0\.5,0\.5,0\.5\] std=\[0\.5,0\.5,0\.5\]$"
+    with pytest.raises(ConfigError, match=message):
+        vit(weights=str(described))
+    backbone = vit(weights=str(described), **HALF)
+    assert "trained with" not in str(backbone.loaded_weights)
+    other = vit(weights=str(described), mean=[0.5, 0.5, 0.4], std=[0.5] * 3)
+    assert str(other.loaded_weights).endswith("; trained with mean=[0.5,0.5,0.5] std=[0.5,0.5,0.5]")
+    gray = vit(weights=str(described), in_channels=1)  # whose mean cannot follow from three
+    assert "channels 3 -> 1" in gray.loaded_weights.notes
+
+
+def test_weights_of_the_default_normalization_need_no_setting(file, tmp_path):
+    (tmp_path / "backbone.safetensors").write_bytes(file.read_bytes())
+    normalization = vit().normalization | {"size": 3}
+    (tmp_path / "backbone.json").write_text(json.dumps(normalization))
+    assert vit(weights=str(tmp_path)).loaded_weights.normalization == vit().normalization
+
+
+@pytest.mark.user_input("weights", "backbone.weights=timm without a network", "one line: give a file")
+def test_timm_weights_are_those_of_its_tag_and_normalization(monkeypatch):
+    name = "vit_tiny_patch16_224.augreg_in21k"  # mean and std of 0.5
+    create = timm.create_model
+    kwargs = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+
+    def pretrained(model: str, pretrained: bool = False, **changes: Any) -> torch.nn.Module:
+        torch.manual_seed(3)
+        return create(model, **(kwargs if pretrained else {}), **changes)
+
+    monkeypatch.setattr(timm, "create_model", pretrained)
+    with pytest.raises(
+        ConfigError, match=r"^mean=null: .*\(timm's vit_tiny_patch16_224\.augreg_in21k\); try mean="
+    ):
+        TimmBackbone(name, kwargs, weights="timm")
+    torch.manual_seed(0)
+    backbone = TimmBackbone(name, kwargs, weights="timm", **XAVIER, **HALF)
+    expected = pretrained(name, True).state_dict()
+    model = backbone.timm_model().state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in model.items())
+    assert backbone.loaded_weights.path is None
+    assert str(backbone.loaded_weights).startswith(
+        f"timm's {name} (timm): {len(model)} of {len(model)} tensors"
+    )

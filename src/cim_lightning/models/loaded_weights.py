@@ -1,15 +1,19 @@
-"""Load existing weights into a timm model: read, adapt, match."""
+"""Existing weights for a timm model: read, adapted, matched, and described in a line."""
 
 import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.adapt_weights import adapt_weights
 from cim_lightning.weights.match import match
+from cim_lightning.weights.normalization import Normalization, read_normalization
 from cim_lightning.weights.reader import read_state
 
+TOLERANCE = 1e-4  # of mean and std, which have three digits
 MAX_NAMES = 5  # groups of left over tensors in the log line
 
 
@@ -21,6 +25,7 @@ class LoadedWeights(NamedTuple):
     path: Path | None  # the file
     num_tensors: int
     notes: list[str]  # such as "EMA weights, not the online ones" or "positions 14x14 -> 10x10"
+    normalization: Normalization | None  # of the images that they were trained with; None: unknown
 
     def __str__(self) -> str:
         source = self.path.name if self.path else self.source
@@ -36,8 +41,10 @@ class LoadedWeights(NamedTuple):
         return record
 
 
-def load_weights(model: Any, name: str, weights: str, layout: str = "auto") -> LoadedWeights:
-    """Load weights into a timm model, all or none.
+def fit_weights(
+    model: Any, name: str, weights: str, layout: str = "auto"
+) -> tuple[dict[str, Tensor], LoadedWeights]:
+    """Return the state of a timm model from existing weights, and their origin. The model stays unchanged.
 
     Args:
         model: timm's model, without a classifier.
@@ -50,17 +57,33 @@ def load_weights(model: Any, name: str, weights: str, layout: str = "auto") -> L
     """
     state = read_state(weights, model, layout)
     tensors, changes = adapt_weights(state.tensors, model, weights)
-    expected = model.state_dict()
-    matched = match(state._replace(tensors=tensors), expected, name)
+    matched = match(state._replace(tensors=tensors), model.state_dict(), name)
     for key, tensor in matched.items():
         if not tensor.isfinite().all():
             rule = f"these weights have a value in {key} that is not finite"
             raise ConfigError("weights", weights, rule, hint="try an earlier checkpoint")
-    model.load_state_dict(matched)
     left_over = Counter(key.partition(".")[0] for key in tensors if key not in matched)
-    return LoadedWeights(
-        weights, state.layout, state.path, len(matched), [*state.notes, *changes, *_left_over(left_over)]
-    )
+    notes = [*state.notes, *changes, *_left_over(left_over)]
+    normalization = read_normalization(state.path, model)
+    return matched, LoadedWeights(weights, state.layout, state.path, len(matched), notes, normalization)
+
+
+def check_normalization(loaded: LoadedWeights, used: Normalization, is_default: bool) -> LoadedWeights:
+    """Return the weights, with a note if they were trained with another mean or std than given.
+
+    Raises:
+        ConfigError: they were, but mean and std are defaults.
+    """
+    found = loaded.normalization
+    if found is None or len(found["mean"]) != len(used["mean"]):
+        return loaded  # unknown, or of other channels
+    if all(abs(a - b) < TOLERANCE for name in found for a, b in zip(found[name], used[name], strict=True)):
+        return loaded
+    hint = " ".join(f"{name}=[{','.join(f'{value:.6g}' for value in found[name])}]" for name in found)
+    if is_default:
+        rule = f"the default is not that of the weights ({loaded.layout})"
+        raise ConfigError("mean", None, rule, hint=f"try {hint}")
+    return loaded._replace(notes=[*loaded.notes, f"trained with {hint}"])
 
 
 def _left_over(groups: Counter[str]) -> list[str]:

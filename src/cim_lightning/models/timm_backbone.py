@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone, Features, Level
 from cim_lightning.models.initialization import initialize
-from cim_lightning.models.loaded_weights import load_weights
+from cim_lightning.models.loaded_weights import check_normalization, fit_weights
 from cim_lightning.models.timm_models import create_timm_model, timm_levels, timm_size_multiple
 from cim_lightning.optim import POSITION_TABLES
 
@@ -64,6 +64,7 @@ class TimmBackbone(Backbone):
         self.size_multiple = timm_size_multiple(getattr(model, "patch_embed", None))
         self.skips_patches = isinstance(model, VisionTransformer)
         initialize(model, name, init, positions, freeze_patch_embed)
+        self.default_normalization = mean is None or std is None
         if weights is not None:  # last, so that no initialization changes them
             self.load_weights(weights, weights_layout)
 
@@ -78,9 +79,12 @@ class TimmBackbone(Backbone):
             layout: format of the file, such as "MAE"; "auto": detected.
 
         Raises:
-            ConfigError: there are no such weights, or they do not fit the model.
+            ConfigError: there are no such weights, they do not fit the model, or they need another mean or
+                std than the default.
         """
-        self.loaded_weights = load_weights(self.model, self.name, weights, layout)
+        tensors, loaded = fit_weights(self.model, self.name, weights, layout)
+        self.loaded_weights = check_normalization(loaded, self.normalization, self.default_normalization)
+        self.model.load_state_dict(tensors)
 
     def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
         tokens = self.model.forward_features(images)

@@ -1,5 +1,6 @@
 """Weights that have to be downloaded: those of a timm model, and repositories of the Hugging Face Hub."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import timm
@@ -13,6 +14,7 @@ from cim_lightning.rng import fork_rng
 TIMM = "timm"
 HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIGS = ("config.json", "preprocessor_config.json")
 
 
 def timm_state(model: nn.Module) -> tuple[dict[str, Tensor], str]:
@@ -42,13 +44,22 @@ def download(weights: str) -> Path:
     repository, _, revision = weights.removeprefix(HUB).partition("@")
     for name in FILES:
         try:
-            return Path(hf_hub_download(repository, name, revision=revision or None))
+            path = Path(hf_hub_download(repository, name, revision=revision or None))
+            _download_configs(repository, revision or None)
+            return path
         except Exception as error:  # of httpx, the Hub or the file system
             missing = isinstance(error, EntryNotFoundError)
             if not missing or isinstance(error, LocalEntryNotFoundError):  # the latter: no network
                 raise _unreachable(weights, error) from error
     hint = "download the file and give its path"
     raise ConfigError("weights", weights, f"has neither {' nor '.join(FILES)}", hint=hint)
+
+
+def _download_configs(repository: str, revision: str | None) -> None:
+    """Download the files that describe the images, for `read_normalization`, if the repository has them."""
+    for name in CONFIGS:
+        with suppress(EntryNotFoundError):
+            hf_hub_download(repository, name, revision=revision)
 
 
 def _unreachable(weights: str, error: Exception) -> ConfigError:
