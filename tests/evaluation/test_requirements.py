@@ -1,10 +1,21 @@
 """Requirements of evaluators."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.data.source import NoImages, Splits
+from cim_lightning.evaluation.requirements import needs_labels, needs_val_images
+
+
+class Images(SimpleNamespace):
+    def __len__(self) -> int:
+        return 3
+
+
+def splits(train: list[str] | None, val: list[str] | None, **attributes: Any) -> SimpleNamespace:
+    return SimpleNamespace(train=Images(classes=train), val=Images(classes=val, **attributes))
 
 
 @pytest.mark.parametrize(
@@ -17,5 +28,16 @@ from cim_lightning.evaluation.requirements import needs_labels
     ],
 )
 def test_labels_are_of_two_or_more_classes(train, val, reason, context):
-    splits = SimpleNamespace(train=SimpleNamespace(classes=train), val=SimpleNamespace(classes=val))
-    assert needs_labels(context(data=SimpleNamespace(splits=splits))) == reason
+    assert needs_labels(context(data=SimpleNamespace(splits=splits(train, val)))) == reason
+
+
+def test_all_validation_classes_have_training_images(context):
+    images = splits(["cat", "dog"], ["cat", "dog"], unknown_classes=["cow", "emu"])
+    reason = "needs training images of all validation classes (cow, emu has none)"
+    assert needs_labels(context(data=SimpleNamespace(splits=images))) == reason
+
+
+def test_validation_images(context):
+    images = Splits(Images(classes=["cat", "dog"]), NoImages())
+    for requirement in (needs_labels, needs_val_images):
+        assert requirement(context(data=SimpleNamespace(splits=images))) == "needs validation images"

@@ -106,7 +106,7 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         update_json(folder / "run.json", run_info() | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
-    if checkpoint is None:
+    if checkpoint is None and len(data.splits.val):
         trainer.validate(method, datamodule=data, verbose=False)  # the metrics before training
         if trainer.received_sigterm:  # which fit would ignore
             sys.exit(128 + signal.SIGTERM)
@@ -130,6 +130,8 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     if method.backbone.loaded_weights is not None:
         log.info("weights: %s", method.backbone.loaded_weights)
     log.info("%s", data.splits.describe())
+    if not len(data.splits.val):
+        log.info("no validation: no val/ metrics, k-NN accuracy, panels or best.ckpt")
     log.info("%s, %s", trainer.strategy.root_device, trainer.precision)
     if checkpoint is not None:
         from cim_lightning.checkpoint import global_step

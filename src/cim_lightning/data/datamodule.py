@@ -105,9 +105,14 @@ class ImageData(ResumableData):
         order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self.position, *self._devices)
         return self._loader(source, self.view, batch_sampler=order)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the same views and crops of this device's validation images in every call."""
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the same views and crops of this device's validation images in every call.
+
+        Without validation images, the list of loaders is empty, and Lightning does not validate.
+        """
         source, (rank, world_size) = self.splits.val, self._devices
+        if not len(source):
+            return []
         if world_size == 1 or len(source) < world_size:
             return self.random_crop_dataloader("val", None, 0)
         # Devices have the same number of batches, because DDP communicates in every forward pass.

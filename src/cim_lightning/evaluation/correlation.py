@@ -17,7 +17,7 @@ from cim_lightning.cropping import correlation_metrics
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.requirements import needs_cim
+from cim_lightning.evaluation.requirements import needs_cim, needs_val_images
 from cim_lightning.metric_registry import BASELINE, Metric, find
 
 PLOTTED = ("skill", "iou", "pointing", "auc")
@@ -50,7 +50,7 @@ class CorrelationGrid:
             raise ConfigError("rotations", self.rotations, "must be in 0..180", suggest=[45])
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_cim(context)
+        return needs_cim(context) or needs_val_images(context)
 
     def forward_passes(self, context: EvalContext) -> float:
         cropping, images = context.data.cropping, context.num_images("val", self.num_images)

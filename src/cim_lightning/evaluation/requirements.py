@@ -12,9 +12,18 @@ from cim_lightning.evaluation.context import EvalContext
 def needs_labels(context: EvalContext) -> str | None:
     """Require labels of the training and of the validation images, of two or more classes."""
     splits = context.data.splits
+    if reason := needs_val_images(context):
+        return reason
     if not (splits.train.classes and splits.val.classes):
         return "needs images with labels"
+    if unknown := getattr(splits.val, "unknown_classes", None):
+        return f"needs training images of all validation classes ({', '.join(unknown[:5])} has none)"
     return None if len(splits.train.classes) > 1 else "needs labels of two or more classes"
+
+
+def needs_val_images(context: EvalContext) -> str | None:
+    """Require validation images."""
+    return None if len(context.data.splits.val) else "needs validation images"
 
 
 def needs_rgb(context: EvalContext) -> str | None:
