@@ -74,6 +74,7 @@ def test_files_below_a_folder_are_relative_to_it():
     assert names(below.below("deep")) == names(index.below("a/deep/")) == ["er/1.png"]
     assert index.below("a/deep").path(0) == "/data/a/deep/er/1.png"
     assert names(index.below("ü")) == ["猫.png"]
+    assert names(below.take(np.array([1]))) == ["3.png"]
     assert names(index.take(np.array([3, 2, 1])).below("a")) == ["3.png", "deep/er/1.png"]
     assert names(index.below(".")) == names(index.below("")) == NAMES
     assert len(index.below("nowhere")) == len(index.below("a/deep/er/1.png")) == 0

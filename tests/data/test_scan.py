@@ -1,7 +1,10 @@
 """The files that a scan finds, and what it counts. The oracle is os.walk."""
 
+import functools
+import io
 import logging
 import os
+import re
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -235,6 +238,24 @@ def test_a_long_scan_is_logged_once(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         found(tmp_path)
     assert caplog.messages == [f"scanning {tmp_path}: 1 files so far"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_long_scan_shows_a_bar_on_a_terminal(tmp_path, monkeypatch, caplog):
+    terminal = Terminal()
+    monkeypatch.setattr(scan_progress, "LOG_AFTER", -1.0)
+    monkeypatch.setattr(scan_progress, "BAR_AFTER", 1e-9)
+    bar = functools.partial(scan_progress.tqdm, file=terminal, mininterval=0)
+    monkeypatch.setattr(scan_progress, "tqdm", bar)
+    write(tmp_path, "a/1.png", "a/2.png", "3.png")
+    with caplog.at_level(logging.INFO):
+        found(tmp_path)
+    assert re.search(r"scan: 3 files \[.*files/s\]", terminal.getvalue())
+    assert not caplog.messages
 
 
 @user_input(

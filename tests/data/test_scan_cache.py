@@ -218,8 +218,9 @@ def test_without_a_place_for_the_cache(root, tmp_path, monkeypatch):
     assert len(scan(str(root), SUFFIXES).files) == 5
 
 
-def test_the_cache_is_in_the_home_folder(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
+@pytest.mark.parametrize("cache_home", ["", "relative/path"])
+def test_the_cache_is_in_the_home_folder(monkeypatch, cache_home):
+    monkeypatch.setenv("XDG_CACHE_HOME", cache_home)
     monkeypatch.setenv("HOME", "/home/somebody")
     assert array_cache.cache_folder() == Path("/home/somebody/.cache/cim_lightning/scans")
 
