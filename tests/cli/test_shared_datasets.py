@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 
 from cim_lightning.cli.shared_datasets import SharedDatasets
-from cim_lightning.data import files
+from cim_lightning.data import find_images
 
 
 @pytest.fixture
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that were scanned, in order."""
     scanned: list[str] = []
-    scan = files.scan
+    scan = find_images.scan
 
-    def recording_scan(root: str) -> Any:
+    def recording_scan(root: str, *args: Any) -> Any:
         scanned.append(root)
-        return scan(root)
+        return scan(root, *args)
 
-    monkeypatch.setattr(files, "scan", recording_scan)
+    monkeypatch.setattr(find_images, "scan", recording_scan)
     return scanned
 
 
