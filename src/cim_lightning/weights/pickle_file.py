@@ -4,6 +4,7 @@ import builtins
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from cim_lightning.errors import ConfigError
 
 PLAIN = {"bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "str", "tuple"}
 DICTIONARIES = (  # dictionaries of settings in checkpoints of Lightning and other trainers
+    "addict.addict.Dict",
     "collections.defaultdict",
     "easydict.EasyDict",
     "lightning.fabric.utilities.data.AttributeDict",
     "lightning_fabric.utilities.data.AttributeDict",
+    "mmengine.config.config.ConfigDict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
+    "yacs.config.CfgNode",
 )
 
 
@@ -36,11 +40,11 @@ class Placeholder:
         self.state = state
 
 
-class _Dictionary(dict):
-    """Creates an empty dictionary, for a class that is one with other methods."""
+class _Dictionary:
+    """Creates an OrderedDict, which torch can fill, for a subclass of dict."""
 
     def __new__(cls, *args: Any) -> Any:
-        return {}
+        return OrderedDict()
 
 
 def load_pickle(path: Path, parameter: str) -> Any:
@@ -58,8 +62,9 @@ def load_pickle(path: Path, parameter: str) -> Any:
         names += filter(_is_replaceable, torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     while True:
         try:
-            with torch.serialization.safe_globals([_substitute(name) for name in {*DICTIONARIES, *names}]):
-                return torch.load(path, "cpu", weights_only=True)
+            allowed = [_substitute(name) for name in {*DICTIONARIES, *names}]
+            with torch.serialization.safe_globals(allowed), path.open("rb") as file:
+                return torch.load(file, "cpu", weights_only=True)  # of a path, torch would trust the suffix
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+) (was not|whose module)", str(error))
             unknown = found is not None and found[2] == "was not" and found[1] not in names
