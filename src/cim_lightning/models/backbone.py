@@ -51,7 +51,8 @@ class Backbone(nn.Module, ABC):
         dim: width d of the features.
         in_channels: channels of the images.
         patch_size: pixels per side of a cell of the grid. For a ResNet, it is the stride of 32.
-        mean, std: of each channel, for images in 0..1; None: those of ImageNet, for 1 or 3 channels.
+        mean, std: of each channel, for images in 0..1; None: those of ImageNet, for 1 or 3 channels; empty:
+            refused, so that a recipe can require them.
 
     Raises:
         ConfigError: the number of channels differs from the number of means or standard deviations, or there
@@ -81,9 +82,9 @@ class Backbone(nn.Module, ABC):
         self.normalization: dict[str, list[float]] = {}
         for parameter, given, defaults in (("mean", mean, MEANS), ("std", std, STDS)):
             values = defaults.get(in_channels) if given is None else given
-            if values is None:
-                rule = f"is required for {in_channels} channels"
-                raise ConfigError(parameter, None, rule, hint="measure it with cim-prepare stats")
+            if not values:
+                rule = f"is required for {in_channels} channel{'s' if in_channels > 1 else ''}"
+                raise ConfigError(parameter, given, rule, hint="measure it with cim-prepare stats")
             self.normalization[parameter] = values = list(values)
             if len(values) != in_channels:
                 rule = f"must have one value for each of the {in_channels} channels"
