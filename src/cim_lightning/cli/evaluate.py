@@ -14,7 +14,7 @@ from cim_lightning.cli import evaluation_trainer
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, messages, validate
 from cim_lightning.config.result_settings import result_settings
-from cim_lightning.errors import EvaluationError
+from cim_lightning.errors import ConfigError, EvaluationError
 
 log = logging.getLogger("cim_lightning")
 
@@ -66,13 +66,20 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     from cim_lightning.checkpoint import read_weights
 
     weights = read_weights(cfg.checkpoint)
+    channels_given = cfg.data.get("channels") is not None
     from_checkpoint.fill_from_checkpoint(cfg, weights)
     validate.check(cfg, "evaluate", HydraConfig.get().overrides.task)
     evaluation_trainer.check(cfg.trainer)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
-    splits = current_sweep().datasets.open(data, settings["data"])
+    try:
+        splits = current_sweep().datasets.open(data, settings["data"])
+    except ConfigError as error:
+        if error.parameter != "channels" or channels_given:
+            raise
+        hint = f"the backbone is for images of {error.value} channel(s)"
+        raise ConfigError("channels", error.value, error.rule, hint=hint) from error
     evaluators = from_checkpoint.build(cfg.evaluation)
 
     import torch
@@ -92,6 +99,9 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
     side = data.view.size
     backbone.check_size((side, side), "view_size")
+    if backbone.in_channels != data.pixels.channels:
+        rule = f"the backbone is for images of {backbone.in_channels} channel(s)"
+        raise ConfigError("channels", data.pixels.channels, rule, suggest=backbone.in_channels)
     description = {"checkpoint": str(weights.path or cfg.checkpoint), "backbone": backbone.name}
     where = f"{device}, {processes[1]} processes" if processes[1] > 1 else device
     log.info("%s: evaluating %s (%s) on %s", folder, *description.values(), where)

@@ -21,6 +21,7 @@ TORCH_DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 JPEG = (".jfif", ".jif", ".jpe", ".jpeg", ".jpg")
 TIFF_MODULE = "tifffile"
+DICOM_HEADER = 132  # bytes until the end of the signature, the last of all formats
 FIRST_IMAGES = 8  # of a data set, of which one must have the right format
 
 
@@ -60,8 +61,8 @@ class PixelFormat:
     def __post_init__(self) -> None:
         check_at_least("channels", self.channels, 1)
         if self.bits not in DTYPES:
-            nearest = min(DTYPES, key=lambda bits: abs(bits - self.bits))
-            raise ConfigError("bits", self.bits, "must be 8, 16 or 32", suggest=nearest)
+            enough = min((bits for bits in DTYPES if bits > self.bits), default=max(DTYPES))
+            raise ConfigError("bits", self.bits, "must be 8, 16 or 32", suggest=enough)
 
     @property
     def is_rgb8(self) -> bool:
@@ -200,7 +201,7 @@ def check_first_images(source: Any, pixels: PixelFormat) -> None:
     if errors:
         found = errors[0].channels
         if found is None:
-            raise ConfigError("bits", pixels.bits, str(errors[0]), hint="change the files")
+            raise ConfigError("bits", pixels.bits, str(errors[0]), hint="scale or convert the files")
         raise ConfigError("channels", pixels.channels, str(errors[0]), suggest=found)
 
 
@@ -226,7 +227,10 @@ def _array_kind(source: str | os.PathLike[str] | bytes) -> str | None:
     if isinstance(source, bytes):
         return array_kind(source)
     suffix = os.path.splitext(os.fspath(source))[1].lower()
-    return suffix if suffix in ARRAY_SUFFIXES else None
+    if suffix:
+        return suffix if suffix in ARRAY_SUFFIXES else None
+    with bad_image_errors(source), open(source, "rb") as file:
+        return array_kind(file.read(DICOM_HEADER))
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:
