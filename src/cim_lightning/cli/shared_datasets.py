@@ -22,7 +22,8 @@ class SharedDatasets:
             settings: of the data module; only its source, channels and bits decide what is shared.
         """
         pixels = [settings.get("channels"), settings.get("bits")]
-        key = json.dumps([settings["source"], data.source_kwargs, pixels], sort_keys=True)
+        given = {name: value for name, value in data.source_kwargs.items() if value is not None}
+        key = json.dumps([settings["source"], given, pixels], sort_keys=True)
         if key != self._key:
             self.clear()  # before the new images are opened: both may not fit into memory
             self._splits, self._key = data.splits, key
