@@ -46,8 +46,8 @@ def read_index(
 ) -> TarIndex:
     """List the images of a tar archive and their labels.
 
-    Samples are those of WebDataset: the files of a sample have the same name up to the first dot, and the
-    rest of the name is the field. A label is the text of the field `cls`, or the "label" in the field `json`.
+    Samples are those of WebDataset: the files of a sample have the same key, and different fields (see
+    key_and_field). A label is the text of the field `cls`, or the "label" in the field `json`.
 
     Hidden files are left out. Links, sparse files, empty files and files above 8 GB are skipped and counted.
     If the archive is truncated, the files before that are used.
@@ -96,9 +96,16 @@ def read_index(
 
 
 def key_and_field(name: str) -> tuple[str, str]:
-    """Return the key of a sample, which is the name up to the first dot after the folder, and the field."""
+    """Return the key of a sample and the field of a file: the parts of its name around a dot.
+
+    It is the first dot that no digit follows, so that photo.left.png has the field left.png, but cat.0.png and
+    version 2.1.png have the field png.
+    """
     folder, slash, base = name.rpartition("/")
     stem, _, field = base.partition(".")
+    while field[:1].isdigit() and "." in field:
+        part, _, field = field.partition(".")
+        stem = f"{stem}.{part}"
     return folder + slash + stem, field.lower()
 
 

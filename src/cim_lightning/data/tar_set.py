@@ -48,8 +48,8 @@ def read_set(
 
     The order depends on the names of the images only: archives made from a folder, in any order, have the
     order of the folder. Of several images of a WebDataset sample, such as `0.jpg` and `0.mask.png`, one is
-    used: that with the fewest dots. Dots in names are not taken for fields if a number follows, as in
-    `cat.0.jpg` and `cat.1.jpg`, or if there are as many different fields as samples.
+    used: that with the fewest dots. If there are as many different fields as samples, they are parts of
+    names, and all images are used.
 
     Args:
         paths: of the archives.
@@ -110,10 +110,8 @@ def _one_per_sample(
     for _, group in groupby(order, key=lambda row: key_and_field(names[row])[0]):
         samples: dict[int, list[int]] = {}
         for row in group:
-            field = key_and_field(names[row])[1]
-            if not field.partition(".")[0].isdecimal():  # a number is part of the name, as in cat.0.jpg
-                samples.setdefault(int(archives[row]), []).append(row)
-                fields.add(field)
+            samples.setdefault(int(archives[row]), []).append(row)
+            fields.add(key_and_field(names[row])[1])
         num_samples += len(samples)
         several += [rows for rows in samples.values() if len(rows) > 1]
     if len(fields) >= num_samples:
