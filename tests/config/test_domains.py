@@ -50,7 +50,7 @@ def composed(recipe: str, *overrides: str) -> DictConfig:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_normalization_has_to_be_measured(recipe):
     cfg = composed(recipe, *(override for override in SMALL if override.startswith("backbone")))
-    with pytest.raises(InstantiationException, match=r"mean=\[\]: is required for . channels?; .*cim-prepare stats"):
+    with pytest.raises(InstantiationException, match=r"mean=\[\]: is required for .*cim-prepare stats"):
         build(cfg.backbone)
 
 
