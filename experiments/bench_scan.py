@@ -109,9 +109,7 @@ def main() -> None:
 
 
 def report(root: str) -> None:
-    print(
-        "| step | scan, classes, split, s | shuffle, s | memory before, MB | peak, MB |\n|---|---|---|---|---|"
-    )
+    print("| step | open, s | shuffle, s | memory before, MB | peak, MB |\n|---|---|---|---|---|")
     for step in ("first run", "next run, from the cache"):
         seconds, shuffle, before, peak = in_new_process(open_and_shuffle, root)
         print(f"| {step} | {seconds:.2f} | {shuffle:.2f} | {before:.0f} | {peak:.0f} |")
