@@ -102,8 +102,11 @@ def test_timm_weights_and_an_untrained_backbone(run_evaluate, photos, tmp_path):
 
 MISTAKES = {
     "missing file": (["checkpoint=lost"], ["checkpoint=lost", "does not exist", "try a run's folder"]),
-    "no weights": (["checkpoint={photos}/val/a/0.png"], ["checkpoint=", "cannot be read as weights"]),
-    "no run": (["checkpoint={photos}"], ["checkpoint=", "has neither a run nor a backbone"]),
+    "no weights": (
+        ["checkpoint={photos}/val/a/0.png"],
+        ["checkpoint=", "is an image", "give the path of the weights"],
+    ),
+    "no run": (["checkpoint={photos}"], ["checkpoint=", "has neither a run nor weights"]),
     "no checkpoint": ([], ["checkpoint: has no default; set checkpoint=..."]),
     "no data": (["checkpoint=untrained", "backbone=resnet18"], ["data:", "try data=folder"]),
     "no backbone": (
@@ -143,17 +146,35 @@ def test_a_mistake_gets_one_line(case, run_evaluate, photos, capfd):
         assert part in line
 
 
-def test_weights_of_another_architecture_are_refused(run_evaluate, photos, tmp_path, capfd):
+@pytest.mark.user_input(
+    "weights", "checkpoint=VIT backbone=RESNET", "one line that names tensors of the file"
+)
+@pytest.mark.user_input(
+    "weights", "checkpoint=untrained backbone.weights=FILE", "one line: try checkpoint=FILE"
+)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["checkpoint=vit.safetensors"], "checkpoint=vit.safetensors: has none of the tensors of ResNet"),
+        (
+            ["checkpoint=untrained", "backbone.weights=vit.safetensors"],
+            "backbone.weights=vit.safetensors: the weights to evaluate are the checkpoint; "
+            "try checkpoint=vit.safetensors",
+        ),
+        (
+            ["checkpoint=vit.safetensors", "backbone=vit_micro_patch4", "backbone.name=vit_tiny_patch16_224"],
+            "checkpoint=vit.safetensors: timm weights do not fit vit_tiny_patch16_224",
+        ),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(
+    arguments, message, run_evaluate, photos, tmp_path, capfd
+):
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "vit.safetensors")
-    with pytest.raises(SystemExit):
-        run_evaluate(
-            "out",
-            f"checkpoint={tmp_path / 'vit.safetensors'}",
-            *OTHER,
-            f"data.root={photos}",
-            "evaluation=knn",
-        )
-    assert "are not weights of test_resnet" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        run_evaluate("out", *OTHER, f"data.root={photos}", "evaluation=knn", *arguments)
+    assert ended.value.code == 2
+    assert f"cim-evaluate: {message}" in capfd.readouterr().err
 
 
 def test_a_checkpoint_with_a_backbone_refuses_another(run, run_evaluate, capfd):
@@ -162,11 +183,19 @@ def test_a_checkpoint_with_a_backbone_refuses_another(run, run_evaluate, capfd):
     assert "already has an architecture; remove backbone=..." in capfd.readouterr().err
 
 
-def test_damaged_weights_are_not_blamed_on_a_setting(run_evaluate, photos, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("factor", "code", "message"),
+    [
+        (float("nan"), 2, "cim-evaluate: checkpoint="),
+        (1e30, 1, "cim-evaluate: knn failed: the backbone's features are not finite"),
+    ],
+)
+def test_damaged_weights_are_not_blamed_on_a_setting(
+    factor, code, message, run_evaluate, photos, tmp_path, capfd
+):
     state = timm.create_model("test_resnet", num_classes=0).state_dict()
     damaged = {
-        name: tensor * float("nan") if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
+        name: tensor * factor if tensor.is_floating_point() else tensor for name, tensor in state.items()
     }
     save_file(damaged, tmp_path / "nan.safetensors")
     with pytest.raises(SystemExit) as ended:
@@ -177,7 +206,7 @@ def test_damaged_weights_are_not_blamed_on_a_setting(run_evaluate, photos, tmp_p
             f"data.root={photos}",
             "evaluation=knn",
         )
-    assert ended.value.code == 1
+    assert ended.value.code == code
     line = capfd.readouterr().err.splitlines()[-1]
-    assert line.startswith("cim-evaluate: knn failed: the backbone's features are not finite")
+    assert line.startswith(message)
     assert "base_lr" not in line
