@@ -38,6 +38,20 @@ class BadImageError(ValueError):
     """An image that cannot be decoded. The data set logs it and uses another image."""
 
 
+class WrongFormatError(BadImageError):
+    """An intact image that cannot be converted to the format of the data set.
+
+    Args:
+        reason: of the error, without the name of the image.
+        channels: of the image, if their number is the reason.
+        name: of the image.
+    """
+
+    def __init__(self, reason: str, channels: int | None = None, name: str = ""):
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason, self.channels = reason, channels
+
+
 def format_value(value: Any) -> str:
     """Return a value in the syntax of the command line."""
     if value is None or isinstance(value, bool):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cim_lightning.data.pixel_format import RGB8, PixelFormat, WrongFormatError, check_first_images
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.data.format_check import check_first_images
+from cim_lightning.data.pixel_format import RGB8, PixelFormat
+from cim_lightning.errors import BadImageError, ConfigError, WrongFormatError
 from tests.lookalikes import dicom_bytes, npy_bytes, tiff_bytes
 
 GRAY = np.array([[0, 100, 255], [1, 2, 3]], np.uint8)

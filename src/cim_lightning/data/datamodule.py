@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.cropping.cropper import Cropping
-from cim_lightning.data.pixel_format import PixelFormat, check_first_images
+from cim_lightning.data.format_check import check_first_images
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 from cim_lightning.data.source import Source, Splits
