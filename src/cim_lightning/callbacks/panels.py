@@ -49,7 +49,8 @@ class CorrelationPanels(L.Callback):
             return
         if not is_due(trainer, self.every_n_epochs):
             return
-        crops = Crops(*(tensor[: self.num_images] for tensor in crops))  # pyright: ignore
+        parts: Any = (None if part is None else part[: self.num_images] for part in crops)
+        crops = Crops(*parts)
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
         figure = draw(crops, probability)

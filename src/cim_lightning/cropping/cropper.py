@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.cropping.views import Views, to_unit_range
+from cim_lightning.errors import ConfigError
 
 
 @runtime_checkable
@@ -29,7 +30,12 @@ class Cropper(ABC):
     Random parameters are sampled first and applied second, so that they can be inspected and replayed.
     """
 
+    crops_pairs: ClassVar[bool] = False  # accepts views "b 2 c h w" of pairs of frames
+
     def __call__(self, views: Views, seed: int) -> Any:
+        if views.ndim == 5 and not self.crops_pairs:
+            name, hint = type(self).__name__, "try data.max_gap=0"
+            raise ConfigError("cropping", name, "crops single images, not pairs of frames", hint=hint)
         generator = torch.Generator(views.device).manual_seed(seed)
         return self.apply(views, self.sample(len(views), (views.shape[-2], views.shape[-1]), generator))
 
@@ -43,5 +49,5 @@ class Cropper(ABC):
         return None
 
     @abstractmethod
-    def crop(self, images: Float[Tensor, "b c h w"], params: Any) -> CropBatch:
+    def crop(self, images: Float[Tensor, "b *f c h w"], params: Any) -> CropBatch:
         """Return the batch of images in 0..1 for sampled parameters."""

@@ -20,12 +20,17 @@ COLORS = Appearance()
 
 
 class Crops(NamedTuple):
-    """Input, in 0..1, and target of correlational image modeling."""
+    """Input, in 0..1, and target of correlational image modeling.
+
+    With pairs of frames, the exemplars come from another frame than the context. The maps are then the boxes
+    in `other_frames`, which are their place in the context only where nothing moves.
+    """
 
     context: Float[Tensor, "b c s s"]
     exemplars: Float[Tensor, "b k c e e"]
     maps: Bool[Tensor, "b k s s"]  # True inside the box of the exemplar
     boxes: Boxes
+    other_frames: Float[Tensor, "b c s s"] | None = None  # None: exemplars and context are of the same frame
 
     @property
     def num_images(self) -> int:
@@ -35,6 +40,9 @@ class Crops(NamedTuple):
 @dataclass
 class ExemplarCropper(Cropper):
     """Crops k exemplars from each view, and resizes the view to the context.
+
+    Of views "b 2 c h w" of pairs of frames, the first is the context, and the exemplars are cropped from the
+    second.
 
     For scale, ratio and rotation, see BoxSampler. The defaults are the paper's values.
     """
@@ -47,6 +55,8 @@ class ExemplarCropper(Cropper):
     exemplar_size: int = 64  # side of the exemplars in pixels (e); at most the side of the view
     flip: float = 0.5  # probability that an exemplar is flipped horizontally
     appearance: Appearance | None = COLORS  # color augmentation of the exemplars; None: none
+
+    crops_pairs = True
 
     def __post_init__(self) -> None:
         for name in ("num_exemplars", "context_size", "exemplar_size"):
@@ -64,10 +74,12 @@ class ExemplarCropper(Cropper):
             raise ConfigError("exemplar_size", self.exemplar_size, rule, suggest=min(view))
         return self.random_crop.sample(b, self.num_exemplars, view, generator)
 
-    def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Crops:
+    def crop(self, images: Float[Tensor, "b *f c h w"], params: CropParams) -> Crops:
+        frames = images.unbind(1) if images.ndim == 5 else (images,)
         return Crops(
-            context=resize(images, self.context_size),
-            exemplars=self.random_crop.crop(images, params),
+            context=resize(frames[0], self.context_size),
+            exemplars=self.random_crop.crop(frames[-1], params),
             maps=params.boxes.rasterize(self.context_size, self.context_size),
             boxes=params.boxes,
+            other_frames=resize(frames[1], self.context_size) if len(frames) > 1 else None,
         )

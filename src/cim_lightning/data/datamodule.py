@@ -169,4 +169,5 @@ class ImageData(ResumableData):
 
     def _loader(self, source: Source | Dataset[Any], view: View, **sampling: Any) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return view_loader(ViewDataset(source, view, self.seed), self.num_workers, pin_memory, **sampling)
+        dataset = ViewDataset(source, view, self.seed, paired=view is self.view)
+        return view_loader(dataset, self.num_workers, pin_memory, **sampling)

@@ -122,7 +122,13 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
     source: Any  # a Source, or a Subset of one
     view: View  # transforms an image; its random numbers come from its generator argument only
     seed: int
+    paired: bool = False  # if the source has pairs of images, return views "2 c h w" of a pair
     reported: set[int] = field(default_factory=set, init=False)
+
+    @property
+    def samples_pairs(self) -> bool:
+        """Whether the views are of pairs."""
+        return self.paired and getattr(self.source, "max_gap", 0) > 0
 
     def __len__(self) -> int:
         return len(self.source)
@@ -130,14 +136,17 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        image, label = self._decode(index)
+        image, label = self._decode(index, rng)
         pixels = np.asarray(self.view(image, rng))
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), label, int(rng.integers(2**62))
+        view = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        if self.samples_pairs:
+            view = view.unflatten(0, (2, -1))
+        return view, label, int(rng.integers(2**62))
 
-    def _decode(self, index: int) -> tuple[Pixels, int]:
+    def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pixels, int]:
         for i in (n % len(self.source) for n in range(index, index + MAX_BAD_IMAGES)):
             try:
-                return self.source[i]
+                return self.source.sample(i, rng) if self.samples_pairs else self.source[i]
             except BadImageError as error:
                 if i not in self.reported:
                     log.warning("skipped an image: %s", error)

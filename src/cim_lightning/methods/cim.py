@@ -19,11 +19,13 @@ from cim_lightning.cropping.correlation_metrics import (
     iou_and_pointing,
 )
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import BASELINE, Metric
 from cim_lightning.models.backbone import Backbone, Features
 from cim_lightning.models.decoder import CorrelationDecoder, Decoder
 from cim_lightning.models.heads import ContrastiveHead
+from cim_lightning.models.label_propagation import LabelPropagation
 from cim_lightning.models.target import EmaTarget, Target
 from cim_lightning.optim import AdamWCosine, Optim
 
@@ -41,6 +43,8 @@ class CIM(Method):
         baseline: mean-map baseline of the same cropping; its skill is 0. None: of ExemplarCropper().
         online_input: "exemplars" (as in the paper) or "context"; the target encoder has the other as input.
         reduction: "sum" (as in the paper) or "mean" over the exemplars of an image.
+        cross_frame: targets where exemplars and context are of different frames; None: such batches are
+            refused. Their maps are otherwise the boxes, which hold where both frames are the same.
         contrast: builds the global contrastive head from the backbone's width; None: no contrastive loss.
     """
 
@@ -58,12 +62,13 @@ class CIM(Method):
         reduction: str = "sum",
         contrast: Callable[[int], ContrastiveHead] | None = None,
         batch_size: int = 256,
+        cross_frame: LabelPropagation | None = None,
     ):
         super().__init__(backbone, optim, batch_size)
         check_one_of("online_input", online_input, ("exemplars", "context"))
         check_one_of("reduction", reduction, ("sum", "mean"))
         self.baseline = baseline or estimate_mean_map_baseline(ExemplarCropper())
-        self.online_input, self.reduction = online_input, reduction
+        self.online_input, self.reduction, self.cross_frame = online_input, reduction, cross_frame
         self.decoder = decoder(backbone.dim)
         self.target = target(backbone)
         self.contrast = None if contrast is None else contrast(backbone.dim)
@@ -81,7 +86,8 @@ class CIM(Method):
     def compute_losses(self, crops: Crops) -> dict[str, Tensor]:
         online, target = self._encode(crops)
         logits = self._decode(crops, online, target).float()
-        correlation = F.binary_cross_entropy_with_logits(logits, crops.maps.float())
+        maps = self.target_maps(crops)
+        correlation = F.binary_cross_entropy_with_logits(logits, maps)
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
         for name in ("iou", "best_iou", "pointing"):
@@ -92,6 +98,29 @@ class CIM(Method):
             loss = loss + metrics["contrast"]
         # DDP requires a gradient of every parameter, but some decoders do not use the pooled features.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
+
+    @torch.no_grad()
+    def target_maps(self, crops: Crops) -> Float[Tensor, "b k s s"]:
+        """Return where the exemplars are in the context, 0..1.
+
+        Where both are of the same frame, these are the maps of the boxes. Otherwise the target encoder finds
+        the place, see `LabelPropagation`.
+
+        Raises:
+            ConfigError: the frames differ, and there is no `cross_frame`.
+        """
+        maps = crops.maps.float()
+        if crops.other_frames is None:
+            return maps
+        if self.cross_frame is None:
+            rule = "exemplars and context are of different frames"
+            hint = "try method/cross_frame=propagate, or data.max_gap=0"
+            raise ConfigError("cross_frame", None, rule, hint=hint)
+        same = (crops.context == crops.other_frames).flatten(1).all(dim=1)
+        images = map(self.backbone.normalize, (crops.context, crops.other_frames))
+        context, other = (self.target(self.backbone, frame).grid for frame in images)
+        moved = self.cross_frame(context.float(), other.float(), maps)
+        return torch.where(same[:, None, None, None], maps, moved)
 
     def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
         pairs: list[tuple[Target, torch.nn.Module]] = [(self.target, self.backbone)]
