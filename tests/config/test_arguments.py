@@ -171,3 +171,17 @@ def test_the_start_of_a_reference_in_a_name_is_refused(tmp_path):
 def test_a_name_that_is_not_utf_8_is_refused():
     with pytest.raises(ConfigError, match=r"^data\.root=/caf\\udce9: is not UTF-8; rename it"):
         quote_values([f"data.root={os.fsdecode(b'/caf' + bytes([0xE9]))}"], "pretrain")
+
+
+@pytest.mark.user_input(
+    "path",
+    "`data.root=$DATA` or `output_dir=$OUT` with an unset variable",
+    "one line, not the working directory",
+)
+@pytest.mark.parametrize("key", ["data.root", "output_dir"])
+def test_an_empty_value_is_refused(key):
+    with pytest.raises(
+        ConfigError, match=rf"^{key}=: is empty; is a shell variable unset\? For empty text: '{key}=\"\""
+    ):
+        quote_values([f"{key}="], "pretrain")
+    assert quote_values([f'{key}=""'], "pretrain") == [f'{key}=""']

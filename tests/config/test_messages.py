@@ -1,5 +1,7 @@
 """The path of a setting in the line about a user's error. tests/cli/test_main.py tests whole lines."""
 
+import errno
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -89,4 +91,44 @@ def test_the_command_line_is_quoted_with_its_last_override():
     arguments = ["output_dir=/tmp", "seed=1", "output_dir=/root/runs/x"]
     line = messages.explain(error, "pretrain", CFG, arguments)
     assert line == "output_dir=/root/runs/x: cannot be written (Permission denied); try another output_dir"
-    assert messages.explain(error, "pretrain", CFG, ["seed=1"]) is None
+    line = messages.explain(error, "pretrain", CFG, ["seed=1"])
+    assert line == "/root/runs/x: Permission denied"
+
+
+@pytest.mark.user_input(
+    "path", "a working directory that cannot be written", "one line: try another output_dir"
+)
+def test_a_default_output_folder_that_cannot_be_written_gets_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs", f"{tmp_path}/outputs"):
+        error = OSError(errno.EACCES, "Permission denied", name)
+        line = messages.explain(error, "pretrain", CFG, ["seed=1"])
+        assert line == f"output_dir={name}: cannot be written (Permission denied); try another output_dir"
+
+
+def test_an_output_folder_in_quotes_is_found():
+    error = OSError(errno.EROFS, "Read-only file system", "/runs (1)/x")
+    line = messages.explain(error, "pretrain", CFG, ['output_dir="/runs (1)/x"'])
+    assert line == (
+        'output_dir="/runs (1)/x": cannot be written (Read-only file system); try another output_dir'
+    )
+
+
+@pytest.mark.user_input(
+    "path",
+    "a disk that is full",
+    "one line: free some space and run the same command to resume",
+    source="https://github.com/pytorch/pytorch/issues/10577",
+)
+def test_a_full_disk_gets_one_line():
+    end = "if the disk is full, free some space and run the same command to resume"
+    error = OSError(errno.ENOSPC, "No space left on device", "/runs/a/metrics.csv")
+    assert messages.explain(error, "pretrain") == f"/runs/a/metrics.csv: No space left on device; {end}"
+    error = RuntimeError(
+        "[enforce fail at inline_container.cc:595] . PytorchStreamWriter failed writing file"
+    )
+    assert messages.explain(error, "pretrain") == f"a checkpoint cannot be written; {end}"
+
+
+def test_a_file_that_a_user_did_not_choose_is_no_mistake_of_the_user():
+    assert messages.explain(FileNotFoundError(errno.ENOENT, "No such file", "/x/y"), "pretrain") is None

@@ -38,8 +38,8 @@ def quote_values(arguments: Sequence[str], command: str) -> list[str]:
         command: such as "pretrain".
 
     Raises:
-        ConfigError: a value is not UTF-8; or the name of an existing file contains "${", which starts a
-            reference to another setting.
+        ConfigError: a value is empty or not UTF-8, or the name of an existing file contains "${", which
+            starts a reference to another setting.
     """
     parser, text_settings = OverridesParser.create(), _text_settings(command)
     is_value = [i > 0 and arguments[i - 1] in FLAGS_WITH_VALUE for i in range(len(arguments))]
@@ -54,6 +54,12 @@ def quote(text: str) -> str:
     return QuotedString(text=text, quote=Quote.double).with_quotes()
 
 
+def unquote(value: str) -> str:
+    """Return the text of a quoted value; any other value unchanged."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return str(OverridesParser.create().parse_override(f"k={value}").value()) if is_quoted else value
+
+
 def _text_settings(command: str) -> set[str]:
     """Return the settings outside all groups that are text, such as output_dir."""
     file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))
@@ -64,7 +70,10 @@ def _quote_value(argument: str, parser: OverridesParser, text_settings: set[str]
     if not (found := OVERRIDE.fullmatch(argument)):
         return argument
     key, value = found.groups()
-    is_file = bool(value) and os.path.exists(value)
+    if not value:
+        rule, hint = "is empty", f"is a shell variable unset? For empty text: '{key}=\"\"'"
+        raise ConfigError(key.lstrip("+"), value, rule, hint=hint)
+    is_file = os.path.exists(value)
     if value != value.encode(errors="ignore").decode():
         shown, rule = value.encode(errors="backslashreplace").decode(), "is not UTF-8"
         raise ConfigError(key.lstrip("+"), shown, rule, hint="rename it, or use a symbolic link")

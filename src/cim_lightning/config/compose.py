@@ -95,6 +95,7 @@ def _wandb_mode() -> str:
     """Return WANDB_MODE, else "online" with a login and "offline" without."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
+    os.environ.pop("WANDB_MODE", None)  # wandb refuses an empty value
     import wandb
 
     return "online" if wandb.login(prompt=False, verify=False) else "offline"

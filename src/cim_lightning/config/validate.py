@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.checks import check_within, did_you_mean
 from cim_lightning.config.compose import CONF, default_config
-from cim_lightning.config.messages import HYDRA_KEYS, no_default, setting_paths
+from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
 from cim_lightning.errors import ConfigError
 
 MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning

@@ -1,0 +1,138 @@
+"""Explain an error of Hydra or OmegaConf in one line: a mistake in an argument of the command line."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from cim_lightning.checks import did_you_mean
+from cim_lightning.config.arguments import quote
+from cim_lightning.config.compose import CONF, default_config
+from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
+
+PLUGINS = {"joblib", "submitit_local", "submitit_slurm", "optuna", "ray"}  # of our optional dependencies
+
+
+def explain_hydra_error(error: BaseException, command: str, arguments: Sequence[str]) -> str | None:
+    """Return one line about an error of Hydra or OmegaConf; None for any other error.
+
+    Args:
+        error: the exception.
+        command: such as "pretrain".
+        arguments: of the command line, to quote from.
+    """
+    text = str(error)
+    if isinstance(error, ValueError) and text.startswith("Config group override must be"):
+        return _explain_group_value(arguments) or text.splitlines()[0]
+    if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # of optuna
+        return "hydra/sweeper=optuna: no trial finished; failure.json in their folders has the reasons"
+    if isinstance(error, MissingConfigException):
+        return _explain_choice(text)
+    if isinstance(error, OverrideParseException):
+        return _explain_override(error)
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{found[1]}: several values need a sweep; try cim-{command} -m {found[1]}"
+    if isinstance(error, (GrammarParseError, InterpolationResolutionError, ValidationError)):
+        return _explain_value(text, arguments)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_key(text, command, arguments)
+    return None
+
+
+def last_override(key: str, arguments: Sequence[str]) -> str:
+    """Return the last override of a key on the command line; the key alone if there is none."""
+    starts = (f"{key}=", f"{key}.")
+    return next((a for a in reversed(arguments) if f"{a.lstrip('+~')}=".startswith(starts)), key)
+
+
+def _explain_override(error: OverrideParseException) -> str:
+    """Return the line about an argument that Hydra's grammar rejects, with the quotes that make it text."""
+    text = str(error)
+    reason = text.splitlines()[1 if text.startswith("Error parsing") else 0].split(": ")[0]
+    key, equals, value = str(error.override).partition("=")
+    hint = f"; to set text, quote it: {shlex.quote(f'{key}={quote(value)}')}" if equals else ""
+    return f"{error.override}: cannot be parsed ({reason}); an override is key=value{hint}"
+
+
+def _explain_choice(text: str) -> str:
+    """Return the line about an option that a config group does not have."""
+    found = re.search(r"(?:find|load) '([^']+)'", text)
+    if not found:
+        return text.splitlines()[0]
+    group, _, choice = found[1].rpartition("/")
+    if group.startswith("hydra/") and choice in PLUGINS:
+        extra = "ray" if choice == "ray" else "sweeps"
+        return f"{group}={choice}: is not installed; try pip install 'cim-lightning[{extra}]'"
+    top, _, folder = group.partition("/")
+    if folder and top != "hydra" and not (CONF / group).is_dir():  # as experiment=ablaton/rotation
+        group, choice = top, f"{folder}/{choice}"
+    files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
+    options = {*re.findall(r"^\t([^_\s]\S*)$", text, re.MULTILINE), *(str(f.with_suffix("")) for f in files)}
+    return f"{group}={choice}: no such {group}; {did_you_mean(choice, options)}"
+
+
+def _explain_group_value(arguments: Sequence[str]) -> str | None:
+    """Return the line about a config group that got null or a number."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
+            files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
+            first = min(str(file.with_suffix("")) for file in files)
+            return f"{argument}: must be an option of {group}, or [] for none; try {group}={first}"
+    return None
+
+
+def _explain_value(text: str, arguments: Sequence[str]) -> str:
+    """Return the line about a value with a reference that has no value, or of another type than Hydra's."""
+    reason, _, rest = text.partition("full_key: ")
+    key = rest.partition("\n")[0]
+    override = last_override({"hydra.run.dir": "output_dir"}.get(key, key), arguments)
+    with_reference = [argument for argument in arguments if "${" in argument]
+    if "=" not in override and with_reference:
+        override = with_reference[-1]
+    _, is_resolver, cause = reason.partition("while resolving interpolation: ")
+    reason = " ".join((cause if is_resolver else reason).split())
+    return f"{override}: {reason}" if override else reason
+
+
+def _explain_key(text: str, command: str, arguments: Sequence[str]) -> str:
+    """Return the line about a key that is missing, set twice or unknown."""
+    if found := re.search(r"[Mm]issing (?:mandatory )?value: (\S+)", text):
+        return no_default(found[1])
+    first = text.splitlines()[0].rstrip(".")
+    if found := re.search(r"(?:Multiple values for |item is already at ')([^\s']+?)(?:\. |')", first):
+        override = last_override(found[1], arguments)
+        return f"{override}: it exists already; try {override.lstrip('+')}"
+    key = re.search(r"(?:override|config\.) '([^'=]+)'", first) or re.search(r"full_key: (\S+)", text)
+    if key is None:
+        return first
+    return f"{last_override(key[1], arguments)}: no such setting or group; {_suggest_key(key[1], command)}"
+
+
+def _suggest_key(key: str, command: str) -> str:
+    if key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
+        return f"cim-{command} --cfg=hydra lists the settings"
+    defaults = default_config(command)
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(defaults, parent) if parent else defaults
+    if not isinstance(node, DictConfig):
+        return did_you_mean(key, [path for path, defined in setting_paths(defaults) if path == defined])
+    files: Any = {f.stem: OmegaConf.load(f) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
+    files = {name: settings.get(parent, settings) for name, settings in files.items()}  # @package _global_
+    options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
+    if options:
+        shortest = min(options, key=lambda name: (len(files[name]), name))
+        return f"try {parent}={shortest}, which has it"
+    names = {str(name) for settings in (node, *files.values()) for name in settings}
+    hint = did_you_mean(leaf, names - {*HYDRA_KEYS, "defaults"})
+    return hint if not parent or "_target_" in node else f"{hint}; or add it: +{key}=..."
