@@ -1,12 +1,17 @@
 """Reading of NPY files and the choice of the reader, compared with the arrays that were written."""
 
+import struct
 import sys
+import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
 from cim_lightning.data import array_layout
 from cim_lightning.data.array_files import array_kind, read_array
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.errors import BadImageError, ConfigError
 from tests.lookalikes import dicom_bytes, npy_bytes, tiff_bytes
 
@@ -141,3 +146,42 @@ def test_channels_are_the_shorter_outer_axis():
     assert array_layout.channels_last(np.zeros((16, 16, 4))).shape == (16, 16, 4)
     assert array_layout.channels_last(np.zeros((4, 3, 4))).shape == (4, 3, 4)
     assert array_layout.channels_last(np.zeros((8, 2, 9))).shape == (2, 9, 8)
+
+
+@pytest.mark.user_input(
+    "pixels",
+    "PNG of 16-bit colors with `data.bits=16`",
+    "all 16 bits are read",
+    source="https://github.com/python-pillow/Pillow/issues/1888",
+)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_16_bits_of_a_png_of_colors_are_kept(channels, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), np.uint16)
+    data = imagecodecs.png_encode(pixels)
+    read, white = read_array(data, ".png")
+    np.testing.assert_array_equal(read, pixels)
+    assert white == 65535
+    path = tmp_path / "deep.png"
+    path.write_bytes(data)
+    for source in (path, data):
+        np.testing.assert_array_equal(PixelFormat(channels, 16).decode(source), pixels)
+        assert PixelFormat(channels, 8).decode(source) is not None
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = data[:33] + chunk(b"eXIf", exif.tobytes()[6:]) + data[33:]
+    np.testing.assert_array_equal(read_array(turned, "")[0], np.rot90(pixels, -1))
+
+
+def test_other_png_files_are_read_by_pillow(monkeypatch):
+    gray, deep = np.uint16([[1, 256, 65535]]), imagecodecs.png_encode(BANDS)
+    assert array_kind(imagecodecs.png_encode(gray)) is None
+    assert array_kind(imagecodecs.png_encode(gray.astype(np.uint8))) is None
+    np.testing.assert_array_equal(PixelFormat(1, 16).decode(imagecodecs.png_encode(gray))[..., 0], gray)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ConfigError, match="imagecodecs is missing"):
+        read_array(deep, "")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)

@@ -1,18 +1,21 @@
-"""Read images of any number of channels and bits: NPY, multi-band TIFF and DICOM files."""
+"""Read images of any number of channels and bits: NPY, multi-band TIFF, DICOM and 16-bit color PNG files."""
 
 import io
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Shaped
+from PIL import Image
 
 from cim_lightning.data import array_layout, dicom_files, tiff_files
 from cim_lightning.data.optional_packages import require
+from cim_lightning.data.png_metadata import PNG_SIGNATURE
 from cim_lightning.errors import BadImageError
 
-NPY, TIFF, DICOM = ".npy", ".tif", ".dcm"
+NPY, TIFF, DICOM, PNG = ".npy", ".tif", ".dcm", ".png"
 # Suffix -> module that reads it, from the extra "scientific"; None: numpy alone.
 ARRAY_SUFFIXES = {NPY: None, TIFF: "tifffile", ".tiff": "tifffile", DICOM: "pydicom", ".dicom": "pydicom"}
+DEEP_COLORS = (b"\x10\2", b"\x10\4", b"\x10\6")  # 16 bits of RGB, gray with opacity, RGB with opacity
 ArrayAndWhite = tuple[Shaped[np.ndarray, "h w c"], float]
 
 
@@ -34,11 +37,11 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
     kind = array_kind(data, suffix)
     if kind is None:
         raise BadImageError("is neither an NPY, TIFF nor DICOM file")
-    module = ARRAY_SUFFIXES[kind]
+    module = "imagecodecs" if kind == PNG else ARRAY_SUFFIXES[kind]
     if module is not None:
         require(module, "scientific", f"{kind} files")
     readers: dict[str, Callable[[bytes], ArrayAndWhite]]
-    readers = {NPY: _read_npy, TIFF: tiff_files.read_tiff, DICOM: dicom_files.read_dicom}
+    readers = {NPY: _read_npy, TIFF: tiff_files.read_tiff, DICOM: dicom_files.read_dicom, PNG: _read_png}
     try:
         pixels, white = readers[kind](data)
     except BadImageError:
@@ -52,11 +55,16 @@ def read_array(data: bytes, suffix: str) -> ArrayAndWhite:
 
 
 def array_kind(data: bytes, suffix: str = "") -> str | None:
-    """Return ".npy", ".tif" or ".dcm" by the first bytes of a file; None for other formats."""
+    """Return ".npy", ".tif", ".dcm" or ".png" by the first bytes of a file; None for other formats.
+
+    Only PNG files of 16-bit colors are ".png": Pillow reads all others without loss.
+    """
     if data.startswith(b"\x93NUMPY"):
         return NPY
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # the last two are BigTIFF
         return TIFF
+    if data.startswith(PNG_SIGNATURE) and data[24:26] in DEEP_COLORS:
+        return PNG
     if data[128:132] == b"DICM" or ARRAY_SUFFIXES.get(suffix.lower()) == "pydicom":
         return DICOM
     return None
@@ -66,3 +74,12 @@ def _read_npy(data: bytes) -> ArrayAndWhite:
     array = np.load(io.BytesIO(data), allow_pickle=False)
     pixels = array_layout.channels_last(array)
     return pixels, array_layout.white_value(pixels)
+
+
+def _read_png(data: bytes) -> ArrayAndWhite:
+    import imagecodecs
+
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        orientation = image.getexif().get(array_layout.ORIENTATION, 1)
+    pixels = array_layout.channels_last(imagecodecs.png_decode(data))
+    return array_layout.upright(pixels, orientation), 65535.0

@@ -1,4 +1,4 @@
-"""Order of the axes and range of the values of images that are arrays."""
+"""Order of the axes, orientation and range of the values of images that are arrays."""
 
 import numpy as np
 from jaxtyping import Shaped
@@ -7,6 +7,18 @@ from cim_lightning.errors import BadImageError
 
 MAX_CHANNELS = 16  # a longer axis has rows, columns, slices or frames
 MAX_BYTES = 2**31  # of a decoded image; a file may claim any size
+
+ORIENTATION = 274  # tag of TIFF and EXIF
+# Orientation -> whether rows and columns are swapped, then the axes to flip
+UPRIGHT = {
+    2: (False, (1,)),
+    3: (False, (0, 1)),
+    4: (False, (0,)),
+    5: (True, ()),
+    6: (True, (1,)),
+    7: (True, (0, 1)),
+    8: (True, (0,)),
+}
 
 
 def channels_last(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "h w c"]:
@@ -27,6 +39,13 @@ def channels_last(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "h w c
         rule = f"the channels must be the first or last axis, at most {MAX_CHANNELS}"
         raise BadImageError(f"has the shape {shape_text(array.shape)}; {rule}")
     return image
+
+
+def upright(pixels: Shaped[np.ndarray, "h w c"], orientation: int) -> Shaped[np.ndarray, "h2 w2 c"]:
+    """Return pixels with an EXIF orientation applied; unknown orientations are ignored."""
+    swap, flipped = UPRIGHT.get(orientation, (False, ()))
+    pixels = pixels.swapaxes(0, 1) if swap else pixels
+    return np.flip(pixels, flipped) if flipped else pixels
 
 
 def white_value(pixels: Shaped[np.ndarray, "..."]) -> float:

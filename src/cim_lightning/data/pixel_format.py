@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.array_files import ARRAY_SUFFIXES, array_kind, read_array
+from cim_lightning.data.array_files import ARRAY_SUFFIXES, PNG, array_kind, read_array
 from cim_lightning.data.array_layout import white_value
 from cim_lightning.data.decode import bad_image_errors, decode, read_bytes, to_rgb
 from cim_lightning.data.image_formats import decodable_suffixes
@@ -82,11 +82,12 @@ class PixelFormat:
             WrongFormatError: see the class.
             BadImageError: the file is missing or damaged. Both are one line with the path and the reason.
         """
-        kind = _array_kind(source)
+        kind = _array_kind(source, wide=self.bits > 8)
+        module = ARRAY_SUFFIXES.get(kind)
         try:
-            if kind is None or (ARRAY_SUFFIXES[kind] == TIFF_MODULE and not is_installed(TIFF_MODULE)):
+            if kind is None or (module == TIFF_MODULE and not is_installed(TIFF_MODULE)):
                 return self._decode_image(source)
-            if not self.is_rgb8 or ARRAY_SUFFIXES[kind] != TIFF_MODULE:
+            if not self.is_rgb8 or module != TIFF_MODULE:
                 return self._read_array(source, kind)
             try:
                 return self._decode_image(source)
@@ -142,15 +143,21 @@ class PixelFormat:
 RGB8 = PixelFormat()
 
 
-def _array_kind(source: str | os.PathLike[str] | bytes) -> str | None:
-    """Return the suffix of a file of arrays, from its name or its first bytes; None for other files."""
-    if isinstance(source, bytes):
-        return array_kind(source)
-    suffix = os.path.splitext(os.fspath(source))[1].lower()
-    if suffix:
+def _array_kind(source: str | os.PathLike[str] | bytes, wide: bool) -> str | None:
+    """Return the suffix of a file of arrays, from its name or its first bytes; None for other files.
+
+    Args:
+        wide: keep the 16 bits of a PNG of colors, of which Pillow reads 8.
+    """
+    suffix = "" if isinstance(source, bytes) else os.path.splitext(os.fspath(source))[1].lower()
+    if suffix and not (wide and suffix == PNG):
         return suffix if suffix in ARRAY_SUFFIXES else None
-    with bad_image_errors(source), open(source, "rb") as file:
-        return array_kind(file.read(DICOM_HEADER))
+    if isinstance(source, bytes):
+        kind = array_kind(source)
+    else:
+        with bad_image_errors(source), open(source, "rb") as file:
+            kind = array_kind(file.read(DICOM_HEADER))
+    return None if kind == PNG and not wide else kind
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -12,17 +12,7 @@ from cim_lightning.data import array_layout
 from cim_lightning.errors import BadImageError
 
 MIN_IS_WHITE, PALETTE = 0, 3  # values of the tag PhotometricInterpretation
-ORIENTATION, GDAL_NODATA = 274, 42113  # tags
-# Orientation -> whether rows and columns are swapped, then the axes to flip
-UPRIGHT = {
-    2: (False, (1,)),
-    3: (False, (0, 1)),
-    4: (False, (0,)),
-    5: (True, ()),
-    6: (True, (1,)),
-    7: (True, (0, 1)),
-    8: (True, (0,)),
-}
+GDAL_NODATA = 42113  # tag
 
 
 def read_tiff(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
@@ -53,7 +43,11 @@ def read_tiff(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
         pixels = _channels_last(image.asarray(), image.axes)
         bits = page.bitspersample
         bits = bits[0] if isinstance(bits, tuple) else bits
-        tags = {code: page.tags[code].value for code in (ORIENTATION, GDAL_NODATA) if code in page.tags}
+        tags = {
+            code: page.tags[code].value
+            for code in (array_layout.ORIENTATION, GDAL_NODATA)
+            if code in page.tags
+        }
     white = array_layout.white_value(pixels)
     if pixels.dtype.kind == "u" and bits < 8 * pixels.dtype.itemsize:
         white = float(2**bits - 1)
@@ -62,9 +56,7 @@ def read_tiff(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
         pixels = (white - pixels).astype(pixels.dtype)
     if missing is not None:
         pixels = np.where(missing, pixels.dtype.type(0), pixels)
-    swap, flipped = UPRIGHT.get(tags.get(ORIENTATION, 1), (False, ()))
-    pixels = pixels.swapaxes(0, 1) if swap else pixels
-    return np.flip(pixels, flipped) if flipped else pixels, white
+    return array_layout.upright(pixels, tags.get(array_layout.ORIENTATION, 1)), white
 
 
 def _channels_last(array: Shaped[np.ndarray, "..."], axes: str) -> Shaped[np.ndarray, "h w c"]:
