@@ -71,6 +71,16 @@ def test_an_older_run_has_the_online_backbone(tmp_path):
     assert torch.equal(state.tensors["cls_token"], expected["cls_token"])
 
 
+def test_an_older_run_with_an_export_has_the_evaluated_backbone(tmp_path):
+    method = build("dino")
+    path = save_run(method, tmp_path, old=True)
+    TimmFormat(0).write(method.eval_backbone, 32, tmp_path)
+    evaluated = method.eval_backbone.timm_model()
+    for source in (path, tmp_path):
+        found = match(read_state(str(source), evaluated), evaluated.state_dict(), "vit")
+        assert all(torch.equal(found[name], t) for name, t in evaluated.state_dict().items())
+
+
 @pytest.mark.user_input("weights", "an exported backbone: folder or `backbone.safetensors`", "loaded")
 def test_an_exported_backbone_is_read(tmp_path):
     backbone = TimmBackbone("vit_tiny_patch16_224", SMALL)

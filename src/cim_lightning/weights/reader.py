@@ -7,11 +7,11 @@ from torch import nn
 from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM, download, timm_state
 from cim_lightning.weights.location import find_file
-from cim_lightning.weights.selection import select
+from cim_lightning.weights.selection import AUTO, EVALUATED, is_run, select
 from cim_lightning.weights.state import BackboneState
 
 
-def read_state(weights: str, model: nn.Module, layout: str = "auto") -> BackboneState:
+def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneState:
     """Return the weights of a backbone, under timm's names.
 
     Args:
@@ -28,5 +28,11 @@ def read_state(weights: str, model: nn.Module, layout: str = "auto") -> Backbone
         return BackboneState(tensors, f"timm's {name}", None, [])
     path = download(weights) if weights.startswith(HUB) else find_file(Path(weights).expanduser(), "weights")
     checkpoint = load(path, "weights")
+    export = path.parent.with_name("backbone.safetensors")
+    if is_run(checkpoint) and EVALUATED not in checkpoint and layout == AUTO and export.is_file():
+        path, checkpoint = (
+            export,
+            load(export, "weights"),
+        )  # an older run: only its export is the evaluated one
     selection = select(checkpoint, path, model, layout)
     return BackboneState(selection.tensors, selection.title, path, selection.notes)

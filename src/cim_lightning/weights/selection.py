@@ -16,6 +16,7 @@ from cim_lightning.weights.layouts.table import LAYOUTS, RUN
 from cim_lightning.weights.names import AVERAGED, below, best_prefix, count_prefixes, flatten
 
 AUTO = "auto"
+EVALUATED = "eval_backbone"  # entry of a run's checkpoint: the prefix of the backbone that is evaluated
 SHOWN = 5  # names in a message
 
 
@@ -70,10 +71,15 @@ def select(checkpoint: Mapping[str, Any], path: Path, model: nn.Module, layout: 
     return Selection(below(best.tensors, prefix), title, notes)
 
 
+def is_run(checkpoint: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint is one of `cim-pretrain`."""
+    settings = checkpoint.get("hyper_parameters")
+    return isinstance(settings, Mapping) and "method" in settings
+
+
 def _detect(checkpoint: Mapping[str, Any], tensors: State) -> list[Layout]:
     """Return the layouts that a checkpoint may have; the last is timm's."""
-    settings = checkpoint.get("hyper_parameters")
-    if isinstance(settings, Mapping) and "method" in settings:
+    if is_run(checkpoint):
         return [RUN]
     names = {*tensors, *checkpoint}
     return [layout for layout in LAYOUTS if layout is not RUN and layout.is_of(names)]
@@ -88,7 +94,7 @@ def _options(checkpoint: Mapping[str, Any], detected: list[Layout], layout: str)
         named = next(known for known in LAYOUTS if known.key == layout)
         return [named], named.prefixes
     if detected == [RUN]:
-        return detected, re.escape(f"state_dict.{checkpoint.get('eval_backbone', 'backbone.')}") + ".*"
+        return detected, re.escape(f"state_dict.{checkpoint.get(EVALUATED, 'backbone.')}") + ".*"
     return detected, ".*"
 
 
