@@ -83,7 +83,7 @@ class PixelFormat:
             BadImageError: the file is missing or damaged. Both are one line with the path and the reason.
         """
         kind = _array_kind(source, wide=self.bits > 8)
-        module = ARRAY_SUFFIXES.get(kind)
+        module = ARRAY_SUFFIXES.get(kind or "")
         try:
             if kind is None or (module == TIFF_MODULE and not is_installed(TIFF_MODULE)):
                 return self._decode_image(source)
