@@ -21,6 +21,7 @@ FOUNDATION = {
     "versions",
     "metric_registry",
     "lightning_internals",
+    "old_settings",
     "schedule",
 }
 

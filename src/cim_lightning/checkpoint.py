@@ -10,6 +10,7 @@ from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
+from cim_lightning.old_settings import upgrade
 from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM
 from cim_lightning.weights.location import find_file
@@ -114,21 +115,13 @@ def read_weights(checkpoint: str) -> Weights:
     if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
         return ExportedBackbone(path, _upgrade(spec), weights)
     if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
-        return RunCheckpoint(path, weights["hyper_parameters"], weights["state_dict"])
+        return RunCheckpoint(path, upgrade(weights["hyper_parameters"]), weights["state_dict"])
     return PlainWeights(checkpoint, path)
 
 
 def global_step(checkpoint: str) -> int:
     """Return the number of optimizer steps of a run's checkpoint, without reading its weights."""
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
-
-
-def _upgrade_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run; earlier versions had the channels in `kwargs.in_chans`."""
-    for backbone in (settings.get("backbone"), settings["method"].get("backbone")):
-        if backbone and "in_chans" in (backbone.get("kwargs") or {}):
-            backbone["in_channels"] = backbone["kwargs"].pop("in_chans")
-    return settings
 
 
 def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:

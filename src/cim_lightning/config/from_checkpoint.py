@@ -5,16 +5,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config import messages, validate
 from cim_lightning.config.compose import CONF, choice_config
 from cim_lightning.errors import ConfigError
+from cim_lightning.old_settings import upgrade
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
     from cim_lightning.checkpoint import Weights
     from cim_lightning.models.backbone import Backbone
+
+NO_WEIGHTS = {"weights": None, "weights_layout": "auto"}
 
 build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
@@ -41,8 +45,9 @@ def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "
     if given is not None:
         hint = f"try checkpoint={given}"
         raise ConfigError("weights", given, "the weights to evaluate are the checkpoint", hint=hint)
-    layout = (backbone or {}).get("weights_layout", "auto")
-    return None, weights.load(build(backbone), layout)
+    plain: dict[str, Any] = OmegaConf.to_container(backbone, resolve=True)  # pyright: ignore -- not None here
+    layout = plain.pop("weights_layout", "auto")
+    return None, weights.load(build(plain), layout)
 
 
 def without_weights(settings: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +58,7 @@ def without_weights(settings: dict[str, Any]) -> dict[str, Any]:
     from cim_lightning.models.timm_models import WEIGHTS
 
     backbone = dict(settings["method"].get("backbone") or {})
-    if "weights" in backbone:
-        backbone["weights"] = None
+    backbone |= {key: value for key, value in NO_WEIGHTS.items() if key in backbone}
     if isinstance(kwargs := backbone.get("kwargs"), dict):  # earlier versions accepted timm's arguments
         backbone["kwargs"] = {key: value for key, value in kwargs.items() if key not in WEIGHTS}
     return settings | {"method": settings["method"] | {"backbone": backbone}}
@@ -85,7 +89,7 @@ def load_backbone(
         _, loaded = load(found)
         loaded.image_size = found.image_size()
     elif isinstance(backbone, str):
-        layout = settings.get("weights_layout", "auto")
+        layout = settings.pop("weights_layout", "auto")
         loaded = found.load(_build_backbone(backbone, settings), layout)
     else:
         loaded = found.load(backbone)  # pyright: ignore -- not None, see _check_architecture
@@ -153,7 +157,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
         if not isinstance(weights, PlainWeights):
             data["view_size"] = weights.image_size()
     elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
-        data = OmegaConf.load(run).data  # a run without training has no checkpoint
+        data = upgrade(yaml.safe_load(run.read_text()))["data"]  # a run without training has no checkpoint
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     cfg.data = OmegaConf.merge(_pixel_defaults(), data, given)

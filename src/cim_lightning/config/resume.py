@@ -1,8 +1,10 @@
 """Resume: find the unfinished run of a command, its checkpoint, and what changed since it started."""
 
+import logging
+import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,18 @@ from cim_lightning.atomic import read_json
 from cim_lightning.config.arguments import quote_values
 from cim_lightning.config.result_settings import (
     FOLDER_SETTINGS,
+    NAMES_IMAGES,
     may_change_on_resume,
     may_change_when_finished,
     same_command,
 )
 from cim_lightning.errors import ConfigError, format_value
+from cim_lightning.old_settings import upgrade
 
 SWEEP_FLAGS = {"-m", "--multirun"}
 CONFIG_FLAGS = ("--config-dir", "-cd")  # flags with a value that do not prevent automatic resume
+
+log = logging.getLogger("cim_lightning")
 
 
 def add_output_dir(arguments: list[str]) -> list[str]:
@@ -82,11 +88,49 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
         return str(choice)
     if not last.exists():
         return None
+    can_compare = bool(read_json(folder / "run.json").get("images"))
     for key, (before, now) in _differences(folder, settings):
-        if not may_change_on_resume(key):
+        if not may_change_on_resume(key) and not (can_compare and key in NAMES_IMAGES):
             rule = f"the run in {folder} started with {format_value(before)}"
             raise ConfigError(key, now, rule, hint=f"try {key}={format_value(before)}, or another output_dir")
     return str(last)
+
+
+def fingerprints(splits: Iterable[Any]) -> dict[str, Any]:
+    """Return what `check_images` compares: the fingerprints and numbers of training and validation images.
+
+    Returns:
+        {} if a source has no fingerprint.
+    """
+    train, val = [{"fingerprint": getattr(s, "fingerprint", None), "images": len(s)} for s in splits]
+    has_both = train["fingerprint"] is not None and val["fingerprint"] is not None
+    return {"train": train, "val": val} if has_both else {}
+
+
+def check_images(folder: Path, settings: dict[str, Any], splits: Iterable[Any]) -> None:
+    """Check before a run in a folder resumes that it has the images that it started with.
+
+    Args:
+        folder: of the run.
+        settings: resolved.
+        splits: training and validation images.
+
+    Raises:
+        ConfigError: images were added, removed or renamed, so that the remaining samples would be others.
+    """
+    before, now = read_json(folder / "run.json").get("images"), fingerprints(splits)
+    if not before or not now:
+        return
+    changed = {key: values for key, values in _differences(folder, settings) if key in NAMES_IMAGES}
+    given = dict(_flatten(settings))
+    key = next(key for key in [*changed, "data.root", "data.name", "data.source._target_"] if key in given)
+    for split, name in (("train", "training"), ("val", "validation")):
+        if before[split]["fingerprint"] != now[split]["fingerprint"]:
+            numbers = f"{before[split]['images']} then, {now[split]['images']} now"
+            rule = f"has other {name} images ({numbers}) than the run in {folder} started with"
+            raise ConfigError(key, given[key], rule, hint="restore the images, or try another output_dir")
+    for key, (earlier, value) in changed.items():
+        log.info("%s=%s has the same images as %s", key, format_value(value), format_value(earlier))
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
@@ -116,11 +160,17 @@ def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, 
     saved = folder / "config.yaml"
     if not saved.exists():
         return
-    before, now = dict(_flatten(yaml.safe_load(saved.read_text()))), dict(_flatten(settings))
+    before, now = (dict(_flatten(upgrade(part))) for part in (yaml.safe_load(saved.read_text()), settings))
     # Report a definition before the settings that refer to it.
     for key in sorted(now.keys() | before.keys(), key=lambda key: (key.count("."), key)):
-        if before.get(key) != now.get(key):
+        if before.get(key) != now.get(key) and not (key in NAMES_IMAGES and _same_path(before, now, key)):
             yield key, (before.get(key), now.get(key))
+
+
+def _same_path(before: dict[str, Any], now: dict[str, Any], key: str) -> bool:
+    """Return whether two settings are the same folder, spelled with another relative path, link or slash."""
+    paths = [os.path.expanduser(str(values.get(key))) for values in (before, now)]
+    return os.path.exists(paths[0]) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
 
 
 def _flatten(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
