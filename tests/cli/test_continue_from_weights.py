@@ -125,3 +125,27 @@ def test_a_run_starts_at_the_accuracy_of_its_weights(
     assert first["step"] == "0"
     assert float(first["val/knn"]) == pytest.approx(metrics["knn/mean_k20"], rel=1e-6)
     assert float(first["val/knn_pooled"]) == pytest.approx(metrics["knn/pooled_k20"], rel=1e-6)
+
+
+@pytest.mark.user_input("weights", "backbone.weights=lost.pth", "one line: does not exist")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone.weights=lost.pth", "backbone.weights=lost.pth: does not exist"),
+        (
+            "+backbone.kwargs.pretrained=true",
+            "pretrained is not part of the architecture; try backbone.weights=timm",
+        ),
+        (
+            "backbone.weights_layout=mae",
+            "backbone.weights_layout=mae: there are no weights; try backbone.weights=FILE",
+        ),
+    ],
+)
+def test_a_mistake_gets_one_line_with_the_setting(override, message, tiny, run_pretrain, capfd):
+    with pytest.raises(SystemExit) as ended:
+        run_pretrain(*tiny, override)
+    assert ended.value.code == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("cim-pretrain: backbone.")
+    assert message in line

@@ -126,6 +126,14 @@ def test_arguments_of_timm_that_load_weights_are_refused(kwargs, suggestion):
     vit(kwargs={name: type(kwargs[name])()})  # timm's default
 
 
+@pytest.mark.user_input(
+    "weights", "backbone.weights_layout=mae without weights", "one line: there are no weights"
+)
+def test_a_layout_without_weights_is_refused():
+    with pytest.raises(ConfigError, match=r"^weights_layout=mae: there are no weights; try weights=FILE"):
+        vit(weights_layout="mae")
+
+
 @pytest.mark.user_input("weights", "weights with NaN", "one line that names the tensor")
 def test_values_that_are_not_finite_are_refused(file):
     state = load_file(file)

@@ -56,8 +56,9 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
     if cfg is None or not name.isidentifier():
         return line
     found = re.search(r"full_key: (\S+)", str(outermost))  # Hydra names the node that it instantiated
-    group = f"{found[1] if found else error.group}."
     paths = dict(setting_paths(cfg))
+    group = found[1] if found else error.group
+    group = f"{paths.get(group, group)}."  # method.backbone is ${backbone}
     defined = {used: path for used, path in paths.items() if used.rpartition(".")[2] == name}
     equal = {
         used: error.has_value and OmegaConf.select(cfg, path) == error.value for used, path in defined.items()

@@ -65,6 +65,11 @@ class TimmBackbone(Backbone):
         self.skips_patches = isinstance(model, VisionTransformer)
         initialize(model, name, init, positions, freeze_patch_embed)
         self.default_normalization = mean is None or std is None
+        if weights is None and weights_layout != "auto":
+            rule = "there are no weights"
+            raise ConfigError(
+                "weights_layout", weights_layout, rule, hint="try weights=FILE, or weights_layout=auto"
+            )
         if weights is not None:  # last, so that no initialization changes them
             self.load_weights(weights, weights_layout)
 
