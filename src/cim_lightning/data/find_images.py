@@ -26,7 +26,7 @@ CONTAINERS = {
         ".tfrecord",
         ".lmdb",
     ),
-    "these are videos: see docs/data.md": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
+    "try data=video": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
 }
 
 
@@ -47,6 +47,10 @@ def find_images(path: str, parameter: str, suffixes: Collection[str]) -> Listing
     if glob.has_magic(expanded) and not os.path.exists(expanded):
         listing = _list_glob(expanded, suffixes)
     else:
+        if os.path.isfile(expanded):
+            rule = f"is a file, must be a folder or a list ({', '.join(LIST_SUFFIXES)})"
+            advice = _advice(expanded) or f"try {parameter}={os.path.dirname(expanded)}"
+            raise ConfigError(parameter, path, rule, hint=advice)
         found = scan(existing_folder(path, parameter), suffixes)
         listing = Listing(found.files, found.skipped)
     if not len(listing.files):
@@ -95,7 +99,10 @@ def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
 
 def _hint(skipped: Counter[str]) -> str:
     found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
-    for advice, suffixes in CONTAINERS.items():
-        if any(skipped[suffix] for suffix in suffixes):
-            return f"found: {found}; {advice}"
-    return f"found: {found}"
+    advice = next(filter(None, map(_advice, skipped)), "")
+    return f"found: {found}{'; ' if advice else ''}{advice}"
+
+
+def _advice(name: str) -> str:
+    """Return what to do with a file that holds images, but is none; "" for other files."""
+    return next((advice for advice, suffixes in CONTAINERS.items() if name.lower().endswith(suffixes)), "")

@@ -1,5 +1,7 @@
 """The folder source: images in folders or lists, split by names or at random."""
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.random_split import random_split
 from cim_lightning.data.source import NO_LABEL, NoImages, Splits
 from cim_lightning.data.split_summary import summarize
-from cim_lightning.errors import ConfigError
+from cim_lightning.errors import ConfigError, format_value
 
 NO_VAL = "none"  # value of `val`: no validation images
 
@@ -50,6 +52,7 @@ def folder(
             names.
     """
     roots = _paths("root", root) or []
+    _check_disjoint(roots)
     if train is None and val in (None, NO_VAL):
         named = _by_name(roots, pixels)
     else:
@@ -108,8 +111,19 @@ def _by_name(roots: Sequence[str], pixels: PixelFormat) -> NamedSplits:
         found.append(named._replace(skipped=listing.skipped + named.skipped))
     if len(found) == 1:
         return found[0]
-    train, val = ([files for named in found for files in part] for part in list(zip(*found, strict=True))[:2])
+    train = [files for named in found for files in named.train]
+    val = [files for named in found for files in named.val]
     return NamedSplits(train, val, skipped=sum((named.skipped for named in found), Counter()))
+
+
+def _check_disjoint(roots: Sequence[str]) -> None:
+    """Require roots that do not contain each other, whose images would be there twice."""
+    real = [os.path.realpath(os.path.expanduser(root)) for root in roots]
+    for outer, inner in itertools.permutations(range(len(roots)), 2):
+        if f"{real[inner]}/".startswith(f"{real[outer]}/"):
+            hint = f"try root={format_value([*roots[:inner], *roots[inner + 1 :]])}"
+            rule = f"the images of {roots[inner]} are in {roots[outer]}, too"
+            raise ConfigError("root", roots, rule, hint=hint)
 
 
 def _label_val(files: Files, classes: Sequence[str]) -> LabeledFiles:
