@@ -98,12 +98,15 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     if cfg.get("budget") is not None and trainer.world_size != planned:
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
+    if checkpoint is not None and settings["resume"] == "auto":
+        resume.check_images(folder, settings, data.splits[:2])
     if cfg.get("evaluation"):
         requested = requested_evaluators(HydraConfig.get().overrides.task)
         check_evaluators(from_checkpoint.build(cfg.evaluation), method, data, folder, requested)
     if trainer.is_global_zero:
         loaded = method.backbone.loaded_weights
-        update_json(folder / "run.json", run_info() | ({"weights": loaded.record()} if loaded else {}))
+        info = run_info() | {"images": resume.fingerprints(data.splits[:2])}
+        update_json(folder / "run.json", info | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
     if checkpoint is None and len(data.splits.val):

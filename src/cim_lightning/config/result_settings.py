@@ -26,6 +26,8 @@ FIXED_IN_TRAINER = {
     "trainer.num_nodes",
     "trainer.limit_train_batches",
 }
+# A run resumes with another value of these settings if the images have the same fingerprint.
+NAMES_IMAGES = {"data.root", "data.train", "data.val", "data.name"}
 # Two commands that differ only in these overrides start the same run or sweep.
 SAME_COMMAND = ("output_dir=", "hydra.mode=", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.")
 # A command with one of these settings does not resume automatically.
