@@ -166,10 +166,11 @@ class TimmBackbone(Backbone):
     def with_drop_path(self, rate: float) -> "Backbone":
         if rate == self.timm_kwargs.get("drop_path_rate", 0):
             return super().with_drop_path(0)
-        kwargs = self.timm_kwargs | {"drop_path_rate": rate}
+        kwargs: dict[str, Any] = self.timm_kwargs | {"drop_path_rate": rate}
         name, channels = kwargs.pop("model_name"), kwargs.pop("in_chans")
+        mean, std = self.normalization["mean"], self.normalization["std"]
         try:
-            copy = TimmBackbone(name, kwargs, in_channels=channels, **self.normalization)
+            copy = TimmBackbone(name, kwargs, in_channels=channels, mean=mean, std=std)
         except ConfigError:
             return super().with_drop_path(rate)
         if rate and not any(isinstance(module, DropPath) for module in copy.modules()):
