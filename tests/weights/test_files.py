@@ -21,6 +21,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.weights.file import load
 from cim_lightning.weights.location import find_file
 from cim_lightning.weights.names import flatten
+from cim_lightning.weights.reader import read_state
 
 WEIGHTS = {"blocks.0.weight": torch.arange(600.0).reshape(20, 30)}
 
@@ -104,6 +105,23 @@ def test_an_archive_of_numpy_is_refused(tmp_path):
     path = tmp_path / "vit.pth"
     path.write_bytes(npz_bytes(tmp_path / "a"))
     assert refusal(path).startswith("is an archive of NumPy arrays, as of JAX; try the PyTorch weights")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+@pytest.mark.user_input("weights", "a program of TorchScript", "one line")
+def test_a_program_of_torchscript_is_refused(tmp_path):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "a.pt"))
+    assert refusal(tmp_path / "a.pt").startswith(
+        "is a program of TorchScript, which could run code; save its"
+    )
+
+
+@pytest.mark.parametrize("weights", ["", " ", "https://example.org/vit.pth"])
+@pytest.mark.user_input("weights", "nothing, or an address of the web", "one line")
+def test_weights_are_a_path_or_a_repository(weights):
+    message = f"^weights={weights}: must be a path, timm or hf-hub:OWNER/NAME; download the file and give its"
+    with pytest.raises(ConfigError, match=message):
+        read_state(weights, torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cim_lightning.formats.timm_format import TimmFormat
+from cim_lightning.methods.cim import CIM
 from cim_lightning.methods.dino import DINO
 from cim_lightning.methods.mae import MAE
 from cim_lightning.methods.method import Method
@@ -38,6 +39,16 @@ def save_run(method: Method, folder: Path, old: bool = False) -> Path:
     path.parent.mkdir()
     torch.save(content, path)
     return path
+
+
+def test_a_checkpoint_of_another_trainer_names_the_evaluated_backbone_too(tmp_path):
+    """Without settings of `cim-pretrain`; CIM evaluates the online backbone, not its EMA copy."""
+    method = CIM(TimmBackbone("vit_tiny_patch16_224", SMALL))
+    content = {"state_dict": method.state_dict(), "pytorch-lightning_version": "2.6.0"}
+    method.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "a.ckpt")
+    state = read_state(str(tmp_path / "a.ckpt"), method.backbone.timm_model())
+    assert state.notes == ["state_dict.backbone.model"]
 
 
 @pytest.mark.parametrize("kind", ["mae", "dino"])

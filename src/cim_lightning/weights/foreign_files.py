@@ -37,9 +37,12 @@ def foreign_format(path: Path) -> tuple[str, str] | None:
         if not zipfile.is_zipfile(path):
             return "is incomplete", DOWNLOAD
         with zipfile.ZipFile(path) as archive:
-            if all(name.endswith(".npy") for name in archive.namelist()):
+            names = archive.namelist()
+            if all(name.endswith(".npy") for name in names):
                 return "is an archive of NumPy arrays, as of JAX", PYTORCH
-            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+            if any(name.endswith("constants.pkl") for name in names):
+                return "is a program of TorchScript, which could run code", "save its state_dict"
+            if not any(name.endswith("data.pkl") for name in names):
                 return "is a zip archive, not a file of torch.save", "unpack it"
     elif start.startswith(b"\x80") and not start.startswith(LEGACY):
         return "is a pickle of Python objects, which could run code", "save the weights with torch.save"

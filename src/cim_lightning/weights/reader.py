@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from cim_lightning.errors import ConfigError
 from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM, download, timm_state
 from cim_lightning.weights.location import find_file
@@ -26,6 +27,9 @@ def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneSt
     if weights == TIMM:
         tensors, name = timm_state(model)
         return BackboneState(tensors, f"timm's {name}", None, [])
+    if not weights.strip() or "://" in weights:
+        rule = "must be a path, timm or hf-hub:OWNER/NAME"
+        raise ConfigError("weights", weights, rule, hint="download the file and give its path")
     path = download(weights) if weights.startswith(HUB) else find_file(Path(weights).expanduser(), "weights")
     checkpoint = load(path, "weights")
     export = path.parent.with_name("backbone.safetensors")

@@ -72,9 +72,9 @@ def select(checkpoint: Mapping[str, Any], path: Path, model: nn.Module, layout: 
 
 
 def is_run(checkpoint: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint is one of `cim-pretrain`."""
+    """Return whether a checkpoint is of a `Method`: of `cim-pretrain`, or of another Lightning Trainer."""
     settings = checkpoint.get("hyper_parameters")
-    return isinstance(settings, Mapping) and "method" in settings
+    return EVALUATED in checkpoint or (isinstance(settings, Mapping) and "method" in settings)
 
 
 def _detect(checkpoint: Mapping[str, Any], tensors: State) -> list[Layout]:
