@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cim_lightning.data import folder_walk, scan_progress
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.scan import scan
 from cim_lightning.errors import ConfigError
+from tests.lookalikes import dicom_bytes
 
 SUFFIXES = (".jpg", ".png", ".webp")
 user_input = pytest.mark.user_input
@@ -100,9 +103,15 @@ def test_other_files_are_counted_by_suffix(tmp_path):
     "ignored",
     source="https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/2201",
 )
-@user_input("folder", "thumbnails of a NAS in `@eaDir/`", "ignored")
+@user_input(
+    "folder",
+    "thumbnails and deleted images of a NAS in `@eaDir/` and `#recycle/`",
+    "ignored",
+    source="https://github.com/photoview/photoview/issues/430",
+)
 def test_files_of_systems_are_hidden(tmp_path):
     write(tmp_path, "a.jpg", "._a.jpg", "__MACOSX/b.jpg", "Thumbs.db", ".DS_Store", "@eaDir/a.jpg/THUMB.jpg")
+    write(tmp_path, "#recycle/c.jpg")
     files, skipped = scan(str(tmp_path), SUFFIXES)
     assert [files.name(i) for i in range(len(files))] == ["a.jpg"]
     assert not skipped
@@ -124,6 +133,23 @@ def test_the_content_decides_for_files_without_a_suffix(tmp_path):
     skipped = scan(str(tmp_path), SUFFIXES).skipped
     assert found(tmp_path) == images
     assert skipped == {"no suffix": 1, ".05": 1, ".img": 1, ".txt": 1}
+
+
+@user_input(
+    "file",
+    "DICOM files named by their numbers, `1.2.840.113619.2.55`",
+    "read with `data.channels=1 data.bits=16`",
+    source="https://github.com/bastula/dicompyler/issues/5",
+)
+def test_dicom_files_named_by_their_numbers(tmp_path):
+    pixels = PixelFormat(channels=1, bits=16)
+    stored = np.full((2, 3), 4095, np.uint16)
+    write(tmp_path, "1.2.840.113619.2.55", "IM000001", content=dicom_bytes(stored, bits=12))
+    files, skipped = scan(str(tmp_path), pixels.suffixes)
+    images = [pixels.decode(files.path(i)) for i in range(len(files))]
+    assert [image.shape for image in map(np.asarray, images)] == [(2, 3, 1)] * 2
+    assert all((np.asarray(image) == 65535).all() for image in images)
+    assert not skipped
 
 
 @user_input("file", "a GIF without a suffix, where GIF files are not read", "skipped, and counted as .gif")
@@ -150,7 +176,12 @@ def test_formats_without_their_package(tmp_path, monkeypatch):
     }
 
 
-@user_input("folder", "a sub-folder that cannot be read", "skipped and counted")
+@user_input(
+    "folder",
+    "a sub-folder that cannot be read",
+    "skipped and counted",
+    source="https://github.com/rescuezilla/rescuezilla/issues/667",
+)
 def test_an_unreadable_sub_folder(tmp_path, monkeypatch):
     write(tmp_path, "a/1.png", "b/2.png", "c/3.png")
     unreadable(monkeypatch, tmp_path / "b")

@@ -1,17 +1,18 @@
 """The files in a folder tree, in the order of their names."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from cim_lightning.data.image_formats import decodable_suffixes
-from cim_lightning.data.sniff import HEAD, sniff
+from cim_lightning.data.sniff import HEAD, SUFFIX, sniff
 
 # Files and folders that systems and tools add. Names with a leading dot are hidden, too.
-HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}
-SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]+")  # others, such as .03 and .jpg_large, are parts of names
+HIDDEN = {
+    *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found"),
+}
 
 
 class FolderWalk:

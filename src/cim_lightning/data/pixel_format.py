@@ -14,6 +14,7 @@ from cim_lightning.data.decode import bad_image_errors, decode, read_bytes, to_r
 from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.optional_packages import is_installed
 from cim_lightning.data.pixel_values import match_channels, rescale, values_of, wrong_channels
+from cim_lightning.data.sniff import SUFFIX
 from cim_lightning.errors import BadImageError, ConfigError, WrongFormatError
 
 Pixels = Image.Image | np.ndarray  # an RGB image of 8 bits, else an array "h w c" of the format's dtype
@@ -150,7 +151,7 @@ def _array_kind(source: str | os.PathLike[str] | bytes, wide: bool) -> str | Non
         wide: keep the 16 bits of a PNG of colors, of which Pillow reads 8.
     """
     suffix = "" if isinstance(source, bytes) else os.path.splitext(os.fspath(source))[1].lower()
-    if suffix and not (wide and suffix == PNG):
+    if SUFFIX.fullmatch(suffix) and not (wide and suffix == PNG):
         return suffix if suffix in ARRAY_SUFFIXES else None
     if isinstance(source, bytes):
         kind = array_kind(source)

@@ -1,8 +1,11 @@
 """Image formats by the first bytes of a file, for files without a suffix."""
 
+import re
+
 from cim_lightning.data.image_formats import CONTAINER_BRANDS, HEIC_BRANDS, JXL_SIGNATURES
 
 HEAD = 256  # bytes that are needed
+SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]+")  # others, such as .03 and .jpg_large, are parts of names
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 AVIF_BRANDS = {b"avif", b"avis"}

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from cim_lightning.data.folder_walk import HIDDEN, SUFFIX
+from cim_lightning.data.folder_walk import HIDDEN
 from cim_lightning.data.image_formats import decodable_suffixes
-from cim_lightning.data.sniff import HEAD, sniff
+from cim_lightning.data.sniff import HEAD, SUFFIX, sniff
 from cim_lightning.errors import ConfigError
 
 BLOCK = tarfile.BLOCKSIZE
