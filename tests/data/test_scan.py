@@ -300,9 +300,9 @@ def test_time_and_memory_of_20_000_files(tmp_path):
         write(tmp_path, f"n{folder:08}/first.JPEG")
         for i in range(1, 1000):
             os.link(tmp_path / f"n{folder:08}/first.JPEG", f"{tmp_path}/n{folder:08}/{folder}_{i:08}.JPEG")
-    started = time.perf_counter()
+    started = time.process_time()
     files, _ = scan(str(tmp_path), (".jpeg",))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     tracemalloc.start()
     again, _ = scan(str(tmp_path), (".jpeg",))
     held, peak = tracemalloc.get_traced_memory()
