@@ -42,7 +42,12 @@ def test_weights_that_fit_stay_as_they_are(build):
     assert all(torch.equal(adapted.tensors[name], value) for name, value in state.items())
 
 
-@pytest.mark.user_input("weights", "a ViT of 32 px for images of 40 px", "positions are resampled 4x4 -> 5x5")
+@pytest.mark.user_input(
+    "weights",
+    "a ViT of 32 px for images of 40 px",
+    "positions are resampled 4x4 -> 5x5",
+    source="https://github.com/facebookresearch/dinov2/issues/316",
+)
 def test_positions_are_resampled_and_the_row_of_the_class_token_stays():
     source, model = vit(), vit(1, img_size=40)
     with torch.no_grad():  # a table that is linear in y and x
@@ -81,7 +86,12 @@ def test_a_resampled_patch_has_the_token_of_the_smaller_patch():
     torch.testing.assert_close(model.patch_embed(large), source.patch_embed(small), atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.user_input("weights", "RGB weights for gray images", "input channels are summed")
+@pytest.mark.user_input(
+    "weights",
+    "RGB weights for gray images",
+    "input channels are summed",
+    source="https://github.com/matterport/Mask_RCNN/issues/2862",
+)
 @pytest.mark.parametrize("name", ["vit", "test_resnet"])
 def test_a_gray_image_has_the_features_of_the_same_image_as_rgb(name):
     def build(channels: int) -> torch.nn.Module:
@@ -98,7 +108,12 @@ def test_a_gray_image_has_the_features_of_the_same_image_as_rgb(name):
         torch.testing.assert_close(model(gray), source(gray.expand(-1, 3, -1, -1)), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.user_input("weights", "RGB weights for 5 channels", "channels are repeated and scaled by 3/5")
+@pytest.mark.user_input(
+    "weights",
+    "RGB weights for 5 channels",
+    "channels are repeated and scaled by 3/5",
+    source="https://github.com/matterport/Mask_RCNN/issues/1753",
+)
 @pytest.mark.user_input("weights", "weights of 1 channel for RGB images", "repeated and scaled by 1/3")
 @pytest.mark.parametrize(("before", "after"), [(3, 5), (3, 2), (1, 3), (4, 3)])
 def test_channels_are_repeated_in_order_and_scaled(before, after):
@@ -127,7 +142,12 @@ def test_relative_positions_are_resampled_and_computed_buffers_ignored():
     torch.testing.assert_close(model.state_dict()[key], torch.full((49, 1), 0.3))
 
 
-@pytest.mark.user_input("weights", "weights with a class token, a ViT without", "the class token is dropped")
+@pytest.mark.user_input(
+    "weights",
+    "weights with a class token, a ViT without",
+    "the class token is dropped",
+    source="https://github.com/Beckschen/TransUNet/issues/13",
+)
 def test_a_model_without_a_class_token_drops_it_and_its_position():
     source, model = vit(), vit(1, **NO_CLASS_TOKEN)
     assert load(model, source.state_dict()) == ["class token dropped"]

@@ -49,7 +49,10 @@ def surviving(model: torch.nn.Module, file: Path) -> int:
 
 
 @pytest.mark.user_input(
-    "weights", "a file, for every backbone of conf/ and init=xavier", "every tensor survives"
+    "weights",
+    "a file, for every backbone of conf/ and init=xavier",
+    "every tensor survives",
+    source="https://github.com/huggingface/transformers/issues/46620",
 )
 @pytest.mark.parametrize("init", ["timm", "xavier"])
 @pytest.mark.parametrize("choice", BACKBONES)
@@ -145,6 +148,22 @@ def test_values_that_are_not_finite_are_refused(file):
         vit(weights=str(file))
 
 
+@pytest.mark.user_input(
+    "weights",
+    "a position table with a row too many (a pretext token)",
+    "one line with both shapes",
+    source="https://github.com/openmedlab/PathoDuet/issues/11",
+)
+def test_a_position_table_with_another_row_gets_one_line(file):
+    state = load_file(file)
+    state["pos_embed"] = torch.zeros(1, 1 + 1 + 16, 24)
+    save_file(state, file)
+    message = r"^weights=\S+: .*1 of another shape: pos_embed \(1, 18, 24\) instead of \(1, 17, 24\)"
+    with pytest.raises(ConfigError, match=message) as caught:
+        vit(weights=str(file))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_backbone_is_unchanged_if_the_weights_do_not_fit(file):
     backbone = vit(kwargs={"depth": 3})
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
@@ -188,7 +207,10 @@ def described(request: pytest.FixtureRequest, file: Path, tmp_path: Path) -> Pat
 
 
 @pytest.mark.user_input(
-    "weights", "weights of mean and std 0.5, default mean", "one line with the settings to add"
+    "weights",
+    "weights of mean and std 0.5, default mean",
+    "one line with the settings to add",
+    source="https://github.com/mlfoundations/open_clip/issues/311",
 )
 def test_weights_of_another_normalization_need_it_as_a_setting(described):
     message = r"^mean=null: the default is not that .*; try mean=\[0\.5,0\.5,0\.5\] std=\[0\.5,0\.5,0\.5\]$"
