@@ -146,3 +146,10 @@ def test_a_picture_has_one_row_per_image_and_one_titled_column_per_head():
             assert torch.equal(torch.tensor(cell.get_array()), head)
             assert cell.get_clim() == pytest.approx((0, head.max().item()))
             assert cell.get_cmap().name == "magma"
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (6, [0, 1, 2])])
+def test_images_of_any_number_of_channels_are_drawn_in_gray_or_rgb(channels, shown):
+    images = torch.rand(1, channels, 8, 8)
+    (cell, _) = draw(images, torch.rand(1, 1, 2, 2)).axes
+    assert torch.equal(torch.tensor(cell.images[0].get_array()), images[0, shown].permute(1, 2, 0))

@@ -15,6 +15,7 @@ from torch import Tensor
 from cim_lightning import checks
 from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.cropping.views import rgb_preview
 from cim_lightning.loggers.protocols import LogsImages
 
 COLORS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f032e6", "#bcf60c"]
@@ -106,10 +107,7 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
 
 
 def _pixels(image: Tensor) -> np.ndarray:
-    """Return one or three channels of an image as RGB."""
-    pixels = image.clamp(0, 1).cpu()
-    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
-    return pixels.permute(1, 2, 0).numpy()
+    return rgb_preview(image).permute(1, 2, 0).cpu().numpy()
 
 
 def _overlay(context: np.ndarray, heat: Tensor) -> np.ndarray:

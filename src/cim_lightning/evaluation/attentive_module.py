@@ -46,7 +46,7 @@ class AttentiveModule(L.LightningModule):
         return [classifier(grids.float()) for classifier in self.classifiers]
 
     @torch.no_grad()
-    def grids(self, views: Views) -> Float[Tensor, "b d h w"]:
+    def grids(self, views: Views) -> Float[Tensor, "b d h2 w2"]:
         """Return the feature maps of views."""
         (backbone,) = self._frozen
         return backbone(backbone.normalize(to_unit_range(views))).grid

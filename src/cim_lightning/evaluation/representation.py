@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.cropping.views import to_unit_range
+from cim_lightning.cropping.views import rgb_preview, to_unit_range
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import Vectors, effective_rank, extract, spread
 from cim_lightning.metric_registry import Metric
@@ -117,12 +117,12 @@ def attention(backbone: Backbone, images: Float[Tensor, "b c h w"]) -> Float[Ten
     return rows[..., prefix:].mean(dim=2).unflatten(-1, (h, w))
 
 
-def draw(images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:
+def draw(images: Float[Tensor, "b c h w"], maps: Float[Tensor, "b heads h2 w2"]) -> Figure:
     """Draw one row per image: the image and the maps of its first heads, each from 0 to its own maximum."""
     titles = ["image", *(f"head {i + 1}" for i in range(min(maps.shape[1], MAX_HEADS)))]
     figure = Figure(figsize=(1.3 * len(titles), 1.3 * len(images)), layout="constrained")
     axes = figure.subplots(len(images), len(titles), squeeze=False)
-    for row, image, heads in zip(axes, images.clamp(0, 1), maps, strict=True):
+    for row, image, heads in zip(axes, rgb_preview(images), maps, strict=True):
         for cell, tile in zip(row, [image.permute(1, 2, 0), *heads[:MAX_HEADS]], strict=True):
             cell.imshow(tile.numpy(), cmap="magma", vmin=0)  # RGB images ignore cmap and vmin
             cell.set_axis_off()
