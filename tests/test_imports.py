@@ -55,7 +55,7 @@ ALLOWED = {
     "evaluation": {
         *("models", "optim", "cropping"),
         *("data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
-        "data.segmentation_batches",
+        *("data.mask_check", "data.segmentation_batches"),
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },
     "callbacks": {

@@ -106,7 +106,7 @@ def broken(root: Path, mistake: str) -> Callable[[], object]:
     elif mistake == "label":
         write(root / "masks" / "b.png", LABELS + 3)
     elif mistake == "mode":
-        write(root / "masks" / "b.png", photo(0))
+        write(root / "masks" / "b.png", photo(0) + np.uint8([0, 1, 0]))
     elif mistake == "mask file":
         (root / "masks" / "b.png").write_bytes(b"none")
     elif mistake == "image file":

@@ -1,19 +1,23 @@
 """Images with masks for semantic segmentation; `segmentation_layouts.py` finds their files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from cim_lightning.data.decode import FORMATS, decode
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.data.mask_files import IGNORE_INDEX, UNKNOWN, ImageMaskFiles
+from cim_lightning.errors import ConfigError
 
-IGNORE_INDEX = 255  # value of ignored pixels in masks; the files may use another label
-UNKNOWN = 254  # value of labels that are neither a class nor ignored
+__all__ = [
+    "IGNORE_INDEX",
+    "ImageMaskFiles",
+    "MaskSource",
+    "OpenSegmentationData",
+    "SegmentationSplits",
+    "make_splits",
+    "open_splits",
+]
 
 
 @runtime_checkable
@@ -27,57 +31,6 @@ class MaskSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]: ...
-
-
-@dataclass(eq=False)
-class ImageMaskFiles:
-    """A MaskSource of image files.
-
-    `files[i]` raises ConfigError if a file cannot be read, if the sizes of image and mask differ, or if the
-    mask is not a label image or has an unknown label.
-    """
-
-    root: str  # folder of the data set
-    pairs: Sequence[tuple[str, str]]  # paths of image and mask, relative to root
-    class_of: UInt8[np.ndarray, "256"]  # label in the files -> class number, IGNORE_INDEX or UNKNOWN
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        image_path, mask_path = self.pairs[index]
-        folder = Path(self.root).expanduser()
-        try:
-            image = decode(folder / image_path)
-        except BadImageError as error:
-            raise self._error(str(error), "replace the file, or remove it from its list") from error
-        labels = self._labels(folder, mask_path)
-        if labels.shape != (image.height, image.width):
-            height, width = labels.shape
-            sizes = f"{mask_path} is {width}x{height}, but {image_path} is {image.width}x{image.height}"
-            raise self._error(sizes, "resize the mask with nearest-neighbor interpolation")
-        mask = self.class_of[labels]
-        if (mask == UNKNOWN).any():
-            label = int(labels[mask == UNKNOWN].min())
-            known = np.flatnonzero(self.class_of < UNKNOWN)
-            rule = f"{mask_path} has the label {label}, which is not a class ({known.min()}..{known.max()})"
-            raise self._error(rule, f"try ignore=[{label}]")
-        return image, mask
-
-    def _labels(self, folder: Path, path: str) -> UInt8[np.ndarray, "h w"]:
-        try:
-            with Image.open(folder / path, formats=FORMATS) as mask:
-                mode, labels = mask.mode, np.asarray(mask)
-        except Exception as error:  # damaged files cause nearly any exception in Pillow
-            rule = f"{path} cannot be read ({' '.join(str(error).split())})"
-            raise self._error(rule, "replace the file, or remove it from its list") from error
-        if mode not in ("L", "P", "1"):
-            rule = f"{path} has mode {mode}, but a mask has one class number per pixel"
-            raise self._error(rule, "try an 8-bit gray or palette PNG")
-        return labels.astype(np.uint8)
-
-    def _error(self, rule: str, hint: str) -> ConfigError:
-        return ConfigError("root", self.root, rule, hint=hint)
 
 
 class SegmentationSplits(NamedTuple):

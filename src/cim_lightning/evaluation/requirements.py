@@ -5,7 +5,8 @@ evaluator's name.
 """
 
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
-from cim_lightning.data.segmentation import OpenSegmentationData
+from cim_lightning.data.mask_check import check_masks
+from cim_lightning.data.segmentation import OpenSegmentationData, open_splits
 from cim_lightning.evaluation.context import EvalContext
 
 
@@ -42,5 +43,8 @@ def needs_cim(context: EvalContext) -> str | None:
 
 
 def needs_masks(source: OpenSegmentationData | None) -> str | None:
-    """Require a source of images with masks."""
-    return None if source else "needs images with masks"
+    """Require a source of images with masks. Raise ConfigError if its files are invalid."""
+    if source is None:
+        return "needs images with masks"
+    check_masks(open_splits(source))
+    return None
