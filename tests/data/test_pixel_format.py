@@ -3,6 +3,7 @@
 import importlib
 import io
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -127,6 +128,20 @@ CASES = [
         id="16-bit rgb tiff",
         marks=pytest.mark.user_input(
             "pixels", "16-bit RGB TIFF in the default RGB set", "values / 257; Pillow cannot open it"
+        ),
+    ),
+    pytest.param(
+        imagecodecs.png_encode(RGBA.astype(np.uint16) * 257),
+        (3, 16),
+        np.array(  # opacity 0, 1 and 128 / 255
+            [
+                [[65535] * 3, [0, 65535, 0], [32639, 32639, 65535]],
+                [[65535] * 3, [65535] * 3, [1799] * 3],
+            ]
+        ),
+        id="16-bit rgba png",
+        marks=pytest.mark.user_input(
+            "pixels", "16-bit RGBA PNG, data.channels=3 data.bits=16", "16 bits, blended with white"
         ),
     ),
     pytest.param(

@@ -81,5 +81,4 @@ def _read_png(data: bytes) -> ArrayAndWhite:
 
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         orientation = image.getexif().get(array_layout.ORIENTATION, 1)
-    pixels = array_layout.channels_last(imagecodecs.png_decode(data))
-    return array_layout.upright(pixels, orientation), 65535.0
+    return array_layout.upright(imagecodecs.png_decode(data), orientation), 65535.0

@@ -13,7 +13,13 @@ from cim_lightning.data.array_layout import white_value
 from cim_lightning.data.decode import bad_image_errors, decode, read_bytes, to_rgb
 from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.optional_packages import is_installed
-from cim_lightning.data.pixel_values import match_channels, rescale, values_of, wrong_channels
+from cim_lightning.data.pixel_values import (
+    blend_with_white,
+    match_channels,
+    rescale,
+    values_of,
+    wrong_channels,
+)
 from cim_lightning.data.sniff import SUFFIX
 from cim_lightning.errors import BadImageError, ConfigError, WrongFormatError
 
@@ -133,6 +139,8 @@ class PixelFormat:
     def _read_array(self, source: str | os.PathLike[str] | bytes, kind: str) -> Pixels:
         with bad_image_errors(source):
             array, white = read_array(read_bytes(source), kind)
+        if kind == PNG and array.shape[2] in (2, 4) and array.shape[2] != self.channels:
+            array = blend_with_white(array, white)
         return self._convert_array(array, white)
 
     def _convert_array(self, array: np.ndarray, white: float) -> Pixels:

@@ -48,6 +48,12 @@ def match_channels(array: np.ndarray, channels: int) -> np.ndarray:
     return array
 
 
+def blend_with_white(array: np.ndarray, white: float) -> np.ndarray:
+    """Return the colors "h w c" of pixels whose last channel is the opacity, on a white ground."""
+    colors, opacity = array[..., :-1].astype(np.float32), array[..., -1:] / np.float32(white)
+    return colors * opacity + white * (1 - opacity)
+
+
 def wrong_channels(found: int, expected: int) -> WrongFormatError:
     """Return the error about an image with another number of channels."""
     reason = f"has {found} channel{'s' if found != 1 else ''}, must have {expected}"
