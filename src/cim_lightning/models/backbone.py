@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.layer_decay import layer_decay_groups
 from cim_lightning.models.loaded_weights import LoadedWeights
+from cim_lightning.models.normalization import normalization
 
 FEATURES = ("mean", "pooled")  # names of the vectors of Features
-# Of ImageNet, by the number of channels: gray, with the mean of the channels as timm has it, and RGB.
-MEANS = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
-STDS = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
 
 
 class Features(NamedTuple):
@@ -79,22 +77,10 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.name, self.dim, self.in_channels, self.patch_size = name, dim, in_channels, patch_size
         # Plain numbers for files: the buffers are in fp32, which has no 0.485.
-        self.normalization: dict[str, list[float]] = {}
-        for parameter, given, defaults in (("mean", mean, MEANS), ("std", std, STDS)):
-            values = defaults.get(in_channels) if given is None else given
-            if not values:
-                rule = f"is required for {in_channels} channel{'s' if in_channels > 1 else ''}"
-                raise ConfigError(parameter, given, rule, hint="measure it with cim-prepare stats")
-            self.normalization[parameter] = values = list(values)
-            if len(values) != in_channels:
-                rule = f"must have one value for each of the {in_channels} channels"
-                raise ConfigError(parameter, values, rule, suggest=[0.5] * in_channels)
+        self.normalization = normalization(in_channels, mean, std)
+        for parameter, values in self.normalization.items():
             buffer = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(parameter, buffer, persistent=False)
-        if not (self.std > 0).all():
-            raise ConfigError(
-                "std", self.normalization["std"], "must be above 0", suggest=[0.5] * in_channels
-            )
 
     @abstractmethod
     def compute_features(self, images: Float[Tensor, "b c h w"]) -> Features:
