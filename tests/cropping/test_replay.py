@@ -15,7 +15,7 @@ def tensors(item) -> list[torch.Tensor]:
     """Return every tensor in parameters or crops."""
     if isinstance(item, torch.Tensor):
         return [item]
-    if isinstance(item, int):
+    if item is None or isinstance(item, int):
         return []
     parts = item if isinstance(item, tuple) else vars(item).values()
     return [tensor for part in parts for tensor in tensors(part)]
