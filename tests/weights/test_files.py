@@ -21,6 +21,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.weights.file import load
 from cim_lightning.weights.location import find_file
 from cim_lightning.weights.names import flatten
+from cim_lightning.weights.normalization import read_normalization
 from cim_lightning.weights.reader import read_state
 
 WEIGHTS = {"blocks.0.weight": torch.arange(600.0).reshape(20, 30)}
@@ -283,6 +284,15 @@ class TestFolders:
         message = f"vit_smal.pth: does not exist; did you mean {tmp_path / 'vit_small.pth'}\\?$"
         with pytest.raises(ConfigError, match=message):
             find_file(tmp_path / "vit_smal.pth", "weights")
+
+
+@pytest.mark.user_input("weights", "a file in the working directory, without a folder", "loaded")
+def test_the_name_of_a_file_is_enough(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file(torch.nn.Linear(2, 2).state_dict(), tmp_path / "w.safetensors")
+    state = read_state("w.safetensors", torch.nn.Linear(2, 2))
+    assert [*state.tensors] == ["bias", "weight"]
+    assert read_normalization(state.path, torch.nn.Linear(2, 2)) is None
 
 
 def test_ordered_dictionaries_and_parameters_are_weights(tmp_path):

@@ -43,7 +43,7 @@ def test_a_deeper_network_is_refused():
     assert refusal(tensors_of(depth=3), tensors_of()) == (
         "weights=w.pth: MAE weights do not fit vit (12 left over: blocks.2.norm1.weight, "
         "blocks.2.norm1.bias, blocks.2.attn.qkv.weight, blocks.2.attn.qkv.bias, blocks.2.attn.proj.weight, "
-        "...); these are weights of a ViT of width 12, 3 blocks, patches of 8 pixels"
+        "...); these are weights of a ViT of width 12 and depth 3"
     )
 
 
@@ -60,9 +60,7 @@ def test_a_shallower_network_is_refused():
 def test_another_width_is_refused():
     line = refusal(tensors_of(embed_dim=192), tensors_of())
     assert "(30 of another shape: cls_token (1, 1, 192) instead of (1, 1, 12), pos_embed (1, 5, 192)" in line
-    assert line.endswith(
-        "; these are weights of a ViT of width 192, 2 blocks, patches of 8 pixels (vit_tiny_patch8)"
-    )
+    assert line.endswith("; these are weights of a ViT of width 192 and depth 2 (vit_tiny)")
 
 
 @pytest.mark.parametrize(

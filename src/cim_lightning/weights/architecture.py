@@ -19,10 +19,9 @@ def describe(tensors: Mapping[str, Tensor]) -> str:
     """Return the architecture of weights under timm's names, such as "a ViT of width 384"; "" if unknown."""
     patches = tensors.get("patch_embed.proj.weight")
     depth = _count(r"blocks\.(\d+)\.", tensors)
-    if patches is not None and patches.ndim == 4 and depth:
-        width, size = patches.shape[0], patches.shape[-1]
-        name = f" ({VITS[width]}_patch{size})" if width in VITS else ""
-        return f"a ViT of width {width}, {depth} blocks, patches of {size} pixels{name}"
+    if patches is not None and depth:
+        name = f" ({VITS[len(patches)]})" if len(patches) in VITS else ""
+        return f"a ViT of width {len(patches)} and depth {depth}{name}"
     blocks = tuple(_count(rf"layer{stage}\.(\d+)\.", tensors) for stage in (1, 2, 3, 4))
     name = RESNETS.get((blocks, "layer1.0.conv3.weight" in tensors))
     return name or ""

@@ -32,7 +32,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         images = read_json(path.with_name("preprocessor_config.json"))  # of transformers
         images = {name: images.get(f"image_{name}") for name in ("mean", "std")}
         return read_json(path.with_name("config.json")).get("pretrained_cfg") or images
-    settings = path.parent.with_name("config.yaml")
+    settings = path.absolute().parent.with_name("config.yaml")
     if path.parent.name == "checkpoints" and settings.exists():
         return (yaml.safe_load(settings.read_text()) or {}).get("backbone") or {}
     return {}

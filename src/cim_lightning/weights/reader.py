@@ -32,7 +32,7 @@ def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneSt
         raise ConfigError("weights", weights, rule, hint="download the file and give its path")
     path = download(weights) if weights.startswith(HUB) else find_file(Path(weights).expanduser(), "weights")
     checkpoint = load(path, "weights")
-    export = path.parent.with_name("backbone.safetensors")
+    export = path.absolute().parent.with_name("backbone.safetensors")
     if is_run(checkpoint) and EVALUATED not in checkpoint and layout == AUTO and export.is_file():
         path, checkpoint = (
             export,
