@@ -144,10 +144,10 @@ def test_the_content_decides_for_files_without_a_suffix(tmp_path):
 def test_dicom_files_named_by_their_numbers(tmp_path):
     pixels = PixelFormat(channels=1, bits=16)
     stored = np.full((2, 3), 4095, np.uint16)
-    write(tmp_path, "1.2.840.113619.2.55", "IM000001", content=dicom_bytes(stored, bits=12))
+    write(tmp_path, "1.2.840.113619.2.55", "IM000001", "MR.IMA", content=dicom_bytes(stored, bits=12))
     files, skipped = scan(str(tmp_path), pixels.suffixes)
     images = [pixels.decode(files.path(i)) for i in range(len(files))]
-    assert [image.shape for image in map(np.asarray, images)] == [(2, 3, 1)] * 2
+    assert [image.shape for image in map(np.asarray, images)] == [(2, 3, 1)] * 3
     assert all((np.asarray(image) == 65535).all() for image in images)
     assert not skipped
 

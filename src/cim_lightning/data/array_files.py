@@ -14,7 +14,11 @@ from cim_lightning.errors import BadImageError
 
 NPY, TIFF, DICOM, PNG = ".npy", ".tif", ".dcm", ".png"
 # Suffix -> module that reads it, from the extra "scientific"; None: numpy alone.
-ARRAY_SUFFIXES = {NPY: None, TIFF: "tifffile", ".tiff": "tifffile", DICOM: "pydicom", ".dicom": "pydicom"}
+ARRAY_SUFFIXES = {
+    NPY: None,
+    **dict.fromkeys((TIFF, ".tiff"), "tifffile"),
+    **dict.fromkeys((DICOM, ".dicom", ".ima"), "pydicom"),
+}
 DEEP_COLORS = (b"\x10\2", b"\x10\4", b"\x10\6")  # 16 bits of RGB, gray with opacity, RGB with opacity
 ArrayAndWhite = tuple[Shaped[np.ndarray, "h w c"], float]
 
