@@ -55,22 +55,22 @@ def _load(path: str, is_local: bool, config: str | None, revision: str | None) -
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the progress bars and messages of the library."""
+    """Suppress the progress bars and messages of the libraries."""
     import datasets
     from huggingface_hub import utils as hub
 
-    verbosity = datasets.logging.get_verbosity()
-    libraries: list[Any] = [
-        library for library in (datasets, hub) if not library.are_progress_bars_disabled()
-    ]
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    for library in libraries:
-        library.disable_progress_bars()
+    libraries: list[Any] = [datasets, hub]
+    levels = [library.logging.get_verbosity() for library in libraries]
+    with_bars = [library for library in libraries if not library.are_progress_bars_disabled()]
     try:
+        for library in libraries:
+            library.logging.set_verbosity(logging.CRITICAL)
+            library.disable_progress_bars()
         yield
     finally:
-        datasets.logging.set_verbosity(verbosity)
-        for library in libraries:
+        for library, level in zip(libraries, levels, strict=True):
+            library.logging.set_verbosity(level)
+        for library in with_bars:
             library.enable_progress_bars()
 
 

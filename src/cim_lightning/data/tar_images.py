@@ -49,7 +49,7 @@ class TarImages:
             pixels,
         )
         self.unknown_classes = list(unknown_classes)
-        self._archives = OpenArchives(paths)
+        self.archives = OpenArchives(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,9 +57,9 @@ class TarImages:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         name = self.files.name(index)  # raises IndexError
         archive, offset, size = (int(array[index]) for array in self.places)
-        path = self._archives.paths[archive]
+        path = self.archives.paths[archive]
         try:
-            data = self._archives.read(archive, offset, size)
+            data = self.archives.read(archive, offset, size)
             if len(data) < size:
                 raise BadImageError("the archive is shorter than at the start")
             image = self.pixels.decode(data)
