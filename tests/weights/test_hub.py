@@ -86,6 +86,12 @@ def test_a_model_without_pretrained_weights_is_refused():
         hub.timm_state(model)
 
 
+def test_timms_own_weights_have_no_layout():
+    message = "^weights_layout=mae: timm's own weights have one layout; try weights_layout=auto$"
+    with pytest.raises(ConfigError, match=message):
+        read_state("timm", timm.create_model("test_vit"), "mae")
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.user_input("weights", "`backbone.weights=hf-hub:OWNER/NAME@REVISION`", "its weights")
 def test_a_repository_of_the_hub(file, local_hub):

@@ -214,11 +214,13 @@ def test_simmim_swin_merges_patches_at_the_end_of_a_stage(saved):
     assert official.keys() != state.keys()
     content = {"model": prefixed("encoder.", official | {"mask_token": torch.ones(1)})}
     content["model"]["decoder.0.weight"] = torch.ones(1)
+    content["model_ema"] = content.pop("model")
+    content["model"] = {name: torch.zeros_like(tensor) for name, tensor in content["model_ema"].items()}
     network = TimmBackbone("swin_tiny_patch4_window7_224", SWIN, weights=str(saved(content)))
     loaded = network.timm_model().state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     assert network.loaded_weights.layout == "SimMIM"
-    assert "names converted by timm" in network.loaded_weights.notes
+    assert network.loaded_weights.notes[:2] == ["names converted by timm", "EMA weights (model_ema.encoder)"]
 
 
 RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 VITS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large", 1280: "vit_huge"}
-RESNETS = {  # blocks per stage, and whether they are bottlenecks
+RESNETS: dict[tuple[tuple[int, ...], bool], str] = {  # blocks per stage, and whether they are bottlenecks
     ((2, 2, 2, 2), False): "resnet18",
     ((3, 4, 6, 3), False): "resnet34",
     ((3, 4, 6, 3), True): "resnet50",
@@ -23,8 +23,7 @@ def describe(tensors: Mapping[str, Tensor]) -> str:
         name = f" ({VITS[len(patches)]})" if len(patches) in VITS else ""
         return f"a ViT of width {len(patches)} and depth {depth}{name}"
     blocks = tuple(_count(rf"layer{stage}\.(\d+)\.", tensors) for stage in (1, 2, 3, 4))
-    name = RESNETS.get((blocks, "layer1.0.conv3.weight" in tensors))
-    return name or ""
+    return RESNETS.get((blocks, "layer1.0.conv3.weight" in tensors), "")
 
 
 def _count(pattern: str, names: Mapping[str, Tensor]) -> int:

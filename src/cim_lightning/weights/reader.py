@@ -25,6 +25,8 @@ def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneSt
         ConfigError: there are no such weights, none for this architecture, or none in this layout.
     """
     if weights == TIMM:
+        if layout != AUTO:
+            raise ConfigError("weights_layout", layout, "timm's own weights have one layout", suggest=AUTO)
         tensors, name = timm_state(model)
         return BackboneState(tensors, f"timm's {name}", None, [])
     if not weights.strip() or "://" in weights:
@@ -33,10 +35,8 @@ def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneSt
     path = download(weights) if weights.startswith(HUB) else find_file(Path(weights).expanduser(), "weights")
     checkpoint = load(path, "weights")
     export = path.absolute().parent.with_name("backbone.safetensors")
-    if is_run(checkpoint) and EVALUATED not in checkpoint and layout == AUTO and export.is_file():
-        path, checkpoint = (
-            export,
-            load(export, "weights"),
-        )  # an older run: only its export is the evaluated one
+    if layout == AUTO and is_run(checkpoint) and EVALUATED not in checkpoint and export.is_file():
+        path = export  # of an older run, whose checkpoint does not say which backbone is evaluated
+        checkpoint = load(path, "weights")
     selection = select(checkpoint, path, model, layout)
     return BackboneState(selection.tensors, selection.title, path, selection.notes)

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,9 +61,10 @@ def select(checkpoint: Mapping[str, Any], path: Path, model: nn.Module, layout: 
     if best.layout.title != title and best.tensors is not tensors:
         title = f"{title}, {best.layout.title}"
     if layout == AUTO and best.count < len(expected):
-        converted = _convert_by_timm(tensors, model, [*best.counts])
+        converted, prefix = _convert_by_timm(tensors, model, best.counts)
         if len(converted.keys() & expected) > best.count:
-            return Selection(converted, title, ["names converted by timm"])
+            notes = ["names converted by timm", *_describe_prefix(prefix, None, forced=False)]
+            return Selection(converted, title, notes)
     if not best.count:
         raise _nothing_found(path, layout, tensors, model)
     prefix, other = best_prefix(best.counts)
@@ -105,20 +106,22 @@ def _candidate(layout: Layout, tensors: State, expected: Collection[str], prefix
     return _Candidate(layout, converted, Counter(allowed))
 
 
-def _convert_by_timm(tensors: State, model: nn.Module, prefixes: Collection[str]) -> State:
-    """Return the tensors as timm's converter for the architecture renames them; {} if it does not know them.
+def _convert_by_timm(tensors: State, model: nn.Module, prefixes: Iterable[str]) -> tuple[State, str]:
+    """Return the tensors below a prefix under the names of timm's converter, and the prefix.
 
-    It reads the original names of many architectures, such as Swin, ConvNeXt and CLIP.
+    The converters read the original names of many architectures, such as Swin, ConvNeXt and CLIP.
     """
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    best: State = {}
-    for prefix in dict.fromkeys(["", "state_dict.", "model.", *prefixes]) if convert else ():
+    best: tuple[State, str] = ({}, "")
+    if convert is None:
+        return best
+    expected = model.state_dict().keys()
+    for prefix in sorted({"", "state_dict.", "model.", *prefixes}, key=lambda p: (not AVERAGED.search(p), p)):
         try:
             converted = convert(below(tensors, prefix), model)
         except Exception:  # weights that it does not know can raise anything
             continue
-        expected = model.state_dict().keys()
-        best = max(best, converted, key=lambda state: len(state.keys() & expected))
+        best = max(best, (converted, prefix), key=lambda found: len(found[0].keys() & expected))
     return best
 
 
