@@ -112,6 +112,7 @@ def test_other_files_are_counted_by_suffix(tmp_path):
 def test_files_of_systems_are_hidden(tmp_path):
     write(tmp_path, "a.jpg", "._a.jpg", "__MACOSX/b.jpg", "Thumbs.db", ".DS_Store", "@eaDir/a.jpg/THUMB.jpg")
     write(tmp_path, "#recycle/c.jpg")
+    write(tmp_path, "DICOMDIR", content=bytes(128) + b"DICM")
     files, skipped = scan(str(tmp_path), SUFFIXES)
     assert [files.name(i) for i in range(len(files))] == ["a.jpg"]
     assert not skipped

@@ -11,7 +11,7 @@ from cim_lightning.data.sniff import HEAD, SUFFIX, sniff
 # Files and folders that systems and tools add. Names with a leading dot are hidden, too.
 HIDDEN = {
     *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
-    *("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found"),
+    *("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "DICOMDIR"),
 }
 
 
