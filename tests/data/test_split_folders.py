@@ -296,8 +296,8 @@ def test_a_random_split_of_train(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train": "trian"}, "/trian: does not exist; did you mean"),
-        ({"val": "empty"}, "/empty: has no image (."),
+        ({"train": "trian"}, "train=trian: {root}/trian does not exist; did you mean {root}/train?"),
+        ({"val": ["empty", "other"]}, "val=[empty, other]: {root}/empty has no image (."),
         ({"val": "."}, "val=.: has all images of the training split; try val=none, or another train"),
         ({"train": []}, "train=[]: has no path; name a folder"),
     ],
@@ -307,7 +307,7 @@ def test_wrong_values_of_train_and_val(tmp_path, settings, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError) as caught:
         open_folder(str(tmp_path), **settings)
-    assert message in str(caught.value)
+    assert message.format(root=tmp_path) in str(caught.value)
 
 
 @pytest.mark.user_input(

@@ -10,13 +10,13 @@ import numpy as np
 
 from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, sorted_classes
 from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.list_rows import Row, read_rows
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.sniff import HEAD, sniff
 from cim_lightning.data.source import NO_LABEL
 from cim_lightning.data.split_names import find_train, find_val
-from cim_lightning.errors import ConfigError
 
 WHOLE_NUMBER = re.compile(r"(-?\d+)(\.0*)?")  # programs write labels as 3.0 if some are missing
 URL = re.compile(r"(?!file:)\w{2,}://.*")
@@ -24,33 +24,31 @@ URL = re.compile(r"(?!file:)\w{2,}://.*")
 UNUSUAL = re.compile(r"^~|\\|(^|/)\.{0,2}(/|$)")
 
 
-def read_list(path: str, parameter: str, given: str, suffixes: Collection[str]) -> Listing:
+def read_list(path: str, given: GivenPath, suffixes: Collection[str]) -> Listing:
     """Read a list of images. Missing files, duplicates and files that are no images are skipped and counted.
 
     Relative paths are relative to the folder of the list. The images have the order of the list.
 
-    Labels: the column of the list, sorted by number if all are integers. Negative numbers and empty cells mean
-    that an image has no label. A list without labels is like a folder tree that has its files only.
+    Labels: the column of the list, sorted by number if all are integers. Negative numbers and empty cells are
+    no labels. A list without labels is like a folder tree that has its files only.
 
     Args:
         path: of the list.
-        parameter, given: name and value of the parameter, for errors.
+        given: for errors.
         suffixes: of images.
 
     Raises:
         ConfigError: the list cannot be read, or none of its files exists.
     """
     reader = _ListReader(path, suffixes)
-    files = FileIndex.from_names(reader.folder, reader.names(read_rows(path, parameter, given)))
+    files = FileIndex.from_names(reader.folder, reader.names(read_rows(path, given)))
     _, first = np.unique(np.array(reader.hashes, np.int64), return_index=True)
     first.sort()
     if not len(first):
         found = ", ".join(f"{count:,} {reason}" for reason, count in reader.skipped.most_common())
         example = f", such as {reader.first_missing!r}" if reader.first_missing else ""
         hint = "paths are relative to the folder of the list"
-        raise ConfigError(
-            parameter, given, f"lists no image (found: {found or 'nothing'}{example})", hint=hint
-        )
+        raise given.error(f"lists no image (found: {found or 'nothing'}{example})", hint)
     reader.skipped += Counter(duplicates=len(files) - len(first))
     files, labels, splits = files.take(first), np.array(reader.labels)[first], np.array(reader.splits)[first]
     skipped = +reader.skipped

@@ -7,11 +7,10 @@ from collections.abc import Collection
 
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.file_list import read_list
-from cim_lightning.data.files import existing_folder
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.list_rows import LIST_SUFFIXES
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.scan import scan
-from cim_lightning.errors import ConfigError
 
 # What to do with files that hold images, but are none.
 CONTAINERS = {
@@ -30,33 +29,29 @@ CONTAINERS = {
 }
 
 
-def find_images(path: str, parameter: str, suffixes: Collection[str]) -> Listing:
+def find_images(given: GivenPath, suffixes: Collection[str]) -> Listing:
     """List the images of a folder, of a list file, or of a glob such as "/data/*/images/**/*.png".
 
     Args:
-        path: with `~` expanded. A path that exists is no glob.
-        parameter: name of the parameter, for errors.
+        given: `~` is expanded. A path that exists is no glob.
         suffixes: of images.
 
     Raises:
         ConfigError: the path does not exist, or has no image.
     """
-    expanded = os.path.abspath(os.path.expanduser(path))
-    if os.path.isfile(expanded) and expanded.lower().endswith(LIST_SUFFIXES):
-        return read_list(expanded, parameter, path, suffixes)
-    if glob.has_magic(expanded) and not os.path.exists(expanded):
-        listing = _list_glob(expanded, suffixes)
+    path = os.path.abspath(os.path.expanduser(given.path))
+    if os.path.isfile(path):
+        if path.lower().endswith(LIST_SUFFIXES):
+            return read_list(path, given, suffixes)
+        rule = f"is a file, must be a folder or a list ({', '.join(LIST_SUFFIXES)})"
+        raise given.error(rule, _advice(path) or f"try {given.parameter}={os.path.dirname(path)}")
+    if glob.has_magic(path) and not os.path.exists(path):
+        listing = _list_glob(path, suffixes)
     else:
-        if os.path.isfile(expanded):
-            rule = f"is a file, must be a folder or a list ({', '.join(LIST_SUFFIXES)})"
-            advice = _advice(expanded) or f"try {parameter}={os.path.dirname(expanded)}"
-            raise ConfigError(parameter, path, rule, hint=advice)
-        found = scan(existing_folder(path, parameter), suffixes)
+        found = scan(given.existing_folder(), suffixes)
         listing = Listing(found.files, found.skipped)
     if not len(listing.files):
-        raise ConfigError(
-            parameter, path, f"has no image ({', '.join(suffixes)})", hint=_hint(listing.skipped)
-        )
+        raise given.error(f"has no image ({', '.join(suffixes)})", _hint(listing.skipped))
     return listing
 
 

@@ -9,6 +9,7 @@ from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, merge
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.files import closest_name
 from cim_lightning.data.find_images import find_images
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.given_splits import given_splits
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.named_splits import Files, NamedSplits, descend, split_by_name
@@ -93,21 +94,21 @@ def open_splits(
     return _open(images, held_out, classes, named, pixels)
 
 
-def _paths(parameter: str, value: str | Sequence[str] | None) -> list[str] | None:
+def _paths(parameter: str, value: str | Sequence[str] | None) -> list[GivenPath] | None:
     if value is None or value == NO_VAL:
         return None if value is None else []
     paths = [value] if isinstance(value, str) else [str(path) for path in value]
     if not paths:
         raise ConfigError(parameter, value, "has no path", hint="name a folder")
-    return paths
+    return [GivenPath(parameter, value, path) for path in paths]
 
 
-def _by_name(roots: Sequence[str], pixels: PixelFormat) -> NamedSplits:
+def _by_name(roots: Sequence[GivenPath], pixels: PixelFormat) -> NamedSplits:
     """Return the splits of all roots. If some have validation images, the others are for training only."""
     found = []
-    for path in roots:
-        listing = find_images(path, "root", pixels.suffixes)
-        named = split_by_name(listing, "root", path)
+    for root in roots:
+        listing = find_images(root, pixels.suffixes)
+        named = split_by_name(listing, root)
         found.append(named._replace(skipped=listing.skipped + named.skipped))
     if len(found) == 1:
         return found[0]
@@ -116,14 +117,15 @@ def _by_name(roots: Sequence[str], pixels: PixelFormat) -> NamedSplits:
     return NamedSplits(train, val, skipped=sum((named.skipped for named in found), Counter()))
 
 
-def _check_disjoint(roots: Sequence[str]) -> None:
+def _check_disjoint(roots: Sequence[GivenPath]) -> None:
     """Require roots that do not contain each other, whose images would be there twice."""
-    real = [os.path.realpath(os.path.expanduser(root)) for root in roots]
-    for outer, inner in itertools.permutations(range(len(roots)), 2):
+    paths = [root.path for root in roots]
+    real = [os.path.realpath(os.path.expanduser(path)) for path in paths]
+    for outer, inner in itertools.permutations(range(len(paths)), 2):
         if f"{real[inner]}/".startswith(f"{real[outer]}/"):
-            hint = f"try root={format_value([*roots[:inner], *roots[inner + 1 :]])}"
-            rule = f"the images of {roots[inner]} are in {roots[outer]}, too"
-            raise ConfigError("root", roots, rule, hint=hint)
+            rule = f"the images of {paths[inner]} are in {paths[outer]}, too"
+            hint = f"try root={format_value([*paths[:inner], *paths[inner + 1 :]])}"
+            raise ConfigError("root", paths, rule, hint=hint)
 
 
 def _label_val(files: Files, classes: Sequence[str]) -> LabeledFiles:

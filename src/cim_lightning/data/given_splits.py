@@ -3,9 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from cim_lightning.data.class_labels import exclude, merge, without
 from cim_lightning.data.find_images import base_folder, exists, find_images
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.named_splits import Files, NamedSplits, descend, split_by_name
 from cim_lightning.data.scan import scan
@@ -15,7 +17,10 @@ ALL = "."  # value of `train`: all images of root
 
 
 def given_splits(
-    roots: Sequence[str], train: Sequence[str] | None, val: Sequence[str] | None, suffixes: Collection[str]
+    roots: Sequence[GivenPath],
+    train: Sequence[GivenPath] | None,
+    val: Sequence[GivenPath] | None,
+    suffixes: Collection[str],
 ) -> NamedSplits:
     """Return the splits where `train`, `val` or both are given; see folder.
 
@@ -26,51 +31,44 @@ def given_splits(
     Raises:
         ConfigError: a path does not exist or has no image.
     """
-    bases = [base_folder(root) for root in roots]
-    everything = train is None or list(train) == [ALL]
-    if train is None or everything:
-        train_listings = _find_all(roots, "root", suffixes)
-    else:
-        train_listings = _find_all(train, "train", suffixes, bases)
-    val_listings = _find_all(val or (), "val", suffixes, bases)
+    bases = [base_folder(root.path) for root in roots]
+    everything = train is None or [given.path for given in train] == [ALL]
+    chosen = roots if train is None or everything else [_resolved(given, bases) for given in train]
+    train_listings = [find_images(given, suffixes) for given in chosen]
     if val is None and not everything:
-        val_listings = _first_val_folder(bases, [*train_listings.values()], suffixes)
+        val_listings = _val_folders(bases, train_listings, suffixes)
+    else:
+        val_listings = {given.path: find_images(_resolved(given, bases), suffixes) for given in val or ()}
     paths = {path for listing in val_listings.values() for path in _paths(listing)}
-    remaining = {path: _without(listing, paths) for path, listing in train_listings.items()}
     skipped: Counter[str] = Counter()
-    for listing in [*train_listings.values(), *val_listings.values()]:
+    for listing in [*train_listings, *val_listings.values()]:
         skipped.update(listing.skipped)
     files: list[Files] = []
-    for path, listing in remaining.items():
+    for given, found in zip(chosen, train_listings, strict=True):
+        listing = _without(found, paths)
         if train is None:
-            named = split_by_name(listing, "root", path)
+            named = split_by_name(listing, given)
             files += named.train
             skipped.update(named.skipped)
             skipped.update({f"in {named.val_name}": sum(map(len, named.val))})
         else:
             files.append(_part(listing, find_train, whole=everything))
     val_files = [_part(listing, find_val) for listing in val_listings.values()]
-    names = ", ".join(train or ()), ", ".join(val_listings)
+    names = ", ".join(given.path for given in train or ()), ", ".join(val_listings)
     return NamedSplits(files, val_files, *names, skipped=+skipped)
 
 
-def _find_all(
-    paths: Iterable[str], parameter: str, suffixes: Collection[str], bases: Sequence[str] = ()
-) -> dict[str, Listing]:
-    return {path: find_images(_resolve(path, bases), parameter, suffixes) for path in paths}
-
-
-def _resolve(path: str, bases: Sequence[str]) -> str:
+def _resolved(given: GivenPath, bases: Sequence[str]) -> GivenPath:
     """Return a path relative to the first base folder that has it, or else to the working directory.
 
     If neither has it, return the path in the first base folder, which errors then name.
     """
-    expanded = os.path.expanduser(path)
+    expanded = os.path.expanduser(given.path)
     candidates = [*(os.path.join(base, expanded) for base in bases), expanded]
-    return next((found for found in candidates if exists(found)), candidates[0])
+    return replace(given, path=next((path for path in candidates if exists(path)), candidates[0]))
 
 
-def _first_val_folder(
+def _val_folders(
     bases: Sequence[str], train: Iterable[Listing], suffixes: Collection[str]
 ) -> dict[str, Listing]:
     """Return the images of the validation folder in each base, if it has one that is not for training."""

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.optional_packages import require
-from cim_lightning.errors import ConfigError
 
 LIST_SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".parquet")
 # Names of columns in the order of preference, compared without case, spaces, "-" and "_".
@@ -26,12 +26,12 @@ class Row(NamedTuple):
     split: str = ""
 
 
-def read_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
+def read_rows(path: str, given: GivenPath) -> Iterator[Row]:
     """Yield the rows of a list; see docs/data.md for the formats.
 
     Args:
         path: of the list; its suffix decides.
-        parameter, given: name and value of the parameter, for errors.
+        given: for errors.
 
     Raises:
         ConfigError: the list cannot be read, or no column has paths.
@@ -39,14 +39,12 @@ def read_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
     suffix = path.lower().rpartition(".")[2]
     try:
         if suffix == "parquet":
-            yield from _parquet_rows(path, parameter, given)
+            yield from _parquet_rows(path, given)
         else:
-            yield from _text_rows(path) if suffix in ("txt", "lst") else _table_rows(path, parameter, given)
+            yield from _text_rows(path) if suffix in ("txt", "lst") else _table_rows(path, given)
     except (OSError, UnicodeError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(
-            parameter, given, f"cannot be read ({reason})", hint="try a list in UTF-8"
-        ) from error
+        raise given.error(f"cannot be read ({reason})", "try a list in UTF-8") from error
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -70,7 +68,7 @@ def _text_rows(path: str) -> Iterator[Row]:
             yield Row(match[1], match[2]) if match else Row(line)
 
 
-def _table_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
+def _table_rows(path: str, given: GivenPath) -> Iterator[Row]:
     first = next(_lines(path), "")
     delimiter = "\t" if path.lower().endswith(".tsv") else max(DELIMITERS, key=first.count)
     rows = csv.reader(_lines(path), delimiter=delimiter, skipinitialspace=True)
@@ -79,11 +77,11 @@ def _table_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
         columns: list[int | None] = [0, 1, 2]  # a table without a header
         yield _row(header, columns)
     else:
-        columns = _columns(header, parameter, given)
+        columns = _columns(header, given)
     yield from (_row(row, columns) for row in rows if any(row))
 
 
-def _parquet_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
+def _parquet_rows(path: str, given: GivenPath) -> Iterator[Row]:
     require("pyarrow", "parquet", ".parquet files")
     import pyarrow
     from pyarrow import parquet
@@ -93,10 +91,9 @@ def _parquet_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
     except pyarrow.ArrowInvalid as error:
         raise OSError("no Parquet file") from error
     names = file.schema_arrow.names
-    columns = [None if i is None else names[i] for i in _columns(names, parameter, given)]
+    columns = [None if i is None else names[i] for i in _columns(names, given)]
     if pyarrow.types.is_nested(file.schema_arrow.field(columns[0]).type):
-        hint = "try data=hf"
-        raise ConfigError(parameter, given, f"has images, not paths, in the column {columns[0]}", hint=hint)
+        raise given.error(f"has images, not paths, in the column {columns[0]}", "try data=hf")
     for batch in file.iter_batches(columns=[name for name in columns if name is not None]):
         cells = [
             batch.column(name).to_pylist() if name is not None else [None] * len(batch) for name in columns
@@ -105,12 +102,12 @@ def _parquet_rows(path: str, parameter: str, given: str) -> Iterator[Row]:
             yield Row(*("" if value is None else str(value) for value in values))
 
 
-def _columns(header: Sequence[str], parameter: str, given: str) -> list[int | None]:
+def _columns(header: Sequence[str], given: GivenPath) -> list[int | None]:
     """Return the numbers of the columns of paths, labels and splits; None if a table has none."""
     path = _column(header, PATHS)
     if path is None:
         rule = f"has no column path, file or image (its columns: {', '.join(header) or 'none'})"
-        raise ConfigError(parameter, given, rule, hint="name the column of the files path")
+        raise given.error(rule, "name the column of the files path")
     return [path, _column(header, LABELS), _column(header, SPLITS)]
 
 

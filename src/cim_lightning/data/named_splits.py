@@ -7,9 +7,9 @@ import numpy as np
 
 from cim_lightning.data.class_labels import LabeledFiles
 from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.split_names import find_train, find_val, split_word, unclear_splits
-from cim_lightning.errors import ConfigError
 
 Files = FileIndex | LabeledFiles  # FileIndex: the folders are classes; LabeledFiles: a table has the labels
 
@@ -24,26 +24,25 @@ class NamedSplits(NamedTuple):
     skipped: Counter[str] = Counter()  # noqa: RUF012 -- never changed
 
 
-def split_by_name(listing: Listing, parameter: str, given: str) -> NamedSplits:
+def split_by_name(listing: Listing, given: GivenPath) -> NamedSplits:
     """Split a listing by the names of its folders, or by the splits of its table; see split_names.
 
     A single folder that has all images, such as `dataset/`, may be above the splits or classes.
 
     Args:
-        parameter, given: name and value of the parameter, for errors.
+        given: for errors.
 
     Raises:
         ConfigError: the folders look like splits, but their names are unknown; a table has no training split.
     """
     if listing.table is not None:
-        return _split_table(listing.table, parameter, given)
+        return _split_table(listing.table, given)
     files, above = descend(listing.files)
     numbers, names = files.first_folders()
     train, val = find_train(names), find_val(names)
     if train is None or val is None:
         if reason := unclear_splits(files):
-            hint = _ways_out(files, above)
-            raise ConfigError(parameter, given, f"has {reason}, as if they were splits", hint=hint)
+            raise given.error(f"has {reason}, as if they were splits", _ways_out(files, above))
         return NamedSplits([files], [], above)
     train_files, _ = descend(files.below(train))
     counts = np.bincount(numbers + 1, minlength=len(names) + 1).tolist()
@@ -52,13 +51,13 @@ def split_by_name(listing: Listing, parameter: str, given: str) -> NamedSplits:
     return NamedSplits([train_files], [files.below(val)], above + train, above + val, skipped)
 
 
-def _split_table(table: dict[str, LabeledFiles], parameter: str, given: str) -> NamedSplits:
+def _split_table(table: dict[str, LabeledFiles], given: GivenPath) -> NamedSplits:
     if list(table) == [""]:
         return NamedSplits([table[""]], [])
     train, val = find_train(table), find_val(table)
     if train is None:
         rule = f"has no training images in its column of splits ({', '.join(sorted(table))})"
-        raise ConfigError(parameter, given, rule, hint="try train or training there, or a list per split")
+        raise given.error(rule, "try train or training there, or a list per split")
     unused = {name or "without a split": len(part.files) for name, part in table.items()}
     skipped = Counter({f"of {name}": n for name, n in unused.items() if name not in (train, val)})
     return NamedSplits([table[train]], [table[val]] if val else [], train, val or "", skipped)

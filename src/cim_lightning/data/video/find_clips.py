@@ -8,6 +8,7 @@ import numpy as np
 
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.find_images import base_folder, find_images
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.video.clip import Clip, FrameFolder
@@ -24,7 +25,7 @@ def find_clips(root: str, pixels: PixelFormat) -> tuple[Listing, dict[str, Clip]
     Raises:
         ConfigError: the folder does not exist, or has no clip.
     """
-    found = find_images(root, "root", {*SUFFIXES, *pixels.suffixes})
+    found = find_images(GivenPath("root", root, root), {*SUFFIXES, *pixels.suffixes})
     base, skipped = base_folder(root), found.skipped
     clips: dict[str, Clip] = {}
     frames: dict[str, list[int]] = defaultdict(list)
