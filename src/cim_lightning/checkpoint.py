@@ -58,6 +58,10 @@ class ExportedBackbone:
         """Return the side of the images in pixels. Raise ConfigError if backbone.json does not have it."""
         return self._entry("image_size")
 
+    def in_channels(self) -> int:
+        """Return the number of channels of the images."""
+        return self._entry("create_model")["in_chans"]
+
     def _entry(self, key: str) -> Any:
         if key not in self.spec:
             rule = f"has no {key} in backbone.json"

@@ -199,3 +199,24 @@ def test_an_image_that_is_too_small_gets_one_line():
     assert backbone(torch.zeros(1, 3, 32, 32)).grid.shape == (1, 8, 1, 1)
     with pytest.raises(ConfigError, match=r"^size=24: too small for convnext_atto; try size=32$"):
         backbone(torch.zeros(1, 3, 40, 24))
+
+
+def test_mean_and_std_have_defaults_for_gray_and_rgb_only():
+    small = VIT | {"depth": 1}
+    gray = TimmBackbone("vit_tiny_patch16_224", small, in_channels=1)
+    assert gray.normalization == {"mean": [0.449], "std": [0.226]}  # timm's, the mean over ImageNet's
+    rgb = TimmBackbone("vit_tiny_patch16_224", small)
+    assert rgb.normalization == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    with pytest.raises(
+        ConfigError, match=r"^mean=null: is required for 2 channels; measure it with cim-prep"
+    ):
+        TimmBackbone("vit_tiny_patch16_224", small, in_channels=2)
+    with pytest.raises(ConfigError, match=r"^std=null: is required for 2 channels; measure it with cim-prep"):
+        TimmBackbone("vit_tiny_patch16_224", small, in_channels=2, mean=[0.5, 0.5])
+
+
+@pytest.mark.user_input("value", "backbone.kwargs.in_chans=4", "refused: try data.channels=4")
+def test_channels_are_no_argument_of_timm():
+    message = r"^in_chans=4: follows from the number of channels of the images; try in_channels=4$"
+    with pytest.raises(ConfigError, match=message):
+        TimmBackbone("vit_tiny_patch16_224", VIT | {"in_chans": 4})

@@ -155,7 +155,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
     elif "_target_" in given:
         data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
         if not isinstance(weights, PlainWeights):
-            data["view_size"] = weights.image_size()
+            data |= {"view_size": weights.image_size(), "channels": weights.in_channels()}
     elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
         data = upgrade(yaml.safe_load(run.read_text()))["data"]  # a run without training has no checkpoint
     else:

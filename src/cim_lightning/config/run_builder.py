@@ -44,6 +44,7 @@ def build_run(
     data = build(cfg.data)
     train_images = open_images(data).train  # missing images fail here, before anything slow
     method = build(cfg.method)
+    method.backbone.check_channels(data.pixels.channels)
     method.save_hyperparameters(settings)
     method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)
     callbacks, loggers = build_group(cfg.get("callbacks")), build_group(cfg.get("logger"))

@@ -104,11 +104,14 @@ class Backbone(nn.Module, ABC):
 
     def check_images(self, images: Float[Tensor, "b c h w"]) -> None:
         """Raise ConfigError if the images have another number of channels, or a size that does not fit."""
-        channels = images.shape[1]
+        self.check_channels(images.shape[1])
+        self.check_size((images.shape[-2], images.shape[-1]))
+
+    def check_channels(self, channels: int) -> None:
+        """Raise ConfigError if images with this number of channels do not fit."""
         if channels != self.in_channels:
             rule = f"the images have {channels} channels"
             raise ConfigError("in_channels", self.in_channels, rule, suggest=channels)
-        self.check_size((images.shape[-2], images.shape[-1]))
 
     def check_size(self, size: tuple[int, int], parameter: str = "size") -> None:
         """Raise ConfigError, naming a parameter, if height or width is not a multiple of `size_multiple`."""
