@@ -49,6 +49,22 @@ def test_a_panel_is_drawn(channels):
     assert picture[-1, -1].tolist() == [255, 255, 255]  # the margin
 
 
+def test_dark_images_are_brightened_and_their_exemplars_by_the_same_factor():
+    bright = crops_of(b=2, channels=1)
+    scale = torch.tensor([1 / 64, 0.75])[:, None, None, None]  # of the two images; powers of 2 are exact
+    normalized = bright._replace(
+        context=bright.context / bright.context.amax(dim=(1, 2, 3), keepdim=True),
+        exemplars=bright.exemplars / 2,
+    )
+    scaled = normalized._replace(
+        context=normalized.context * scale, exemplars=normalized.exemplars * scale[:, None]
+    )
+    expected, found = (rendered(draw(crops, crops.maps.float())) for crops in (normalized, scaled))
+    middle = len(found) // 2
+    np.testing.assert_array_equal(found[:middle], expected[:middle])
+    assert found[middle:].mean() < expected[middle:].mean()  # is not dark, so it is shown as it is
+
+
 def test_a_box_is_where_its_map_is():
     crops = crops_of(b=1, k=1)
     expected = crops.maps[0, 0].nonzero().float().mean(dim=0).flip(0) / 32  # center of the map, x and y, 0..1

@@ -24,6 +24,7 @@ INCH = 1.1  # side of an exemplar
 MAX_EXEMPLARS = 6
 TITLE_WIDTH = 4  # in exemplars
 CONTEXT = 3.05  # side of the context, in exemplars
+DARK = 0.5  # an image whose brightest value is below is brightened
 FILLED = 0.97  # share of a tile's side that its image fills
 
 
@@ -89,7 +90,8 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
 
     for i in range(b):
         top = 0.3 + i * 3.15
-        context = _pixels(crops.context[i])
+        gain = _gain(crops.context[i])
+        context = _pixels(crops.context[i] * gain)
         tile(0.05, top, CONTEXT, context)
         scale = CONTEXT * FILLED / np.array([crops.boxes.view[1], crops.boxes.view[0]])
         for j in range(k):
@@ -97,13 +99,19 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
             corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
             axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
             x = 3.2 + j
-            tile(x, top, 1, _pixels(crops.exemplars[i, j]), color)
+            tile(x, top, 1, _pixels(crops.exemplars[i, j] * gain), color)
             tile(x, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
             tile(x, top + 2.04, 1, _overlay(context, probability[i, j]))
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow has moved them
     axes.text(0.05, 0.2, "context", fontsize=8)
     axes.text(3.2, 0.2, "exemplars; correlation maps; predicted maps", fontsize=8)
     return figure
+
+
+def _gain(context: Tensor) -> float:
+    """Return the factor that makes a dark image visible, such as one of 16 bits; 1 for others."""
+    brightest = float(context.max())
+    return 1 / brightest if 0 < brightest < DARK else 1.0
 
 
 def _pixels(image: Tensor) -> np.ndarray:
