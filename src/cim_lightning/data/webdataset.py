@@ -8,10 +8,11 @@ import numpy as np
 
 from cim_lightning.data.class_labels import LabeledFiles, sorted_classes
 from cim_lightning.data.file_index import FileIndex
-from cim_lightning.data.folder import NO_VAL, open_splits
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.named_splits import Files, split_by_name
+from cim_lightning.data.open_splits import NO_VAL, open_splits
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.shard_paths import expand_shards, names_archives
 from cim_lightning.data.shard_splits import given_splits, split_folders
@@ -65,7 +66,8 @@ def webdataset(
     if archives or whole:
         named = given_splits(found.files, archives, inside)
     else:
-        named = split_by_name(Listing(found.files, found.skipped), "root", str(root))
+        given = GivenPath("root", root, root if isinstance(root, str) else ", ".join(root))
+        named = split_by_name(Listing(found.files, found.skipped), given)
     if found.labels:
         parts = ([_labeled(files, found) for files in part] for part in (named.train, named.val))
         named = named._replace(train=next(parts), val=next(parts))

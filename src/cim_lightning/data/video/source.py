@@ -1,9 +1,10 @@
 """The video source: frames of videos, split by clip."""
 
 from cim_lightning.checks import check_at_least
-from cim_lightning.data.folder import NO_VAL, open_splits
+from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.named_splits import split_by_name
+from cim_lightning.data.open_splits import NO_VAL, open_splits
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.source import NoImages, Splits
 from cim_lightning.data.video.find_clips import find_clips
@@ -44,7 +45,7 @@ def video(
         hint = "try val=none, or folders train/ and val/ below root"
         raise ConfigError("val", val, "must be none or null", hint=hint)
     listing, clips = find_clips(root, pixels)
-    named = split_by_name(listing, "root", root)
+    named = split_by_name(listing, GivenPath("root", root, root))
     if len(clips) == 1 and val is None:
         rule = "has one clip; a training and a validation split need two"
         raise ConfigError("root", root, rule, hint="divide the video, or try val=none")
