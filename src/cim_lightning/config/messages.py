@@ -43,6 +43,8 @@ def explain(
         return line
     if "PytorchStreamWriter failed" in str(error):  # of torch.save
         return f"a checkpoint cannot be written; {FREE_SPACE}"
+    if isinstance(error, ValueError) and str(error).startswith("Expected more than 1 value per channel"):
+        return "data.batch_size: batch normalization needs two or more images; try data.batch_size=2"
     return explain_hydra_error(error, command, arguments)
 
 

@@ -55,7 +55,7 @@ def may_change_on_resume(key: str) -> bool:
 
 def may_change_when_finished(key: str) -> bool:
     """Return whether a finished run stays finished with another value of the setting, unlike its length."""
-    return may_change_on_resume(key) and not key.startswith("trainer.max")
+    return may_change_on_resume(key) and not key.startswith(("trainer.max", "trainer.fast_dev_run"))
 
 
 def result_settings(settings: Any) -> Any:
