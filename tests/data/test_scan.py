@@ -22,7 +22,6 @@ from cim_lightning.errors import ConfigError
 from tests.lookalikes import dicom_bytes
 
 SUFFIXES = (".jpg", ".png", ".webp")
-user_input = pytest.mark.user_input
 
 
 def write(root: Path, *names: str, content: bytes = b"x") -> Path:
@@ -91,19 +90,19 @@ def test_other_files_are_counted_by_suffix(tmp_path):
     assert files.root == str(tmp_path)
 
 
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "`._a.jpg` beside `a.jpg`, `__MACOSX/`: the metadata of macOS",
     "ignored",
     source="https://github.com/Project-MONAI/MONAI/issues/8305",
 )
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "`Thumbs.db` and `.DS_Store`",
     "ignored",
     source="https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/2201",
 )
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "thumbnails and deleted images of a NAS in `@eaDir/` and `#recycle/`",
     "ignored",
@@ -118,8 +117,10 @@ def test_files_of_systems_are_hidden(tmp_path):
     assert not skipped
 
 
-@user_input("folder", "images without a suffix, such as `n01440764_18`", "used: the content decides")
-@user_input(
+@pytest.mark.user_input(
+    "folder", "images without a suffix, such as `n01440764_18`", "used: the content decides"
+)
+@pytest.mark.user_input(
     "folder",
     "`photo.jpg_large`, `picture.jpg!d`, `scan.03`: suffixes that are none",
     "used: the content decides",
@@ -136,7 +137,7 @@ def test_the_content_decides_for_files_without_a_suffix(tmp_path):
     assert skipped == {"no suffix": 1, ".05": 1, ".img": 1, ".txt": 1}
 
 
-@user_input(
+@pytest.mark.user_input(
     "file",
     "DICOM files named by their numbers, `1.2.840.113619.2.55`",
     "read with `data.channels=1 data.bits=16`",
@@ -153,19 +154,23 @@ def test_dicom_files_named_by_their_numbers(tmp_path):
     assert not skipped
 
 
-@user_input("file", "a GIF without a suffix, where GIF files are not read", "skipped, and counted as .gif")
+@pytest.mark.user_input(
+    "file", "a GIF without a suffix, where GIF files are not read", "skipped, and counted as .gif"
+)
 def test_the_content_of_an_excluded_format_is_counted_by_its_suffix(tmp_path):
     write(tmp_path, "picture", content=image_bytes(tmp_path / "temporary", "GIF"))
     assert scan(str(tmp_path), SUFFIXES).skipped == {".gif": 1}
 
 
-@user_input("file", "an empty file without a suffix", "skipped and counted")
+@pytest.mark.user_input("file", "an empty file without a suffix", "skipped and counted")
 def test_empty_files_without_a_suffix(tmp_path):
     write(tmp_path, "empty", content=b"")
     assert scan(str(tmp_path), SUFFIXES).skipped == {"empty files": 1}
 
 
-@user_input("file", "`.heic` and `.jxl` without their packages", "skipped; the count says what to install")
+@pytest.mark.user_input(
+    "file", "`.heic` and `.jxl` without their packages", "skipped; the count says what to install"
+)
 def test_formats_without_their_package(tmp_path, monkeypatch):
     missing = {".heic": "pip install pillow-heif", ".jxl": "pip install pillow-jxl-plugin", ".png": None}
     monkeypatch.setattr(folder_walk, "decodable_suffixes", lambda: missing)
@@ -177,7 +182,7 @@ def test_formats_without_their_package(tmp_path, monkeypatch):
     }
 
 
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "a sub-folder that cannot be read",
     "skipped and counted",
@@ -190,7 +195,7 @@ def test_an_unreadable_sub_folder(tmp_path, monkeypatch):
     assert found(tmp_path) == ["a/1.png", "c/3.png"]
 
 
-@user_input("folder", "`data.root` cannot be read", "one line")
+@pytest.mark.user_input("folder", "`data.root` cannot be read", "one line")
 def test_an_unreadable_root_is_an_error(tmp_path, monkeypatch):
     unreadable(monkeypatch, tmp_path)
     with pytest.raises(ConfigError) as caught:
@@ -200,19 +205,19 @@ def test_an_unreadable_root_is_an_error(tmp_path, monkeypatch):
     )
 
 
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "links to folders and files",
     "followed",
     source="https://github.com/fastai/fastai/pull/2270",
 )
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "a link to a folder above it",
     "skipped: its images are listed already",
     source="https://github.com/karrick/godirwalk/issues/64",
 )
-@user_input("folder", "links whose target is gone, or to themselves", "skipped and counted")
+@pytest.mark.user_input("folder", "links whose target is gone, or to themselves", "skipped and counted")
 def test_links(tmp_path):
     write(tmp_path / "elsewhere", "0.png", "sub/1.png")
     root = write(tmp_path / "root", "a/2.png", "b/3.png")
@@ -290,7 +295,7 @@ def test_a_long_scan_shows_a_bar_on_a_terminal(tmp_path, monkeypatch, caplog):
     assert not caplog.messages
 
 
-@user_input(
+@pytest.mark.user_input(
     "folder",
     "a million files",
     "listed in seconds; workers share 50 MB",
