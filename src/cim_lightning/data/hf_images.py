@@ -64,10 +64,13 @@ class HFImages:
     @cached_property
     def fingerprint(self) -> str:
         """Hexadecimal hash of the sizes or file names of the images, and of their labels, in order."""
-        import pyarrow.compute as pc
+        from pyarrow.compute import call_function
 
         column = self.dataset.data.column(self.column)
-        sizes = pc.fill_null(pc.binary_length(pc.struct_field(column, "bytes")), 0).to_numpy()[self.rows]
+        lengths = [call_function("binary_length", [part.field("bytes")]) for part in column.chunks]
+        sizes = np.concatenate([part.fill_null(0).to_numpy(zero_copy_only=False) for part in lengths])[
+            self.rows
+        ]
         content = blake2b(sizes.astype("<i8").tobytes(), digest_size=16)
         for row in self.rows[sizes == 0].tolist():  # images in files of their own
             path = column[row].as_py() or {}
