@@ -5,13 +5,16 @@ import os
 import tarfile
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from cim_lightning.data.pixel_format import PixelFormat
+from cim_lightning.data.pixel_format import PixelFormat, WrongFormatError
 from cim_lightning.data.tar_index import TarIndex, key_and_field, read_index
+from cim_lightning.data.webdataset import webdataset
 from cim_lightning.errors import ConfigError
 from tests.archives import all_images, open_tars, png, write_tar
 from tests.image_tree import open_folder, save_images
+from tests.lookalikes import npy_bytes
 
 LONG = "/".join(["a folder with a long name, ünïcödé"] * 6)
 NAMES = ["b/0.png", f"{LONG}/1.png", "a/x.y/2.png", "a/3 (1), z.PNG", "a-b/4.png", "a/猫.png", "Z/6.png"]
@@ -87,9 +90,11 @@ def test_labels_in_json(tmp_path):
         f"{i}.json": value if isinstance(value, dict) else value.encode("utf-8", "surrogateescape")
         for i, value in enumerate(json)
     }
-    content |= {"8.json": {"label": "from json"}, "8.cls": "from cls"}
+    content |= {"8.json": {"label": "from json"}, "8.cls": "from cls", "7.cls": b"\xff"}
     expected = ["ü cat", "7", *[None] * 6, "from cls"]
-    assert all_images(str(write_tar(tmp_path / "a.tar", content))) == [*enumerate(expected)]
+    path = write_tar(tmp_path / "a.tar", content)
+    assert all_images(str(path)) == [*enumerate(expected)]
+    assert "1 unreadable labels" in open_tars(str(path)).summary
 
 
 @pytest.mark.user_input(
@@ -214,6 +219,21 @@ def test_members_that_are_no_images(tmp_path):
     assert found.names == ["0.png", "suffixless"]
     reasons = {"links": 2, "devices and pipes": 1, "sparse files": 1, "empty files": 2}
     assert found.skipped == Counter(reasons | {".txt": 1, ".npy": 1, "no suffix": 1})
+
+
+@pytest.mark.user_input(
+    "pixels", "16-bit NPY arrays of 5 channels in a tar archive", "read with data.channels=5"
+)
+def test_arrays_of_many_channels(tmp_path):
+    arrays = [np.full((7, 9, 5), 1000 * i, np.uint16) for i in range(3)]
+    path = write_tar(tmp_path / "a.tar", {f"{i}.npy": npy_bytes(array) for i, array in enumerate(arrays)})
+    source = webdataset(str(path), 0.5, 0, PixelFormat(5, 16), val="none").train
+    for i, array in enumerate(arrays):
+        np.testing.assert_array_equal(source[i][0], array)
+    wrong = webdataset(str(path), 0.5, 0, PixelFormat(4, 16), val="none").train
+    with pytest.raises(WrongFormatError, match=rf"^'{path}': '0.npy': has 5 channels, must have 4") as caught:
+        wrong[0]
+    assert caught.value.channels == 5
 
 
 def test_a_plugin_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -108,6 +108,9 @@ def test_given_splits(tmp_path):
     assert shards(train=".", val="d.tar") == ({0, 1, 2}, {3})
     assert shards(val=outside) == ({0, 1, 3}, {2})
     assert shards(train=["a.tar", "b.tar"], val="b.tar") == ({0}, {1})
+    nested = write_shards(tmp_path / "nested", "train/a.tar", "held/b.tar")
+    (nested / "held").rename(tmp_path / "nested" / "train" / "held")
+    assert open_tars(str(nested), val="train/held").val.labels.size == 2
 
 
 @pytest.mark.user_input("source", "data.train and data.val as folders in a tar archive", "those folders")

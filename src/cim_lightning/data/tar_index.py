@@ -84,6 +84,8 @@ def read_index(
                     data = os.pread(file.fileno(), member.size, member.offset_data)
                     if (label := _label(data, field)) is not None:
                         labels[field][key] = label
+                    elif field == "cls":  # a .json may have no label, but a caption
+                        found.skipped["unreadable labels"] += 1
                 else:
                     missing = missing_packages.get(suffix)
                     reason = f"{suffix} ({missing})" if missing else suffix or "no suffix"
@@ -98,7 +100,7 @@ def read_index(
 def key_and_field(name: str) -> tuple[str, str]:
     """Return the key of a sample and the field of a file: the parts of its name around a dot.
 
-    It is the first dot that no digit follows, so that photo.left.png has the field left.png, but cat.0.png and
+    It is the first dot that no digit follows: photo.left.png has the field left.png, but cat.0.png and
     version 2.1.png have the field png.
     """
     folder, slash, base = name.rpartition("/")

@@ -57,8 +57,11 @@ def webdataset(
     Raises:
         ConfigError: an archive does not exist or is compressed, or there are too few images.
     """
-    paths, archives, inside = _find_archives(root, train, val)
-    base = os.path.commonpath([os.path.dirname(path) for path in paths])
+    shards = expand_shards(root)
+    base = os.path.commonpath([os.path.dirname(path) for path in shards])
+    if isinstance(root, str) and os.path.isdir(os.path.expanduser(root)):
+        base = os.path.abspath(os.path.expanduser(root))
+    paths, archives, inside = _given_archives(shards, base, train, val)
     whole = train == ALL or bool(inside)  # the names of the archives do not matter
     folders = [""] * len(paths) if whole and not archives else split_folders(paths, base, archives)
     found = cached_set(paths, folders, pixels.suffixes)
@@ -77,12 +80,11 @@ def webdataset(
     return Splits(train_images, val_images, opened.summary)
 
 
-def _find_archives(
-    root: str | Sequence[str], train: Value, val: Value
+def _given_archives(
+    shards: Sequence[str], base: str, train: Value, val: Value
 ) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
     """Return all archives, those of the given splits, and the folders in archives of the given splits."""
-    paths = expand_shards(root)
-    bases = (os.path.commonpath([os.path.dirname(path) for path in paths]), "")
+    bases = (base, "")
     archives: dict[str, list[str]] = {}
     inside: dict[str, str] = {}
     for split, value in (("train", train), ("val", val)):
@@ -92,7 +94,7 @@ def _find_archives(
             inside[split] = value
         else:
             archives[split] = expand_shards(value, split, bases)
-    paths = sorted({*paths, *(path for part in archives.values() for path in part)})
+    paths = sorted({*shards, *(path for part in archives.values() for path in part)})
     if train == ALL and "val" in archives:
         archives["train"] = paths
     if both := set(archives.get("train", ())) & set(archives.get("val", ())):
