@@ -60,3 +60,10 @@ def test_a_mark_that_is_not_literal_is_refused(generator, tmp_path, arguments):
     (tmp_path / "test_example.py").write_text(f"@pytest.mark.user_input({arguments})\ndef test_it(): ...\n")
     with pytest.raises(ValueError, match=r"test_example.py:1: user_input\(kind, given, outcome, source\)"):
         generator.user_inputs(tmp_path)
+
+
+def test_enough_inputs_of_each_kind_are_tested_and_some_are_from_public_reports(generator):
+    marks = generator.user_inputs()
+    assert {mark.kind for mark in marks} == generator.KINDS.keys()
+    assert len({(mark.kind, mark.given) for mark in marks}) >= 200
+    assert len({mark.source for mark in marks} - {""}) >= 30
