@@ -6,7 +6,10 @@ import pytest
 
 
 @pytest.mark.user_input(
-    "value", "data.val=none", "training without validation; checkpoints and the backbone are written"
+    "value",
+    "data.val=none",
+    "training without validation; checkpoints and the backbone are written",
+    source="https://github.com/MIC-DKFZ/nnssl/issues/9",
 )
 def test_a_run_without_validation_trains_and_resumes(run_pretrain, tiny, tmp_path):
     folder = tmp_path / "run"

@@ -52,7 +52,15 @@ def test_the_first_folder_is_the_class(tmp_path):
 @pytest.mark.parametrize(
     "names",
     [
-        ("a.png", "b.png", "c.png"),  # flat
+        pytest.param(
+            ("a.png", "b.png", "c.png"),
+            marks=pytest.mark.user_input(
+                "folder",
+                "images without sub-folders",
+                "pre-training without labels",
+                source="https://github.com/pytorch/vision/issues/9050",
+            ),
+        ),
         ("a.png", "b.png", "cat/c.png", "dog/d.png"),  # mixed
         ("cat/a.png", "cat/b.png", "cat/deep/c.png"),  # a single class
     ],
@@ -64,6 +72,12 @@ def test_trees_without_labels(tmp_path, names):
     assert {*labels(train), *labels(val)} == {-1}
 
 
+@pytest.mark.user_input(
+    "file",
+    "suffixes in any case, such as `IMG_1.JPG`",
+    "the images are found",
+    source="https://github.com/open-edge-platform/anomalib/issues/3058",
+)
 def test_other_files_hidden_names_and_suffixes_in_any_case(tmp_path):
     images = ["A.PNG", "b.Jpeg", "c.jpg", "d.webp", "e.bmp", "f.gif", "g.tif", "h.TIFF", "x.jpg/inside.png"]
     save_images(tmp_path, *images, ".hidden.png", ".cache/i.png", "._a.png", "notes.txt", "k.png.part")
@@ -76,6 +90,12 @@ def test_the_first_validation_folder_with_images_is_used(tmp_path):
     assert paths(open_folder(str(tmp_path), 0.5, 0).val, tmp_path) == ["validation/2.png"]
 
 
+@pytest.mark.user_input(
+    "folder",
+    "`train/` without a folder for validation",
+    "5 % of its images are drawn for validation",
+    source="https://github.com/shervinmin/DeepCovid/issues/4",
+)
 def test_train_alone_is_split(tmp_path):
     save_images(tmp_path, "train/a/0.png", "train/b/1.png", "train/b/2.png")
     assert all_paths(tmp_path) == ["train/a/0.png", "train/b/1.png", "train/b/2.png"]

@@ -143,6 +143,7 @@ def test_folders_with_names_of_splits(tmp_path, names, train, val):
         ("a/x/0 b/y/1", ["a", "b"]),
         ("a/x/0 b/x/1", ["a", "b"]),  # <class>/images/<image>
         ("a/x/0 a/y/1 b/x/2 b/z/3 b/w/4", ["a", "b"]),  # 1 of 4 names in common
+        ("a/x/0 a/y/1 a/z/2 b/x/3 b/y/4 b/v/5 b/w/6", ["a", "b"]),  # 2 of 5
         ("a/x/0 a/y/1 b/x/0 b/y/1 c/0 d/0 e/0", ["a", "b", "c", "d", "e"]),  # too many for splits
         ("bus/0 train/1 tram/2", ["bus", "train", "tram"]),
         ("test/0 car/1 bus/2", ["bus", "car", "test"]),
@@ -396,3 +397,28 @@ def test_an_image_beside_the_validation_classes(tmp_path):
     splits = open_folder(str(tmp_path))
     assert contents(splits.val, tmp_path) == {"val/a/2": "a", "val/a/3": "a"}
     assert splits.summary.endswith("skipped: 1 beside the classes")
+
+
+@pytest.mark.user_input(
+    "folder",
+    "ImageNet as downloaded: class folders in `train/`, none in `val/`",
+    "training with classes; validation images without labels",
+    source="https://github.com/umd-huang-lab/perceptionCLIP/issues/3",
+)
+def test_validation_images_without_class_folders(tmp_path):
+    tree(tmp_path, "train/n01/0 train/n02/1 val/2 val/3")
+    splits = open_folder(str(tmp_path))
+    assert splits.train.classes == ["n01", "n02"]
+    assert splits.val.classes is None
+    assert contents(splits.val, tmp_path) == {"val/2": None, "val/3": None}
+
+
+@pytest.mark.user_input(
+    "folder",
+    "data.root=data/val2017, a flat folder with the name of a split",
+    "its images, drawn at random for training and validation",
+    source="https://github.com/igreat/fast-style-transfer/issues/4",
+)
+def test_a_root_with_the_name_of_a_split(tmp_path):
+    splits = open_folder(str(tree(tmp_path / "val2017", "0 1 2 3")))
+    assert (len(splits.train), len(splits.val)) == (2, 2)
