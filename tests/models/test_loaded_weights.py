@@ -94,7 +94,7 @@ def test_the_line_and_the_record_say_what_was_loaded(file):
     line = str(backbone.loaded_weights)
     count = len(backbone.timm_model().state_dict())
     assert re.fullmatch(
-        rf".+ \(v\.pth\): {count} of {count} tensors; (.*; )?positions 4x4 -> 5x5; "
+        rf".+ \({file.with_name('v.pth')}\): {count} of {count} tensors; (.*; )?positions 4x4 -> 5x5; "
         r"left over: head \(2 tensors\), mask_token",
         line,
     )

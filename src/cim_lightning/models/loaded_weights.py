@@ -28,8 +28,7 @@ class LoadedWeights(NamedTuple):
     normalization: Normalization | None  # of the images that they were trained with; None: unknown
 
     def __str__(self) -> str:
-        source = self.path.name if self.path else self.source
-        loaded = f"{self.layout} ({source}): {self.num_tensors} of {self.num_tensors} tensors"
+        loaded = f"{self.layout} ({self.source}): {self.num_tensors} of {self.num_tensors} tensors"
         return "; ".join([loaded, *self.notes])
 
     def record(self) -> dict[str, Any]:
