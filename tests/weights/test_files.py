@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import re
 import sys
+import tarfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,22 @@ def test_a_program_of_torchscript_is_refused(tmp_path):
     assert refusal(tmp_path / "a.pt").startswith(
         "is a program of TorchScript, which could run code; save its"
     )
+
+
+@pytest.mark.user_input("weights", "a `.pth.tar` that is a tar archive", "one line")
+def test_a_tar_archive_is_refused(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(bytes(1000))
+    with tarfile.open(tmp_path / "a.pth.tar", "w") as archive:
+        archive.add(tmp_path / "weights.pth", "weights.pth")
+    assert refusal(tmp_path / "a.pth.tar") == "is a tar archive; unpack it"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 5")
+@pytest.mark.user_input("weights", "a file of `torch.save(..., pickle_protocol=5)`", "one line")
+def test_the_long_error_of_torch_becomes_one_line(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "a.pth", pickle_protocol=5)
+    line = "cannot be read as weights (Unsupported operand 149); download or save it again"
+    assert refusal(tmp_path / "a.pth") == line
 
 
 @pytest.mark.parametrize("weights", ["", " ", "https://example.org/vit.pth"])
