@@ -160,6 +160,12 @@ CASES = [
             "pixels", "12-bit DICOM in the default RGB set", "gray, 0..4095 to 0..255"
         ),
     ),
+    pytest.param(
+        npy_bytes(np.repeat(COLORS.astype(np.uint16)[:1] * 257, 4, axis=0)),
+        (1, 16),
+        np.array([[[19595], [38469], [7471]]] * 4),  # 0.299, 0.587 and 0.114 times 65535, rounded
+        id="rgb array to gray",
+    ),
     pytest.param(image(GRAY > 2, mode="1"), (1, 16), 65535 * (GRAY > 2)[..., None], id="bilevel"),
 ]
 

@@ -53,8 +53,7 @@ class Backbone(nn.Module, ABC):
             refused, so that a recipe can require them.
 
     Raises:
-        ConfigError: the number of channels differs from the number of means or standard deviations, or there
-            is no default for it.
+        ConfigError: the number of means or standard deviations is not that of the channels.
     """
 
     num_prefix_tokens: int = 0  # class and register tokens, which are not in the grid
