@@ -1,5 +1,6 @@
 """Splits of the folder source: names of folders, `train` and `val`, and trees that are refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,7 @@ def test_a_random_split_of_train(tmp_path):
         ({"val": ["empty", "other"]}, "val=[empty, other]: {root}/empty has no image (."),
         ({"val": "."}, "val=.: has all images of the training split; try val=none, or another train"),
         ({"train": []}, "train=[]: has no path; name a folder"),
+        ({"train": "none"}, "train=none: {root}/none does not exist"),
     ],
 )
 def test_wrong_values_of_train_and_val(tmp_path, settings, message):
@@ -328,6 +330,44 @@ def test_the_classes_of_train_do_not_depend_on_val(tmp_path):
     splits = open_folder(str(tmp_path))
     assert splits.train.classes == ["b", "c"]
     assert splits.val.labels.tolist() == [-1, 1]
+
+
+@pytest.mark.user_input(
+    "folder",
+    "a stray picture beside `dataset/train` and `dataset/test`",
+    "the splits are found; it is counted",
+)
+def test_an_image_beside_a_single_folder(tmp_path):
+    tree(tmp_path, "dataset/train/a/0 dataset/train/b/1 dataset/test/a/2 preview")
+    splits = open_folder(str(tmp_path))
+    assert contents(splits.train, tmp_path) == {"dataset/train/a/0": "a", "dataset/train/b/1": "b"}
+    assert contents(splits.val, tmp_path) == {"dataset/test/a/2": "a"}
+    assert splits.summary.endswith("; skipped: 1 beside dataset/")
+
+
+def test_images_beside_a_single_folder(tmp_path):
+    names = "x/a/0 x/b/1 2 3"  # more than a few
+    train = open_folder(str(tree(tmp_path, names)), val="none").train
+    assert contents(train, tmp_path) == dict.fromkeys(names.split())
+
+
+def test_an_image_directly_in_the_only_split(tmp_path):
+    train = open_folder(str(tree(tmp_path, "train/a/0 train/b/1 train/2")), val="none").train
+    assert contents(train, tmp_path) == {"train/a/0": "a", "train/b/1": "b"}
+
+
+def test_none_in_any_case(tmp_path):
+    assert len(open_folder(str(tree(tmp_path, "a/0 b/1")), val="None").val) == 0
+
+
+def test_the_summary_has_one_printable_line(tmp_path):
+    tree(tmp_path, "train/a/0 train/b/1 val/a/2")
+    save_images(tmp_path, "train/a/x.y\nz", os.fsdecode(b"val/c\xff/3"))
+    (tmp_path / "train" / "a" / "x.y\nz").write_text("no image")
+    summary = open_folder(str(tmp_path)).summary
+    assert "1 .y?z" in summary
+    assert "no training images of c?" in summary
+    summary.encode()
 
 
 def test_labels_of_a_million_images_are_a_small_array(tmp_path):

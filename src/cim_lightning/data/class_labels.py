@@ -11,9 +11,8 @@ from jaxtyping import Int32, Int64, Integer
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.source import NO_LABEL
 
-STRAY_SHARE = (
-    0.05  # images beside the class folders are skipped, if they are at most this share, or one image
-)
+# Largest share of images beside the folders that are there by accident. A single image always is.
+STRAY_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ def unlabeled(files: FileIndex, why: str = "") -> LabeledFiles:
     return LabeledFiles(files, np.full(len(files), NO_LABEL, np.int32), [], why_unlabeled=why)
 
 
+def are_strays(num_beside: int, num_images: int) -> bool:
+    """Return whether images beside folders are so few that they are there by accident."""
+    return num_beside < num_images and num_beside <= max(1, STRAY_SHARE * num_images)
+
+
 def label_by_folder(files: FileIndex, min_classes: int = 2) -> LabeledFiles:
     """Label files by their first-level folders.
 
@@ -58,8 +62,7 @@ def label_by_folder(files: FileIndex, min_classes: int = 2) -> LabeledFiles:
     beside = np.flatnonzero(numbers < 0)
     if not len(beside):
         return LabeledFiles(files, numbers, names)
-    few = len(beside) <= max(1, STRAY_SHARE * len(files))
-    if len(names) < min_classes or len(beside) == len(files) or not few:
+    if len(names) < min_classes or not are_strays(len(beside), len(files)):
         why = f"{len(beside):,} of {len(files):,} images are beside the folders" if names else ""
         return unlabeled(files, why)
     inside = LabeledFiles(files, numbers, names).take(np.flatnonzero(numbers >= 0))

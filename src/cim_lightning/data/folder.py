@@ -45,6 +45,8 @@ def folder(
         ConfigError: a path does not exist or has too few images; or folders look like splits, but have other
             names.
     """
+    if isinstance(val, str) and val.lower() == NO_VAL:
+        val = NO_VAL
     roots = _paths("root", root) or []
     _check_disjoint(roots)
     if train is None and val in (None, NO_VAL):
@@ -55,8 +57,11 @@ def folder(
 
 
 def _paths(parameter: str, value: str | Sequence[str] | None) -> list[GivenPath] | None:
-    if value is None or value == NO_VAL:
-        return None if value is None else []
+    """Return the paths of a parameter: None if it is not given, none for NO_VAL."""
+    if value is None:
+        return None
+    if (parameter, value) == ("val", NO_VAL):
+        return []
     paths = [value] if isinstance(value, str) else [str(path) for path in value]
     if not paths:
         raise ConfigError(parameter, value, "has no path", hint="name a folder")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cim_lightning.data.class_labels import LabeledFiles
+from cim_lightning.data.class_labels import LabeledFiles, are_strays
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.listing import Listing
@@ -37,17 +37,18 @@ def split_by_name(listing: Listing, given: GivenPath) -> NamedSplits:
     """
     if listing.table is not None:
         return _split_table(listing.table, given)
-    files, above = descend(listing.files)
+    files, above = descend(listing.files, skip_strays=True)
+    strays = +Counter({f"beside {above}": len(listing.files) - len(files)})
     numbers, names = files.first_folders()
     train, val = find_train(names), find_val(names)
     if train is None or val is None:
         if reason := unclear_splits(files):
             raise given.error(f"has {reason}, as if they were splits", _ways_out(files, above))
-        return NamedSplits([files], [], above)
+        return NamedSplits([files], [], above, skipped=strays)
     train_files, _ = descend(files.below(train))
     counts = np.bincount(numbers + 1, minlength=len(names) + 1).tolist()
     unused = {f"in {name}": n for name, n in zip(names, counts[1:], strict=True) if name not in (train, val)}
-    skipped = +Counter(unused | {"beside the splits": counts[0]})
+    skipped = +Counter(unused | {"beside the splits": counts[0]}) + strays
     return NamedSplits([train_files], [files.below(val)], above + train, above + val, skipped)
 
 
@@ -63,10 +64,13 @@ def _split_table(table: dict[str, LabeledFiles], given: GivenPath) -> NamedSplit
     return NamedSplits([table[train]], [table[val]] if val else [], train, val or "", skipped)
 
 
-def descend(files: FileIndex) -> tuple[FileIndex, str]:
+def descend(files: FileIndex, skip_strays: bool = False) -> tuple[FileIndex, str]:
     """Return the files below the folders that have all images, and the path of these folders.
 
     A folder with images directly in it may be a class. It is left alone, unless it has the name of a split.
+
+    Args:
+        skip_strays: leave out a few images that are beside these folders.
 
     Returns:
         Files, and the path with a "/" at the end; "" if there is no such folder.
@@ -74,7 +78,8 @@ def descend(files: FileIndex) -> tuple[FileIndex, str]:
     path = ""
     while True:
         numbers, names = files.first_folders()
-        if len(names) != 1 or (numbers < 0).any():
+        beside = int((numbers < 0).sum())
+        if len(names) != 1 or (beside and not (skip_strays and are_strays(beside, len(files)))):
             return files, path
         inside = files.below(names[0])
         if not split_word(names[0]) and (inside.first_folders()[0] < 0).any():

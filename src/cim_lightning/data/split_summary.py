@@ -27,7 +27,8 @@ def summarize(
     parts = [_part(train, "training", train_name), _part(val, "validation", val_name)]
     counts = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     remarks = [*notes, *([f"skipped: {counts}"] if counts else [])]
-    return "; ".join([f"{len(train) + len(val):,} images {labels} ({', '.join(parts)})", *remarks])
+    line = "; ".join([f"{len(train) + len(val):,} images {labels} ({', '.join(parts)})", *remarks])
+    return "".join(c if c.isprintable() else "?" for c in line)  # names of files may have any characters
 
 
 def _part(source: Source, purpose: str, name: str) -> str:
