@@ -7,7 +7,12 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from cim_lightning.config.from_checkpoint import drop_unused, load_backbone, load_method
+from cim_lightning.config.from_checkpoint import (
+    drop_unused,
+    load_backbone,
+    load_method,
+    without_weights,
+)
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.methods.mae import MAE
@@ -109,3 +114,16 @@ def test_a_mistake_gets_one_line(backbone, settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_backbone("untrained", backbone, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_the_weights_of_the_start_are_not_part_of_a_checkpoint():
+    backbone = {"_target_": "b", "weights": "lost.pth", "weights_layout": "mae", "kwargs": {"depth": 2}}
+    earlier = {"_target_": "b", "kwargs": {"pretrained": True, "checkpoint_path": "lost.pth", "depth": 2}}
+    settings = {"seed": 1, "method": {"_target_": "m", "backbone": backbone}}
+    plain = backbone | {"weights": None, "weights_layout": "auto"}
+    assert without_weights(settings) == {"seed": 1, "method": {"_target_": "m", "backbone": plain}}
+    assert settings["method"]["backbone"]["weights"] == "lost.pth"  # as recorded
+    without = without_weights({"method": {"backbone": earlier}})
+    assert without == {"method": {"backbone": {"_target_": "b", "kwargs": {"depth": 2}}}}
+    own = {"_target_": "mine", "size": 3}
+    assert without_weights({"method": {"backbone": own}}) == {"method": {"backbone": own}}
