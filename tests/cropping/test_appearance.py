@@ -152,6 +152,12 @@ def test_neutral_parameters_change_nothing():
     )
 
 
+@pytest.mark.user_input(
+    "pixels",
+    "color augmentation of gray and 4-channel images",
+    "brightness and contrast change; a line says that saturation, hue and grayscale are skipped",
+    source="https://github.com/kornia/kornia/issues/1759",
+)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_images_without_three_channels_have_brightness_and_contrast_only(channels, caplog):
     before = images(2, 0.2, 0.5, channels=channels)

@@ -6,6 +6,12 @@ import torch
 from cim_lightning.cropping.views import rgb_preview, to_unit_range
 
 
+@pytest.mark.user_input(
+    "pixels",
+    "views of 16 bits on the device",
+    "0..65535 becomes 0..1",
+    source="https://github.com/Nerogar/mgds/issues/55",
+)
 @pytest.mark.parametrize(
     ("views", "expected"),
     [

@@ -82,7 +82,12 @@ CASES = [
         (1, 16),
         GRAY16[..., None],
         id="16 bits",
-        marks=pytest.mark.user_input("pixels", "16-bit gray PNG, data.bits=16", "read without loss"),
+        marks=pytest.mark.user_input(
+            "pixels",
+            "16-bit gray PNG, data.bits=16",
+            "read without loss",
+            source="https://github.com/pytorch/vision/issues/2218",
+        ),
     ),
     pytest.param(
         image(GRAY),
@@ -96,7 +101,12 @@ CASES = [
         (1, 8),
         np.array([[0, 1, 255], [0, 156, 2]], np.uint8)[..., None],
         id="16 to 8 bits",
-        marks=pytest.mark.user_input("pixels", "16-bit PNG in an 8-bit set", "values / 257, rounded"),
+        marks=pytest.mark.user_input(
+            "pixels",
+            "16-bit PNG in an 8-bit set",
+            "values / 257, rounded",
+            source="https://github.com/pytorch/pytorch/issues/20524",
+        ),
     ),
     pytest.param(
         image(GRAY16),
@@ -119,7 +129,12 @@ CASES = [
         (8, 16),
         BANDS,
         id="8 bands",
-        marks=pytest.mark.user_input("pixels", "16-bit TIFF of 8 bands", "all bands without loss"),
+        marks=pytest.mark.user_input(
+            "pixels",
+            "16-bit TIFF of 8 bands",
+            "all bands without loss",
+            source="https://github.com/open-mmlab/mmsegmentation/issues/667",
+        ),
     ),
     pytest.param(
         tiff_bytes(COLORS.astype(np.uint16) * 257, photometric="rgb"),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from cim_lightning.data.pixel_format import PixelFormat, Pixels, WrongFormatError
-from cim_lightning.errors import BadImageError
+from cim_lightning.data.pixel_format import PixelFormat, Pixels
+from cim_lightning.errors import BadImageError, WrongFormatError
 
 
 class HFImages:

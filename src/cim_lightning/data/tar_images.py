@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from cim_lightning.data.file_index import FileIndex
-from cim_lightning.data.pixel_format import PixelFormat, Pixels, WrongFormatError
+from cim_lightning.data.pixel_format import PixelFormat, Pixels
 from cim_lightning.data.tar_set import Places
-from cim_lightning.errors import BadImageError
+from cim_lightning.errors import BadImageError, WrongFormatError
 
 MAX_OPEN = 128  # archives per process; systems allow 256 to 1024 files
 
