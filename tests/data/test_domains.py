@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from cim_lightning.data.domains import domains
@@ -28,6 +29,14 @@ def test_every_folder_is_a_domain(tmp_path):
         batches = list(images.eval_dataloader("train", None))
         assert [tuple(batch.views.shape) for batch in batches] == [(3, 3, 8, 8)] * 2 * factor
         assert {int(label) for batch in batches for label in batch.labels} == {0, 1}
+
+
+def test_images_have_the_channels_and_bits_of_the_backbone(tmp_path):
+    tree(tmp_path / "photo", "cat", "dog")
+    tree(tmp_path / "sketch", "cat", "dog")
+    found = domains(str(tmp_path), 8, 3, 0, 0.25, 0, channels=1, bits=16)
+    views = next(iter(found["sketch"].eval_dataloader("train", None))).views
+    assert (views.shape[1:], views.dtype) == ((1, 8, 8), torch.uint16)
 
 
 def test_domains_with_different_classes_are_an_error(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.synthetic import dataset as definitions
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
@@ -174,3 +175,9 @@ def test_scenes_are_those_of_the_golden_file():
 if __name__ == "__main__":
     rows = [f"  {[round(float(value), 3) for value in statistics(index)]}" for index in range(64)]
     GOLDEN.write_text("[\n" + ",\n".join(rows) + "\n]\n")
+
+
+def test_scenes_have_the_format_of_the_data_set():
+    image = SyntheticScenes(1, 16, 0)[0][0]
+    gray = SyntheticScenes(1, 16, 0, PixelFormat(1, 16))[0][0]
+    assert np.array_equal(gray[..., 0], np.asarray(image.convert("L")).astype(np.uint16) * 257)

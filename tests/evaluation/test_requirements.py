@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cim_lightning.data.source import NoImages, Splits
-from cim_lightning.evaluation.requirements import needs_labels, needs_val_images
+from cim_lightning.evaluation.requirements import needs_labels, needs_rgb, needs_val_images
 
 
 class Images(SimpleNamespace):
@@ -41,3 +41,10 @@ def test_validation_images(context):
     images = Splits(Images(classes=["cat", "dog"]), NoImages())
     for requirement in (needs_labels, needs_val_images):
         assert requirement(context(data=SimpleNamespace(splits=images))) == "needs validation images"
+
+
+def test_rgb_images(context):
+    given = context()
+    assert needs_rgb(given) is None
+    given.backbone.in_channels = 4
+    assert needs_rgb(given) == "needs a backbone for RGB images, not for 4 channel(s)"
