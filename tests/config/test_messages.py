@@ -106,6 +106,12 @@ def test_a_default_output_folder_that_cannot_be_written_gets_one_line(tmp_path, 
         assert line == f"output_dir={name}: cannot be written (Permission denied); try another output_dir"
 
 
+def test_a_file_in_the_output_folder_that_cannot_be_written_gets_the_line_of_the_folder():
+    error = OSError(errno.EROFS, "Read-only file system", "/runs/a/metrics.csv")
+    line = messages.explain(error, "pretrain", CFG, ["output_dir=/runs/a"])
+    assert line == "output_dir=/runs/a: cannot be written (Read-only file system); try another output_dir"
+
+
 def test_an_output_folder_in_quotes_is_found():
     error = OSError(errno.EROFS, "Read-only file system", "/runs (1)/x")
     line = messages.explain(error, "pretrain", CFG, ['output_dir="/runs (1)/x"'])

@@ -140,7 +140,7 @@ def colors(root: Path) -> None:
 
 
 def large_labels(root: Path) -> None:
-    Image.fromarray(LABELS.astype(np.uint16) + 26000).save(root / "masks" / "b.png")
+    Image.fromarray(LABELS.astype(np.uint16) + 25600).save(root / "masks" / "b.png")
 
 
 def floats(root: Path) -> None:
@@ -231,8 +231,8 @@ def missing_class(root: Path) -> None:
         ),
         pytest.param(
             large_labels,
-            "masks/b.png has the label 26000, which is not a class (0..2); labels are in 0..255",
-            marks=pytest.mark.user_input("segmentation", "a 16-bit mask of instances (26000)", "one line"),
+            "masks/b.png has the label 25600, which is not a class (0..2); labels are in 0..255",
+            marks=pytest.mark.user_input("segmentation", "a 16-bit mask of instances (25600)", "one line"),
         ),
         (floats, "masks/b.tif has mode F, but a mask has one class number per pixel"),
     ],
