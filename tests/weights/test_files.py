@@ -126,12 +126,25 @@ def test_a_tar_archive_is_refused(tmp_path):
     assert refusal(tmp_path / "a.pth.tar") == "is a tar archive; unpack it"
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol 5")
+REASON = "cannot be read as weights (Unsupported operand 149); download or save it again"
+
+
 @pytest.mark.user_input("weights", "a file of `torch.save(..., pickle_protocol=5)`", "one line")
-def test_the_long_error_of_torch_becomes_one_line(tmp_path):
+def test_another_pickle_protocol_is_refused(tmp_path):
     torch.save(WEIGHTS, tmp_path / "a.pth", pickle_protocol=5)
-    line = "cannot be read as weights (Unsupported operand 149); download or save it again"
-    assert refusal(tmp_path / "a.pth") == line
+    assert refusal(tmp_path / "a.pth") == REASON
+
+
+def test_the_long_error_of_torch_becomes_one_line(tmp_path, monkeypatch):
+    def fail(*args: Any, **kwargs: Any) -> None:
+        long = "Weights only load failed, \x1b[1mif you trust it\x1b[0m.\n\tWeightsUnpickler error: \n\n"
+        raise pickle.UnpicklingError(
+            f"{long}Unsupported \x1b[1moperand\x1b[0m 149\n\nCheck the documentation."
+        )
+
+    torch.save(WEIGHTS, tmp_path / "a.pth")
+    monkeypatch.setattr(torch, "load", fail)
+    assert refusal(tmp_path / "a.pth") == REASON
 
 
 @pytest.mark.parametrize("weights", ["", " ", "https://example.org/vit.pth"])
