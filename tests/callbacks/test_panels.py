@@ -49,16 +49,14 @@ def test_a_panel_is_drawn(channels):
     assert picture[-1, -1].tolist() == [255, 255, 255]  # the margin
 
 
-def test_dark_images_are_brightened_and_their_exemplars_by_the_same_factor():
-    bright = crops_of(b=2, channels=1)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_dark_images_are_brightened_and_their_exemplars_by_the_same_factor(channels):
+    bright = crops_of(b=2, channels=channels)
     scale = torch.tensor([1 / 64, 0.75])[:, None, None, None]  # of the two images; powers of 2 are exact
-    normalized = bright._replace(
-        context=bright.context / bright.context.amax(dim=(1, 2, 3), keepdim=True),
-        exemplars=bright.exemplars / 2,
-    )
-    scaled = normalized._replace(
-        context=normalized.context * scale, exemplars=normalized.exemplars * scale[:, None]
-    )
+    context = bright.context / bright.context[:, :3].amax(dim=(1, 2, 3), keepdim=True)
+    normalized = bright._replace(context=context, exemplars=bright.exemplars / 2)
+    scaled = normalized._replace(context=context * scale, exemplars=normalized.exemplars * scale[:, None])
+    scaled.context[:, 3:] = 0.9  # is not shown
     expected, found = (rendered(draw(crops, crops.maps.float())) for crops in (normalized, scaled))
     middle = len(found) // 2
     np.testing.assert_array_equal(found[:middle], expected[:middle])

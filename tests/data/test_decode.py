@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cim_lightning.data.decode import decode
-from cim_lightning.errors import BadImageError
+from cim_lightning.data.decode import bad_image_errors, decode
+from cim_lightning.errors import BadImageError, ConfigError
 
 # 2 rows, 3 columns, all pixels different, so that all rotations and flips differ
 CORNERS = np.array(
@@ -270,3 +270,9 @@ def test_decompression_bombs_are_bad_and_large_images_are_not(monkeypatch):
     assert decode(encoded(Image.new("L", (15, 10)), "PNG")).size == (15, 10)  # here Pillow only warns
     with pytest.raises(BadImageError, match="decompression bomb"):
         decode(encoded(Image.new("L", (15, 14)), "PNG"))
+
+
+def test_a_missing_package_is_no_bad_image():
+    """All images of the format need it: skipping them one by one would hide the reason."""
+    with pytest.raises(ConfigError, match=r"^missing$"), bad_image_errors("a.dcm"):
+        raise ConfigError("missing")

@@ -110,7 +110,7 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
 
 def _gain(context: Tensor) -> float:
     """Return the factor that makes a dark image visible, such as one of 16 bits; 1 for others."""
-    brightest = float(context.max())
+    brightest = float(rgb_preview(context).max())
     return 1 / brightest if 0 < brightest < DARK else 1.0
 
 
