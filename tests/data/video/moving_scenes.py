@@ -1,5 +1,7 @@
 """Clips of a textured square that moves over a textured background by a known step per frame."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +28,34 @@ def write_frames(folder: Path, frames: np.ndarray, suffix: str = ".png") -> None
         Image.fromarray(frame).save(folder / f"frame_{t}{suffix}")
 
 
-def write_video(path: Path, frames: np.ndarray, codec: str = "ffv1", rate: int = 25, gop: int = 6) -> None:
-    """Write the frames to a video; ffv1 is without loss."""
+def write_video(
+    path: Path,
+    frames: np.ndarray,
+    codec: str = "ffv1",
+    times: Sequence[int] | None = None,
+    b_frames: int = 0,
+    **options: str,
+) -> None:
+    """Write the frames to a video; ffv1 is without loss.
+
+    Args:
+        times: of the frames in ms, with a frame rate of 1000 in the header; None: 25 frames per second.
+        options: of the container.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25 if times is None else 1000)
+        stream.codec_context.max_b_frames = b_frames
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
-        stream.codec_context.gop_size = gop
-        for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+        stream.codec_context.gop_size = 6
+        for t, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[t], Fraction(1, 1000)
+            for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

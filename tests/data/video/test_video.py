@@ -10,7 +10,6 @@ import pytest
 from cim_lightning.data import optional_packages
 from cim_lightning.data.pixel_format import RGB8
 from cim_lightning.data.video.source import video
-from cim_lightning.data.video.video_file import VideoFile
 from cim_lightning.errors import BadImageError, ConfigError
 
 spec = importlib.util.spec_from_file_location("moving_scenes", Path(__file__).with_name("moving_scenes.py"))
@@ -89,24 +88,6 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", ".mp4"), ("mpeg4", ".avi"), ("ffv1", ".mkv")])
-def test_any_frame_is_the_frame_of_a_decoder_that_reads_from_the_start(codec, suffix, tmp_path):
-    import av
-
-    path = tmp_path / f"video{suffix}"
-    write_video(path, scene(4, 15), codec)
-    with av.open(str(path)) as container:
-        expected = [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
-    clip = VideoFile.open(str(path), RGB8)
-    assert clip.num_frames == 15
-    for i in (14, 0, 7, 5, 6, 12):
-        (found,) = clip.read([i])
-        assert np.array_equal(np.asarray(found), expected[i])
-    first, second = clip.read([9, 3])  # in the order of the arguments
-    assert np.array_equal(np.asarray(first), expected[9])
-    assert np.array_equal(np.asarray(second), expected[3])
-
-
 def test_pairs_are_at_most_max_gap_apart_and_cover_every_gap(clips):
     root, _ = clips
     source = open_video(root, max_gap=3).train
@@ -153,9 +134,28 @@ def test_one_clip_is_an_error_unless_there_is_no_validation(tmp_path):
 
 @pytest.mark.user_input("source", "`data=video` of a folder without clips", "one line with what was found")
 def test_a_folder_without_clips_is_an_error(tmp_path):
-    write_frames(tmp_path / "only", scene(0, 1))
-    with pytest.raises(ConfigError, match=r"^root=.*: has no video and no folder of frames; found: 1 single"):
+    rule = r"^root=.*: has no video and no folder of frames; found: "
+    with pytest.raises(ConfigError, match=f"{rule}nothing$"):
         open_video(tmp_path)
+    write_frames(tmp_path / "only", scene(0, 1))
+    with pytest.raises(ConfigError, match=f"{rule}1 single images$"):
+        open_video(tmp_path)
+
+
+@pytest.mark.user_input("source", "`data=video data.root=` a list, a glob or one video", "one line: a folder")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("clips.csv", "is a file, must be a folder; try root="),  # its labels would be lost
+        ("run/clip_4.mkv", "is a file, must be a folder; try root=.*run$"),
+        ("*/*.mkv", "does not exist; the path exists up to"),
+    ],
+)
+def test_a_root_that_is_no_folder_is_an_error(name, message, clips):
+    root, _ = clips
+    (root / "clips.csv").write_text("path,label\nrun/clip_4.mkv,a\nwalk/clip_5.mkv,b\n")
+    with pytest.raises(ConfigError, match=rf"^root=.*: {message}"):
+        open_video(root / name)
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_frames_of_different_sizes_are_bad_images(tmp_path):
     moving_scenes.Image.fromarray(scene(0, 1)[0][:40]).save(tmp_path / "a" / "frame_2.png")
     source = open_video(tmp_path, max_gap=1, val="none").train
     seed = next(s for s in range(99) if np.random.default_rng(s).integers(2, 3, endpoint=True) == 2)
-    with pytest.raises(BadImageError, match="different sizes"):
+    with pytest.raises(BadImageError, match=r"/a': frames 3 and 2 have different sizes"):
         source.sample(3, np.random.default_rng(seed))  # frame 3 with frame 2

@@ -7,10 +7,10 @@ from collections import defaultdict
 import numpy as np
 
 from cim_lightning.data.file_index import FileIndex
-from cim_lightning.data.find_images import base_folder, find_images
-from cim_lightning.data.given_path import GivenPath
+from cim_lightning.data.files import existing_folder
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.pixel_format import PixelFormat
+from cim_lightning.data.scan import scan
 from cim_lightning.data.video.clip import Clip, FrameFolder
 from cim_lightning.data.video.video_file import SUFFIXES, VideoFile
 from cim_lightning.errors import BadImageError, ConfigError
@@ -25,8 +25,9 @@ def find_clips(root: str, pixels: PixelFormat) -> tuple[Listing, dict[str, Clip]
     Raises:
         ConfigError: the folder does not exist, or has no clip.
     """
-    found = find_images(GivenPath("root", root, root), {*SUFFIXES, *pixels.suffixes})
-    base, skipped = base_folder(root), found.skipped
+    base = existing_folder(root)
+    found = scan(base, {*SUFFIXES, *pixels.suffixes})
+    skipped = found.skipped
     clips: dict[str, Clip] = {}
     frames: dict[str, list[int]] = defaultdict(list)
     for index in range(len(found.files)):
@@ -46,7 +47,8 @@ def find_clips(root: str, pixels: PixelFormat) -> tuple[Listing, dict[str, Clip]
         clips[folder] = FrameFolder(found.files.take(np.array(ordered)), pixels)
     if not clips:
         hint = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
-        raise ConfigError("root", root, "has no video and no folder of frames", hint=f"found: {hint}")
+        hint = f"found: {hint or 'nothing'}"
+        raise ConfigError("root", root, "has no video and no folder of frames", hint=hint)
     names = sorted(clips)
     listing = Listing(FileIndex.from_names(base, names), skipped)
     return listing, {listing.files.path(i): clips[name] for i, name in enumerate(names)}
@@ -54,4 +56,4 @@ def find_clips(root: str, pixels: PixelFormat) -> tuple[Listing, dict[str, Clip]
 
 def _numbers(name: str) -> list[tuple[int, str]]:
     """Return a sort key that compares runs of digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]

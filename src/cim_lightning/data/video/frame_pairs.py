@@ -22,7 +22,8 @@ class FramePairs:
     """
 
     def __init__(self, files: ImageFiles, clips: Sequence[Clip], frame_stride: int, max_gap: int):
-        self.clips, self.max_gap, self.classes = list(clips), max_gap, files.classes
+        self.files, self.clips = files, list(clips)
+        self.max_gap, self.classes = max_gap, files.classes
         counts = [-(-clip.num_frames // frame_stride) for clip in clips]
         self._clip = np.repeat(np.arange(len(clips), dtype=np.int32), counts)
         starts = np.cumsum([0, *counts[:-1]])
@@ -52,7 +53,8 @@ class FramePairs:
         gap = int(rng.integers(low, high, endpoint=True)) - frame
         first, second = map(np.asarray, self._read(index, [0, gap]))
         if first.shape != second.shape:
-            raise BadImageError(f"frames {frame} and {frame + gap} of a clip have different sizes")
+            path = self.files.path(int(self._clip[index]))
+            raise BadImageError(f"{path!r}: frames {frame} and {frame + gap} have different sizes")
         return np.concatenate((first, second), axis=2), int(self.labels[index])
 
     def _read(self, index: int, gaps: Sequence[int]) -> list[Pixels]:
