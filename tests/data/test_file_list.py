@@ -133,12 +133,13 @@ def test_a_column_of_splits(tmp_path):
     "source", "data.root=train.csv data.val=val.csv", "a list per split; classes match by name"
 )
 def test_a_list_per_split(tmp_path):
-    write(tmp_path, "val.csv", "path,label\ndog/2.png,dog\nx.png,cow\n")
+    write(tmp_path, "val.csv", "path,label\ndog/2.png,dog\nx.png,cow\ncat/1.png,\n")
     root = write(tmp_path, "train.csv", "path,label\ncat/0.png,cat\ndog/2.png,dog\ndog/3.png,dog\n")
     splits = open_folder(root, val="val.csv")
     assert contents(splits.train, tmp_path) == {"cat/0.png": "cat", "dog/3.png": "dog"}  # not that of val
-    assert contents(splits.val, tmp_path) == {"dog/2.png": "dog", "x.png": None}
+    assert contents(splits.val, tmp_path) == {"dog/2.png": "dog", "x.png": None, "cat/1.png": None}
     assert splits.val.unknown_classes == ["cow"]
+    assert "1 for validation have no label, as there are no training images of cow" in splits.summary
 
 
 def test_splits_are_found_in_the_paths_of_a_list(tmp_path):
