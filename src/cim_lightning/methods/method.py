@@ -174,8 +174,9 @@ class Method(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which backbone is evaluated, for runs that start from these weights."""
         evaluated = self.eval_backbone
-        names = [name for name, module in self.named_modules() if module is evaluated]
-        checkpoint["eval_backbone"] = f"{names[0]}."
+        for name, module in self.named_modules():
+            if module is evaluated:
+                checkpoint["eval_backbone"] = f"{name}."
 
     def compile_networks(self) -> None:
         """Compile every submodule in place, which does not change the keys of a checkpoint."""
