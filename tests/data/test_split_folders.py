@@ -462,3 +462,10 @@ def test_validation_images_without_class_folders(tmp_path):
 def test_a_root_with_the_name_of_a_split(tmp_path):
     splits = open_folder(str(tree(tmp_path / "val2017", "0 1 2 3")))
     assert (len(splits.train), len(splits.val)) == (2, 2)
+
+
+def test_unlabeled_training_images_do_not_shrink_validation(tmp_path):
+    tree(tmp_path, "train/0 train/1 val/a/2 val/a/3 val/4")
+    splits = open_folder(str(tmp_path))
+    assert splits.train.classes is None
+    assert contents(splits.val, tmp_path) == {"val/4": None, "val/a/2": None, "val/a/3": None}
