@@ -295,6 +295,13 @@ def test_a_random_split_of_train(tmp_path):
     assert len(splits.val) == 1
 
 
+def test_all_images_are_classes_and_validation_is_random(tmp_path):
+    splits = open_folder(str(tree(tmp_path, "x/0 y/1 val/2")), 0.3, train=".")
+    found = contents(splits.train, tmp_path) | contents(splits.val, tmp_path)
+    assert found == {"x/0": "x", "y/1": "y", "val/2": "val"}
+    assert len(splits.val) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
