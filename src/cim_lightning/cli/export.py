@@ -24,4 +24,5 @@ def run(cfg: DictConfig) -> None:
     image_size = weights.image_size()
     method, backbone = from_checkpoint.load(weights)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    form.export(backbone.eval(), image_size, folder, model_info(weights.path, backbone, method))
+    about = model_info(weights.path, backbone, method)  # pyright: ignore -- weights of an image size have a path
+    form.export(backbone.eval(), image_size, folder, about)

@@ -165,7 +165,7 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
 
 def _pixel_defaults() -> dict[str, int]:
     """Return the channels and bits of images; runs of earlier versions have no settings for them."""
-    defaults = OmegaConf.load(CONF / "data" / "_images.yaml")
+    defaults: Any = OmegaConf.load(CONF / "data" / "_images.yaml")
     return {key: defaults[key] for key in ("channels", "bits")}
 
 
