@@ -122,6 +122,30 @@ def test_the_card_has_method_data_numbers_and_no_license(vit, tmp_path):
         assert line in text.splitlines()
 
 
+@pytest.mark.user_input("export", "a second export after an edit of README.md", "the edited README.md stays")
+def test_an_edited_card_is_not_replaced(vit, tmp_path, hub, caplog):
+    caplog.set_level("INFO")
+    card = tmp_path / "README.md"
+    HFFormat(1e-6).export(vit, 48, tmp_path, INFO)
+    HFFormat(1e-6).export(vit, 48, tmp_path, INFO | {"data": "9 (folder)"})
+    assert "9 (folder)" in card.read_text()
+    assert "stays as it is" not in caplog.text
+    edited = card.read_text().replace("---\n", "---\nlicense: mit\n", 1)
+    card.write_text(edited)
+    for _ in range(2):
+        HFFormat(1e-6, push="me/my-vit").export(vit, 48, tmp_path, INFO)
+        assert card.read_text() == edited
+        assert f"{card} was edited, and stays as it is" in caplog.text
+    assert hub.repositories["me/my-vit"]["README.md"] == edited.encode()
+
+
+@pytest.mark.user_input("export", "an output folder with a README.md", "the README.md stays")
+def test_a_foreign_readme_is_not_replaced(vit, tmp_path):
+    (tmp_path / "README.md").write_text("# My project")
+    HFFormat(1e-6).export(vit, 48, tmp_path, INFO)
+    assert (tmp_path / "README.md").read_text() == "# My project"
+
+
 def test_a_card_of_unknown_weights_has_only_facts_of_the_file(tmp_path):
     config = {"architecture": "resnet18", "num_features": 512, "pretrained_cfg": {"input_size": [3, 32, 64]}}
     text = model_card({}, config, "me/mine")

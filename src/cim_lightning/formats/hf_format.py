@@ -3,13 +3,14 @@
 import logging
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import timm
 from huggingface_hub import HfApi
 from timm.models import save_for_hf
 
-from cim_lightning.atomic import atomic_write, read_json, write_json
+from cim_lightning.atomic import atomic_write, read_json, update_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.formats.model_card import ModelInfo, model_card
@@ -27,6 +28,8 @@ class HFFormat(Format):
     Args:
         push: repository OWNER/NAME on Hugging Face, to which the checked folder is uploaded; None: no upload.
             A new repository is private. An existing README.md of the repository is not replaced.
+
+    A README.md in the folder is replaced only if an earlier export wrote it and nobody edited it.
 
     Raises:
         ConfigError: `push` is not OWNER/NAME, or the upload fails. The folder stays.
@@ -54,7 +57,7 @@ class HFFormat(Format):
 
     def finish(self, folder: Path, info: ModelInfo) -> None:
         """Write the model card, and upload the folder if there is a repository."""
-        atomic_write(folder / CARD, model_card(info, read_json(folder / "config.json"), self.push))
+        self._write_card(folder, model_card(info, read_json(folder / "config.json"), self.push))
         if self.push is None:
             return
         files = ["config.json", self.file, CARD]
@@ -72,3 +75,13 @@ class HFFormat(Format):
             rule = f"the upload of {folder} failed ({reason})"
             raise ConfigError("push", self.push, rule, hint=hint) from error
         log.info("uploaded %s to %s/%s", ", ".join(files), api.endpoint, repository)
+
+    @staticmethod
+    def _write_card(folder: Path, text: str) -> None:
+        """Write the model card, unless there is one that was edited, such as for its license."""
+        path, record = folder / CARD, read_json(folder / "export.json")
+        if path.exists() and blake2b(path.read_bytes()).hexdigest() != record.get(CARD):
+            log.info("%s was edited, and stays as it is; delete it for a new model card", path)
+            return
+        atomic_write(path, text)
+        update_json(folder / "export.json", {CARD: blake2b(text.encode()).hexdigest()})
