@@ -255,6 +255,7 @@ ANIMALS = "a/cat/0 a/dog/1 b/cat/2 b/dog/3"
             marks=pytest.mark.user_input("folder", "data.val=none", "no validation images"),
         ),
         ("x/0 y/1", {"val": "none"}, {"x/0": "x", "y/1": "y"}, {}),
+        ("d/a/0 d/b/1", {"train": ".", "val": "none"}, {"d/a/0": None, "d/b/1": None}, {}),  # one class: d
         (ANIMALS, {"val": "b"}, {"a/cat/0": "cat", "a/dog/1": "dog"}, {"b/cat/2": "cat", "b/dog/3": "dog"}),
         ("x/0 y/1 test/x/2", {"val": "test"}, {"x/0": "x", "y/1": "y"}, {"test/x/2": "x"}),
         ("one/0 val/1", {"train": "one"}, {"one/0": None}, {"val/1": None}),  # val is found by its name
