@@ -82,7 +82,7 @@ ALLOWED = {
         "loggers.protocols",
         "methods",
         "cropping.views",
-        *("data.datamodule", "data.pixel_stats"),
+        "data.pixel_stats",
     },
 }
 

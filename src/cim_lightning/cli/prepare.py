@@ -16,8 +16,7 @@ from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.config.compose import CONF
 from cim_lightning.errors import ConfigError, format_value
 
-if TYPE_CHECKING:  # both import torch, which takes seconds
-    from cim_lightning.data.datamodule import ImageData
+if TYPE_CHECKING:  # it imports torch, which takes seconds
     from cim_lightning.data.pixel_stats import PixelStats
 
 log = logging.getLogger("cim_lightning")
@@ -47,11 +46,11 @@ def run(cfg: DictConfig) -> None:
     task(data=data, folder=Path(hydra_cfg.runtime.output_dir))
 
 
-def stats(data: "ImageData", folder: Path, limit: int | None = None) -> None:
+def stats(data: Any, folder: Path, limit: int | None = None) -> None:
     """Print the mean and standard deviation of the training images, and write them to stats.json.
 
     Args:
-        data: the images. Each is seen once, as the centered square of `view_size` pixels.
+        data: an ImageData. Each training image is seen once, as the centered square of `view_size` pixels.
         folder: of stats.json.
         limit: number of random training images; None: all.
     """
