@@ -11,7 +11,13 @@ from cim_lightning.config import validate
 from cim_lightning.config.compose import CONF, register_resolvers
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
-OTHER_COMMANDS = ("classifier", "evaluation", "format", "protocol", "task")  # groups whose own tests compose them
+OTHER_COMMANDS = (
+    "classifier",
+    "evaluation",
+    "format",
+    "protocol",
+    "task",
+)  # groups whose own tests compose them
 FILES = [
     f"{folder.name}={file.stem}"
     for folder in GROUPS
@@ -50,6 +56,7 @@ def composed_evaluate(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = ["paths.run=run", "data=folder", "data.root=/images", "data.view_size=32"]
+        given += ["data.channels=3", "data.bits=8"]
         cfg = compose("evaluate", [*given, "checkpoint=untrained", *overrides])
     for key in OmegaConf.missing_keys(cfg):  # folders of the user
         OmegaConf.update(cfg, key, {"a": "/images"} if key.endswith("roots") else "/images")
