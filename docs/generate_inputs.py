@@ -54,7 +54,8 @@ def user_inputs(tests: Path = TESTS) -> list[UserInput]:
 
 
 def _marks(file: Path, tests: Path) -> Iterator[UserInput]:
-    tree = ast.parse(file.read_text())
+    source = file.read_text()
+    tree = ast.parse(source if "user_input" in source else "")
     for statement in tree.body:
         name = getattr(statement, "name", "") or _first_user(statement, tree)
         for node in ast.walk(statement):

@@ -30,8 +30,14 @@ def generator() -> ModuleType:
     return generate_inputs
 
 
-def test_the_page_is_current(generator):
-    assert (DOCS / "inputs.md").read_text() == generator.page(generator.user_inputs()), "run `make docs`"
+@pytest.fixture(scope="module")
+def marks(generator: ModuleType) -> list:
+    """Return the marks of all tests of this project."""
+    return generator.user_inputs()
+
+
+def test_the_page_is_current(generator, marks):
+    assert (DOCS / "inputs.md").read_text() == generator.page(marks), "run `make docs`"
 
 
 def test_marks_of_functions_and_of_lists_of_cases_are_found(generator, tmp_path):
@@ -62,8 +68,7 @@ def test_a_mark_that_is_not_literal_is_refused(generator, tmp_path, arguments):
         generator.user_inputs(tmp_path)
 
 
-def test_enough_inputs_of_each_kind_are_tested_and_some_are_from_public_reports(generator):
-    marks = generator.user_inputs()
+def test_enough_inputs_of_each_kind_are_tested_and_some_are_from_public_reports(generator, marks):
     assert {mark.kind for mark in marks} == generator.KINDS.keys()
     assert len({(mark.kind, mark.given) for mark in marks}) >= 200
     assert len({mark.source for mark in marks} - {""}) >= 30
