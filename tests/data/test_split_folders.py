@@ -259,6 +259,7 @@ ANIMALS = "a/cat/0 a/dog/1 b/cat/2 b/dog/3"
         (ANIMALS, {"val": "b"}, {"a/cat/0": "cat", "a/dog/1": "dog"}, {"b/cat/2": "cat", "b/dog/3": "dog"}),
         ("x/0 y/1 test/x/2", {"val": "test"}, {"x/0": "x", "y/1": "y"}, {"test/x/2": "x"}),
         ("one/0 val/1", {"train": "one"}, {"one/0": None}, {"val/1": None}),  # val is found by its name
+        ("val/0 test/1", {"train": "val"}, {"val/0": None}, {"test/1": None}),
         ("train/0 val/1", {"train": "val", "val": "train"}, {"val/1": None}, {"train/0": None}),
         ("x/0 y/1", {"train": "x", "val": "y"}, {"x/0": None}, {"y/1": None}),
         ("x/0 x/v/1 y/2", {"train": ".", "val": "x/v"}, {"x/0": "x", "y/2": "y"}, {"x/v/1": None}),
@@ -473,7 +474,7 @@ def test_a_root_with_the_name_of_a_split(tmp_path):
 
 
 def test_unlabeled_training_images_do_not_shrink_validation(tmp_path):
-    tree(tmp_path, "train/0 train/1 val/a/2 val/a/3 val/4")
+    tree(tmp_path, "train/0 train/1 val/a/2 val/b/3 val/4")
     splits = open_folder(str(tmp_path))
     assert splits.train.classes is None
-    assert contents(splits.val, tmp_path) == {"val/4": None, "val/a/2": None, "val/a/3": None}
+    assert contents(splits.val, tmp_path) == {"val/4": None, "val/a/2": None, "val/b/3": None}
