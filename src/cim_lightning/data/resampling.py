@@ -27,10 +27,11 @@ def resize(image: Pixels, size: tuple[int, int], box: Box | None = None) -> Pixe
     if isinstance(image, Image.Image):
         return image.resize(size, Image.Resampling.BICUBIC, box=box)
     planes = (Image.fromarray(image[..., channel].astype(np.float32)) for channel in range(image.shape[2]))
-    resized = np.stack([plane.resize(size, Image.Resampling.BICUBIC, box=box) for plane in planes], axis=2)
+    resized = (np.asarray(plane.resize(size, Image.Resampling.BICUBIC, box=box)) for plane in planes)
+    pixels = np.stack([*resized], axis=2)
     if image.dtype.kind == "f":
-        return resized.clip(0, 1)
-    return np.rint(resized).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
+        return pixels.clip(0, 1)
+    return np.rint(pixels).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 def crop(image: Pixels, left: int, top: int, size: int) -> Pixels:

@@ -81,8 +81,8 @@ def _open(
     try:
         # torchrun and schedulers start one process per device: one downloads, the others wait.
         with FileLock(os.path.join(path, ".download.lock")) if download else nullcontext():
-            opened = (dataset(path, **split, **options) for split in (train, val))
-            return Splits(*(LabeledDataset(images, pixels) for images in opened))
+            opened = [LabeledDataset(dataset(path, **split, **options), pixels) for split in (train, val)]
+            return Splits(opened[0], opened[1])
     except (RuntimeError, OSError, ImportError) as error:
         hint = {
             True: "the download failed: check the network, or put the files there by hand",

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import HfApi
@@ -51,7 +52,7 @@ class HFFormat(Format):
         write_json(folder / "config.json", timm_config(timm_backbone, image_size))
 
     def load(self, folder: Path) -> Loaded:
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
         mean, std = (list(model.pretrained_cfg[name]) for name in ("mean", "std"))
         return (lambda images: timm_outputs(model, images)), mean, std
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import timm
 from safetensors.torch import save_file
+from timm.data import resolve_model_data_config
 
 from cim_lightning.atomic import read_json, replacing, write_json
 from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
@@ -52,7 +53,7 @@ class TimmFormat(Format):
         model = timm.create_model(
             **config["create_model"], pretrained=True, pretrained_cfg_overlay=overlay
         ).eval()
-        data_config = timm.data.resolve_model_data_config(model)
+        data_config = resolve_model_data_config(model)
         return (
             lambda images: timm_outputs(model, images),
             list(data_config["mean"]),

@@ -21,6 +21,7 @@ class SceneMasks:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
         image, label = self.scenes[index]
+        assert isinstance(image, Image.Image)  # the scenes of masks are RGB images
         scene = self.scenes.scene(index)
         labeled = max(scene.objects, key=lambda obj: obj.area)  # the distractor is smaller
         values = [1 + label if obj is labeled else IGNORE_INDEX for obj in scene.objects]
