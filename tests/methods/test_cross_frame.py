@@ -62,6 +62,9 @@ def test_croppings_of_single_images_refuse_pairs():
 
 def test_the_target_of_equal_frames_is_the_box_and_that_of_others_follows_the_target_encoder():
     method = make_method(cross_frame=LabelPropagation(0.1))
+    with torch.no_grad():
+        for parameter in method.target.parameters():  # unlike the online encoder
+            parameter.add_(0.05 * torch.randn_like(parameter))
     frames = torch.from_numpy(moving_scenes.scene(0, 8)).permute(0, 3, 1, 2)
     views = torch.stack((frames[[2, 5]], frames[[2, 0]]), dim=1)  # the first pair has the same frame twice
     crops = make_cropper()(views, seed=3)
