@@ -58,11 +58,12 @@ def test_the_config_describes_the_input_and_not_timms_weights(backbone, tmp_path
     assert all(cfg.get(key) is None for key in foreign)
 
 
-def test_other_channel_counts_reload(tmp_path):
+def test_other_channel_counts_reload(tmp_path, caplog):
     kwargs = {"depth": 1, "embed_dim": 8, "num_heads": 2, "dynamic_img_size": True}
     scale = {"mean": [0.0] * 5, "std": [1.0, 2.0, 3.0, 4.0, 5.0]}
     backbone = TimmBackbone("vit_tiny_patch16_224", kwargs, in_channels=5, **scale).eval()
     HFFormat(1e-6).export(backbone, 32, tmp_path, {})
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     images = torch.randn(2, 5, 32, 32)
     assert torch.equal(loaded(images), backbone(images).pooled)

@@ -9,13 +9,13 @@ from typing import Any
 
 import timm
 from huggingface_hub import HfApi
-from timm.models import save_for_hf
 
 from cim_lightning.atomic import atomic_write, read_json, update_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.formats.model_card import ModelInfo, model_card
 from cim_lightning.formats.timm_config import timm_config
+from cim_lightning.formats.timm_format import save_weights
 from cim_lightning.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class HFFormat(Format):
 
     def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
         timm_backbone = require_timm(backbone)
-        save_for_hf(timm_backbone.timm_model(), str(folder), safe_serialization=True)
+        save_weights(timm_backbone, folder / self.file)
         write_json(folder / "config.json", timm_config(timm_backbone, image_size))
 
     def load(self, folder: Path) -> Loaded:

@@ -10,6 +10,7 @@ from cim_lightning.atomic import read_json, replacing, write_json
 from cim_lightning.formats.format import Format, Loaded, require_timm, timm_outputs
 from cim_lightning.formats.timm_config import timm_config
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.timm_backbone import TimmBackbone
 
 
 class TimmFormat(Format):
@@ -33,10 +34,7 @@ class TimmFormat(Format):
 
     def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
         timm_backbone = require_timm(backbone)
-        state = timm_backbone.timm_model().state_dict().items()
-        with replacing(folder / self.file) as temporary:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
-            save_file(tensors, temporary, metadata={"format": "pt"})
+        save_weights(timm_backbone, folder / self.file)
         described = timm_config(timm_backbone, image_size)
         config = {
             "create_model": timm_backbone.timm_kwargs | described["model_args"],
@@ -59,3 +57,11 @@ class TimmFormat(Format):
             list(data_config["mean"]),
             list(data_config["std"]),
         )
+
+
+def save_weights(backbone: TimmBackbone, path: Path) -> None:
+    """Write the tensors of the timm model to a safetensors file, atomically."""
+    state = backbone.timm_model().state_dict().items()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
