@@ -41,7 +41,7 @@ class VideoFile:
         import av
 
         with bad_image_errors(path), av.open(path) as container:
-            stream = container.streams.video[0]
+            stream: Any = container.streams.video[0]
             if stream.frames and stream.average_rate:
                 duration = 1 / stream.average_rate / stream.time_base
                 video = cls(path, stream.frames, duration, pixels)
@@ -68,6 +68,7 @@ class VideoFile:
 
     def _read(self, container: Any, stream: Any, index: int) -> Pixels:
         wanted, start = self._time(stream, index), self._time(stream, 0)
+        last: Any = None
         for seek in (*(wanted - math.ceil(seconds / stream.time_base) for seconds in REWINDS), start):
             container.seek(max(seek, start), stream=stream)
             first = last = None
