@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from cim_lightning.atomic import read_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
@@ -14,6 +13,8 @@ from cim_lightning.old_settings import upgrade
 from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM
 from cim_lightning.weights.location import find_file
+from cim_lightning.weights.normalization import read_description
+from cim_lightning.weights.selection import run_settings
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
@@ -110,16 +111,17 @@ def read_weights(checkpoint: str) -> Weights:
     """Read a run's folder, a checkpoint or an exported backbone; other weights are read with their backbone.
 
     Raises:
-        ConfigError: there is no such file, or it has no weights.
+        ConfigError: there is no such file, it has no weights, or backbone.json is damaged.
     """
     if checkpoint in (UNTRAINED, TIMM) or checkpoint.startswith(HUB):
         return PlainWeights(checkpoint, None)
-    path = find_file(Path(checkpoint).expanduser(), "checkpoint")
+    path = find_file(checkpoint, "checkpoint")
     weights = load(path, "checkpoint")
-    if path.name == "backbone.safetensors" and (spec := read_json(path.with_name("backbone.json"))):
+    is_export = path.name == "backbone.safetensors"
+    if is_export and (spec := read_description(path.with_name("backbone.json"), "checkpoint")):
         return ExportedBackbone(path, _upgrade(spec), weights)
-    if "state_dict" in weights and "method" in weights.get("hyper_parameters", {}):
-        return RunCheckpoint(path, upgrade(weights["hyper_parameters"]), weights["state_dict"])
+    if (settings := run_settings(weights)) is not None:
+        return RunCheckpoint(path, upgrade(settings), weights["state_dict"])
     return PlainWeights(checkpoint, path)
 
 

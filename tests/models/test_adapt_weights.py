@@ -124,6 +124,13 @@ def test_channels_are_repeated_in_order_and_scaled(before, after):
         torch.testing.assert_close(new[:, channel], old[:, channel % before] * before / after)
 
 
+def test_a_first_convolution_that_an_argument_replaced_stays_for_the_match():
+    source, model = (timm.create_model("resnet18", num_classes=0, **kw) for kw in ({}, {"stem_type": "deep"}))
+    adapted = adapt_weights(source.state_dict(), model, "w.pth")
+    assert adapted.changes == []
+    assert torch.equal(adapted.tensors["conv1.weight"], source.conv1.weight)
+
+
 def test_channels_patches_and_positions_change_together():
     source = vit(patch_size=16, img_size=64)
     changes = load(vit(1, in_chans=1, patch_size=8, img_size=48), source.state_dict())

@@ -181,6 +181,23 @@ def test_weights_in_half_precision_are_loaded_in_full_precision(file):
         assert torch.equal(model.state_dict()[name], tensor.float())
 
 
+@pytest.mark.user_input("weights", "quantized weights: integers", "one line")
+def test_integers_are_refused(file):
+    save_file({name: tensor.to(torch.int8) for name, tensor in load_file(file).items()}, file)
+    message = r"^weights=\S+: these weights have integers in cls_token; try the weights before quantization$"
+    with pytest.raises(ConfigError, match=message):
+        vit(weights=str(file))
+
+
+def test_weights_of_8_bits_are_loaded_and_checked(file):
+    state = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(file).items()}
+    save_file(state, file)
+    assert torch.equal(vit(weights=str(file)).timm_model().norm.weight, state["norm.weight"].float())
+    save_file(state | {"norm.weight": torch.full((24,), torch.nan).to(torch.float8_e4m3fn)}, file)
+    with pytest.raises(ConfigError, match=r"a value in norm\.weight that is not finite"):
+        vit(weights=str(file))
+
+
 def test_a_copy_with_drop_path_has_the_weights(file):
     copy = vit(weights=str(file)).with_drop_path(0.1)
     assert surviving(copy.timm_model(), file) == len(load_file(file))

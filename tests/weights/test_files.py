@@ -18,6 +18,7 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 from safetensors.torch import save_file
 
+from cim_lightning.checkpoint import read_weights
 from cim_lightning.errors import ConfigError
 from cim_lightning.weights.file import load
 from cim_lightning.weights.location import find_file
@@ -153,6 +154,17 @@ def test_weights_are_a_path_or_a_repository(weights):
     message = f"^weights={weights}: must be a path, timm or hf-hub:OWNER/NAME; download the file and give its"
     with pytest.raises(ConfigError, match=message):
         read_state(weights, torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("checkpoint", [" ", "https://example.org/vit.pth"])
+def test_a_checkpoint_is_a_path_or_a_repository(checkpoint):
+    with pytest.raises(ConfigError, match=f"^checkpoint={checkpoint}: must be a path, timm or hf-hub:OWNER"):
+        read_weights(checkpoint)
+
+
+def test_the_home_of_an_unknown_user_does_not_exist():
+    with pytest.raises(ConfigError, match=r"^weights=~nobody_here/vit\.pth: does not exist"):
+        find_file("~nobody_here/vit.pth", "weights")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])

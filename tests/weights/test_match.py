@@ -47,6 +47,11 @@ def test_a_deeper_network_is_refused():
     )
 
 
+def test_an_error_about_downloaded_weights_shows_the_setting():
+    with pytest.raises(ConfigError, match=r"^weights=timm: timm's vit_tiny weights do not fit vit \("):
+        match(BackboneState(tensors_of(depth=3), "timm's vit_tiny", None, []), tensors_of(), "vit")
+
+
 @pytest.mark.user_input(
     "weights", "weights of a shallower network", "refused: the line names what is missing"
 )

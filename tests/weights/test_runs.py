@@ -1,10 +1,13 @@
 """Weights of a run: those of the backbone that its method evaluates."""
 
+import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from cim_lightning.checkpoint import PlainWeights, read_weights
 from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.methods.cim import CIM
 from cim_lightning.methods.dino import DINO
@@ -90,6 +93,32 @@ def test_an_older_run_with_an_export_has_the_evaluated_backbone(tmp_path):
     for source in (path, tmp_path):
         found = match(read_state(str(source), evaluated), evaluated.state_dict(), "vit")
         assert all(torch.equal(found[name], t) for name, t in evaluated.state_dict().items())
+
+
+def test_another_checkpoint_of_an_older_run_is_not_replaced_by_the_export(tmp_path):
+    method = build("mae")
+    best = save_run(method, tmp_path, old=True).rename(tmp_path / "checkpoints" / "best.ckpt")
+    TimmFormat(0).write(TimmBackbone("vit_tiny_patch16_224", SMALL), 32, tmp_path)  # of the last checkpoint
+    expected = method.backbone.timm_model()
+    state = read_state(str(best), expected)
+    assert state.path == best
+    assert all(torch.equal(state.tensors[name], t) for name, t in expected.state_dict().items())
+
+
+@pytest.mark.user_input(
+    "weights", "solo-learn: a checkpoint with a setting `method`", "loaded, and not taken for a run"
+)
+@pytest.mark.parametrize(
+    "settings", [{"method": "byol", "data": "x"}, argparse.Namespace(method="byol"), None]
+)
+def test_settings_of_other_programs_are_no_run(settings, tmp_path):
+    model = TimmBackbone("vit_tiny_patch16_224", SMALL).timm_model()
+    content: dict[str, Any] = {"pytorch-lightning_version": "1.9.0", "hyper_parameters": settings}
+    content["state_dict"] = {f"backbone.{name}": tensor for name, tensor in model.state_dict().items()}
+    content["state_dict"]["projector.0.weight"] = torch.ones(2)
+    torch.save(content, tmp_path / "a.ckpt")
+    assert read_state(str(tmp_path / "a.ckpt"), model).layout == "Lightning (solo-learn)"
+    assert isinstance(read_weights(str(tmp_path / "a.ckpt")), PlainWeights)
 
 
 @pytest.mark.user_input("weights", "an exported backbone: folder or `backbone.safetensors`", "loaded")

@@ -57,10 +57,13 @@ def adapt_weights(tensors: Mapping[str, Tensor], model: Any, source: str) -> Ada
 
 def _first_convolution(state: State, model: Any, changes: list[str]) -> None:
     names = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv") or ()
+    parameters = dict(model.named_parameters())
     for name in (names,) if isinstance(names, str) else names:
-        key, expected = f"{name}.weight", model.get_submodule(name).weight
-        weight = state.get(key)
-        if weight is None or weight.ndim != 4 or expected.ndim != 4 or len(weight) != len(expected):
+        key = f"{name}.weight"
+        weight, expected = state.get(key), parameters.get(key)
+        if weight is None or expected is None:  # another stem, by an argument of timm
+            continue
+        if weight.ndim != 4 or expected.ndim != 4 or len(weight) != len(expected):
             continue
         channels, kernel = (weight.shape[1], expected.shape[1]), tuple(expected.shape[2:])
         if channels[0] != channels[1]:

@@ -52,13 +52,17 @@ def fit_weights(
         layout: of the file; "auto": detected.
 
     Raises:
-        ConfigError: there are no such weights, they do not fit, or a value is not finite.
+        ConfigError: there are no such weights, they do not fit, are quantized, or a value is not finite.
     """
     state = read_state(weights, model, layout)
     tensors, changes = adapt_weights(state.tensors, model, weights)
-    matched = match(state._replace(tensors=tensors), model.state_dict(), name)
+    expected = model.state_dict()
+    matched = match(state._replace(tensors=tensors), expected, name)
     for key, tensor in matched.items():
-        if not tensor.isfinite().all():
+        if expected[key].is_floating_point() and not tensor.is_floating_point():
+            rule = f"these weights have integers in {key}"
+            raise ConfigError("weights", weights, rule, hint="try the weights before quantization")
+        if not tensor.float().isfinite().all():  # torch cannot check 8 bits
             rule = f"these weights have a value in {key} that is not finite"
             raise ConfigError("weights", weights, rule, hint="try an earlier checkpoint")
     left_over = Counter(key.partition(".")[0] for key in tensors if key not in matched)

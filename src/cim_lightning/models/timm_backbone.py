@@ -81,7 +81,7 @@ class TimmBackbone(Backbone):
 
         Args:
             weights: a file, a folder, a run, "timm" for timm's pretrained weights, or "hf-hub:OWNER/NAME".
-            layout: format of the file, such as "MAE"; "auto": detected.
+            layout: of the file, such as "mae"; a prefix of its names, such as "student."; "auto": detected.
 
         Raises:
             ConfigError: there are no such weights, they do not fit the model, or they need another mean or

@@ -1,5 +1,6 @@
 """Find the file of weights that a path means."""
 
+import os
 from pathlib import Path
 
 from cim_lightning.errors import ConfigError
@@ -9,12 +10,16 @@ FILES = ("checkpoints/last.ckpt", "backbone.safetensors", "model.safetensors", "
 SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"}
 
 
-def find_file(path: Path, parameter: str) -> Path:
+def find_file(weights: str | Path, parameter: str) -> Path:
     """Return the file itself, or the file of weights in a folder.
 
     Raises:
         ConfigError: there is none, or several in a folder that is not of a known kind.
     """
+    if not str(weights).strip() or "://" in str(weights):
+        rule = "must be a path, timm or hf-hub:OWNER/NAME"
+        raise ConfigError(parameter, weights, rule, hint="download the file and give its path")
+    path = Path(os.path.expanduser(weights))  # unlike Path.expanduser, without an error for an unknown user
     for file in (path, *(path / name for name in FILES)):
         if file.is_file():
             return file

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.weights.architecture import describe
+from cim_lightning.weights.hub import TIMM
 from cim_lightning.weights.state import BackboneState
 
 # Names that may be left over: heads, decoders, mask tokens and prototypes.
@@ -55,7 +56,7 @@ def match(state: BackboneState, expected: Mapping[str, Tensor], name: str) -> di
     ]
     if missing or left_over or shapes:
         rule = f"{state.layout} weights do not fit {name} ({'; '.join(filter(None, problems))})"
-        raise ConfigError("weights", state.path, rule, hint=_hint(state.tensors, expected, left_over))
+        raise ConfigError("weights", state.path or TIMM, rule, hint=_hint(state.tensors, expected, left_over))
     return {key: tensors[key] for key in expected}
 
 

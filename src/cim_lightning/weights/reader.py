@@ -1,7 +1,5 @@
 """Read the weights of a backbone from a file, a folder or the Hub, in any common layout."""
 
-from pathlib import Path
-
 from torch import nn
 
 from cim_lightning.errors import ConfigError
@@ -29,14 +27,12 @@ def read_state(weights: str, model: nn.Module, layout: str = AUTO) -> BackboneSt
             raise ConfigError("weights_layout", layout, "timm's own weights have one layout", suggest=AUTO)
         tensors, name = timm_state(model)
         return BackboneState(tensors, f"timm's {name}", None, [])
-    if not weights.strip() or "://" in weights:
-        rule = "must be a path, timm or hf-hub:OWNER/NAME"
-        raise ConfigError("weights", weights, rule, hint="download the file and give its path")
-    path = download(weights) if weights.startswith(HUB) else find_file(Path(weights).expanduser(), "weights")
+    path = download(weights) if weights.startswith(HUB) else find_file(weights, "weights")
     checkpoint = load(path, "weights")
-    export = path.absolute().parent.with_name("backbone.safetensors")
-    if layout == AUTO and is_run(checkpoint) and EVALUATED not in checkpoint and export.is_file():
-        path = export  # of an older run, whose checkpoint does not say which backbone is evaluated
+    export = path.absolute().parent.with_name("backbone.safetensors")  # of the last checkpoint
+    is_older_run = is_run(checkpoint) and EVALUATED not in checkpoint
+    if layout == AUTO and is_older_run and path.name == "last.ckpt" and export.is_file():
+        path = export  # the checkpoint does not say which backbone is evaluated
         checkpoint = load(path, "weights")
     selection = select(checkpoint, path, model, layout)
     return BackboneState(selection.tensors, selection.title, path, selection.notes)

@@ -74,8 +74,18 @@ def select(checkpoint: Mapping[str, Any], path: Path, model: nn.Module, layout: 
 
 def is_run(checkpoint: Mapping[str, Any]) -> bool:
     """Return whether a checkpoint is of a `Method`: of `cim-pretrain`, or of another Lightning Trainer."""
+    return EVALUATED in checkpoint or run_settings(checkpoint) is not None
+
+
+def run_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a run of `cim-pretrain` from its checkpoint; None for other checkpoints.
+
+    Those of other programs may have settings of the same names, such as the text `method` of solo-learn.
+    """
     settings = checkpoint.get("hyper_parameters")
-    return EVALUATED in checkpoint or (isinstance(settings, Mapping) and "method" in settings)
+    if not isinstance(settings, dict):
+        return None
+    return settings if all(isinstance(settings.get(key), dict) for key in ("method", "data")) else None
 
 
 def _detect(checkpoint: Mapping[str, Any], tensors: State) -> list[Layout]:
