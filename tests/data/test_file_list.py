@@ -231,3 +231,17 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"\.parquet files: .*pip install 'cim-lightning\[parquet\]'$"):
         open_folder(path)
+
+
+def test_comments_are_not_counted(tmp_path):
+    path = write(tmp_path, "files.txt", "# a comment\ncat/0.png\ndog/2.png\n")
+    assert "skipped" not in open_folder(path, val="none").summary
+
+
+def test_the_fingerprint_depends_on_the_labels(tmp_path):
+    paths = [
+        write(tmp_path, name, f"path,label\ncat/0.png,{first}\nx.png,{second}\n")
+        for name, first, second in (("1.csv", "a", "b"), ("2.csv", "b", "a"), ("3.csv", "a", "b"))
+    ]
+    one, other, same = (open_folder(path, val="none").train.fingerprint for path in paths)
+    assert one == same != other
