@@ -4,6 +4,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Collection
+from pathlib import Path
 
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.file_list import read_list
@@ -46,6 +47,9 @@ def find_images(given: GivenPath, suffixes: Collection[str]) -> Listing:
         rule = f"is a file, must be a folder or a list ({', '.join(LIST_SUFFIXES)})"
         raise given.error(rule, _advice(path) or f"try {given.parameter}={os.path.dirname(path)}")
     if glob.has_magic(path) and not os.path.exists(path):
+        if not exists(path):
+            folder = next(folder for folder in Path(path).parents if folder.exists())
+            raise given.error("matches no file or folder", f"the path exists up to {folder}")
         listing = _list_glob(path, suffixes)
     else:
         found = scan(given.existing_folder(), suffixes)
