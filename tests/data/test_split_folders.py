@@ -148,6 +148,8 @@ def test_folders_with_names_of_splits(tmp_path, names, train, val):
         ("a/x/0 a/y/1 b/x/0 b/y/1 c/0 d/0 e/0", ["a", "b", "c", "d", "e"]),  # too many for splits
         ("bus/0 train/1 tram/2", ["bus", "train", "tram"]),
         ("test/0 car/1 bus/2", ["bus", "car", "test"]),
+        ("bullet_train/0 tram/1", ["bullet_train", "tram"]),
+        ("a/train/0 a/val/1 b/train/2 b/val/3 c/0 d/1 e/2", ["a", "b", "c", "d", "e"]),
     ],
 )
 def test_folders_that_are_classes(tmp_path, names, classes):
@@ -179,7 +181,7 @@ def test_folders_that_are_classes(tmp_path, names, classes):
         ),
         pytest.param(
             "other/0 val/1",
-            "val beside other",
+            "has val beside other, as if",
             "try train=other val=val, or train=. for classes other, val",
             marks=pytest.mark.user_input(
                 "folder", "`val/` beside a folder of another name", "one line names train"
@@ -187,7 +189,7 @@ def test_folders_that_are_classes(tmp_path, names, classes):
         ),
         pytest.param(
             "train/0 xyz/1",
-            "train beside xyz",
+            "has train beside xyz, as if",
             "try train=train val=xyz, or train=. for classes train, xyz",
             marks=pytest.mark.user_input(
                 "folder", "`train/` beside one folder of an unknown name", "one line names val"
@@ -195,19 +197,37 @@ def test_folders_that_are_classes(tmp_path, names, classes):
         ),
         pytest.param(
             "val/0 test/1",
-            "test, val without train",
+            "has test, val without train",
             "try train=test val=val",
             marks=pytest.mark.user_input("folder", "`val/` and `test/` only", "one line names train and val"),
         ),
         pytest.param(
             "cat/train/0 cat/test/1 dog/train/2 dog/test/3",
-            "cat and dog have the same sub-folders (test, train)",
+            "each of cat, dog has folders for training and validation, as if",
             "try train='*/train' val='*/test'",
             marks=pytest.mark.user_input(
                 "folder",
                 "splits inside the classes: `cat/train`, `cat/test`",
                 "one line names globs that work",
             ),
+        ),
+        (
+            "a/train/0 a/val/1 b/train/2 b/val/3 c/train/4 c/val/5 d/train/6 d/val/7 e/train/8 e/test/9",
+            "each of a, b, c, d, ... has folders",
+            "try train='*/train' val='*/val'",
+        ),
+        pytest.param(
+            "cub_test/0 cub_train/1",
+            "has cub_train beside cub_test, as if",
+            "try train=cub_train val=cub_test, or train=. for classes cub_test, cub_train",
+            marks=pytest.mark.user_input(
+                "folder", "`cub_train/` beside `cub_test/`, without classes", "one line names train and val"
+            ),
+        ),
+        (
+            "testA/0 testB/1 trainA/2 trainB/3",  # of CycleGAN
+            "has trainA, trainB beside testA, testB, as if",
+            "try train=trainA val=testA",
         ),
     ],
 )
@@ -216,7 +236,7 @@ def test_trees_that_look_like_splits_are_refused(tmp_path, names, reason, hint):
     with pytest.raises(ConfigError) as caught:
         open_folder(str(tmp_path))
     message = str(caught.value)
-    assert message.startswith(f"root={tmp_path}: has {reason}")
+    assert message.startswith(f"root={tmp_path}: {reason}")
     assert hint in message
     assert "\n" not in message
 

@@ -9,7 +9,15 @@ from cim_lightning.data.class_labels import LabeledFiles, are_strays
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.listing import Listing
-from cim_lightning.data.split_names import find_train, find_val, split_word, unclear_splits
+from cim_lightning.data.split_names import (
+    TRAIN_WORDS,
+    VAL_WORDS,
+    containing,
+    find_train,
+    find_val,
+    split_word,
+    unclear_splits,
+)
 
 Files = FileIndex | LabeledFiles  # FileIndex: the folders are classes; LabeledFiles: a table has the labels
 
@@ -43,7 +51,7 @@ def split_by_name(listing: Listing, given: GivenPath) -> NamedSplits:
     train, val = find_train(names), find_val(names)
     if train is None or val is None:
         if reason := unclear_splits(files):
-            raise given.error(f"has {reason}, as if they were splits", _ways_out(files, above))
+            raise given.error(f"{reason}, as if they were splits", _ways_out(files, above))
         return NamedSplits([files], [], above, skipped=strays)
     train_files, _ = descend(files.below(train))
     counts = np.bincount(numbers + 1, minlength=len(names) + 1).tolist()
@@ -92,8 +100,9 @@ def _ways_out(files: FileIndex, above: str) -> str:
     inside = sorted({inner for name in names for inner in files.below(name).first_folders()[1]})
     if (train := find_train(inside)) and (val := find_val(inside)):
         return f"try train='{above}*/{train}' val='{above}*/{val}'"
-    train = find_train(names) or next((name for name in names if not split_word(name)), names[0])
+    other = [name for name in names if not split_word(name)]
+    train = find_train(names) or [*containing(names, TRAIN_WORDS), *other, *names][0]
     others = [name for name in names if name != train]
-    val = find_val(others) or others[0]
+    val = find_val(others) or [*containing(others, VAL_WORDS), *others][0]
     classes = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return f"try train={above}{train} val={above}{val}, or train={above or '.'} for classes {classes}"
