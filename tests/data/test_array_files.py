@@ -171,6 +171,8 @@ def test_the_16_bits_of_a_png_of_colors_are_kept(channels, tmp_path):
     exif[0x0112] = 6
     turned = data[:33] + chunk(b"eXIf", exif.tobytes()[6:]) + data[33:]
     np.testing.assert_array_equal(read_array(turned, "")[0], np.rot90(pixels, -1))
+    damaged = turned[:33] + chunk(b"tEXt", b"a\0b")[:-1] + b"?" + turned[33:]  # a wrong checksum
+    np.testing.assert_array_equal(read_array(damaged, "")[0], np.rot90(pixels, -1))
 
 
 def test_other_png_files_are_read_by_pillow(monkeypatch):

@@ -117,6 +117,8 @@ def test_an_image_whose_smallest_value_is_white_is_inverted():
     data = one_row(8, 3, bytes([0, 100, 255]), t262=0)
     np.testing.assert_array_equal(read_array(data, "")[0], [[[255], [155], [0]]])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), [[255, 155, 0]])  # as in Pillow
+    pixels, white = read_array(one_row(1, 8, bytes([0b01100000]), t262=0), "")
+    assert (pixels.ravel().tolist(), white) == ([1, 0, 0, 1, 1, 1, 1, 1], 1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

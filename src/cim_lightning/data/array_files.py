@@ -9,7 +9,7 @@ from PIL import Image
 
 from cim_lightning.data import array_layout, dicom_files, tiff_files
 from cim_lightning.data.optional_packages import require
-from cim_lightning.data.png_metadata import PNG_SIGNATURE
+from cim_lightning.data.png_metadata import PNG_SIGNATURE, without_metadata
 from cim_lightning.errors import BadImageError
 
 NPY, TIFF, DICOM, PNG = ".npy", ".tif", ".dcm", ".png"
@@ -83,6 +83,7 @@ def _read_npy(data: bytes) -> ArrayAndWhite:
 def _read_png(data: bytes) -> ArrayAndWhite:
     import imagecodecs
 
+    data = without_metadata(data)  # Pillow and libpng refuse some, or warn
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         orientation = image.getexif().get(array_layout.ORIENTATION, 1)
     return array_layout.upright(imagecodecs.png_decode(data), orientation), 65535.0

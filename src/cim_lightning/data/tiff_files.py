@@ -41,6 +41,7 @@ def read_tiff(data: bytes) -> tuple[Shaped[np.ndarray, "h w c"], float]:
         image = file.series[0] if file.is_imagej or file.is_ome or file.is_shaped else page
         array_layout.check_bytes(image.shape, image.dtype.itemsize)
         pixels = _channels_last(image.asarray(), image.axes)
+        pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels  # of 1 bit
         bits = page.bitspersample
         bits = bits[0] if isinstance(bits, tuple) else bits
         tags = {
