@@ -9,7 +9,7 @@ from cim_lightning.data import optional_packages
 from cim_lightning.data.hf_dataset import hf
 from cim_lightning.data.pixel_format import RGB8
 from cim_lightning.errors import BadImageError, ConfigError
-from tests.archives import images, png
+from tests.archives import images, png, write_tar
 from tests.image_tree import open_folder, save_images
 
 datasets = pytest.importorskip("datasets")
@@ -186,7 +186,7 @@ def test_splits_at_random_depend_on_the_seed(tmp_path):
     assert (len(first.train), len(first.val)) == (6, 2)
     assert sorted(images(first.train) + images(first.val)) == EXPECTED
     assert images(first.val) == images(again.val) != images(other.val)
-    assert len(open_hf(tmp_path / "a", val="none").train) == 8
+    assert len(open_hf(tmp_path / "a", val="None").train) == 8
 
 
 def test_a_source_is_small_and_the_same_in_other_processes(tmp_path):
@@ -267,6 +267,9 @@ def test_data_sets_that_cannot_be_used(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.parquet").write_text("PAR1 and no more")
     assert error(tmp_path / "bad").startswith(f"name={tmp_path}/bad: ")
+    for name, value in (("a", png(0)), ("b", {"x": 1})):
+        datasets.Dataset.from_dict({"image": [value]}).to_parquet(tmp_path / "mixed" / f"{name}.parquet")
+    assert error(tmp_path / "mixed").startswith(f"name={tmp_path}/mixed: Couldn't cast array of type struct")
 
 
 @pytest.mark.user_input("source", "data.name=OWNER/NAME without a network", "one line, as for a wrong name")
@@ -283,6 +286,37 @@ def test_no_script_is_executed(tmp_path):
     (tmp_path / "data" / "data.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
     assert "scripts are no longer supported" in error(tmp_path / "data")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.user_input(
+    "source", "a Hugging Face folder with several configurations", "an error lists them; data.config chooses"
+)
+def test_a_configuration_is_chosen(tmp_path):
+    for name, labels in (("small", [0] * 8), ("large", LABELS)):
+        dataset(labels=labels).to_parquet(tmp_path / name / "0.parquet")
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*\n" for name in ("small", "large"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    rule = "must be a configuration of the data set; "
+    assert error(tmp_path) == f"config=null: {rule}choose from large, small"
+    assert error(tmp_path, config="smal") == f"config=smal: {rule}did you mean small?"
+    assert all_images(tmp_path, config="large") == EXPECTED
+    assert error(tmp_path, revision="main").startswith("revision=main: is for data sets of the Hub; ")
+    file = tmp_path / "large" / "0.parquet"
+    message = "config=large: the data set has no configurations; try config=null"
+    assert error(file, config="large") == message
+    dataset().save_to_disk(tmp_path / "saved")
+    assert error(tmp_path / "saved", config="large") == message
+
+
+@pytest.mark.user_input(
+    "source", "data=hf with a folder of WebDataset archives", "the fields cls are the labels"
+)
+def test_a_folder_of_archives(tmp_path):
+    content = {
+        f"{i}.{field}": i if field == "png" else str(i % 3) for i in range(6) for field in ("png", "cls")
+    }
+    write_tar(tmp_path / "train-0.tar", content)
+    assert all_images(tmp_path) == [(i, str(i % 3)) for i in range(6)]
 
 
 def test_a_missing_folder_is_an_error_with_a_suggestion(tmp_path):

@@ -1,5 +1,6 @@
 """The source of tar archives: which archives, splits, reading in processes, the cache, and errors."""
 
+import gzip
 import os
 import pickle
 import time
@@ -62,7 +63,7 @@ def test_names_of_archives_are_splits(names, train, val, tmp_path):
     root = write_shards(tmp_path, *names)
     splits = open_tars(str(root))
     assert (shards_of(splits.train), shards_of(splits.val)) == (train, val)
-    without = open_tars(str(root), val="none")
+    without = open_tars(str(root), val="None")
     assert shards_of(without.train) == train
     assert len(without.val) == 0
     assert len(open_tars(str(root), train=".", val="none").train) == 2 * len(names)
@@ -128,6 +129,10 @@ def test_given_folders_in_archives(tmp_path):
     assert [value for value, _ in images(splits.val)] == [50 + value for value in CAT_DOG.values()]
     assert splits.train.classes == splits.val.classes == ["cat", "dog"]
     assert len(open_tars(path, val="B/dog").train) == 9
+    flat = str(write_tar(tmp_path / "flat" / "a.tar", {"0.png": 0, "1.png": 1}))
+    assert "val=C: is neither an archive nor a folder in the archives; the archives have no folders" in error(
+        flat, val="C"
+    )
     assert "val=C: is neither an archive nor a folder in the archives; choose from A, B" in error(
         path, val="C"
     )
@@ -222,6 +227,10 @@ def test_archives_by_name(root, tmp_path, monkeypatch):
             "root=zero.tar: has no image in 1 archive(s); empty",
             marks=pytest.mark.user_input("source", "a tar archive of 0 bytes", "an error names the archive"),
         ),
+        (
+            "gz",
+            "root=gz: /tmp/gz/a.tar is compressed with gzip, so its images cannot be read in random order; ",
+        ),
         ("texts.tar", "root=texts.tar: has no image in 1 archive(s); found: 2 .txt, 1 .npy"),
     ],
 )
@@ -232,8 +241,12 @@ def test_archives_that_cannot_be_read(root, message, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "empty").mkdir()
     (tmp_path / "zero.tar").touch()
+    (tmp_path / "gz").mkdir()
+    (tmp_path / "gz" / "a.tar").write_bytes(gzip.compress(bytes(2000)))
     write_tar(tmp_path / "texts.tar", {"a.txt": "a", "b.txt": "b", "c.npy": "c"})
     monkeypatch.chdir(tmp_path)
+    if root == "gz":
+        assert error("s-0.tar", val="gz/a.tar").startswith(f"val=gz/a.tar: {tmp_path}/gz/a.tar is compressed")
     assert error(root).startswith(message.replace("/tmp", str(tmp_path))) or message in error(root)
 
 

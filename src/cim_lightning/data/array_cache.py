@@ -42,7 +42,7 @@ def read_entry(path: Path | None) -> dict[str, np.ndarray] | None:
 
 
 def write_entry(path: Path | None, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as an entry if the folder can be written, and delete the oldest ones if there are too many."""
+    """Write arrays as an entry if the folder can be written; delete the oldest entries above MAX_BYTES."""
     with contextlib.suppress(OSError):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

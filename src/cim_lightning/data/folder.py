@@ -9,7 +9,7 @@ from cim_lightning.data.find_images import find_images
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.given_splits import given_splits
 from cim_lightning.data.named_splits import NamedSplits, split_by_name
-from cim_lightning.data.open_splits import NO_VAL, open_splits
+from cim_lightning.data.open_splits import NO_VAL, normalize_val, open_splits
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError, format_value
@@ -45,8 +45,7 @@ def folder(
         ConfigError: a path does not exist or has too few images; or folders look like splits, but have other
             names.
     """
-    if isinstance(val, str) and val.lower() == NO_VAL:
-        val = NO_VAL
+    val = normalize_val(val)
     roots = _paths("root", root) or []
     _check_disjoint(roots)
     if train is None and val in (None, NO_VAL):

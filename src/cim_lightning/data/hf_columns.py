@@ -11,7 +11,7 @@ from cim_lightning.data.class_labels import sorted_classes
 from cim_lightning.data.source import NO_LABEL
 from cim_lightning.errors import ConfigError
 
-LABEL_NAMES = ("label", "labels")  # of columns of integers or texts that are labels
+LABEL_NAMES = ("label", "labels", "cls")  # of columns of integers or texts that are labels; cls: WebDataset
 INTEGERS = ("int", "uint", "bool")
 
 
@@ -40,7 +40,12 @@ def find_image_column(features: Any, given: str | None) -> str:
     encoded = [name for name, feature in features.items() if _is_encoded(feature)]
     if not images + encoded:
         columns = ", ".join(features)
-        raise ConfigError("image_column", None, f"found no column of images among {columns}", hint="name it")
+        raise ConfigError(
+            "image_column",
+            None,
+            f"found no column of images among {columns}",
+            hint="name it, or try data=folder for a list of paths",
+        )
     return (images + encoded)[0]
 
 
@@ -66,7 +71,7 @@ def read_columns(dataset: Any, image_column: str | None, label_column: str | Non
 
     Args:
         image_column: null: the first one of the type Image, or else of encoded images.
-        label_column: null: the first one of the type ClassLabel, or else one named "label" or "labels".
+        label_column: null: the first one of the type ClassLabel, or else one of LABEL_NAMES.
 
     Raises:
         ConfigError: there is no such column, or it has another type.

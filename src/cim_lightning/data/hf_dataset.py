@@ -9,14 +9,13 @@ from cim_lightning.checks import did_you_mean
 from cim_lightning.data.hf_columns import Columns, read_columns
 from cim_lightning.data.hf_images import HFImages
 from cim_lightning.data.hf_loading import load_splits
+from cim_lightning.data.open_splits import NO_VAL, normalize_val
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.random_split import random_split
 from cim_lightning.data.source import NO_LABEL, NoImages, Source, Splits
 from cim_lightning.data.split_names import find_train, find_val
 from cim_lightning.data.split_summary import summarize
 from cim_lightning.errors import ConfigError
-
-NO_VAL = "none"  # value of `val`: no validation images
 
 
 def hf(
@@ -42,7 +41,8 @@ def hf(
         config: of a data set with several.
         revision: branch, tag or commit on the Hub.
         image_column: null: the first one of the type Image, or else of bytes.
-        label_column: null: the first one of the type ClassLabel, or else one named "label" or "labels".
+        label_column: null: the first one of the type ClassLabel, or else one named "label", "labels"
+            or "cls".
         train, val: names of splits; null: found by name. `val=none`: no validation images.
         val_fraction: share of the validation images, above 0 and below 1; each split has at least one image.
         seed: of the random split.
@@ -51,6 +51,7 @@ def hf(
     Raises:
         ConfigError: the data set cannot be loaded, or has no such split or column, or too few images.
     """
+    val = normalize_val(val)
     found = load_splits(name, config, revision)
     train_name, val_name = _split_names([split for split in found if len(found[split])], train, val)
     train_columns = read_columns(found[train_name], image_column, label_column)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from cim_lightning.checks import did_you_mean
 from cim_lightning.data.files import existing_folder
 from cim_lightning.data.optional_packages import require
 from cim_lightning.errors import ConfigError
@@ -33,10 +34,20 @@ def load_splits(name: str, config: str | None = None, revision: str | None = Non
     is_local = os.path.exists(path)
     if not is_local and (name.startswith(("/", "~", ".")) or name.count("/") > 1):
         existing_folder(name, "name")  # raises an error with the closest name
+    if revision and is_local:
+        raise ConfigError(
+            "revision", revision, "is for data sets of the Hub; this one is local", suggest=None
+        )
+    if config and (os.path.isfile(path) or _is_saved(path)):
+        raise ConfigError("config", config, "the data set has no configurations", suggest=None)
     try:
         with _quiet():
             found = _load(path if is_local else name, is_local, config, revision)
     except Exception as error:  # the library has no common class of errors
+        names = _config_names(path if is_local else name, revision)
+        if config not in names and len(names) > (config is None):
+            rule = "must be a configuration of the data set"
+            raise ConfigError("config", config, rule, hint=did_you_mean(config or "", names)) from error
         raise ConfigError("name", name, _reason(error), hint=_hint(error, is_local)) from error
     return dict(found) if isinstance(found, dict) else {"train": found}
 
@@ -44,13 +55,27 @@ def load_splits(name: str, config: str | None = None, revision: str | None = Non
 def _load(path: str, is_local: bool, config: str | None, revision: str | None) -> Any:
     import datasets
 
-    if any(os.path.isfile(os.path.join(path, file)) for file in SAVED):
+    if _is_saved(path):
         return datasets.load_from_disk(path)
     log.info("loading %s with the library datasets, which downloads or converts it the first time", path)
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isfile(path) and suffix in FILES:
         return datasets.load_dataset(FILES[suffix], data_files=path)
     return datasets.load_dataset(path, config, revision=None if is_local else revision)
+
+
+def _is_saved(path: str) -> bool:
+    """Return whether a folder is one of `save_to_disk`."""
+    return any(os.path.isfile(os.path.join(path, file)) for file in SAVED)
+
+
+def _config_names(path: str, revision: str | None) -> list[str]:
+    """Return the names of the configurations; none if they cannot be found."""
+    import datasets
+
+    with contextlib.suppress(Exception), _quiet():
+        return datasets.get_dataset_config_names(path, revision=revision)
+    return []
 
 
 @contextlib.contextmanager
@@ -74,14 +99,18 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bars()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError) and error.__cause__:  # it says nothing itself
+        return _reason(error.__cause__)
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
 
 
 def _hint(error: Exception, is_local: bool) -> str:
     if is_local:
-        return "for other image files, try data=folder"
+        return "for other image files, try data=folder; for archives, data=webdataset"
     if isinstance(error, ConnectionError):
         return "check the network, or give a local folder"
     return "see the page of the data set on the Hub"

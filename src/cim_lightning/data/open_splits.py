@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, merge, unlabeled
 from cim_lightning.data.file_index import FileIndex
@@ -15,6 +16,13 @@ from cim_lightning.data.split_summary import summarize
 from cim_lightning.errors import ConfigError
 
 NO_VAL = "none"  # value of `val`: no validation images
+
+Val = TypeVar("Val")
+
+
+def normalize_val(val: Val) -> Val | str:
+    """Return NO_VAL for "none" in any case, and other values unchanged."""
+    return NO_VAL if isinstance(val, str) and val.lower() == NO_VAL else val
 
 
 def open_splits(

@@ -55,9 +55,7 @@ def _expand(name: str, parameter: str, folders: Sequence[str]) -> list[str]:
         rule = "is not on this machine; archives are read in random order from a local or mounted disk"
         raise ConfigError(parameter, name, rule, hint="download the archives first")
     paths = _candidates(name, folders)
-    path = next(
-        (path for path in paths if os.path.exists(path) or any(map(_files, _braces(path)))), paths[-1]
-    )
+    path = next((path for path in paths if os.path.exists(path) or any(map(_files, _braces(path)))), paths[0])
     if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):

@@ -68,7 +68,8 @@ def given_splits(files: FileIndex, archives: Mapping[str, object], folders: Mapp
 def _below(files: FileIndex, parameter: str, folder: str) -> FileIndex:
     found = files.below(folder)
     if not len(found):
-        hint = did_you_mean(folder, files.first_folders()[1])
+        names = files.first_folders()[1]
+        hint = did_you_mean(folder, names) if names else "the archives have no folders"
         raise ConfigError(parameter, folder, "is neither an archive nor a folder in the archives", hint=hint)
     return found
 

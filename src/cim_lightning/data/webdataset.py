@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.named_splits import Files, split_by_name
-from cim_lightning.data.open_splits import NO_VAL, open_splits
+from cim_lightning.data.open_splits import NO_VAL, normalize_val, open_splits
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.shard_paths import expand_shards, names_archives
 from cim_lightning.data.shard_splits import given_splits, split_folders
@@ -57,6 +57,7 @@ def webdataset(
     Raises:
         ConfigError: an archive does not exist or is compressed, or there are too few images.
     """
+    val = normalize_val(val)
     shards = expand_shards(root)
     base = os.path.commonpath([os.path.dirname(path) for path in shards])
     if isinstance(root, str) and os.path.isdir(os.path.expanduser(root)):
@@ -64,7 +65,11 @@ def webdataset(
     paths, archives, inside = _given_archives(shards, base, train, val)
     whole = train == ALL or bool(inside)  # the names of the archives do not matter
     folders = [""] * len(paths) if whole and not archives else split_folders(paths, base, archives)
-    found = cached_set(paths, folders, pixels.suffixes)
+    try:
+        found = cached_set(paths, folders, pixels.suffixes)
+    except ConfigError as error:
+        values = {"root": root, "train": train, "val": val}
+        raise _name_setting(error, values, {"root": shards, **archives}) from error
     _check(root, paths, found)
     if archives or whole:
         named = given_splits(found.files, archives, inside)
@@ -100,6 +105,14 @@ def _given_archives(
     if both := set(archives.get("train", ())) & set(archives.get("val", ())):
         archives["train"] = [path for path in archives["train"] if path not in both]
     return paths, archives, inside
+
+
+def _name_setting(
+    error: ConfigError, values: Mapping[str, Value], archives: Mapping[str, Sequence[str]]
+) -> ConfigError:
+    """Return an error about an archive with the setting that names the archive."""
+    parameter = next(name for name, paths in archives.items() if error.value in paths)
+    return GivenPath(parameter, values[parameter] or "", error.value).error(error.rule, error.hint)
 
 
 def _check(root: str | Sequence[str], paths: Sequence[str], found: TarSet) -> None:

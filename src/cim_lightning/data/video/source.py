@@ -4,7 +4,7 @@ from cim_lightning.checks import check_at_least
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.named_splits import split_by_name
-from cim_lightning.data.open_splits import NO_VAL, open_splits
+from cim_lightning.data.open_splits import NO_VAL, normalize_val, open_splits
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.source import NoImages, Splits
 from cim_lightning.data.video.find_clips import find_clips
@@ -41,6 +41,7 @@ def video(
     """
     check_at_least("frame_stride", frame_stride, 1)
     check_at_least("max_gap", max_gap, 0)
+    val = normalize_val(val)
     if val not in (None, NO_VAL):
         hint = "try val=none, or folders train/ and val/ below root"
         raise ConfigError("val", val, "must be none or null", hint=hint)
