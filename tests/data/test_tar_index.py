@@ -62,12 +62,17 @@ def test_the_key_and_the_field_of_a_name(name, expected):
 @pytest.mark.user_input(
     "source",
     "WebDataset shards with .cls files of integers",
-    "classes in the order of the integers; samples without a label are unlabeled",
+    "classes in the order of the integers; samples without a label, or with -1, are counted as unlabeled",
 )
 def test_labels_of_webdataset(tmp_path):
     content = {"0.png": 0, "0.cls": "10", "1.cls": "9\n", "1.png": 1, "2.png": 2, "2.cls": "10", "3.png": 3}
-    path = write_tar(tmp_path / "a.tar", content)
-    assert all_images(str(path)) == [(0, "10"), (1, "9"), (2, "10"), (3, None)]
+    content |= {"4.png": 4, "4.cls": "-1", "5.png": 5, "5.json": {"label": -1}, "6.png": 6, "6.cls": "-x"}
+    path = write_tar(tmp_path / "a.tar", {name: content[name] for name in content if name[0] != "6"})
+    assert all_images(str(path)) == [(0, "10"), (1, "9"), (2, "10"), (3, None), (4, None), (5, None)]
+    summary = open_tars(str(path), val="none").summary
+    assert summary == "6 images in 2 classes (6 for training, 3 of them without a label, none for validation)"
+    words = write_tar(tmp_path / "b.tar", content)
+    assert all_images(str(words))[6] == (6, "-x")
     assert open_tars(str(path)).train.classes == ["9", "10"]
 
 

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from cim_lightning.data.source import Source
+import numpy as np
+
+from cim_lightning.data.source import NO_LABEL, Source
 
 
 def summarize(
@@ -24,7 +26,10 @@ def summarize(
         notes: further remarks.
     """
     labels = f"in {len(train.classes)} classes" if train.classes else "without labels"
+    unlabeled = np.count_nonzero(getattr(train, "labels", np.zeros(0)) == NO_LABEL) if train.classes else 0
     parts = [_part(train, "training", train_name), _part(val, "validation", val_name)]
+    if unlabeled:
+        parts.insert(1, f"{unlabeled:,} of them without a label")
     counts = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     remarks = [*notes, *([f"skipped: {counts}"] if counts else [])]
     line = "; ".join([f"{len(train) + len(val):,} images {labels} ({', '.join(parts)})", *remarks])

@@ -3,6 +3,7 @@
 import json
 import os
 import posixpath
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -82,9 +83,9 @@ def read_index(
                     found.sizes.append(member.size)
                 elif field in labels and member.size <= MAX_LABEL_SIZE:
                     data = os.pread(file.fileno(), member.size, member.offset_data)
-                    if (label := _label(data, field)) is not None:
+                    if label := _label(data, field):
                         labels[field][key] = label
-                    elif field == "cls":  # a .json may have no label, but a caption
+                    elif label is None and field == "cls":  # a .json may have no label, but a caption
                         found.skipped["unreadable labels"] += 1
                 else:
                     missing = missing_packages.get(suffix)
@@ -167,13 +168,19 @@ def _unusable(member: tarfile.TarInfo) -> str:
 
 
 def _label(data: bytes, field: str) -> str | None:
-    """Return the label in the content of a label file; None if there is none."""
+    """Return the label in the content of a label file: "" for none, None if it is unreadable."""
     try:
         if field == "cls":
-            return data.decode().strip() or None
+            return _known(data.decode())
         content = json.loads(data)
         label = content.get("label") if isinstance(content, dict) else None
     except (UnicodeDecodeError, ValueError, RecursionError):
         return None
     is_label = isinstance(label, int | str) and not isinstance(label, bool)
-    return str(label).strip() or None if is_label else None
+    return _known(str(label)) if is_label else None
+
+
+def _known(label: str) -> str:
+    """Return a label without spaces around it; "" if it is a negative number, as in lists."""
+    label = label.strip()
+    return "" if re.fullmatch(r"-\d+", label) else label
