@@ -193,6 +193,8 @@ def test_too_many_bad_images_in_a_row_are_an_error():
     view = RandomResizedCropFlip(8, SCALE, RATIO, 0)
     with pytest.raises(ConfigError, match=r"^100 images in a row cannot be decoded.*$"):
         ViewDataset(Noise(MAX_BAD_IMAGES + 1, *range(MAX_BAD_IMAGES)), view, 0)[0, 0]
+    with pytest.raises(ConfigError, match=r"^all 2 images of a split cannot be decoded.*$"):
+        ViewDataset(Noise(2, 0, 1), view, 0)[0, 1]
     assert (
         ViewDataset(Noise(MAX_BAD_IMAGES, *range(MAX_BAD_IMAGES - 1)), view, 0)[0, 0][1] == MAX_BAD_IMAGES - 1
     )

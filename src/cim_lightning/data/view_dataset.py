@@ -144,14 +144,16 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         return view, label, int(rng.integers(2**62))
 
     def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pixels, int]:
-        for i in (n % len(self.source) for n in range(index, index + MAX_BAD_IMAGES)):
+        tries = min(MAX_BAD_IMAGES, len(self.source))
+        for i in (n % len(self.source) for n in range(index, index + tries)):
             try:
                 return self.source.sample(i, rng) if self.samples_pairs else self.source[i]
             except BadImageError as error:
                 if i not in self.reported:
                     log.warning("skipped an image: %s", error)
                 self.reported.add(i)
-        raise ConfigError(f"{MAX_BAD_IMAGES} images in a row cannot be decoded; see the warnings above")
+        which = f"{tries} images in a row" if tries < len(self.source) else f"all {tries} images of a split"
+        raise ConfigError(f"{which} cannot be decoded; see the warnings above")
 
 
 def collate(samples: list[tuple[Tensor, int, int]]) -> Batch:
