@@ -66,6 +66,7 @@ def test_the_statistics_are_those_of_all_training_pixels(prepare, bands, tmp_pat
     names = ("mean", "std", "lowest", "highest")
     out = capsys.readouterr().out
     assert "channel 5 has one value only" in out
+    assert out.startswith("7 images without labels (6 for training from train, 1 for validation from val)")
     *rows, line = out.splitlines()
     assert rows[-3].split() == ["3", *(f"{found[name][2]:.4f}" for name in names), "0.00%", "1.04%"]
     overrides = dict(word.split("=", 1) for word in shlex.split(line))

@@ -60,6 +60,7 @@ def stats(data: Any, folder: Path, limit: int | None = None) -> None:
     from cim_lightning.data.pixel_stats import pixel_stats
 
     check_at_least("limit", limit, 1)
+    log.info("%s", data.splits.describe())
     loader = data.eval_dataloader("train", limit)
     batches = tqdm(loader, "stats", unit="batch", leave=False, disable=None)
     found = pixel_stats(to_unit_range(batch.views) for batch in batches)
