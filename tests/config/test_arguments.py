@@ -5,7 +5,7 @@ import os
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cim_lightning.config.arguments import quote_values
+from cim_lightning.config.arguments import quote_items, quote_values
 from cim_lightning.errors import ConfigError
 
 PARSER = OverridesParser.create()
@@ -143,6 +143,18 @@ def test_a_sweep_or_list_of_paths_is_quoted_by_path(tmp_path, monkeypatch):
     assert sweep == 'data.root="a=1","b (2)"'
     assert list(PARSER.parse_override(sweep).sweep_string_iterator()) == ['"a=1"', '"b (2)"']
     assert parsed(roots) == ["a=1", "/home/me/c (3)"]
+
+
+@pytest.mark.user_input(
+    "path", "`data.root=[a (1), ü,b]`: a list with a comma in a name", "the folders, if they exist"
+)
+def test_a_comma_in_a_list_of_paths_belongs_to_the_folder_that_exists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a (1), ü", "b"):
+        os.mkdir(name)
+    (quoted,) = quote_values(["data.root=[a (1), ü, b]"], "pretrain")
+    assert parsed(quoted) == ["a (1), ü", "b"]
+    assert parsed(f"k={quote_items('[a (1), ü, c d]')}") == ["a (1), ü", "c d"]
 
 
 def test_the_value_of_a_flag_is_no_override(tmp_path, monkeypatch):

@@ -117,6 +117,11 @@ def test_an_empty_wandb_mode_is_none(monkeypatch, tmp_path):
                 "value", "a value that Hydra's grammar rejects", "one line with the quoting that works"
             ),
         ),
+        (
+            ["callbacks.panels.titles=[a (1), ü]"],
+            "cim-pretrain: callbacks.panels.titles=[a (1), ü]: cannot be parsed (it has special characters); "
+            'an override is key=value; to set text, quote each item: \'callbacks.panels.titles=["a (1)","ü"]\'',
+        ),
     ],
 )
 def test_a_value_without_a_meaning_gets_one_line(run_pretrain, tiny, capfd, arguments, expected):

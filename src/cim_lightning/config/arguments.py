@@ -97,13 +97,30 @@ def _quote_value(argument: str, parser: OverridesParser, text_settings: set[str]
     return f"{key}={quote(value)}" if is_text else argument
 
 
+def quote_items(value: str) -> str:
+    """Return a list such as `[/a, /b (1)]` with every item quoted.
+
+    A comma is a part of an item, instead of the end of it, if a path with it exists.
+    """
+    return f"[{','.join(map(quote, _items(value[1:-1])))}]"
+
+
+def _items(text: str) -> list[str]:
+    """Return the items of a list or sweep, with the ~ of home folders expanded."""
+    parts, items = text.split(","), []
+    while parts:
+        candidates = [os.path.expanduser(",".join(parts[:n]).strip()) for n in range(1, len(parts) + 1)]
+        num_parts = next((n for n in range(len(parts), 0, -1) if os.path.exists(candidates[n - 1])), 1)
+        items.append(candidates[num_parts - 1])
+        parts = parts[num_parts:]
+    return items
+
+
 def _paths(value: str) -> str | None:
     """Return the values of a sweep or list, each quoted, if all of them are paths; else None."""
     is_list = value.startswith("[") and value.endswith("]")
-    parts = [part.strip() for part in (value[1:-1] if is_list else value).split(",")]
-    parts = [os.path.expanduser(part) for part in parts]
-    is_path = [os.path.exists(part) or (is_list and "/" in part) for part in parts]
-    if not all(is_path) or (len(parts) == 1 and not is_list):
+    items = _items(value[1:-1] if is_list else value)
+    is_path = [os.path.exists(item) or (is_list and "/" in item) for item in items]
+    if not all(is_path) or (len(items) == 1 and not is_list):
         return None
-    quoted = ",".join(map(quote, parts))
-    return f"[{quoted}]" if is_list else quoted
+    return quote_items(value) if is_list else ",".join(map(quote, items))

@@ -16,7 +16,7 @@ from omegaconf.errors import (
 )
 
 from cim_lightning.checks import did_you_mean
-from cim_lightning.config.arguments import quote
+from cim_lightning.config.arguments import quote, quote_items
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
 
@@ -59,8 +59,12 @@ def _explain_override(error: OverrideParseException) -> str:
     """Return the line about an argument that Hydra's grammar rejects, with the quotes that make it text."""
     text = str(error)
     reason = text.splitlines()[1 if text.startswith("Error parsing") else 0].split(": ")[0]
+    if reason.endswith("Exception"):
+        reason = "it has special characters"
     key, equals, value = str(error.override).partition("=")
-    hint = f"; to set text, quote it: {shlex.quote(f'{key}={quote(value)}')}" if equals else ""
+    is_list = value.startswith("[") and value.endswith("]")
+    quoted = shlex.quote(f"{key}={quote_items(value) if is_list else quote(value)}")
+    hint = f"; to set text, quote {'each item' if is_list else 'it'}: {quoted}" if equals else ""
     return f"{error.override}: cannot be parsed ({reason}); an override is key=value{hint}"
 
 
