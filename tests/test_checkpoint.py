@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cim_lightning.checkpoint import ExportedBackbone, PlainWeights, read_weights
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.timm_backbone import TimmBackbone
-from cim_lightning.checkpoint import ExportedBackbone, PlainWeights, read_weights
 
 
 def test_an_exported_backbone_has_the_same_weights_and_normalization(tmp_path):
@@ -58,6 +58,8 @@ def test_timm_weights_do_not_fit_a_backbone_that_is_no_timm_model(tmp_path):
     with pytest.raises(ConfigError, match=r"^checkpoint=\S+: are timm weights, but Conv2d is not a timm"):
         weights.load(own)
     assert read_weights("untrained").load(own) is own
+    with pytest.raises(ConfigError, match=r"^weights_layout=mae: there are no weights; try weights_"):
+        read_weights("untrained").load(own, "mae")
 
 
 @pytest.mark.parametrize("source", ["untrained", "timm", "hf-hub:owner/name"])

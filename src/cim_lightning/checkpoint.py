@@ -14,7 +14,7 @@ from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM
 from cim_lightning.weights.location import find_file
 from cim_lightning.weights.normalization import read_description
-from cim_lightning.weights.selection import run_settings
+from cim_lightning.weights.selection import AUTO, run_settings
 
 UNTRAINED = "untrained"
 State = dict[str, torch.Tensor]
@@ -77,13 +77,16 @@ class PlainWeights:
     source: str  # see `TimmBackbone.load_weights`; "untrained" for none
     path: Path | None  # None: no local file
 
-    def load(self, backbone: Backbone, layout: str = "auto") -> Backbone:
+    def load(self, backbone: Backbone, layout: str = AUTO) -> Backbone:
         """Load the weights into a backbone and return it.
 
         Raises:
-            ConfigError: the weights do not fit the backbone, or it is not a timm model.
+            ConfigError: the weights do not fit the backbone, it is not a timm model, or a layout is given
+                without weights.
         """
         if self.source == UNTRAINED:
+            if layout != AUTO:
+                raise ConfigError("weights_layout", layout, "there are no weights", suggest=AUTO)
             return backbone
         if not isinstance(backbone, TimmBackbone):
             hint = "load the weights into its module, and use checkpoint=untrained"

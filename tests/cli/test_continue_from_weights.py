@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from cim_lightning import api
 from cim_lightning.config.compose import CONF
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -125,6 +126,21 @@ def test_a_run_starts_at_the_accuracy_of_its_weights(
     assert first["step"] == "0"
     assert float(first["val/knn"]) == pytest.approx(metrics["knn/mean_k20"], rel=1e-6)
     assert float(first["val/knn_pooled"]) == pytest.approx(metrics["knn/pooled_k20"], rel=1e-6)
+
+
+@pytest.mark.user_input(
+    "weights", "weights of a ViT with LayerScale", "one line; its arguments can be copied into the command"
+)
+def test_the_arguments_in_a_refusal_can_be_copied(tiny, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT, init_values=0.1, qk_norm=True)
+    save_file(model.state_dict(), file)
+    arguments = [*tiny, f"backbone.weights={file}"]
+    with pytest.raises(ConfigError) as refused:
+        api.compose(*arguments)
+    copied = str(refused.value).rpartition("; add ")[2].split()
+    assert copied == ["+backbone.kwargs.init_values=1e-5", "+backbone.kwargs.qk_norm=true"]
+    assert_starts_there(api.compose(*arguments, *copied).method.backbone.timm_model(), file)
 
 
 @pytest.mark.user_input("weights", "backbone.weights=lost.pth", "one line: does not exist")

@@ -75,6 +75,17 @@ def test_other_settings_in_a_hint_get_their_paths():
     assert line == "data.root=/x: has no CIFAR10; set data.download=true"
 
 
+def test_an_argument_of_timm_in_a_hint_can_be_copied():
+    hint = "try kwargs.init_values=1e-5 kwargs.depth=3"  # the first is new, the second has another value
+    error = ConfigError("weights", "w.pth", "does not fit", hint=hint)
+    cfg = OmegaConf.create(
+        {"backbone": {"weights": "w.pth", "kwargs": {"depth": 2}}, "method": {"backbone": "${backbone}"}}
+    )
+    for error.group in ("", "method"):
+        line = messages.explain(error, "pretrain", cfg)
+        assert str(line).endswith("; try +backbone.kwargs.init_values=1e-5 backbone.kwargs.depth=3")
+
+
 def test_an_error_of_a_data_worker_gets_its_path_too():
     text = "Caught ConfigError in DataLoader worker process 0.\nConfigError: root=/z: label 7; try ignore=[7]"
     line = explain(ConfigError(text), group="evaluation.segmentation")

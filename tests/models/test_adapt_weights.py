@@ -163,9 +163,8 @@ def test_a_model_without_a_class_token_drops_it_and_its_position():
 
 @pytest.mark.user_input("weights", "weights without a class token (I-JEPA), a ViT with one", "one line")
 def test_a_class_token_is_never_made_up():
-    message = (
-        r"^weights=w\.pth: these weights have no class token, but the backbone has one; try kwargs={class_"
-    )
+    rule = r"^weights=w\.pth: these weights have no class token, but the backbone has one; "
+    message = rule + r"try kwargs\.class_token=false kwargs\.global_pool=avg kwargs\.fc_norm=false$"
     with pytest.raises(ConfigError, match=message) as caught:
         adapt_weights(vit(**NO_CLASS_TOKEN).state_dict(), vit(), "w.pth")
     assert "\n" not in str(caught.value)

@@ -101,6 +101,8 @@ def test_the_line_and_the_record_say_what_was_loaded(file):
     record = backbone.loaded_weights.record()
     assert record["path"] == str(file.with_name("v.pth"))
     assert record["sha256"] == hashlib.sha256(file.with_name("v.pth").read_bytes()).hexdigest()
+    file.with_name("v.pth").unlink()  # as a running training replaces its checkpoint
+    assert backbone.loaded_weights.record() == record
     assert record["source"] == str(file.with_name("v.pth"))
     assert record["num_tensors"] == count
 

@@ -90,7 +90,7 @@ def test_another_width_is_refused():
                 "refused, with the argument that adds them",
             ),
         ),
-        ({"init_values": 0.1, "qk_norm": True}, "add kwargs.init_values=1e-5 and kwargs.qk_norm=true"),
+        ({"init_values": 0.1, "qk_norm": True}, "add kwargs.init_values=1e-5 kwargs.qk_norm=true"),
     ],
 )
 def test_parameters_of_an_option_are_refused(kwargs, hint):

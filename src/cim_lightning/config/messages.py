@@ -69,14 +69,20 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
     unset = name if error.has_value else f"{group}{name}".lstrip(".")
     path = defined[min(used, key=lambda u: (not u.startswith(group), not equal[u]))] if used else unset
 
-    def expand(match: re.Match[str]) -> str:
-        if match[0] == name:
+    def expand(parameter: str) -> str:
+        if parameter == name:
             return path
         groups = path.split(".")[:-1]  # a parameter of the same group, or of a group around it
-        known = (".".join([*groups[:depth], match[0]]) for depth in range(len(groups), 0, -1))
-        return next((paths[used] for used in known if used in paths), match[0])
+        known = (".".join([*groups[:depth], parameter]) for depth in range(len(groups), 0, -1))
+        return next((paths[used] for used in known if used in paths), parameter)
 
-    return re.sub(r"^\w+(?=[=:])|(?<![\w./])\w+(?==)", expand, line)
+    def expand_entry(match: re.Match[str]) -> str:
+        setting = f"{expand(match[1])}{match[2]}"
+        is_new = setting != match[0] and OmegaConf.select(cfg, setting) is None
+        return f"+{setting}" if is_new else setting
+
+    line = re.sub(r"^\w+(?=[=:])|(?<![\w./])\w+(?==)", lambda match: expand(match[0]), line)
+    return re.sub(r"(?<![\w./+])(\w+)(\.\w+)(?==)", expand_entry, line)  # kwargs.depth=3
 
 
 def _explain_system_error(error: OSError, arguments: Sequence[str]) -> str | None:

@@ -83,7 +83,7 @@ def _class_token(state: State, model: Any, source: str, changes: list[str]) -> N
     is_vit = "patch_embed.proj.weight" in state
     if model.cls_token is not None and is_vit and "cls_token" not in state:
         rule = "these weights have no class token, but the backbone has one"
-        hint = "try kwargs={class_token: false, global_pool: avg, fc_norm: false}"
+        hint = "try kwargs.class_token=false kwargs.global_pool=avg kwargs.fc_norm=false"
         raise ConfigError("weights", source, rule, hint=hint)
 
 

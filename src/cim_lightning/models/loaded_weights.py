@@ -22,7 +22,8 @@ class LoadedWeights(NamedTuple):
 
     source: str  # as given: a file, a folder, "timm" or "hf-hub:OWNER/NAME"
     layout: str  # such as "MAE"
-    path: Path | None  # the file
+    path: Path | None  # the file; None: downloaded by timm
+    sha256: str | None  # of the file, which a running training replaces
     num_tensors: int
     notes: list[str]  # such as "EMA weights, not the online ones" or "positions 14x14 -> 10x10"
     normalization: Normalization | None  # of the images that they were trained with; None: unknown
@@ -33,11 +34,7 @@ class LoadedWeights(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """Return the origin for run.json, with the SHA-256 of the file."""
-        record = self._asdict() | {"path": self.path and str(self.path.absolute())}
-        if self.path is not None:
-            with self.path.open("rb") as file:
-                record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        return record
+        return self._asdict() | {"path": self.path and str(self.path.absolute())}
 
 
 def fit_weights(
@@ -55,6 +52,7 @@ def fit_weights(
         ConfigError: there are no such weights, they do not fit, are quantized, or a value is not finite.
     """
     state = read_state(weights, model, layout)
+    sha256 = _sha256(state.path) if state.path else None
     tensors, changes = adapt_weights(state.tensors, model, weights)
     expected = model.state_dict()
     matched = match(state._replace(tensors=tensors), expected, name)
@@ -68,7 +66,9 @@ def fit_weights(
     left_over = Counter(key.partition(".")[0] for key in tensors if key not in matched)
     notes = [*state.notes, *changes, *_left_over(left_over)]
     normalization = read_normalization(state.path, model)
-    return matched, LoadedWeights(weights, state.layout, state.path, len(matched), notes, normalization)
+    return matched, LoadedWeights(
+        weights, state.layout, state.path, sha256, len(matched), notes, normalization
+    )
 
 
 def check_normalization(loaded: LoadedWeights, used: Normalization, is_default: bool) -> LoadedWeights:
@@ -87,6 +87,11 @@ def check_normalization(loaded: LoadedWeights, used: Normalization, is_default: 
         rule = f"the default is not that of the weights ({loaded.layout})"
         raise ConfigError("mean", None, rule, hint=f"try {hint}")
     return loaded._replace(notes=[*loaded.notes, f"trained with {hint}"])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _left_over(groups: Counter[str]) -> list[str]:

@@ -75,7 +75,7 @@ def _hint(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], left_ov
         for pattern, argument in ARGUMENTS.items()
         if any(re.fullmatch(pattern, name) for name in left_over)
     ]
-    needed = " and ".join(f"kwargs.{argument}" for argument in arguments)
+    needed = " ".join(f"kwargs.{argument}" for argument in arguments)
     return f"add {needed}" if needed else "try the architecture of these weights"
 
 
