@@ -331,6 +331,8 @@ def test_all_images_are_classes_and_validation_is_random(tmp_path):
         ({"val": ["empty", "other"]}, "val=[empty, other]: {root}/empty has no image (."),
         ({"val": "."}, "val=.: has all images of the training split; try val=none, or another train"),
         ({"train": []}, "train=[]: has no path; name a folder"),
+        ({"val": ""}, "val=: has an empty path; name a folder"),
+        ({"train": ["train", ""]}, "train=[train, ]: has an empty path; name a folder"),
         ({"train": "none"}, "train=none: {root}/none does not exist"),
     ],
 )

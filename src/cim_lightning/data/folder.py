@@ -62,8 +62,10 @@ def _paths(parameter: str, value: str | Sequence[str] | None) -> list[GivenPath]
     if (parameter, value) == ("val", NO_VAL):
         return []
     paths = [value] if isinstance(value, str) else [str(path) for path in value]
-    if not paths:
-        raise ConfigError(parameter, value, "has no path", hint="name a folder")
+    if not paths or "" in paths:  # "" would be the working directory
+        raise ConfigError(
+            parameter, value, "has an empty path" if paths else "has no path", hint="name a folder"
+        )
     return [GivenPath(parameter, value, path) for path in paths]
 
 
