@@ -118,9 +118,9 @@ def test_an_empty_wandb_mode_is_none(monkeypatch, tmp_path):
             ),
         ),
         (
-            ["callbacks.panels.titles=[a (1), ü]"],
-            "cim-pretrain: callbacks.panels.titles=[a (1), ü]: cannot be parsed (it has special characters); "
-            'an override is key=value; to set text, quote each item: \'callbacks.panels.titles=["a (1)","ü"]\'',
+            ["data.root=[a (1), ü]"],
+            "cim-pretrain: data.root=[a (1), ü]: cannot be parsed (it has special characters); an override is "
+            'key=value; to set text, quote each item: \'data.root=["a (1)","ü"]\'',
         ),
     ],
 )
