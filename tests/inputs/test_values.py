@@ -119,8 +119,8 @@ def test_an_empty_wandb_mode_is_none(monkeypatch, tmp_path):
         ),
         (
             ["data.root=[a (1), ü]"],
-            "cim-pretrain: data.root=[a (1), ü]: cannot be parsed (it has special characters); an override is "
-            'key=value; to set text, quote each item: \'data.root=["a (1)","ü"]\'',
+            "cim-pretrain: data.root=[a (1), ü]: cannot be parsed (it has special characters); an override "
+            'is key=value; to set text, quote each item: \'data.root=["a (1)","ü"]\'',
         ),
     ],
 )
