@@ -142,6 +142,22 @@ def test_a_list_per_split(tmp_path):
     assert "1 for validation have no label, as there are no training images of cow" in splits.summary
 
 
+@pytest.mark.user_input(
+    "source",
+    "a list of absolute paths in another folder, as from `find /my/images`",
+    "the common folder of the images has the classes or splits",
+)
+@pytest.mark.parametrize("prefix", ["{root}/", "../images/"])
+def test_a_list_in_another_folder(tmp_path, prefix):
+    names = ["images/x/train/cat/0.png", "images/x/train/dog/1.png", "images/x/val/dog/2.png"]
+    save_images(tmp_path, *names)
+    (tmp_path / "lists").mkdir()
+    listed = [name.replace("images/", prefix.format(root=tmp_path / "images")) for name in names]
+    splits = open_folder(write(tmp_path / "lists", "files.txt", "\n".join(listed)))
+    assert contents(splits.train, tmp_path) == {names[0]: "cat", names[1]: "dog"}
+    assert contents(splits.val, tmp_path) == {names[2]: "dog"}
+
+
 def test_splits_are_found_in_the_paths_of_a_list(tmp_path):
     save_images(tmp_path, "train/a/0.png", "train/b/1.png", "val/b/2.png")
     root = write(tmp_path, "files.csv", "path,label\ntrain/a/0.png,A\ntrain/b/1.png,B\nval/b/2.png,B\n")
@@ -180,7 +196,13 @@ def test_what_a_list_skips(tmp_path):
                 "source", "a list whose files do not exist", "one line names the first"
             ),
         ),
-        ("a.txt", "", "lists no image (found: nothing)"),
+        ("a.txt", "", "lists no image (found: nothing); paths are relative"),
+        pytest.param(
+            "a.txt",
+            "https://a.b/c.png",
+            "lists no image (found: 1 URLs); download the images first",
+            marks=pytest.mark.user_input("source", "a list of URLs", "one line: download the images first"),
+        ),
         pytest.param(
             "a.csv",
             "id,label\n3,a\n",
@@ -194,7 +216,7 @@ def test_what_a_list_skips(tmp_path):
             "path,split\ncat/0.png,one\nx.png,two\n",
             "has no training images in its column of splits (one, two)",
         ),
-        ("a.parquet", "no table", "cannot be read (no Parquet file)"),
+        ("a.parquet", "no table", "cannot be read (no Parquet file); check the file"),
     ],
 )
 def test_lists_that_are_refused(tmp_path, name, content, message):

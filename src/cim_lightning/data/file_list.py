@@ -30,7 +30,8 @@ def read_list(path: str, given: GivenPath, suffixes: Collection[str]) -> Listing
     Relative paths are relative to the folder of the list. The images have the order of the list.
 
     Labels: the column of the list, sorted by number if all are integers. Negative numbers and empty cells are
-    no labels. A list without labels is like a folder tree that has its files only.
+    no labels. A list without labels is like a folder tree that has its files only: the folder of the list, or
+    the common folder of the files if none is in the folder of the list.
 
     Args:
         path: of the list.
@@ -47,10 +48,12 @@ def read_list(path: str, given: GivenPath, suffixes: Collection[str]) -> Listing
     if not len(first):
         found = ", ".join(f"{count:,} {reason}" for reason, count in reader.skipped.most_common())
         example = f", such as {reader.first_missing!r}" if reader.first_missing else ""
-        hint = "paths are relative to the folder of the list"
+        is_remote = "URLs" in reader.skipped
+        hint = "download the images first" if is_remote else "paths are relative to the folder of the list"
         raise given.error(f"lists no image (found: {found or 'nothing'}{example})", hint)
     reader.skipped += Counter(duplicates=len(files) - len(first))
     files, labels, splits = files.take(first), np.array(reader.labels)[first], np.array(reader.splits)[first]
+    files = _relative(files)
     skipped = +reader.skipped
     names, classes = [*reader.split_numbers], [*reader.label_numbers]
     if not classes and names == [""]:
@@ -66,6 +69,14 @@ def read_list(path: str, given: GivenPath, suffixes: Collection[str]) -> Listing
             part = files.take(rows)
             table[name] = _label(part, labels[rows], classes) if classes else label_by_folder(part)
     return Listing(files, skipped, table)
+
+
+def _relative(files: FileIndex) -> FileIndex:
+    """Return files with names relative to their common folder if none is in the folder of the list."""
+    if not all(files.name(i).startswith("/") for i in range(len(files))):
+        return files
+    common = os.path.commonpath({os.path.dirname(files.name(i)) for i in range(len(files))})
+    return FileIndex.from_names(common, (os.path.relpath(files.name(i), common) for i in range(len(files))))
 
 
 def _label(files: FileIndex, numbers: np.ndarray, names: list[str]) -> LabeledFiles:

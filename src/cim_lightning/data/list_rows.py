@@ -44,7 +44,8 @@ def read_rows(path: str, given: GivenPath) -> Iterator[Row]:
             yield from _text_rows(path) if suffix in ("txt", "lst") else _table_rows(path, given)
     except (OSError, UnicodeError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise given.error(f"cannot be read ({reason})", "try a list in UTF-8") from error
+        hint = "try a list in UTF-8" if isinstance(error, UnicodeError) else "check the file"
+        raise given.error(f"cannot be read ({reason})", hint) from error
 
 
 def _lines(path: str) -> Iterator[str]:
