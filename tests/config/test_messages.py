@@ -86,6 +86,13 @@ def test_an_argument_of_timm_in_a_hint_can_be_copied():
         assert str(line).endswith("; try +backbone.kwargs.init_values=1e-5 backbone.kwargs.depth=3")
 
 
+def test_an_argument_of_timm_in_a_hint_is_found_from_the_checkpoint_of_an_evaluation():
+    cfg = OmegaConf.create({"checkpoint": "w.pth", "backbone": {"kwargs": {}}})
+    error = ConfigError("checkpoint", "w.pth", "does not fit", hint="add kwargs.qk_norm=true")
+    line = messages.explain(error, "evaluate", cfg)
+    assert line == "checkpoint=w.pth: does not fit; add +backbone.kwargs.qk_norm=true"
+
+
 def test_an_error_of_a_data_worker_gets_its_path_too():
     text = "Caught ConfigError in DataLoader worker process 0.\nConfigError: root=/z: label 7; try ignore=[7]"
     line = explain(ConfigError(text), group="evaluation.segmentation")

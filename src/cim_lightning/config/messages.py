@@ -77,7 +77,11 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
         return next((paths[used] for used in known if used in paths), parameter)
 
     def expand_entry(match: re.Match[str]) -> str:
-        setting = f"{expand(match[1])}{match[2]}"
+        group = expand(match[1])
+        others = {paths[used] for used in paths if used.rpartition(".")[2] == match[1]}
+        if group == match[1] and len(others) == 1:
+            group = others.pop()
+        setting = f"{group}{match[2]}"
         is_new = setting != match[0] and OmegaConf.select(cfg, setting) is None
         return f"+{setting}" if is_new else setting
 
