@@ -11,6 +11,7 @@ from PIL import Image
 
 from cim_lightning.data.decode import bad_image_errors, decode
 from cim_lightning.errors import BadImageError, ConfigError
+from tests.lookalikes import tiff_bytes
 
 # 2 rows, 3 columns, all pixels different, so that all rotations and flips differ
 CORNERS = np.array(
@@ -263,6 +264,13 @@ def test_the_error_of_bad_bytes_has_their_number():
 def test_formats_that_run_programs_are_refused():
     with pytest.raises(BadImageError, match="not an image"):
         decode(encoded(Image.fromarray(CORNERS), "EPS"))
+
+
+def test_a_tiff_of_many_bands_is_bad_without_a_log_line(caplog):
+    bands = tiff_bytes(np.zeros((4, 4, 8), np.uint8), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(BadImageError):
+        decode(bands)
+    assert caplog.messages == []
 
 
 def test_decompression_bombs_are_bad_and_large_images_are_not(monkeypatch):

@@ -1,9 +1,12 @@
 """Globs, several roots, and folders without images."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from cim_lightning.data.folder import folder
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.errors import ConfigError
 from tests.image_tree import contents, open_folder, save_images
 
@@ -133,6 +136,13 @@ def test_roots_inside_each_other(tmp_path):
             "found: 1 .h5; write its images to files, or to NPY arrays, first",
             marks=pytest.mark.user_input("source", "data=folder with HDF5 files", "one line says what to do"),
         ),
+        pytest.param(
+            "scan.npy",
+            "found: 1 .npy; try channels=1 bits=16 to read .npy files",
+            marks=pytest.mark.user_input(
+                "pixels", "a folder of NPY arrays without `data.channels`", "one line names data.channels"
+            ),
+        ),
     ],
 )
 def test_folders_of_archives(tmp_path, name, hint):
@@ -140,6 +150,16 @@ def test_folders_of_archives(tmp_path, name, hint):
     with pytest.raises(ConfigError) as caught:
         open_folder(str(tmp_path))
     assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.user_input(
+    "pixels", "a folder of DICOM files without pydicom", "one line: pip install 'cim-lightning[scientific]'"
+)
+def test_arrays_without_their_package(tmp_path, monkeypatch):
+    (tmp_path / "a.dcm").write_bytes(b"...")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ConfigError, match=r"pip install 'cim-lightning\[scientific\]' to read \.dcm files$"):
+        folder(str(tmp_path), 0.5, 0, PixelFormat(channels=1, bits=16))
 
 
 @pytest.mark.user_input("path", "data.root is an image file", "one line suggests its folder")

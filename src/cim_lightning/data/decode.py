@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from cim_lightning.data.image_formats import FORMATS, pillow_formats
 from cim_lightning.data.png_metadata import without_metadata
 from cim_lightning.errors import BadImageError, ConfigError
+
+# Pillow logs an error for each TIFF of many bands, and raises it, too.
+logging.getLogger(TiffImagePlugin.__name__).setLevel(logging.CRITICAL)
 
 
 def decode(

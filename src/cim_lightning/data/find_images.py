@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+from cim_lightning.data.array_files import ARRAY_SUFFIXES, NPY
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.file_list import read_list
 from cim_lightning.data.given_path import GivenPath
@@ -55,7 +56,7 @@ def find_images(given: GivenPath, suffixes: Collection[str]) -> Listing:
         found = scan(given.existing_folder(), suffixes)
         listing = Listing(found.files, found.skipped)
     if not len(listing.files):
-        raise given.error(f"has no image ({', '.join(suffixes)})", _hint(listing.skipped))
+        raise given.error(f"has no image ({', '.join(suffixes)})", _hint(listing.skipped, suffixes))
     return listing
 
 
@@ -96,9 +97,13 @@ def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
     return Listing(FileIndex.from_names(base, sorted(names)), skipped)
 
 
-def _hint(skipped: Counter[str]) -> str:
+def _hint(skipped: Counter[str], suffixes: Collection[str]) -> str:
     found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
     advice = next(filter(None, map(_advice, skipped)), "")
+    if not advice and (arrays := [reason for reason in skipped if reason in ARRAY_SUFFIXES]):
+        reads_arrays = NPY in suffixes
+        advice = "pip install 'cim-lightning[scientific]'" if reads_arrays else "try channels=1 bits=16"
+        advice += f" to read {arrays[0]} files"
     return f"found: {found}{'; ' if advice else ''}{advice}"
 
 
