@@ -162,6 +162,16 @@ def test_arrays_without_their_package(tmp_path, monkeypatch):
         folder(str(tmp_path), 0.5, 0, PixelFormat(channels=1, bits=16))
 
 
+@pytest.mark.user_input(
+    "pixels", "a folder of JPEG files, data.channels=4 or 8", "one line: try data.channels=3"
+)
+@pytest.mark.parametrize("channels", [4, 8])
+def test_photographs_are_no_images_of_other_channels(tmp_path, channels):
+    save_images(tmp_path, "a.jpg", "b.jpg")
+    with pytest.raises(ConfigError, match=r"found: 2 \.jpg; try channels=3 to read \.jpg files$"):
+        folder(str(tmp_path), 0.5, 0, PixelFormat(channels=channels))
+
+
 @pytest.mark.user_input("path", "data.root is an image file", "one line suggests its folder")
 def test_a_file_that_is_no_list(tmp_path):
     save_images(tmp_path, "a.png")

@@ -10,6 +10,7 @@ from cim_lightning.data.array_files import ARRAY_SUFFIXES, NPY
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.file_list import read_list
 from cim_lightning.data.given_path import GivenPath
+from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.list_rows import LIST_SUFFIXES
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.scan import scan
@@ -100,10 +101,14 @@ def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
 def _hint(skipped: Counter[str], suffixes: Collection[str]) -> str:
     found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
     advice = next(filter(None, map(_advice, skipped)), "")
-    if not advice and (arrays := [reason for reason in skipped if reason in ARRAY_SUFFIXES]):
+    arrays = [reason for reason in skipped if reason in ARRAY_SUFFIXES]
+    images = [reason for reason in skipped if reason in decodable_suffixes()]
+    if not advice and arrays:
         reads_arrays = NPY in suffixes
         advice = "pip install 'cim-lightning[scientific]'" if reads_arrays else "try channels=1 bits=16"
         advice += f" to read {arrays[0]} files"
+    elif not advice and images:
+        advice = f"try channels=3 to read {images[0]} files"
     return f"found: {found}{'; ' if advice else ''}{advice}"
 
 
