@@ -47,6 +47,19 @@ def open_folder(
     return segmentation_layouts.folder(str(root), train, "val", ignore)
 
 
+@pytest.mark.user_input(
+    "segmentation",
+    "lists and `classes.txt` of Windows, with a byte order mark and CRLF",
+    "the mark is ignored",
+)
+def test_lists_with_a_byte_order_mark(root: Path) -> None:
+    for name in ("splits/train.txt", "splits/val.txt", "classes.txt"):
+        text = (root / name).read_text()
+        (root / name).write_text(text, encoding="utf-8-sig", newline="\r\n")
+    splits = open_folder(root)
+    assert (len(splits.train), splits.classes) == (2, ["Sky", "Road works", "Car"])
+
+
 def test_a_folder_has_the_images_of_its_lists_in_order_with_gray_and_palette_masks(root: Path) -> None:
     splits = open_folder(root)
     assert (len(splits.train), len(splits.val)) == (2, 1)

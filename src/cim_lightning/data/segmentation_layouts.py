@@ -115,7 +115,8 @@ def _pairs_of_lists(
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in map(str.strip, path.read_text().splitlines()) if line]
+    text = path.read_text(encoding="utf-8-sig")  # Windows may write a mark at the start
+    return [line for line in map(str.strip, text.splitlines()) if line]
 
 
 def _pairs(
