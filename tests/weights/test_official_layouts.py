@@ -319,10 +319,11 @@ def test_any_prefix_is_found(prefix, saved):
     "loaded",
     source="https://github.com/ricklisz/MedDINOv3/issues/10",
 )
-def test_wrappers_inside_of_names_are_removed(saved):
+@pytest.mark.parametrize("wrapper", ["_checkpoint_wrapped_module", "_fsdp_wrapped_module"])
+def test_wrappers_inside_of_names_are_removed(wrapper, saved):
     model = backbone().timm_model()
     state = random_state(model, 1)
-    wrapped = {re.sub(r"(blocks\.\d)", r"\1._checkpoint_wrapped_module", name): state[name] for name in state}
+    wrapped = {re.sub(r"(blocks\.\d)", rf"\1.{wrapper}", name): state[name] for name in state}
     found = match(read_state(str(saved(prefixed("backbone.", wrapped))), model), state, "vit")
     assert all(torch.equal(found[name], state[name]) for name in state)
 
