@@ -76,7 +76,8 @@ def _relative(files: FileIndex) -> FileIndex:
     if not all(files.name(i).startswith("/") for i in range(len(files))):
         return files
     common = os.path.commonpath({os.path.dirname(files.name(i)) for i in range(len(files))})
-    return FileIndex.from_names(common, (os.path.relpath(files.name(i), common) for i in range(len(files))))
+    prefix = common.rstrip("/") + "/"
+    return FileIndex.from_names(common, (files.name(i).removeprefix(prefix) for i in range(len(files))))
 
 
 def _label(files: FileIndex, numbers: np.ndarray, names: list[str]) -> LabeledFiles:
