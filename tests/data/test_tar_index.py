@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cim_lightning.data import tar_index
 from cim_lightning.data.pixel_format import PixelFormat, WrongFormatError
 from cim_lightning.data.tar_index import TarIndex, key_and_field, read_index
 from cim_lightning.data.webdataset import webdataset
@@ -79,7 +80,7 @@ def test_labels_of_webdataset(tmp_path):
 @pytest.mark.user_input(
     "source", 'WebDataset shards with {"label": ...} in .json files', "integers and texts are labels"
 )
-def test_labels_in_json(tmp_path):
+def test_labels_in_json(tmp_path, monkeypatch):
     json = [
         {"label": "ü cat"},
         {"label": 7},
@@ -100,6 +101,8 @@ def test_labels_in_json(tmp_path):
     path = write_tar(tmp_path / "a.tar", content)
     assert all_images(str(path)) == [*enumerate(expected)]
     assert "1 unreadable labels" in open_tars(str(path)).summary
+    monkeypatch.setattr(tar_index, "MAX_LABEL_SIZE", 20)  # a larger file is no label
+    assert index(path).skipped == {".json": 2, "unreadable labels": 1}
 
 
 @pytest.mark.user_input(
@@ -151,6 +154,8 @@ def test_dots_in_names(tmp_path):
     assert all_images(str(path)) == expected
     words = write_tar(tmp_path / "b.tar", {"a.first.jpg": 1, "a.second.jpg": 2, "b.third.jpg": 3})
     assert all_images(str(words)) == [(1, None), (2, None), (3, None)]
+    equal = write_tar(tmp_path / "c.tar", {"a.first.jpg": 1, "a.second.jpg": 2, "b.first.jpg": 3})
+    assert len(all_images(str(equal))) == 3  # as many fields as samples
 
 
 @pytest.mark.user_input(

@@ -377,6 +377,14 @@ def test_a_changed_archive_is_listed_again(settled):
         return [files.name(i) for i in range(len(files))]
 
     assert "dog/8.png" not in names()
+    first = settled / "a.tar"  # replaced in place by a larger archive, with the same time, as rsync does
+    stamp = first.stat()
+    first.write_bytes(
+        write_tar(settled.parent / "c.tar", {**CAT_DOG, **dict.fromkeys(map(str, range(20)), 1)}).read_bytes()
+    )
+    os.utime(first, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    assert first.stat().st_ino == stamp.st_ino
+    assert "19" in names()
     path = write_tar(settled / "b.tar", {**CAT_DOG, "dog/8.png": 1})
     assert "dog/8.png" in names()
     stamp = path.stat()
