@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -133,7 +134,20 @@ def test_a_value_without_a_meaning_gets_one_line(run_pretrain, tiny, capfd, argu
 
 @pytest.mark.user_input(
     "value",
-    "`trainer.overfit_batches=1`",
+    "`trainer.fast_dev_run=true`, an argument of Lightning's trainer, without the `+`",
+    "one line: try +trainer.fast_dev_run=true",
+)
+def test_an_argument_of_the_trainer_without_a_plus_gets_one_line():
+    override = "trainer.fast_dev_run=true"
+    with pytest.raises(HydraException) as caught:
+        checked(override)
+    expected = f"{override}: no such setting or group; to add an argument, try +{override}"
+    assert messages.explain(caught.value, "pretrain", None, [override]) == expected
+
+
+@pytest.mark.user_input(
+    "value",
+    "`+trainer.overfit_batches=1`",
     "one line: try debug=overfit",
     source="https://github.com/Lightning-AI/pytorch-lightning/issues/15899",
 )
@@ -148,7 +162,7 @@ def test_overfitting_by_lightning_is_refused(batches, suggested):
     check_trainer({"max_epochs": 1, "overfit_batches": 0.0}, has_budget=False)
 
 
-@pytest.mark.user_input("value", "`trainer.fast_dev_run=true`", "one batch for training and for validation")
+@pytest.mark.user_input("value", "`+trainer.fast_dev_run=true`", "one batch for training and for validation")
 def test_a_fast_run_of_one_batch_works(run_pretrain: Callable[..., None], tiny: list[str], tmp_path: Path):
     run_pretrain(*tiny, "output_dir=run", "+trainer.fast_dev_run=true")
     numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -1,5 +1,7 @@
 """Explain an error of Hydra or OmegaConf in one line: a mistake in an argument of the command line."""
 
+import contextlib
+import inspect
 import re
 import shlex
 from collections.abc import Sequence
@@ -7,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     GrammarParseError,
@@ -120,10 +123,11 @@ def _explain_key(text: str, command: str, arguments: Sequence[str]) -> str:
     key = re.search(r"(?:override|config\.) '([^'=]+)'", first) or re.search(r"full_key: (\S+)", text)
     if key is None:
         return first
-    return f"{last_override(key[1], arguments)}: no such setting or group; {_suggest_key(key[1], command)}"
+    override = last_override(key[1], arguments)
+    return f"{override}: no such setting or group; {_suggest_key(key[1], override, command)}"
 
 
-def _suggest_key(key: str, command: str) -> str:
+def _suggest_key(key: str, override: str, command: str) -> str:
     if key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
         return f"cim-{command} --cfg=hydra lists the settings"
     defaults = default_config(command)
@@ -137,6 +141,15 @@ def _suggest_key(key: str, command: str) -> str:
     if options:
         shortest = min(options, key=lambda name: (len(files[name]), name))
         return f"try {parent}={shortest}, which has it"
+    if _has_parameter(node, leaf):
+        return f"to add an argument, try +{override.lstrip('+')}"
     names = {str(name) for settings in (node, *files.values()) for name in settings}
     hint = did_you_mean(leaf, names - {*HYDRA_KEYS, "defaults"})
     return hint if not parent or "_target_" in node else f"{hint}; or add it: +{key}=..."
+
+
+def _has_parameter(node: DictConfig, name: str) -> bool:
+    """Return whether the target of a node has a parameter of this name."""
+    with contextlib.suppress(ImportError, ValueError):  # ValueError: a built-in class without a signature
+        return "_target_" in node and name in inspect.signature(get_object(node["_target_"])).parameters
+    return False
