@@ -158,7 +158,7 @@ def missing_class(root: Path) -> None:
         pytest.param(
             zeros_and_255,
             "has no training pixel of object (label 1); its 2 masks have the values 0, 255, of which 255 is"
-            " ignored; list the labels of the masks in classes.txt, or try ignore=[1, 255]",
+            " ignored; list the labels of the masks in classes.txt, such as 255 object, with ignore=[]",
             marks=pytest.mark.user_input(
                 "segmentation",
                 "masks of 0 and 255 with the classes background and object",

@@ -99,8 +99,14 @@ def _missing_class(train: ImageMaskFiles, classes: tuple[str, ...], pixels: np.n
     rule = f"has no training pixel of {names}{more}; its {len(train)} masks have the values {found}"
     if any(ignored[values]):
         rule += f", of which {', '.join(map(str, values[ignored[values]]))} is ignored"
-    without = ", ".join(map(str, sorted({*np.flatnonzero(ignored).tolist(), *labels})))
-    hint = f"list the labels of the masks in classes.txt, or try ignore=[{without}]"
+    hint, num_found = "list the labels of the masks in classes.txt", len(classes) - len(labels)
+    if num_found > 1:
+        without = ", ".join(map(str, sorted({*np.flatnonzero(ignored).tolist(), *labels})))
+        hint += f", or try ignore=[{without}]"
+    elif num_found == 1 and any(ignored[values]):  # masks of 0 and 255
+        name, label = classes[train.class_of[labels[0]]], values[ignored[values]][0]
+        kept = ", ".join(str(label) for label in np.flatnonzero(ignored) if not pixels[label])
+        hint += f", such as {label} {name}, with ignore=[{kept}]"
     return ConfigError("root", train.root, rule, hint=hint)
 
 
