@@ -7,8 +7,10 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from cim_lightning.checkpoint import PlainWeights
 from cim_lightning.config.from_checkpoint import (
     drop_unused,
+    fill_from_checkpoint,
     load_backbone,
     load_method,
     without_weights,
@@ -34,6 +36,15 @@ def test_settings_on_the_command_line_for_other_evaluators_are_refused(override)
 
 def test_a_removed_evaluator_is_no_error():
     drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["~evaluation.linear"])
+
+
+def test_settings_of_another_data_set_without_a_value_stay_for_hints():
+    data = {"_target_": "x", "root": "/a", "train": None, "view_size": None, "channels": None}
+    cfg = OmegaConf.create({"data": data, "backbone": "vit_small_patch16"})
+    fill_from_checkpoint(cfg, PlainWeights("untrained", None))
+    assert cfg.data.train is None
+    assert "train" in cfg.data
+    assert (cfg.data.root, cfg.data.view_size, cfg.data.channels) == ("/a", 224, 3)
 
 
 @pytest.fixture(scope="module")

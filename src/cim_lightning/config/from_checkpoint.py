@@ -160,7 +160,8 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
         data = upgrade(yaml.safe_load(run.read_text()))["data"]  # a run without training has no checkpoint
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
-    cfg.data = OmegaConf.merge(_pixel_defaults(), data, given)
+    unset = {key: None for key in cfg.data if "_target_" in given}  # hints of errors name them, too
+    cfg.data = OmegaConf.merge(unset, _pixel_defaults(), data, given)
 
 
 def _pixel_defaults() -> dict[str, int]:
