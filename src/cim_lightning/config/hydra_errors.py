@@ -1,7 +1,7 @@
 """Explain an error of Hydra or OmegaConf in one line: a mistake in an argument of the command line."""
 
-import contextlib
 import inspect
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -149,7 +149,18 @@ def _suggest_key(key: str, override: str, command: str) -> str:
 
 
 def _has_parameter(node: DictConfig, name: str) -> bool:
-    """Return whether the target of a node has a parameter of this name."""
-    with contextlib.suppress(ImportError, ValueError):  # ValueError: a built-in class without a signature
-        return "_target_" in node and name in inspect.signature(get_object(node["_target_"])).parameters
-    return False
+    """Return whether the target of a node, from another library, has a parameter of this name.
+
+    All parameters of our own targets are in conf/.
+    """
+    target = str(node.get("_target_") or "cim_lightning.")
+    if target.startswith("cim_lightning."):
+        return False
+    disabled = logging.root.manager.disable
+    logging.disable()  # the import may log, and the error is one line
+    try:
+        return name in inspect.signature(get_object(target)).parameters
+    except (ImportError, ValueError):  # ValueError: a built-in class without a signature
+        return False
+    finally:
+        logging.disable(disabled)
