@@ -112,6 +112,8 @@ def test_the_card_has_method_data_numbers_and_no_license(vit, tmp_path):
     assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "image-feature-extraction"
     for line in (
         "# vit_small_patch16_224",
+        "* **Architecture:** vit_small_patch16_224 (depth=1, embed_dim=16, num_heads=2, patch_size=8, "
+        "img_size=[64, 64], dynamic_img_size=True)",
         "* **Method:** Masked autoencoders",
         "* **Training images:** 1,300 (folder)",
         "* **Image size:** 48 x 48 pixels",

@@ -118,6 +118,14 @@ def test_an_empty_wandb_mode_is_none(monkeypatch, tmp_path):
                 "value", "a value that Hydra's grammar rejects", "one line with the quoting that works"
             ),
         ),
+        pytest.param(
+            ["data.root=/my", "photos", "(1)", "seed=1"],
+            "cim-pretrain: photos: cannot be parsed (missing EQUAL at '<EOF>'); an override is key=value; "
+            "quote a value with spaces: 'data.root=/my photos (1)'",
+            marks=pytest.mark.user_input(
+                "path", "`data.root=/my photos (1)` without quotes", "one line with the quotes that work"
+            ),
+        ),
         (
             ["data.root=[a (1), ü]"],
             "cim-pretrain: data.root=[a (1), ü]: cannot be parsed (it has special characters); an override "

@@ -44,7 +44,7 @@ def model_info(path: Path, backbone: Backbone, method: Any) -> ModelInfo:
     info["data"] = choices["data"] if count is None else f"{count:,} ({choices['data']})"
     info["training"] = {title: numbers[name] for title, name in TRAINING.items() if numbers.get(name)}
     info["numbers"] = {
-        metric.title: metric.text(numbers[name])
+        f"{name.split('/')[1]}: {metric.title}": metric.text(numbers[name])
         for name, metric in run.metrics.items()
         if name.startswith("evaluation/") and isinstance(numbers.get(name), int | float)
     }

@@ -1,6 +1,7 @@
 """Explain an error of Hydra or OmegaConf in one line: a mistake in an argument of the command line."""
 
 import inspect
+import itertools
 import logging
 import re
 import shlex
@@ -19,7 +20,7 @@ from omegaconf.errors import (
 )
 
 from cim_lightning.checks import did_you_mean
-from cim_lightning.config.arguments import quote, quote_items
+from cim_lightning.config.arguments import quote, quote_items, unquote
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
 
@@ -42,7 +43,7 @@ def explain_hydra_error(error: BaseException, command: str, arguments: Sequence[
     if isinstance(error, MissingConfigException):
         return _explain_choice(text)
     if isinstance(error, OverrideParseException):
-        return _explain_override(error)
+        return _explain_override(error, arguments)
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]}: several values need a sweep; try cim-{command} -m {found[1]}"
     if isinstance(error, (GrammarParseError, InterpolationResolutionError, ValidationError)):
@@ -58,7 +59,7 @@ def last_override(key: str, arguments: Sequence[str]) -> str:
     return next((a for a in reversed(arguments) if f"{a.lstrip('+~')}=".startswith(starts)), key)
 
 
-def _explain_override(error: OverrideParseException) -> str:
+def _explain_override(error: OverrideParseException, arguments: Sequence[str]) -> str:
     """Return the line about an argument that Hydra's grammar rejects, with the quotes that make it text."""
     text = str(error)
     reason = text.splitlines()[1 if text.startswith("Error parsing") else 0].split(": ")[0]
@@ -68,6 +69,12 @@ def _explain_override(error: OverrideParseException) -> str:
     is_list = value.startswith("[") and value.endswith("]")
     quoted = shlex.quote(f"{key}={quote_items(value) if is_list else quote(value)}")
     hint = f"; to set text, quote {'each item' if is_list else 'it'}: {quoted}" if equals else ""
+    position = [*arguments].index(key) if not equals and key in arguments else 0
+    if position and "=" in (before := arguments[position - 1]):
+        setting, _, start = before.partition("=")
+        words = itertools.takewhile(lambda word: "=" not in word, arguments[position:])
+        whole = shlex.quote(f"{setting}={' '.join([unquote(start), *words])}")
+        hint = f"; quote a value with spaces: {whole}"
     return f"{error.override}: cannot be parsed ({reason}); an override is key=value{hint}"
 
 

@@ -5,6 +5,11 @@ from typing import Any, TypedDict
 
 from huggingface_hub import ModelCardData
 
+COMMON = (
+    "num_classes",
+    "in_chans",
+    "global_pool",
+)  # arguments of every model, which say nothing about its size
 USAGE = """\
 ```python
 import timm
@@ -44,7 +49,13 @@ def model_card(info: ModelInfo, config: Mapping[str, Any], repository: str | Non
         tags=["timm", "self-supervised-learning", "cim-lightning"],
     )
     height, width = config["pretrained_cfg"]["input_size"][1:]
-    facts = {"Architecture": architecture, "Method": info.get("method"), "Training images": info.get("data")}
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in COMMON}
+    details = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    facts = {
+        "Architecture": f"{architecture} ({details})" if details else architecture,
+        "Method": info.get("method"),
+        "Training images": info.get("data"),
+    }
     facts |= {"Image size": f"{height} x {width} pixels", **info.get("training", {})}
     title = repository.partition("/")[2] if repository else architecture
     parts = [

@@ -51,7 +51,7 @@ def weights(folder):
 )
 def test_the_recipe_trains_on_pairs_and_resumes_mid_epoch(recipe, run_pretrain, tmp_path, capfd):
     run_pretrain(*recipe, "output_dir=straight")
-    assert "40 training and 8 validation frames of 6 clips without labels" in capfd.readouterr().out
+    assert "40 training and 8 validation frames, 1 apart, of 6 clips without labels" in capfd.readouterr().out
     numbers = json.loads((tmp_path / "straight" / "metrics.json").read_text())
     assert numbers["steps"] == 10
     assert numbers["train/loss"] < numbers["initial/loss"]

@@ -63,7 +63,7 @@ def test_all_frames_are_read_and_a_clip_is_in_one_split(clips):
             found.append(name)
     assert sorted(found) == sorted(scenes)
     assert splits.summary.startswith(
-        "72 training and 24 validation frames of 8 clips in 2 classes (6 for training, 2 for validation)"
+        "72 training and 24 validation frames, 1 apart, of 8 clips in 2 classes (6 for training, 2 for "
     )
 
 

@@ -58,5 +58,5 @@ def video(
         else NoImages()
         for part, gap in zip(splits[:2], (max_gap, 0), strict=True)
     )
-    frames = f"{len(train):,} training and {len(held_out):,} validation frames"
+    frames = f"{len(train):,} training and {len(held_out):,} validation frames, {frame_stride} apart,"
     return Splits(train, held_out, f"{frames} of {splits.summary.replace(' images ', ' clips ')}")
