@@ -24,6 +24,7 @@ from cim_lightning.config.arguments import quote, quote_items, unquote
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
 
+MISSING_VALUE = re.compile(r"[Mm]issing (?:mandatory )?value: (\S+)")
 PLUGINS = {"joblib", "submitit_local", "submitit_slurm", "optuna", "ray"}  # of our optional dependencies
 
 
@@ -108,6 +109,8 @@ def _explain_group_value(arguments: Sequence[str]) -> str | None:
 
 def _explain_value(text: str, arguments: Sequence[str]) -> str:
     """Return the line about a value with a reference that has no value, or of another type than Hydra's."""
+    if found := MISSING_VALUE.search(text):
+        return no_default(found[1])
     reason, _, rest = text.partition("full_key: ")
     key = rest.partition("\n")[0]
     override = last_override({"hydra.run.dir": "output_dir"}.get(key, key), arguments)
@@ -121,7 +124,7 @@ def _explain_value(text: str, arguments: Sequence[str]) -> str:
 
 def _explain_key(text: str, command: str, arguments: Sequence[str]) -> str:
     """Return the line about a key that is missing, set twice or unknown."""
-    if found := re.search(r"[Mm]issing (?:mandatory )?value: (\S+)", text):
+    if found := MISSING_VALUE.search(text):
         return no_default(found[1])
     first = text.splitlines()[0].rstrip(".")
     if found := re.search(r"(?:Multiple values for |item is already at ')([^\s']+?)(?:\. |')", first):
@@ -146,8 +149,10 @@ def _suggest_key(key: str, override: str, command: str) -> str:
     files = {name: settings.get(parent, settings) for name, settings in files.items()}  # @package _global_
     options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
     if options:
-        shortest = min(options, key=lambda name: (len(files[name]), name))
-        return f"try {parent}={shortest}, which has it"
+        # the option with the fewest settings, not counting those that may stay null
+        plain: Any = {name: OmegaConf.to_container(files[name]) for name in options}
+        sizes = {name: sum(value is not None for value in plain[name].values()) for name in options}
+        return f"try {parent}={min(options, key=lambda name: (sizes[name], name))}, which has it"
     if _has_parameter(node, leaf):
         return f"to add an argument, try +{override.lstrip('+')}"
     names = {str(name) for settings in (node, *files.values()) for name in settings}

@@ -135,7 +135,9 @@ def _type_hints(target: Any) -> Mapping[str, Any]:
 def _matches(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) and not {bool, Any} & {hint, *get_args(hint)}:
         return False  # bool is an int to Python, but not to a user
-    return is_bearable(value, hint, conf=INT_IS_FLOAT)
+    # beartype checks one random item of a list
+    parts = [value, *([item] for item in value)] if isinstance(value, list) else [value]
+    return all(is_bearable(part, hint, conf=INT_IS_FLOAT) for part in parts)
 
 
 def _plain(value: Any) -> Any:
