@@ -180,3 +180,14 @@ def test_a_file_that_is_no_list(tmp_path):
         open_folder(str(tmp_path / "a.tar"))
     with pytest.raises(ConfigError, match=rf"a\.png: is a file, must be a folder.*; try root={tmp_path}$"):
         open_folder(str(tmp_path / "a.png"))
+
+
+@pytest.mark.user_input(
+    "pixels", "JPEG files and a single image of 4 channels, data.channels=4", "one line: try data.channels=3"
+)
+def test_the_error_of_a_single_image_names_the_others(tmp_path):
+    save_images(tmp_path, "a.jpg", "b.jpg", "c.png")
+    with pytest.raises(
+        ConfigError, match=r"^root=.*: has one image .*; found: 2 \.jpg; try channels=3 to read"
+    ):
+        folder(str(tmp_path), 0.5, 0, PixelFormat(channels=4))

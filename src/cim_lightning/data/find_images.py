@@ -57,7 +57,9 @@ def find_images(given: GivenPath, suffixes: Collection[str]) -> Listing:
         found = scan(given.existing_folder(), suffixes)
         listing = Listing(found.files, found.skipped)
     if not len(listing.files):
-        raise given.error(f"has no image ({', '.join(suffixes)})", _hint(listing.skipped, suffixes))
+        raise given.error(
+            f"has no image ({', '.join(suffixes)})", describe_skipped(listing.skipped, suffixes)
+        )
     return listing
 
 
@@ -98,7 +100,7 @@ def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
     return Listing(FileIndex.from_names(base, sorted(names)), skipped)
 
 
-def _hint(skipped: Counter[str], suffixes: Collection[str]) -> str:
+def describe_skipped(skipped: Counter[str], suffixes: Collection[str]) -> str:
     found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
     advice = next(filter(None, map(_advice, skipped)), "")
     arrays = [reason for reason in skipped if reason in ARRAY_SUFFIXES]

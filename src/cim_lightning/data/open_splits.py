@@ -7,6 +7,7 @@ from typing import TypeVar
 from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, merge, unlabeled
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.files import closest_name
+from cim_lightning.data.find_images import describe_skipped
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.named_splits import Files, NamedSplits, descend
 from cim_lightning.data.pixel_format import PixelFormat
@@ -53,6 +54,9 @@ def open_splits(
     if val != NO_VAL and named.val:
         held_out = merge([_label_val(files, classes) for files in named.val])
     elif val != NO_VAL:
+        if len(images) == 1 and named.skipped:
+            rule = "has one image of the right kind; a training and a validation split need two"
+            raise ConfigError("root", root, rule, hint=describe_skipped(named.skipped, pixels.suffixes))
         parts = random_split(len(images), val_fraction, seed, given=root)
         images, held_out = map(images.take, parts)
     return _open(images, held_out, classes, named, pixels)
