@@ -107,6 +107,24 @@ def test_the_loss_of_equal_frames_is_the_loss_of_images():
         assert torch.equal(value, twice[name]), name
 
 
+@pytest.mark.parametrize(("online_input", "num_calls"), [("exemplars", 2), ("context", 3)])
+def test_the_target_encodes_each_frame_once(online_input, num_calls, monkeypatch):
+    method = make_method(cross_frame=LabelPropagation(0.1), online_input=online_input)
+    frames = torch.from_numpy(moving_scenes.scene(1, 8)).permute(0, 3, 1, 2)
+    crops = make_cropper()(torch.stack((frames[[0, 1]], frames[[6, 7]]), dim=1), 0)
+    maps, seen = method.target_maps(crops), []
+    forward = type(method.target).forward
+
+    def counted(target, *inputs):
+        seen.append(inputs[-1].shape)
+        return forward(target, *inputs)
+
+    monkeypatch.setattr(type(method.target), "forward", counted)
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", lambda logits, used: (used - maps).abs().max())
+    assert method.compute_losses(crops)["loss"] == 0
+    assert len(seen) == num_calls
+
+
 def test_targets_have_no_gradient_and_the_online_network_has():
     method = make_method(cross_frame=LabelPropagation(0.1))
     frames = torch.from_numpy(moving_scenes.scene(1, 8)).permute(0, 3, 1, 2)

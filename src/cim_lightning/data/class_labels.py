@@ -34,9 +34,16 @@ class LabeledFiles:
 
     def with_classes(self, classes: Sequence[str]) -> "LabeledFiles":
         """Return the files with labels that number other classes; images of no such class are unlabeled."""
-        numbers = {name: i for i, name in enumerate(classes)}
-        table = np.array([*(numbers.get(name, NO_LABEL) for name in self.classes), NO_LABEL], np.int32)
-        return replace(self, labels=table[self.labels], classes=list(classes))
+        return replace(self, labels=renumber(self.labels, self.classes, classes), classes=list(classes))
+
+
+def renumber(
+    labels: Int32[np.ndarray, " n"], names: Sequence[str], classes: Sequence[str]
+) -> Int32[np.ndarray, " n"]:
+    """Return labels that number `classes` for labels that number `names`; NO_LABEL for other names."""
+    numbers = {name: i for i, name in enumerate(classes)}
+    table = np.array([*(numbers.get(name, NO_LABEL) for name in names), NO_LABEL], np.int32)
+    return table[labels]
 
 
 def unlabeled(files: FileIndex, why: str = "") -> LabeledFiles:

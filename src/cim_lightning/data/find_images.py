@@ -14,6 +14,7 @@ from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.list_rows import LIST_SUFFIXES
 from cim_lightning.data.listing import Listing
 from cim_lightning.data.scan import scan
+from cim_lightning.data.video.video_file import SUFFIXES as VIDEO_SUFFIXES
 
 # What to do with files that hold images, but are none.
 CONTAINERS = {
@@ -28,7 +29,7 @@ CONTAINERS = {
         ".tfrecord",
         ".lmdb",
     ),
-    "try data=video": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
+    "try data=video": VIDEO_SUFFIXES,
 }
 
 
@@ -101,6 +102,12 @@ def _list_glob(pattern: str, suffixes: Collection[str]) -> Listing:
 
 
 def describe_skipped(skipped: Counter[str], suffixes: Collection[str]) -> str:
+    """Return what was found instead of images, and how to read it, as the hint of an error.
+
+    Args:
+        skipped: number of files by reason, such as ".tar".
+        suffixes: of images.
+    """
     found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common(5)) or "nothing"
     advice = next(filter(None, map(_advice, skipped)), "")
     arrays = [reason for reason in skipped if reason in ARRAY_SUFFIXES]

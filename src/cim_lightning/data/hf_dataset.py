@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from cim_lightning.checks import did_you_mean
+from cim_lightning.data.class_labels import renumber
 from cim_lightning.data.hf_columns import Columns, read_columns
 from cim_lightning.data.hf_images import HFImages
 from cim_lightning.data.hf_loading import load_splits
@@ -92,9 +93,8 @@ def _open(
     columns: Columns, rows: Int64[np.ndarray, " n"], classes: list[str], pixels: PixelFormat, name: str
 ) -> HFImages:
     """Return the images of some rows, labeled with the classes of the training images."""
-    numbers = {name: i for i, name in enumerate(classes)}
-    table = np.array([*(numbers.get(name, NO_LABEL) for name in columns.classes), NO_LABEL], np.int32)
     used = {columns.classes[label] for label in np.unique(columns.labels[rows]) if label != NO_LABEL}
-    labels, known = table[columns.labels[rows]], classes if used and classes else None
+    labels = renumber(columns.labels[rows], columns.classes, classes)
+    known = classes if used and classes else None
     unknown = sorted(used - set(classes)) if classes else []
     return HFImages(columns.dataset, columns.images, rows, labels, known, pixels, name, unknown)

@@ -86,7 +86,7 @@ class CIM(Method):
     def compute_losses(self, crops: Crops) -> dict[str, Tensor]:
         online, target = self._encode(crops)
         logits = self._decode(crops, online, target).float()
-        maps = self.target_maps(crops)
+        maps = self.target_maps(crops, target if self.online_input == "exemplars" else None)
         correlation = F.binary_cross_entropy_with_logits(logits, maps)
         loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
         metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
@@ -100,11 +100,14 @@ class CIM(Method):
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
     @torch.no_grad()
-    def target_maps(self, crops: Crops) -> Float[Tensor, "b k s s"]:
+    def target_maps(self, crops: Crops, context: Features | None = None) -> Float[Tensor, "b k s s"]:
         """Return where the exemplars are in the context, 0..1.
 
         Where both are of the same frame, these are the maps of the boxes. Otherwise the target encoder finds
         the place, see `LabelPropagation`.
+
+        Args:
+            context: features of the context by the target encoder, if they are known already.
 
         Raises:
             ConfigError: the frames differ, and there is no `cross_frame`.
@@ -117,9 +120,9 @@ class CIM(Method):
             hint = "try method/cross_frame=propagate, or data.max_gap=0"
             raise ConfigError("cross_frame", None, rule, hint=hint)
         same = (crops.context == crops.other_frames).flatten(1).all(dim=1)
-        images = map(self.backbone.normalize, (crops.context, crops.other_frames))
-        context, other = (self.target(self.backbone, frame).grid for frame in images)
-        moved = self.cross_frame(context.float(), other.float(), maps)
+        other = self.target(self.backbone, self.backbone.normalize(crops.other_frames))
+        here = context or self.target(self.backbone, self.backbone.normalize(crops.context))
+        moved = self.cross_frame(here.grid.float(), other.grid.float(), maps)
         return torch.where(same[:, None, None, None], maps, moved)
 
     def target_pairs(self) -> list[tuple[Target, torch.nn.Module]]:
