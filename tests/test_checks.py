@@ -9,8 +9,16 @@ from cim_lightning import checks
 from cim_lightning.errors import ConfigError
 
 CHECKS = {  # name -> check, valid values, invalid values
-    "at_least": (lambda v: checks.check_at_least("x", v, 1), [1, 2, None], [0, 0.999, -3, math.nan]),
-    "above": (lambda v: checks.check_above("x", v, 0, suggest=0.5), [1e-9, 2, None], [0, -1, math.nan]),
+    "at_least": (
+        lambda v: checks.check_at_least("x", v, 1),
+        [1, 2, None],
+        [0, 0.999, -3, math.nan, math.inf],
+    ),
+    "above": (
+        lambda v: checks.check_above("x", v, 0, suggest=0.5),
+        [1e-9, 2, None],
+        [0, -1, math.nan, math.inf],
+    ),
     "within": (lambda v: checks.check_within("x", v, -1, 180), [-1, 0, 180, None], [-1.5, 180.5, math.nan]),
     "share": (lambda v: checks.check_share("x", v), [0, 1, 0.5, None], [-0.1, 1.1, math.nan]),
     "share below 1": (
@@ -22,6 +30,21 @@ CHECKS = {  # name -> check, valid values, invalid values
         lambda v: checks.check_share("x", v, zero=False),
         [0.01, 1, None],
         [0, -1, 1.1, math.nan],
+    ),
+    "each at least": (
+        lambda v: checks.check_each_at_least("x", v, 1, suggest=[20]),
+        [[1], [5, 1]],
+        [[], [0, 2], [2, math.nan], [math.inf]],
+    ),
+    "each above": (
+        lambda v: checks.check_each_above("x", v, 0, suggest=[0.1]),
+        [[1e-9], [5, 1]],
+        [[], [2, 0], [math.nan, 2], [math.inf]],
+    ),
+    "each within": (
+        lambda v: checks.check_each_within("x", v, 0, 255),
+        [[], [0, 255]],
+        [[1, -1], [256, 3], [math.nan], [math.inf, 1]],
     ),
     "inside": (
         lambda v: checks.check_share("x", v, zero=False, one=False),

@@ -1,21 +1,24 @@
 """Range checks of parameters. Each raises ConfigError with a valid value as the suggestion."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 
 from cim_lightning.errors import ConfigError
 
 
 def check_at_least(name: str, value: float | None, low: float) -> None:
-    """Require value >= low; None passes."""
-    if value is not None and not value >= low:
-        raise ConfigError(name, value, f"must be at least {low:.10g}", suggest=low)
+    """Require a finite value >= low; None passes."""
+    if value is not None and not low <= value < math.inf:
+        rule = f"must be at least {low:.10g}{' and finite' if value == math.inf else ''}"
+        raise ConfigError(name, value, rule, suggest=low)
 
 
 def check_above(name: str, value: float | None, low: float, suggest: float) -> None:
-    """Require value > low; None passes."""
-    if value is not None and not value > low:
-        raise ConfigError(name, value, f"must be above {low:.10g}", suggest=suggest)
+    """Require a finite value > low; None passes."""
+    if value is not None and not low < value < math.inf:
+        rule = f"must be above {low:.10g}{' and finite' if value == math.inf else ''}"
+        raise ConfigError(name, value, rule, suggest=suggest)
 
 
 def check_within(name: str, value: float | None, low: float, high: float) -> None:
@@ -33,6 +36,27 @@ def check_share(name: str, value: float | None, *, zero: bool = True, one: bool 
     rule = f"must be {'at least' if zero else 'above'} 0 and {'at most' if one else 'below'} 1"
     low, high = 0.0 if zero else 0.1, 1.0 if one else 0.9
     raise ConfigError(name, value, rule, suggest=high if value >= 1 else low)
+
+
+def check_each_at_least(name: str, values: Sequence[float], low: float, *, suggest: Sequence[float]) -> None:
+    """Require one or more finite values >= low."""
+    if not values or not all(low <= value < math.inf for value in values):
+        rule = f"must be one or more numbers, each at least {low:.10g}"
+        raise ConfigError(name, list(values), rule, suggest=suggest)
+
+
+def check_each_above(name: str, values: Sequence[float], low: float, *, suggest: Sequence[float]) -> None:
+    """Require one or more finite values > low."""
+    if not values or not all(low < value < math.inf for value in values):
+        rule = f"must be one or more numbers above {low:.10g}"
+        raise ConfigError(name, list(values), rule, suggest=suggest)
+
+
+def check_each_within(name: str, values: Sequence[float], low: float, high: float) -> None:
+    """Require low <= value <= high of every value; an empty list passes."""
+    if not all(low <= value <= high for value in values):
+        nearest = [high if value > high else value if value >= low else low for value in values]
+        raise ConfigError(name, list(values), f"must be in {low:.10g}..{high:.10g}", suggest=nearest)
 
 
 def check_divides(name: str, value: int, total: int, rule: str, parts: int = 1) -> None:
