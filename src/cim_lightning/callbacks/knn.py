@@ -4,8 +4,8 @@ from typing import Any
 
 import lightning as L
 
-from cim_lightning import checks
 from cim_lightning.callbacks.validation_schedule import is_due
+from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
 from cim_lightning.evaluation.knn import knn_accuracies
@@ -24,10 +24,11 @@ class OnlineKNN(L.Callback):
     """
 
     def __init__(self, every_n_epochs: int, num_train: int, num_val: int, k: int, temperature: float):
-        counts = {"every_n_epochs": every_n_epochs, "num_train": num_train, "num_val": num_val, "k": k}
-        for name, value in counts.items():
-            checks.check_at_least(name, value, 1)
-        checks.check_above("temperature", temperature, 0, suggest=0.07)
+        check_at_least("every_n_epochs", every_n_epochs, 1)
+        check_at_least("num_train", num_train, 1)
+        check_at_least("num_val", num_val, 1)
+        check_at_least("k", k, 1)
+        check_above("temperature", temperature, 0, suggest=0.07)
         self.every_n_epochs, self.num_train, self.num_val = every_n_epochs, num_train, num_val
         self.k, self.temperature = k, temperature
 

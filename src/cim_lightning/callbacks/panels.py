@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from cim_lightning import checks
 from cim_lightning.callbacks.validation_schedule import is_due
+from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.cropping.views import rgb_preview
 from cim_lightning.loggers.protocols import LogsImages
@@ -38,8 +38,8 @@ class CorrelationPanels(L.Callback):
     """
 
     def __init__(self, folder: str, num_images: int, every_n_epochs: int):
-        checks.check_at_least("num_images", num_images, 1)
-        checks.check_at_least("every_n_epochs", every_n_epochs, 1)
+        check_at_least("num_images", num_images, 1)
+        check_at_least("every_n_epochs", every_n_epochs, 1)
         self.folder = Path(folder)
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 

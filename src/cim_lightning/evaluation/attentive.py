@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cim_lightning.checks import check_at_least, check_share
+from cim_lightning.checks import check_at_least, check_each_above, check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.attentive_module import AttentiveModule
 from cim_lightning.evaluation.context import EvalContext
@@ -49,12 +49,14 @@ class AttentiveProbe:
     num_val: int | None  # maximum number of images to classify; None: all
 
     def __post_init__(self) -> None:
-        if not self.lrs or min(self.lrs) <= 0:
-            raise ConfigError("lrs", self.lrs, "must be one or more numbers above 0", suggest=[0.001])
+        check_each_above("lrs", self.lrs, 0, suggest=[0.001])
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("weight_decay", self.weight_decay, 0)
         check_share("val_fraction", self.val_fraction, zero=False, one=False)
-        minimum = {"weight_decay": 0, "max_cache_gb": 0, "num_train": 2, "num_val": 1}
-        for name, low in {"epochs": 1, "batch_size": 1, **minimum}.items():
-            check_at_least(name, getattr(self, name), low)
+        check_at_least("max_cache_gb", self.max_cache_gb, 0)
+        check_at_least("num_train", self.num_train, 2)
+        check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_labels(context)

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
 from cim_lightning.atomic import replacing
-from cim_lightning.checks import check_at_least
+from cim_lightning.checks import check_at_least, check_each_within
 from cim_lightning.cropping import correlation_metrics
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
 from cim_lightning.errors import ConfigError
@@ -46,8 +46,7 @@ class CorrelationGrid:
         check_at_least("num_images", self.num_images, 1)
         if not all(0 < scale <= 1 for scale in self.scales):
             raise ConfigError("scales", self.scales, "must be above 0 and at most 1", suggest=[0.1])
-        if not all(0 <= rotation <= 180 for rotation in self.rotations):
-            raise ConfigError("rotations", self.rotations, "must be in 0..180", suggest=[45])
+        check_each_within("rotations", self.rotations, 0, 180)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_cim(context) or needs_val_images(context)

@@ -54,10 +54,13 @@ class Dense:
     )
 
     def __post_init__(self) -> None:
-        minimum = {"num_cells": 1, "k": 1, "weight_decay": 0, "steps": 1, "num_train": 1, "num_val": 1}
-        for name, low in minimum.items():
-            check_at_least(name, getattr(self, name), low)
+        check_at_least("num_cells", self.num_cells, 1)
+        check_at_least("k", self.k, 1)
         check_above("temperature", self.temperature, 0, suggest=0.02)
+        check_at_least("weight_decay", self.weight_decay, 0)
+        check_at_least("steps", self.steps, 1)
+        check_at_least("num_train", self.num_train, 1)
+        check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_masks(self.source) or needs_rgb(context)

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cim_lightning.checks import check_above, check_at_least
-from cim_lightning.errors import ConfigError
+from cim_lightning.checks import check_above, check_at_least, check_each_at_least
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import share_of_process, sum_over_processes
 from cim_lightning.evaluation.features import TITLES
@@ -35,11 +34,10 @@ class KNN:
     num_val: int | None  # maximum number of images to classify; None: all
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1:
-            raise ConfigError("ks", self.ks, "must be numbers of neighbors, each at least 1", suggest=[20])
+        check_each_at_least("ks", self.ks, 1, suggest=[20])
         check_above("temperature", self.temperature, 0, suggest=0.07)
-        for name in ("num_train", "num_val"):
-            check_at_least(name, getattr(self, name), 1)
+        check_at_least("num_train", self.num_train, 1)
+        check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_labels(context)

@@ -13,8 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import trange
 
-from cim_lightning.checks import check_at_least, check_share
-from cim_lightning.errors import ConfigError
+from cim_lightning.checks import check_at_least, check_each_above, check_share
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.features import TITLES, FeatureSet
 from cim_lightning.evaluation.requirements import needs_labels
@@ -50,13 +49,14 @@ class LinearProbe:
     num_val: int | None  # maximum number of images to classify; None: all
 
     def __post_init__(self) -> None:
-        if not self.lrs or min(self.lrs) <= 0:
-            raise ConfigError("lrs", self.lrs, "must be one or more numbers above 0", suggest=[0.1])
-        check_share("val_fraction", self.val_fraction, zero=False, one=False)
+        check_each_above("lrs", self.lrs, 0, suggest=[0.1])
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
         check_at_least("weight_decay", self.weight_decay, 0)
-        minimum = {"epochs": 1, "batch_size": 1, "layers": 1, "num_train": 2, "num_val": 1}
-        for name, low in minimum.items():
-            check_at_least(name, getattr(self, name), low)
+        check_share("val_fraction", self.val_fraction, zero=False, one=False)
+        check_at_least("layers", self.layers, 1)
+        check_at_least("num_train", self.num_train, 2)
+        check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_labels(context)

@@ -51,8 +51,12 @@ class LowShot:
             raise ConfigError("shares", self.shares, "each must be above 0 and at most 1", suggest=[0.01])
         if not all(shot >= 1 for shot in self.shots):
             raise ConfigError("shots", self.shots, "each must be at least 1", suggest=[1])
-        for name, low in {"draws": 1, "penalty": 0, "num_train": 1, "num_val": 1}.items():
-            check_at_least(name, getattr(self, name), low)
+        if not (self.shares or self.shots):
+            raise ConfigError("shots", [], "without shares, there must be a number of labels", suggest=[1])
+        check_at_least("draws", self.draws, 1)
+        check_at_least("penalty", self.penalty, 0)
+        check_at_least("num_train", self.num_train, 1)
+        check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_labels(context)

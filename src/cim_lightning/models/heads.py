@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_at_least
+from cim_lightning.checks import check_above, check_at_least
 
 
 class ContrastiveHead(nn.Module):
@@ -32,6 +32,10 @@ class ContrastiveHead(nn.Module):
         weight: float = 1.0,
     ):
         super().__init__()
+        check_at_least("hidden_dim", hidden_dim, 1)
+        check_at_least("out_dim", out_dim, 1)
+        check_above("temperature", temperature, 0, suggest=0.2)
+        check_at_least("weight", weight, 0)
         self.projector = _mlp(dim, hidden_dim, hidden_dim, out_dim)
         self.predictor = _mlp(out_dim, hidden_dim, out_dim)
         self.temperature, self.weight = temperature, weight

@@ -1,5 +1,6 @@
 """Mean and standard deviation of the images of a backbone, and their defaults."""
 
+import math
 from collections.abc import Sequence
 
 from cim_lightning.errors import ConfigError
@@ -34,6 +35,8 @@ def normalization(
         if len(values) != in_channels:
             rule = f"must have one value for each of the {in_channels} channels"
             raise ConfigError(parameter, found[parameter], rule, suggest=[0.5] * in_channels)
-    if not all(value > 0 for value in found["std"]):
-        raise ConfigError("std", found["std"], "must be above 0", suggest=[0.5] * in_channels)
+    if not all(map(math.isfinite, found["mean"])):
+        raise ConfigError("mean", found["mean"], "must be finite", suggest=[0.5] * in_channels)
+    if not all(0 < value < math.inf for value in found["std"]):
+        raise ConfigError("std", found["std"], "must be above 0 and finite", suggest=[0.5] * in_channels)
     return found

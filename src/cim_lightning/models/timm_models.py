@@ -11,6 +11,16 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Level
 
 WEIGHTS = ("pretrained", "checkpoint_path")  # arguments that load weights, which later steps would overwrite
+# What timm raises for arguments of another type, out of range or unknown.
+INVALID_ARGUMENTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3) -> Any:
@@ -26,7 +36,7 @@ def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3
         raise ConfigError("name", name, "is not a model of timm", hint=hint)
     try:
         return timm.create_model(name, **kwargs, in_chans=in_channels, num_classes=0)
-    except (TypeError, ValueError, LookupError, AssertionError, RuntimeError) as error:
+    except INVALID_ARGUMENTS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         rule = f"timm cannot create {name} with these arguments ({reason})"
         hint = f"choose a backbone file of the same architecture, with name={name}"

@@ -44,8 +44,10 @@ class ClassifierTraining:
 
     def __post_init__(self) -> None:
         check_arguments(self.features, self.drop_path)
-        for name, low in (("epochs", 1), ("batch_size", 2), ("aug_repeats", 1), ("num_train", 2)):
-            check_at_least(name, getattr(self, name), low)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 2)
+        check_at_least("aug_repeats", self.aug_repeats, 1)
+        check_at_least("num_train", self.num_train, 2)
         check_share("ema", self.ema, one=False)
 
     def forward_passes(self, context: EvalContext) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, ClassVar
 
-from cim_lightning.checks import check_one_of
+from cim_lightning.checks import check_at_least, check_one_of
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.fingerprint import fingerprint
 from cim_lightning.evaluation.requirements import needs_labels
@@ -33,6 +33,7 @@ class DomainShift:
 
     def __post_init__(self) -> None:
         check_one_of("source", self.source, self.domains)
+        check_at_least("num_images", self.num_images, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_labels(self._on(context, self.source))

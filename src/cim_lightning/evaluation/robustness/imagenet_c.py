@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from cim_lightning.atomic import read_json, write_json
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS
@@ -43,6 +44,7 @@ class StoredCorruptions:
     baseline: CorruptionBaseline | None  # denominator of the corruption errors; None: no mCE
 
     def __post_init__(self) -> None:
+        check_at_least("num_images", self.num_images, 1)
         self.names = list(CORRUPTIONS if self.corruptions is None else self.corruptions)
         if not self.names:
             raise ConfigError("corruptions", [], "must have one or more names", suggest=None)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from cim_lightning.checks import check_above, check_at_least, did_you_mean
+from cim_lightning.checks import check_above, check_at_least, check_each_within, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
@@ -53,10 +53,12 @@ class Robustness:
     shuffle_patches: Sequence[int]  # patches per side of the grids to shuffle
 
     def __post_init__(self) -> None:
-        _all_within("radii", self.radii, 255)
+        check_at_least("num_images", self.num_images, 1)
+        check_each_within("radii", self.radii, 0, 255)
         check_at_least("pgd_steps", self.pgd_steps, 1)
         check_above("pgd_step_size", self.pgd_step_size, 0, suggest=0.25)
-        _all_within("drop_shares", self.drop_shares, 1)
+        check_each_within("drop_shares", self.drop_shares, 0, 1)
+        check_at_least("drop_patches", self.drop_patches, 1)
         self.names = list(CORRUPTIONS if self.corruptions is None else self.corruptions)
         for name in self.names:
             if name not in CORRUPTIONS:
@@ -111,9 +113,3 @@ class Robustness:
 
 def _ignore_labels(function: Callable[..., Tensor], *args: Any) -> Perturbation:
     return lambda images, labels, generator: function(images, *args, generator)
-
-
-def _all_within(parameter: str, values: Sequence[float], high: float) -> None:
-    if not all(0 <= value <= high for value in values):
-        nearest = [min(max(value, 0), high) for value in values]
-        raise ConfigError(parameter, list(values), f"must be in 0..{high:g}", suggest=nearest)

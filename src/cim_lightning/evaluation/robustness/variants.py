@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.requirements import needs_labels
@@ -29,6 +30,9 @@ class Variants:
     classifier: FitClassifier
     folders: Mapping[str, Any]  # data by name, all in "val"; class names as in the training images
     num_images: int | None  # maximum number of images per test set, and of validation images; None: all
+
+    def __post_init__(self) -> None:
+        check_at_least("num_images", self.num_images, 1)
 
     def applies(self, context: EvalContext) -> str | None:
         if reason := needs_labels(context):

@@ -53,10 +53,12 @@ class Segmentation:
     )
 
     def __post_init__(self) -> None:
+        check_at_least("steps", self.steps, 1)
         # Batch normalization of globally pooled features needs two images.
-        minimum = {"batch_size": 2, "steps": 1, "num_train": 1, "num_val": 1, "pictures": 0}
-        for name, low in minimum.items():
-            check_at_least(name, getattr(self, name), low)
+        check_at_least("batch_size", self.batch_size, 2)
+        check_at_least("num_train", self.num_train, 1)
+        check_at_least("num_val", self.num_val, 1)
+        check_at_least("pictures", self.pictures, 0)
 
     def applies(self, context: EvalContext) -> str | None:
         return needs_masks(self.source) or needs_rgb(context)
