@@ -32,9 +32,10 @@ check: setup ## check the format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 
-docs: setup ## write docs/configuration.md from conf/, and docs/inputs.md from the marks of the tests
+docs: setup ## write docs/configuration.md from conf/, docs/inputs.md and docs/faults.md from the marks of the tests
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python docs/generate_inputs.py
+	@$(BIN)/python docs/generate_faults.py
 
 test: check ## run check, then all tests except the slow ones
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow'
