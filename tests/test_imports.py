@@ -17,6 +17,7 @@ FOUNDATION = {
     "errors",
     "checks",
     "rng",
+    "image_random",
     "atomic",
     "versions",
     "metric_registry",

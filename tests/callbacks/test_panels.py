@@ -19,7 +19,7 @@ def crops_of(b: int = 3, k: int = 2, channels: int = 3) -> Crops:
     cropper = ExemplarCropper(k, [0.1, 0.4], [0.5, 2.0], 45, 32, 16, 0.5, appearance=None)
     generator = torch.Generator().manual_seed(0)
     return cropper(
-        torch.randint(0, 256, (b, channels, 40, 40), dtype=torch.uint8, generator=generator), seed=1
+        torch.randint(0, 256, (b, channels, 40, 40), dtype=torch.uint8, generator=generator), seeds=1
     )
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 
 def sample(scale, ratio, rotation, b=50, k=100, view=(224, 224), seed=0) -> Boxes:
-    return BoxSampler(scale, ratio, rotation).sample(b, k, view, torch.Generator().manual_seed(seed))
+    return BoxSampler(scale, ratio, rotation).sample(k, view, ImageRandom(image_seeds(seed, b)))
 
 
 def one_box(center, size, degrees, view) -> Boxes:

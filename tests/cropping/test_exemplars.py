@@ -14,6 +14,7 @@ from PIL import Image
 from cim_lightning.cropping.boxes import BoxSampler
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/imagenet-sample-200/imagenet-sample-200.tar"
 
@@ -62,7 +63,7 @@ SIZES = [
 def test_a_map_is_true_exactly_where_its_exemplar_was_cropped(plain, view, context, exemplar):
     b, k = 6, 5
     crop = plain(num_exemplars=k, context_size=context, exemplar_size=exemplar, flip=0.5)
-    params = crop.sample(b, view, torch.Generator().manual_seed(3))
+    params = crop.sample(view, ImageRandom(image_seeds(3, b)))
     crops = crop.apply(coordinate_views(b, *view), params)
     assert 0 < params.flipped.sum() < b * k
     assert (params.boxes.angle.abs() > 0.1).any()
@@ -90,7 +91,7 @@ def test_a_context_of_the_views_size_is_the_view(plain, views):
 
 def test_a_flipped_exemplar_is_mirrored_horizontally(plain, views):
     crop = plain()
-    params = crop.sample(4, (56, 56), torch.Generator().manual_seed(5))
+    params = crop.sample((56, 56), ImageRandom(image_seeds(5, 4)))
     flipped = crop.apply(views, dataclasses.replace(params, flipped=torch.ones(4, 3, dtype=torch.bool)))
     straight = crop.apply(views, params)
     torch.testing.assert_close(flipped.exemplars, straight.exemplars.flip(-1), atol=1e-4, rtol=0)
@@ -101,7 +102,7 @@ def assert_antialiased(plain, images: list[Image.Image]) -> None:
     """Compare exemplars with Pillow's antialiased bicubic crops of the same upright boxes."""
     crop = plain(num_exemplars=6, rotation=0.0, context_size=160, exemplar_size=64)
     views = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
-    params = crop.sample(len(images), (224, 224), torch.Generator().manual_seed(0))
+    params = crop.sample((224, 224), ImageRandom(image_seeds(0, len(images))))
     exemplars = crop.apply(views, params).exemplars
     psnr = []
     for i, image in enumerate(images):
@@ -135,7 +136,7 @@ def test_exemplars_of_synthetic_scenes_are_antialiased_like_pillows(plain):
 
 def test_a_box_of_the_size_of_the_exemplar_is_copied_pixel_by_pixel(plain, views):
     crop = plain(num_exemplars=1, context_size=56, exemplar_size=16)  # larger boxes would be averaged
-    params = crop.sample(4, (56, 56), torch.Generator())
+    params = crop.sample((56, 56), ImageRandom(image_seeds(0, 4)))
     center, size = torch.full((4, 1, 2), 20.0), torch.full((4, 1, 2), 16.0)
     boxes = dataclasses.replace(params.boxes, center=center, size=size, angle=torch.zeros(4, 1))
     exemplars = crop.apply(views, dataclasses.replace(params, boxes=boxes)).exemplars
@@ -171,7 +172,7 @@ def test_a_mistake_gets_one_line_with_a_suggestion(cropper, mistake, message, su
 
 def test_an_exemplar_larger_than_the_view_is_refused(cropper, views):
     with pytest.raises(ConfigError, match=r"^exemplar_size=57: .*56x80.*; try exemplar_size=56$"):
-        cropper(exemplar_size=57).sample(2, (56, 80), torch.Generator())
+        cropper(exemplar_size=57).sample((56, 80), ImageRandom(image_seeds(0, 2)))
     assert cropper(exemplar_size=56)(views, 0).exemplars.shape[-1] == 56
 
 

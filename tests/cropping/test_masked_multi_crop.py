@@ -9,6 +9,7 @@ from cim_lightning.cropping.masked_multi_crop import MaskedMultiCropper
 from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import RandomCrop
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 GLOBAL = RandomCrop(28, [0.25, 1.0], [0.75, 4 / 3], 0.5)
 LOCAL = RandomCrop(8, [0.05, 0.25], [0.75, 4 / 3], 0.5)
@@ -21,7 +22,8 @@ def cropper(**changes) -> MaskedMultiCropper:
 
 
 def masks(n: int, seed: int = 0, **changes) -> torch.Tensor:
-    return cropper(**changes).sample_masks(n, torch.Generator().manual_seed(seed))
+    """Return the masks of the two crops of n / 2 images."""
+    return cropper(**changes).sample_masks(ImageRandom(image_seeds(seed, n // 2))).flatten(0, 1)
 
 
 def test_crops_are_those_of_multi_crop():
@@ -34,13 +36,21 @@ def test_crops_are_those_of_multi_crop():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_half_of_the_crops_have_masks_of_evenly_spread_shares(seed):
-    counts = masks(40, seed).flatten(1).sum(dim=1)
+def test_one_crop_of_each_image_has_a_mask_of_a_uniform_share(seed):
+    counts = masks(2000, seed).flatten(1).sum(dim=1)
+    first, second = counts.unflatten(0, (2, 1000)) > 0
+    assert (first ^ second).all()
+    assert abs(first.float().mean() - 0.5) < 0.06
     shares = (counts[counts > 0] / CELLS).sort().values
-    assert len(shares) == 20
-    expected = 0.1 + 0.4 * (torch.arange(20) + 0.5) / 20
-    assert (shares - expected).abs().max() <= 0.4 / 20 / 2 + 0.5 / CELLS + 1e-6
-    assert not torch.equal(counts, masks(40, seed + 9).flatten(1).sum(dim=1))  # not always the same crops
+    expected = 0.1 + 0.4 * (torch.arange(1000) + 0.5) / 1000
+    assert (shares - expected).abs().max() < 0.4 * 1.95 / 1000**0.5  # Kolmogorov-Smirnov, 0.1 %
+
+
+def test_the_shares_of_an_image_are_in_both_halves_of_the_range():
+    counts = masks(2000, mask_prob=1.0, mask_ratio=[0.2, 0.6]).flatten(1).sum(dim=1).unflatten(0, (2, 1000))
+    low, high = counts.sort(dim=0).values / CELLS
+    assert 0.2 - 0.5 / CELLS <= low.min() < low.max() <= 0.4 + 0.5 / CELLS <= high.max() <= 0.6 + 0.5 / CELLS
+    assert high.min() >= 0.4 - 0.5 / CELLS
 
 
 def test_every_crop_is_masked_with_the_same_probability_and_share():

@@ -7,6 +7,7 @@ import torch
 
 from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 VIEWS = torch.randint(0, 256, (5, 3, 28, 28), dtype=torch.uint8)
 
@@ -25,8 +26,8 @@ def test_every_image_has_the_same_number_of_masked_cells(size, mask_patch_size, 
 
 
 def test_all_cells_and_pairs_of_cells_are_masked_equally_often():
-    cropper, generator = MaskedCropper(28, 7, 0.25), torch.Generator().manual_seed(0)
-    mask = cropper.sample(20000, (28, 28), generator).flatten(1).float()
+    cropper, random = MaskedCropper(28, 7, 0.25), ImageRandom(image_seeds(0, 20000))
+    mask = cropper.sample((28, 28), random).flatten(1).float()
     assert (mask.mean(dim=0) - 0.25).abs().max() < 0.015
     pair = (mask.T @ mask / len(mask))[~torch.eye(16, dtype=torch.bool)]
     assert (pair - 0.25 * 3 / 15).abs().max() < 0.01  # 4 of 16 without replacement

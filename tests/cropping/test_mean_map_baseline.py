@@ -15,8 +15,8 @@ class FixedBoxes(BoxSampler):
     def __init__(self, *boxes):
         self.boxes = torch.tensor(boxes)
 
-    def sample(self, b, k, view, generator) -> Boxes:
-        height, width = view
+    def from_uniform(self, area, ratio, position, angle, view) -> Boxes:
+        (b, k), (height, width) = angle.shape, view
         sampled = self.boxes[torch.arange(b * k) % len(self.boxes)].reshape(b, k, 4)
         corner, size = sampled[..., :2], sampled[..., 2:]
         pixels = torch.tensor([width, height])

@@ -7,6 +7,7 @@ import torch
 
 from cim_lightning.cropping.multi_block import MultiBlockCropper
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 VIEWS = torch.randint(0, 256, (5, 3, 28, 28), dtype=torch.uint8)
 GRID = 14
@@ -59,14 +60,14 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 def test_sizes_are_uniform_in_their_ranges():
     fine = {"size": 100, "mask_patch_size": 1, "num_targets": 1, "min_context": 1}
-    seeds = [torch.Generator().manual_seed(seed) for seed in range(200)]
-    blocks = [cropper(**fine).sample(1, (100, 100), seed).targets[0, 0] for seed in seeds]
+    seeds = [image_seeds(seed, 1) for seed in range(200)]
+    blocks = [cropper(**fine).sample((100, 100), ImageRandom(seed)).targets[0, 0] for seed in seeds]
     shares = [len(block) / 100**2 for block in blocks]
     ratios = [len((block // 100).unique()) / len((block % 100).unique()) for block in blocks]
     assert spread(shares) == pytest.approx((0.15, 0.175, 0.2), abs=0.005)
     assert spread(ratios) == pytest.approx((0.75, 1.125, 1.5), abs=0.06)
     tiny = cropper(**fine, target_scale=[1e-4, 1e-4], target_ratio=[1, 1])
-    contexts = [tiny.sample(1, (100, 100), seed).context.shape[1] / 100**2 for seed in seeds]
+    contexts = [tiny.sample((100, 100), ImageRandom(seed)).context.shape[1] / 100**2 for seed in seeds]
     assert spread(contexts) == pytest.approx((0.85, 0.925, 1.0), abs=0.012)
 
 
@@ -83,7 +84,7 @@ def test_the_context_is_a_square_block_if_the_targets_are_elsewhere():
 
 def test_all_positions_of_a_block_are_equally_likely():
     corner = cropper(num_targets=1, target_scale=[0.25, 0.25], target_ratio=[1, 1], min_context=1)
-    blocks = corner.sample(8000, (28, 28), torch.Generator().manual_seed(0)).targets[:, 0]
+    blocks = corner.sample((28, 28), ImageRandom(image_seeds(0, 8000))).targets[:, 0]
     first = torch.bincount(blocks[:, 0], minlength=GRID**2).view(GRID, GRID) / 8000
     assert (first[8:].sum() + first[:, 8:].sum()) == 0
     assert (first[:8, :8] - 1 / 64).abs().max() < 0.006
@@ -91,7 +92,7 @@ def test_all_positions_of_a_block_are_equally_likely():
 
 def test_context_that_is_left_out_is_random():
     """With one large context per image, the number of the batch is that of its smallest context."""
-    drawn = cropper().sample(4000, (28, 28), torch.Generator().manual_seed(1))
+    drawn = cropper().sample((28, 28), ImageRandom(image_seeds(1, 4000)))
     share = torch.bincount(drawn.context.flatten(), minlength=GRID**2).view(GRID, GRID) / 4000
     assert abs(share[: GRID // 2].sum() / share.sum() - 0.5) < 0.02
     assert abs(share[:, : GRID // 2].sum() / share.sum() - 0.5) < 0.02
@@ -100,8 +101,8 @@ def test_context_that_is_left_out_is_random():
 def test_placements_without_enough_context_are_drawn_again():
     """Four blocks of a quarter of the patches often cover nearly everything."""
     settings = {"target_scale": [0.25, 0.25], "target_ratio": [1, 1]}
-    few = cropper(min_context=1, **settings).sample(500, (28, 28), torch.Generator().manual_seed(0))
-    many = cropper(min_context=60, **settings).sample(500, (28, 28), torch.Generator().manual_seed(0))
+    few = cropper(min_context=1, **settings).sample((28, 28), ImageRandom(image_seeds(0, 500)))
+    many = cropper(min_context=60, **settings).sample((28, 28), ImageRandom(image_seeds(0, 500)))
     assert few.context.shape[1] < 60 <= many.context.shape[1]
 
 

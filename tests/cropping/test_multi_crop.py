@@ -9,6 +9,7 @@ from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import RandomCrop
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 LOCAL = (0.05, 0.2)  # scale of the local crops
 
@@ -25,7 +26,7 @@ def coordinates(b: int, side: int) -> torch.Tensor:
 
 def test_crops_are_upright_boxes_with_the_scale_and_ratio_of_the_settings():
     cropper = MultiCropper(crop(), crop(), crop(8, LOCAL), 7)
-    kinds = cropper.sample(300, (60, 60), torch.Generator().manual_seed(0))
+    kinds = cropper.sample((60, 60), ImageRandom(image_seeds(0, 300)))
     assert [params.flipped.shape[1] for params in kinds] == [1, 1, 7]
     for params, (low, high) in zip(kinds, ((0.2, 1), (0.2, 1), LOCAL), strict=True):
         assert (params.boxes.angle == 0).all()
@@ -39,7 +40,7 @@ def test_crops_are_upright_boxes_with_the_scale_and_ratio_of_the_settings():
 def test_crops_of_coordinate_images_match_the_positions_of_their_boxes():
     views = coordinates(3, 60)
     cropper = MultiCropper(crop(), crop(flip=1.0), crop(8, LOCAL), 4)
-    kinds = cropper.sample(3, (60, 60), torch.Generator().manual_seed(2))
+    kinds = cropper.sample((60, 60), ImageRandom(image_seeds(2, 3)))
     batch = cropper.apply(views, kinds)
     crops = (*batch.global_crops[:, :, None], batch.local_crops)
     for params, values, side, mirror in zip(kinds, crops, (16, 16, 8), (1, -1, 1), strict=True):

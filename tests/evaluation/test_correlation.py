@@ -13,6 +13,7 @@ from cim_lightning.cropping.resize import ImageBatch, ResizeCropper
 from cim_lightning.data.view_dataset import Batch
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 CROPPING = ExemplarCropper(
     4, [0.05, 0.48], [1 / 3, 3.0], 45, context_size=16, exemplar_size=8, flip=0.5, appearance=None
@@ -69,7 +70,7 @@ def test_perfect_logits_reach_1_in_every_metric(context_with_logits, tmp_path):
 
 
 def test_the_mean_map_has_no_skill(context_with_logits):
-    boxes = CROPPING.boxes.sample(1, 4000, (16, 16), torch.Generator().manual_seed(7))
+    boxes = CROPPING.boxes.sample(4000, (16, 16), ImageRandom(image_seeds(7, 1)))
     mean = boxes.rasterize(16, 16).float().mean(dim=1, keepdim=True).clamp(1e-3, 1 - 1e-3)
     built = context_with_logits(lambda crops: mean.logit().expand_as(crops.maps), images=256)
     numbers = CorrelationGrid([0.1], [45], 256).evaluate_cropping(built, CROPPING)

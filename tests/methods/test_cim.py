@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, estimate_mean_map_baseline
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 from cim_lightning.methods.cim import CIM
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.decoder import ConvolutionDecoder, CorrelationDecoder
@@ -177,7 +178,7 @@ def test_the_metrics_of_the_baseline_are_logged():
 
 
 def test_the_mean_map_has_skill_0_and_the_true_map_1():
-    maps = CROPPING.boxes.sample(1000, 2, (32, 32), torch.Generator().manual_seed(5)).rasterize(32, 32)
+    maps = CROPPING.boxes.sample(2, (32, 32), ImageRandom(image_seeds(5, 1000))).rasterize(32, 32)
     baseline, batch = estimate_mean_map_baseline(CROPPING), crops(1000)
     batch = batch._replace(maps=maps)
     share = maps.float().mean(dim=(0, 1))

@@ -42,13 +42,13 @@ def test_the_context_is_of_the_first_frame_and_the_exemplars_of_the_second():
     first = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     second = torch.full_like(first, 51)
     second[:, :, 16:] = 255  # the lower half is white
-    crops = make_cropper()(torch.stack((first, second), dim=1), seed=1)
+    crops = make_cropper()(torch.stack((first, second), dim=1), seeds=1)
     torch.testing.assert_close(crops.context, first / 255)
     torch.testing.assert_close(crops.other_frames, second / 255)
     white = crops.maps[:, :, 16:].sum(dim=(2, 3)) / crops.maps.sum(dim=(2, 3))
     means = crops.exemplars.mean(dim=(2, 3, 4))
     torch.testing.assert_close(means, 0.2 + 0.8 * white, rtol=0, atol=0.08)
-    single = make_cropper()(second, seed=1)
+    single = make_cropper()(second, seeds=1)
     assert single.other_frames is None
     assert torch.equal(single.exemplars, crops.exemplars)
     assert torch.equal(single.maps, crops.maps)
@@ -67,7 +67,7 @@ def test_the_target_of_equal_frames_is_the_box_and_that_of_others_follows_the_ta
             parameter.add_(0.05 * torch.randn_like(parameter))
     frames = torch.from_numpy(moving_scenes.scene(0, 8)).permute(0, 3, 1, 2)
     views = torch.stack((frames[[2, 5]], frames[[2, 0]]), dim=1)  # the first pair has the same frame twice
-    crops = make_cropper()(views, seed=3)
+    crops = make_cropper()(views, seeds=3)
     maps = method.target_maps(crops)
     assert torch.equal(maps[0], crops.maps[0].float())
     with torch.no_grad():  # a slow transcription

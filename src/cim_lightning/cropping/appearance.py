@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cim_lightning.checks import check_ordered, check_share, check_within
+from cim_lightning.image_random import ImageRandom
 
 log = logging.getLogger(__name__)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
@@ -64,15 +65,14 @@ class Appearance:
         check_within("hue", self.hue, 0, 0.5)
         check_ordered("blur_sigma", self.blur_sigma, suggest=[0.1, 2.0])
 
-    def sample(self, n: int, generator: torch.Generator) -> ColorParams:
-        """Sample parameters for n exemplars, on the generator's device."""
+    def sample(self, k: int, random: ImageRandom) -> ColorParams:
+        """Sample parameters for k exemplars of each image: n = b * k."""
 
         def bernoulli(probability: float) -> Tensor:
-            return torch.rand(n, generator=generator, device=generator.device) < probability
+            return random.bernoulli(probability, k).flatten()
 
         def uniform(low: float, high: float, neutral: float, active: Tensor) -> Tensor:
-            value = low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
-            return torch.where(active, value, neutral)
+            return torch.where(active, random.uniform(k, low=low, high=high).flatten(), neutral)
 
         jitter = bernoulli(self.jitter_prob)
         return ColorParams(
@@ -80,7 +80,7 @@ class Appearance:
             contrast=uniform(1 - self.contrast, 1 + self.contrast, 1, jitter),
             saturation=uniform(1 - self.saturation, 1 + self.saturation, 1, jitter),
             hue=uniform(-self.hue, self.hue, 0, jitter),
-            order=torch.rand(n, 4, generator=generator, device=generator.device).argsort(dim=-1),
+            order=random.permutation(k, 4).flatten(0, 1),
             grayscale=bernoulli(self.grayscale),
             sigma=uniform(*self.blur_sigma, neutral=IDENTITY_SIGMA, active=bernoulli(self.blur)),
             solarize=bernoulli(self.solarize),

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.checks import check_ordered, check_within
+from cim_lightning.image_random import ImageRandom
 
 # Draws of area and ratio per box, of which the first that fits is taken, as in RandomResizedCrop. With the
 # paper's settings, none of ten fits for about 1 box in 10^5; such a box is clipped to the view.
@@ -83,21 +84,34 @@ class BoxSampler:
         self.ratio = check_ordered("ratio", self.ratio, high=100, suggest=[0.5, 2.0])
         check_within("rotation", self.rotation, 0, 180)
 
-    def sample(self, b: int, k: int, view: tuple[int, int], generator: torch.Generator) -> Boxes:
-        """Sample k boxes in each of b views of (height, width) pixels, on the generator's device."""
-        device = generator.device
-        view_size = torch.tensor([view[1], view[0]], dtype=torch.float32, device=device)
-        upright = self._sample_upright_size(b, k, view_size, generator)
-        center = upright / 2 + torch.rand(b, k, 2, generator=generator, device=device) * (view_size - upright)
-        angle = (torch.rand(b, k, generator=generator, device=device) * 2 - 1) * math.radians(self.rotation)
+    def sample(self, k: int, view: tuple[int, int], random: ImageRandom) -> Boxes:
+        """Sample k boxes in the view of each image, of (height, width) pixels."""
+        draws = (random.uniform(k, NUM_DRAWS), random.uniform(k, NUM_DRAWS))
+        return self.from_uniform(*draws, random.uniform(k, 2), random.uniform(k), view)
+
+    def from_uniform(
+        self,
+        area: Float[Tensor, "b k draws"],
+        ratio: Float[Tensor, "b k draws"],
+        position: Float[Tensor, "b k 2"],
+        angle: Float[Tensor, "b k"],
+        view: tuple[int, int],
+    ) -> Boxes:
+        """Return the boxes of uniform numbers in 0..1; of the draws, the first that fits is used."""
+        view_size = torch.tensor([view[1], view[0]], dtype=torch.float32, device=area.device)
+        upright = self._upright_size(area, ratio, view_size)
+        center = upright / 2 + position * (view_size - upright)
+        angle = (angle * 2 - 1) * math.radians(self.rotation)
         center, size = _fit_inside(center, _enclosing_size(upright, angle), angle, view_size)
         return Boxes(center, size, angle, view)
 
-    def _sample_upright_size(
-        self, b: int, k: int, view_size: Float[Tensor, "2"], generator: torch.Generator
+    def _upright_size(
+        self,
+        area: Float[Tensor, "b k draws"],
+        ratio: Float[Tensor, "b k draws"],
+        view_size: Float[Tensor, "2"],
     ) -> Float[Tensor, "b k 2"]:
         """Return width and height of the first draw that fits into the view, for each box."""
-        area, ratio = torch.rand(2, b, k, NUM_DRAWS, generator=generator, device=view_size.device)
         area = (self.scale[0] + area * (self.scale[1] - self.scale[0])) * view_size.prod()
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         ratio = torch.exp(low + ratio * (high - low))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cim_lightning.cropping.boxes import NUM_DRAWS
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.metric_registry import BASELINE, EVERYWHERE, PRETEXT, TABLE, Metric
 
@@ -39,7 +40,12 @@ def estimate_mean_map_baseline(cropping: ExemplarCropper) -> MeanMapBaseline:
     """Estimate the baseline of a cropping from sampled boxes of a square view."""
     side = min(cropping.context_size, MAX_SIZE)
     generator = torch.Generator().manual_seed(SEED)
-    boxes = cropping.boxes.sample(NUM_CHUNKS, CHUNK_SIZE, (side, side), generator)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(NUM_CHUNKS, CHUNK_SIZE, *shape, generator=generator)
+
+    area, ratio, position, angle = uniform(NUM_DRAWS), uniform(NUM_DRAWS), uniform(2), uniform()
+    boxes = cropping.boxes.from_uniform(area, ratio, position, angle, (side, side))
     chunks = [boxes[i : i + 1].rasterize(side, side).flatten(0, 1).flatten(1) for i in range(NUM_CHUNKS)]
     mean = torch.stack([maps.float().mean(dim=0) for maps in chunks]).mean(dim=0)
     thresholds = torch.arange(0.05, 1, 0.05)

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.cropping.views import Views, to_unit_range
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom, image_seeds
 
 
 @runtime_checkable
 class Cropping(Protocol):
-    """Maps views and a seed to the batch of a method, with images in 0..1, on the device of the views.
+    """Maps views to the batch of a method, with images in 0..1, on the device of the views.
 
-    The same views and seed give the same batch.
+    The crops of an image are a function of its view and its seed. One integer gives a seed to each image.
     """
 
-    def __call__(self, views: Views, seed: int) -> CropBatch: ...
+    def __call__(self, views: Views, seeds: Int64[Tensor, " b"] | int) -> CropBatch: ...
 
 
 @dataclass
@@ -32,20 +33,22 @@ class Cropper(ABC):
 
     crops_pairs: ClassVar[bool] = False  # accepts views "b 2 c h w" of pairs of frames
 
-    def __call__(self, views: Views, seed: int) -> Any:
+    def __call__(self, views: Views, seeds: Int64[Tensor, " b"] | int) -> Any:
         if views.ndim == 5 and not self.crops_pairs:
             name, hint = type(self).__name__, "try data.max_gap=0"
             raise ConfigError("cropping", name, "crops single images, not pairs of frames", hint=hint)
-        generator = torch.Generator(views.device).manual_seed(seed)
-        return self.apply(views, self.sample(len(views), (views.shape[-2], views.shape[-1]), generator))
+        if isinstance(seeds, int):
+            seeds = image_seeds(seeds, len(views), views.device)
+        random = ImageRandom(seeds.to(views.device))
+        return self.apply(views, self.sample((views.shape[-2], views.shape[-1]), random))
 
     def apply(self, views: Views, params: Any) -> Any:
         """Return the batch of views for sampled parameters."""
         with torch.autocast(views.device.type, enabled=False):  # coordinates need fp32
             return self.crop(to_unit_range(views), params)
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Any:
-        """Sample the random parameters for b views of (height, width) pixels, on the generator's device."""
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> Any:
+        """Sample the random parameters of views of (height, width) pixels."""
         return None
 
     @abstractmethod

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.cropping.resize import resize
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom
 
 COLORS = Appearance()
 
@@ -68,11 +68,11 @@ class ExemplarCropper(Cropper):
     def boxes(self) -> BoxSampler:
         return self.random_crop.boxes
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> CropParams:
         if self.exemplar_size > min(view):
             rule = f"must not exceed the view of {view[0]}x{view[1]} pixels"
             raise ConfigError("exemplar_size", self.exemplar_size, rule, suggest=min(view))
-        return self.random_crop.sample(b, self.num_exemplars, view, generator)
+        return self.random_crop.sample(self.num_exemplars, view, random)
 
     def crop(self, images: Float[Tensor, "b *f c h w"], params: CropParams) -> Crops:
         frames = images.unbind(1) if images.ndim == 5 else (images,)

@@ -12,6 +12,7 @@ from torch import Tensor
 from cim_lightning.checks import check_divides, check_ordered, check_share
 from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import CropParams
+from cim_lightning.image_random import ImageRandom
 
 MAX_BLOCKS = 16  # blocks of a mask; if they are too few, random patches are added
 BLOCK_RATIO = (0.3, 1 / 0.3)  # height / width of a block, log-uniform
@@ -34,7 +35,8 @@ class MaskedMultiCrops(NamedTuple):
 class MaskedMultiCropper(MultiCropper):
     """Multi-crop with masks made of random blocks on some of the global crops.
 
-    The share of masked patches is stratified: its values are spread evenly over the crops of a batch.
+    The share of masked patches is stratified: those of the two global crops of an image are one value in each
+    half of the distribution. With mask_prob=0.5, one of the two has a mask.
 
     Source: iBOT (Zhou et al., ICLR 2022), section 3.3 and appendix; blocks of BEiT (Bao et al., ICLR 2022).
     """
@@ -52,9 +54,8 @@ class MaskedMultiCropper(MultiCropper):
         check_share("mask_prob", self.mask_prob, zero=False)
         self.grid = size // self.mask_patch_size
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Any:
-        crops = super().sample(b, view, generator)
-        return crops, self.sample_masks(2 * b, generator).unflatten(0, (2, b))
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> Any:
+        return super().sample(view, random), self.sample_masks(random)
 
     def crop(
         self, images: Float[Tensor, "b c h w"], params: tuple[list[CropParams], Bool[Tensor, "2 b g g"]]
@@ -62,32 +63,32 @@ class MaskedMultiCropper(MultiCropper):
         crops, mask = super().crop(images, params[0]), params[1]
         return MaskedMultiCrops(crops.global_crops, crops.local_crops, mask, int(mask.sum()))
 
-    def sample_masks(self, n: int, generator: torch.Generator) -> Bool[Tensor, "n g g"]:
-        """Sample the masks of n crops, on the generator's device."""
-        device, cells = generator.device, self.grid**2
+    def sample_masks(self, random: ImageRandom) -> Bool[Tensor, "2 b g g"]:
+        """Sample the masks of the two global crops of each image."""
+        device, cells = random.device, self.grid**2
 
-        def rand(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, device=device)
+        def rand(*shape: int) -> Tensor:  # n = 2 * b rows
+            return random.uniform(2, *shape).transpose(0, 1).flatten(0, 1)
 
-        share = (rand(n).argsort() + rand(n)) / n  # one value in each n-th part of 0..1
+        share = (random.permutation(2) + random.uniform(2)) / 2  # one value in each half of 0..1
+        share = share.T.flatten()
         low, high = self.mask_ratio
         count = ((low + (high - low) * share / self.mask_prob) * cells).round() * (share < self.mask_prob)
         smallest = max((self.grid // 3) ** 2, 1)
-        area = smallest + (count[:, None] - smallest).clamp(min=0) * rand(n, MAX_BLOCKS)
+        area = smallest + (count[:, None] - smallest).clamp(min=0) * rand(MAX_BLOCKS)
         low, high = (math.log(bound) for bound in BLOCK_RATIO)
-        ratio = torch.exp(low + (high - low) * rand(n, MAX_BLOCKS))
+        ratio = torch.exp(low + (high - low) * rand(MAX_BLOCKS))
         rows, columns = (
-            self._interval(side, rand(n, MAX_BLOCKS))
-            for side in ((area * ratio).sqrt(), (area / ratio).sqrt())
+            self._interval(side, rand(MAX_BLOCKS)) for side in ((area * ratio).sqrt(), (area / ratio).sqrt())
         )
         inside = (rows[..., :, None] & columns[..., None, :]).flatten(2)
         blocks = torch.arange(MAX_BLOCKS, device=device)[:, None]
         first = torch.where(inside, blocks, MAX_BLOCKS).amin(dim=1)  # the first block with this patch
         order = torch.arange(cells, device=device) / cells
-        order = torch.where(rand(n, 1) < 0.5, order, order.flip(0))  # where the last block is cut off
-        order = torch.where(first < MAX_BLOCKS, order, rand(n, cells))
-        rank = (first + order).argsort(dim=1).argsort(dim=1)
-        return (rank < count[:, None]).unflatten(1, (self.grid, self.grid))
+        order = torch.where(rand(1) < 0.5, order, order.flip(0))  # where the last block is cut off
+        order = torch.where(first < MAX_BLOCKS, order, rand(cells))
+        rank = (first + order).argsort(dim=1, stable=True).argsort(dim=1)
+        return (rank < count[:, None]).view(2, random.num_images, self.grid, self.grid)
 
     def _interval(
         self, side: Float[Tensor, "n blocks"], position: Float[Tensor, "n blocks"]

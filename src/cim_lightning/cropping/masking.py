@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.checks import check_divides
 from cim_lightning.cropping.resize import ResizeCropper
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom
 
 
 class MaskedImages(NamedTuple):
@@ -44,9 +44,8 @@ class MaskedCropper(ResizeCropper):
             rule = f"must be above 0 and leave one of {self.grid}x{self.grid} cells visible"
             raise ConfigError("mask_ratio", self.mask_ratio, rule, suggest=nearest)
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Bool[Tensor, "b g g"]:
-        noise = torch.rand(b, self.grid**2, generator=generator, device=generator.device)
-        rank = noise.argsort(dim=1).argsort(dim=1)
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> Bool[Tensor, "b g g"]:
+        rank = random.permutation(self.grid**2)
         return (rank < self.num_masked).unflatten(1, (self.grid, self.grid))
 
     def crop(self, images: Float[Tensor, "b c h w"], params: Bool[Tensor, "b g g"]) -> MaskedImages:

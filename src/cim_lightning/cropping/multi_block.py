@@ -12,6 +12,7 @@ from torch import Tensor
 from cim_lightning.checks import check_at_least, check_divides, check_ordered, check_within
 from cim_lightning.cropping.resize import ResizeCropper
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom
 
 TRIES = 10  # placements of the blocks per image; the first with enough context is used
 
@@ -41,7 +42,8 @@ class MultiBlockCropper(ResizeCropper):
     """Resizes views, and samples target blocks and a context block without the patches of the targets.
 
     All images of a batch have target blocks of one size, and one number of context patches: the smallest of
-    the batch. Images with more context use a random part of it.
+    the batch. Images with more context use a random part of it. These sizes are a function of the set of the
+    images in the batch; the positions of the blocks are a function of the image and of the sizes.
 
     Source: I-JEPA (Assran et al., CVPR 2023), section 3 and appendix A.
     """
@@ -64,21 +66,25 @@ class MultiBlockCropper(ResizeCropper):
         self.grid = self.size // self.mask_patch_size
         check_within("min_context", self.min_context, 1, self.grid**2)
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> Blocks:
-        scale, ratio, context_scale = torch.rand(3, generator=generator, device=generator.device).tolist()
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> Blocks:
+        scale, ratio, context_scale = random.of_batch().uniform(3)[0].tolist()
         size = self._block_size(_between(self.target_scale, scale), _between(self.target_ratio, ratio))
         context_size = self._block_size(_between(self.context_scale, context_scale), 1)
-        targets = self._place(size, (b, TRIES, self.num_targets), generator)
-        context = self._place(context_size, (b, TRIES), generator) & ~targets.any(dim=2)
+        targets = self._place(size, (TRIES, self.num_targets), random)
+        context = self._place(context_size, (TRIES,), random) & ~targets.any(dim=2)
         enough = context.sum(dim=-1).clamp(max=self.min_context)
-        chosen = torch.arange(b, device=enough.device), enough.argmax(dim=1)  # the first of the largest
+        chosen = (
+            torch.arange(random.num_images, device=enough.device),
+            enough.argmax(dim=1),
+        )  # the first of the largest
         context, targets = context[chosen], targets[chosen]
         num_context = int(context.sum(dim=-1).min())
         if num_context == 0:
             rule = f"the target blocks cover all of {self.grid}x{self.grid} patches"
             raise ConfigError("target_scale", list(self.target_scale), rule, hint="use smaller blocks")
-        noise = torch.rand(context.shape, generator=generator, device=generator.device)
-        visible = (noise + context).argsort(dim=1, descending=True)[:, :num_context].sort(dim=1).values
+        noise = random.uniform(self.grid**2) + context  # patches of the context come first
+        order = noise.argsort(dim=1, descending=True, stable=True)
+        visible = order[:, :num_context].sort(dim=1).values
         return Blocks(visible, _indices(targets, math.prod(size)))
 
     def crop(self, images: Float[Tensor, "b c h w"], params: Blocks) -> Any:
@@ -90,14 +96,13 @@ class MultiBlockCropper(ResizeCropper):
         return min(max(round(sides[0]), 1), self.grid), min(max(round(sides[1]), 1), self.grid)
 
     def _place(
-        self, size: tuple[int, int], shape: tuple[int, ...], generator: torch.Generator
-    ) -> Bool[Tensor, "*shape n"]:
-        """Return masks over the patches, each with one block at a random position."""
-        cells = torch.arange(self.grid, device=generator.device)
+        self, size: tuple[int, int], shape: tuple[int, ...], random: ImageRandom
+    ) -> Bool[Tensor, "b ... n"]:
+        """Return masks "b *shape n" over the patches, each with one block at a random position."""
+        cells = torch.arange(self.grid, device=random.device)
         inside = []
         for side in size:
-            noise = torch.rand(*shape, 1, generator=generator, device=generator.device)
-            first = (noise * (self.grid - side + 1)).long()
+            first = (random.uniform(*shape, 1) * (self.grid - side + 1)).long()
             inside.append((cells >= first) & (cells < first + side))
         return (inside[0][..., :, None] & inside[1][..., None, :]).flatten(-2)
 

@@ -12,6 +12,7 @@ from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
 from cim_lightning.errors import ConfigError
+from cim_lightning.image_random import ImageRandom
 
 _GLOBAL = {"size": 224, "scale": (0.25, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5}
 FIRST = RandomCrop(**_GLOBAL, appearance=Appearance(blur=1.0, solarize=0.0))
@@ -57,8 +58,8 @@ class MultiCropper(Cropper):
                 raise ConfigError("size", self.local_crop.size, rule, suggest=size)
             self.kinds.append((self.local_crop, self.num_local_crops))
 
-    def sample(self, b: int, view: tuple[int, int], generator: torch.Generator) -> list[CropParams]:
-        return [kind.sample(b, k, view, generator) for kind, k in self.kinds]
+    def sample(self, view: tuple[int, int], random: ImageRandom) -> list[CropParams]:
+        return [kind.sample(k, view, random) for kind, k in self.kinds]
 
     def crop(self, images: Float[Tensor, "b c h w"], params: list[CropParams]) -> MultiCrops:
         pairs = zip(self.kinds, params, strict=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.cropping.appearance import NEUTRAL, Appearance, ColorParams
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
+from cim_lightning.image_random import ImageRandom
 
 # A crop pixel is the mean of several bilinear samples. All are at its center up to NO_SPREAD view pixels per
 # crop pixel, and spread over its whole footprint from FULL_SPREAD on. More spread would blur, less would
@@ -54,11 +55,10 @@ class RandomCrop:
     def boxes(self) -> BoxSampler:
         return BoxSampler(self.scale, self.ratio, self.rotation)
 
-    def sample(self, b: int, k: int, view: tuple[int, int], generator: torch.Generator) -> CropParams:
-        """Sample k crops of each of b views of (height, width) pixels, on the generator's device."""
-        boxes = self.boxes.sample(b, k, view, generator)
-        flipped = torch.rand(b, k, generator=generator, device=generator.device) < self.flip
-        return CropParams(boxes, flipped, self.colors.sample(b * k, generator))
+    def sample(self, k: int, view: tuple[int, int], random: ImageRandom) -> CropParams:
+        """Sample k crops of the view of each image, of (height, width) pixels."""
+        boxes = self.boxes.sample(k, view, random)
+        return CropParams(boxes, random.bernoulli(self.flip, k), self.colors.sample(k, random))
 
     def crop(self, images: Float[Tensor, "b c h w"], params: CropParams) -> Float[Tensor, "b k c e e"]:
         """Return the crops of images in 0..1."""
