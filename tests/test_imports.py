@@ -55,7 +55,7 @@ ALLOWED = {
     "formats": {"models"},
     "evaluation": {
         *("models", "optim", "cropping"),
-        *("data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
+        *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
         *("data.mask_check", "data.segmentation_batches"),
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },

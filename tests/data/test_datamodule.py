@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.data.batch import Batch
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.folder import folder
 from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
-from cim_lightning.data.view_dataset import Batch, CenterSquare
+from cim_lightning.data.view_dataset import CenterSquare
 from cim_lightning.errors import ConfigError
 
 CROPPING = ExemplarCropper(
@@ -115,11 +116,11 @@ def test_the_train_loader_is_endless_and_deterministic():
 
 
 def test_training_resumes_after_the_batches_of_the_state_dict():
-    straight = [batch.seed for batch in islice(data().train_dataloader(), 7)]
+    straight = [batch.seeds.tolist() for batch in islice(data().train_dataloader(), 7)]
     resumed = data()
     resumed.load_state_dict({"batches": 4})
     assert resumed.state_dict() == {"batches": 4}
-    assert [batch.seed for batch in islice(resumed.train_dataloader(), 3)] == straight[4:]
+    assert [batch.seeds.tolist() for batch in islice(resumed.train_dataloader(), 3)] == straight[4:]
 
 
 def test_workers_do_not_change_the_batches():
@@ -132,7 +133,8 @@ def test_the_val_loader_yields_every_image_with_the_same_views_every_time():
     views, labels = read(images.val_dataloader())
     assert sorted(labels.tolist()) == sorted(i % 10 for i in range(11))
     assert torch.equal(views, read(images.val_dataloader())[0])
-    assert [batch.seed for batch in images.val_dataloader()] == [b.seed for b in data().val_dataloader()]
+    first, second = ([b.seeds.tolist() for b in d.val_dataloader()] for d in (images, data()))
+    assert first == second
 
 
 def test_the_first_validation_batches_have_every_class(tmp_path):
@@ -173,8 +175,9 @@ def test_crops_are_a_function_of_the_batch_and_its_seed():
     batch = next(iter(images.val_dataloader()))
     crops, labels = images.on_after_batch_transfer(batch, 0)
     again, _ = images.on_after_batch_transfer(batch, 0)
-    other, _ = images.on_after_batch_transfer(batch._replace(seed=batch.seed + 1), 0)
+    other, _ = images.on_after_batch_transfer(batch._replace(seeds=batch.seeds + 1), 0)
     assert labels is batch.labels
+    assert images.current is batch.samples
     assert crops.context.shape == (8, 3, 24, 24)
     assert torch.equal(crops.exemplars, again.exemplars)
     assert torch.equal(crops.maps, again.maps)

@@ -5,16 +5,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision import transforms
 
+from cim_lightning.data.batch import collate
 from cim_lightning.data.view_dataset import (
     MAX_BAD_IMAGES,
     CenterSquare,
     RandomResizedCropFlip,
     ResizeCenterCrop,
     ViewDataset,
-    collate,
 )
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -67,10 +69,10 @@ def test_a_view_is_a_function_of_seed_epoch_and_index():
 
 def test_views_and_their_seeds_differ_across_epochs_indices_and_seeds():
     samples = [random_views()[0, 4], random_views()[1, 4], random_views()[0, 5], random_views(seed=6)[0, 4]]
-    assert len({pixels.numpy().tobytes() for pixels, _, _ in samples}) == 4
-    assert len({seed for _, _, seed in samples}) == 4
+    assert len({sample.view.numpy().tobytes() for sample in samples}) == 4
+    assert len({sample.seed for sample in samples}) == 4
     views = random_views()
-    assert len({views[epoch, index][2] for epoch in range(50) for index in range(7)}) == 350
+    assert len({views[epoch, index].seed for epoch in range(50) for index in range(7)}) == 350
 
 
 @given(
@@ -220,13 +222,23 @@ def test_a_wrong_parameter_gets_one_line_with_its_value_and_a_suggestion(changes
     assert "\n" not in str(caught.value)
 
 
-def test_a_batch_has_the_seed_of_its_first_image():
-    views = random_views()
-    samples = [views[2, 1], views[2, 0]]
+def test_a_batch_names_the_images_that_it_was_made_from():
+    views = random_views(3, 4)
+    samples = [views[2, 1], views[2, 3], views[5, 0]]
     batch = collate(samples)
-    assert torch.equal(batch.views[1], samples[1][0])
-    assert batch.labels.tolist() == [1, 0]
-    assert batch.seed == samples[0][2]
+    assert torch.equal(batch.views[1], samples[1].view)
+    assert batch.labels.tolist() == [1, 5, 0]
+    assert batch.seeds.tolist() == batch.samples.seeds.tolist() == [sample.seed for sample in samples]
+    assert batch.samples.epochs.tolist() == [2, 2, 5]
+    assert batch.samples.indices.tolist() == [1, 3, 0]
+    assert batch.samples.skipped == [(3, "'3.png': broken"), (4, "'4.png': broken")]
+
+
+def test_the_images_of_a_batch_stay_as_they_are_on_the_way_to_the_device():
+    batch = collate([random_views()[0, 1]])
+    moved = move_data_to_device(batch, "cpu")
+    assert moved.samples is batch.samples
+    assert pin_memory(batch.samples) is batch.samples
 
 
 @pytest.mark.parametrize(

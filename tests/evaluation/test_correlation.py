@@ -3,6 +3,7 @@
 import csv
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 from cim_lightning.cropping.resize import ImageBatch, ResizeCropper
-from cim_lightning.data.view_dataset import Batch
+from cim_lightning.data.batch import Batch, Samples
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.correlation import CorrelationGrid
 from cim_lightning.image_random import ImageRandom, image_seeds
@@ -42,7 +43,9 @@ def context_with_logits(context):
 
         def eval_dataloader(split, limit, view=None, rank=0, world_size=1):
             assert (split, rank, world_size) == ("val", 0, 1)  # each process evaluates all images
-            return DataLoader([Batch(views[:limit], torch.zeros(limit).long(), 3)], batch_size=None)
+            seeds = torch.arange(limit) + 3
+            samples = Samples(0 * seeds.numpy(), np.arange(limit), seeds.numpy())
+            return DataLoader([Batch(views[:limit], 0 * seeds, seeds, samples)], batch_size=None)
 
         splits = SimpleNamespace(val=range(images))
         view = SimpleNamespace(size=16)

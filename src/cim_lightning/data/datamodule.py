@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, did_you_mean
 from cim_lightning.cropping.cropper import Cropping
+from cim_lightning.data.batch import Batch, Samples
 from cim_lightning.data.format_check import check_first_images
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 from cim_lightning.data.source import Source, Splits
 from cim_lightning.data.view_dataset import (
-    Batch,
     CenterSquare,
     RandomResizedCropFlip,
     View,
@@ -80,6 +80,7 @@ class ImageData(ResumableData):
         self.source_kwargs, self.cropping = source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
+        self.current: Samples | None = None  # of the batch that is being trained or validated
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -148,7 +149,8 @@ class ImageData(ResumableData):
         return [i for i in self._shuffled(len(source)) if labels is None or labels[i] >= 0][:limit]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        return self.cropping(batch.views, batch.seed), batch.labels
+        self.current = batch.samples
+        return self.cropping(batch.views, int(batch.seeds[0])), batch.labels
 
     @property
     def _devices(self) -> tuple[int, int]:

@@ -4,16 +4,14 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.checks import check_at_least, check_ordered, check_share
-from cim_lightning.cropping.views import Views
+from cim_lightning.data.batch import Sample, collate
 from cim_lightning.data.pixel_format import Pixels
 from cim_lightning.data.resampling import Box, crop, flip, image_size, resize
 from cim_lightning.data.workers import IgnoreSignals
@@ -23,14 +21,6 @@ log = logging.getLogger(__name__)
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
 MAX_BAD_IMAGES = 100  # in a row; more of them mean that the whole data set is damaged
 View = Callable[[Pixels, np.random.Generator], Pixels]
-
-
-class Batch(NamedTuple):
-    """A batch of a data loader."""
-
-    views: Views
-    labels: Int64[Tensor, " b"]  # -1: no label
-    seed: int  # of the random numbers on the device
 
 
 @dataclass(eq=False)
@@ -113,8 +103,8 @@ EvalView = CenterSquare | ResizeCenterCrop
 
 
 @dataclass(eq=False)
-class ViewDataset(Dataset[tuple[Tensor, int, int]]):
-    """Samples (view, label, seed of the crops), functions of the seed and of their key (epoch, index).
+class ViewDataset(Dataset[Sample]):
+    """Samples that are functions of the seed and of their key (epoch, index).
 
     If an image cannot be decoded, the next image replaces it, with one warning per image and process.
     """
@@ -133,33 +123,31 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        image, label = self._decode(index, rng)
+        (image, label), skipped = self._decode(index, rng)
         pixels = np.asarray(self.view(image, rng))
         view = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         if self.samples_pairs:
             view = view.unflatten(0, (2, -1))
-        return view, label, int(rng.integers(2**62))
+        return Sample(view, label, int(rng.integers(2**62)), epoch, index, skipped)
 
-    def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pixels, int]:
-        tries = min(MAX_BAD_IMAGES, len(self.source))
+    def _decode(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[tuple[Pixels, int], list[tuple[int, str]]]:
+        """Return an image with its label, and the images that it replaces, with the reasons."""
+        tries, skipped = min(MAX_BAD_IMAGES, len(self.source)), []
         for i in (n % len(self.source) for n in range(index, index + tries)):
             try:
-                return self.source.sample(i, rng) if self.samples_pairs else self.source[i]
+                return self.source.sample(i, rng) if self.samples_pairs else self.source[i], skipped
             except BadImageError as error:
+                skipped.append((i, str(error)))
                 if i not in self.reported:
                     log.warning("skipped an image: %s", error)
                 self.reported.add(i)
         which = f"{tries} images in a row" if tries < len(self.source) else f"all {tries} images of a split"
         raise ConfigError(f"{which} cannot be decoded; see the warnings above")
-
-
-def collate(samples: list[tuple[Tensor, int, int]]) -> Batch:
-    """Stack samples. The seed of the batch is the seed of its first sample."""
-    views, labels, seeds = zip(*samples, strict=True)
-    return Batch(torch.stack(views), torch.tensor(labels), seeds[0])
 
 
 def view_loader(dataset: ViewDataset, num_workers: int, pin_memory: bool, **sampling: Any) -> DataLoader[Any]:

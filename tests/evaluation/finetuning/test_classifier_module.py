@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cim_lightning.data.augmentation import RandAugmentCrop
+from cim_lightning.data.batch import Batch, Samples
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.source import Splits
-from cim_lightning.data.view_dataset import Batch
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_module import ClassifierModule
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
@@ -173,7 +173,9 @@ class Validation(L.LightningDataModule):
 def batch_of_ranks(*ranks: int) -> Batch:
     """Images of seven scores 60, 50, ..., 0 for the classes 0, 1, ..., 6; label r has rank r + 1."""
     scores = torch.arange(60, -1, -10, dtype=torch.uint8).expand(len(ranks), 3, 1, 7)
-    return Batch(scores.clone(), torch.tensor(ranks) - 1, 0)
+    numbers = np.zeros(len(ranks), np.int64)
+    samples = Samples(numbers, numbers, numbers)
+    return Batch(scores.clone(), torch.tensor(ranks) - 1, torch.from_numpy(numbers), samples)
 
 
 @pytest.mark.parametrize(

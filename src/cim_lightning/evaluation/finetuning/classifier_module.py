@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from cim_lightning.cropping.views import to_unit_range
-from cim_lightning.data.view_dataset import Batch
+from cim_lightning.data.batch import Batch
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.models.classifier import Classifier
