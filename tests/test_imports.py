@@ -23,6 +23,7 @@ FOUNDATION = {
     "metric_registry",
     "lightning_internals",
     "old_settings",
+    "stop_signals",
     "schedule",
 }
 
@@ -45,8 +46,10 @@ ALLOWED = {
     "optim": set(),
     "data": {"cropping"},
     "weights": set(),
-    "checkpoint": {"models", "weights"},
-    "config": {"checkpoint", "models", "flops"},
+    "checkpoint": {"models", "weights", "checkpoint_files"},
+    "checkpoint_files": {"weights"},
+    "checkpoint_io": {"checkpoint_files"},
+    "config": {"checkpoint", "checkpoint_files", "checkpoint_io", "models", "flops"},
     "report": {"config.result_settings"},
     # Layer 3
     "flops": {"cropping.batch"},
@@ -54,6 +57,7 @@ ALLOWED = {
     "methods": {"models", "cropping", "optim", "checkpoint", "config.from_checkpoint"},
     "formats": {"models"},
     "evaluation": {
+        "checkpoint_io",
         *("models", "optim", "cropping"),
         *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
         *("data.mask_check", "data.segmentation_batches"),
@@ -74,6 +78,7 @@ ALLOWED = {
     "cli": {
         "config",
         "checkpoint",
+        "checkpoint_files",
         "models",
         "evaluation",
         "formats",

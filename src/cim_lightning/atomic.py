@@ -1,21 +1,49 @@
 """Atomic writes: readers see either the old or the new content, also after a crash."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = ".cim-tmp"  # suffix of unfinished files
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, which replaces `path` in one step if the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Yield a temporary path, which replaces `path` in one step if the block ends without an error.
+
+    The new file is on disk before it gets its name. Its mode follows the umask.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch()
+    mode = temporary.stat().st_mode  # of the umask; safetensors writes private files
     try:
         yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
         temporary.replace(path)
+        with suppress(OSError):  # some network file systems cannot sync folders
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or the names in a folder are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove the unfinished files of killed processes. No other process may write there."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, text: str) -> None:

@@ -1,0 +1,102 @@
+"""Checkpoints of a training on disk: `last.ckpt`, `previous.ckpt`, and which of them is intact."""
+
+import logging
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from cim_lightning.errors import ConfigError
+from cim_lightning.weights.foreign_files import foreign_format
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+PARTS = {"state_dict", "loops", "global_step", "callbacks"}  # of every checkpoint of a Lightning training
+
+log = logging.getLogger(__name__)
+
+
+def exists(folder: Path) -> bool:
+    """Return whether a folder has a checkpoint to resume from, intact or not."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the last intact checkpoint in a folder; None if there is no checkpoint.
+
+    Raises:
+        ConfigError: all are damaged.
+    """
+    reasons = []
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        reason = damage(path)
+        if reason is None:
+            if reasons:
+                log.warning("%s; resuming %s instead", reasons[0], path)
+            return path
+        reasons.append(f"{path} {reason}")
+    if not reasons:
+        return None
+    hint = "restore one of them from a backup, or try another output_dir"
+    raise ConfigError(f"no checkpoint can be resumed: {', '.join(reasons)}; {hint}")
+
+
+def check(path: Path, parameter: str = "resume") -> None:
+    """Raise ConfigError if a file is not an intact checkpoint of a training."""
+    if (reason := damage(path)) is not None:
+        previous = path.with_name(PREVIOUS)
+        other = previous.name != path.name and previous.exists() and damage(previous) is None
+        hint = f"try {previous}" if other else "give the path of another checkpoint"
+        raise ConfigError(parameter, path, reason, hint=hint)
+
+
+def damage(path: Path) -> str | None:
+    """Return why a file is not an intact checkpoint of a training; None if it is one.
+
+    All bytes are read and compared with the checksums that torch writes. No code in the file runs.
+    """
+    try:
+        if not path.is_file():
+            return "is not a file"
+        if foreign := foreign_format(path):
+            return foreign[0]
+        if not zipfile.is_zipfile(path):
+            return "is not a checkpoint of this project"
+        if record := _changed_record(path):
+            return f"is damaged: {record} changed after it was written"
+        missing = PARTS - _load(path).keys()
+    except Exception as error:  # a damaged file can raise anything
+        return f"is damaged ({_reason(error)})"
+    return f"is not a checkpoint of a training: it has no {min(missing)}" if missing else None
+
+
+def global_step(path: Path) -> int:
+    """Return the number of optimizer steps of a checkpoint, without reading its weights."""
+    return _load(path)["global_step"]
+
+
+def _changed_record(path: Path) -> str | None:
+    """Return the first record of a zip archive with another checksum or with an attribute of a folder."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if record.external_attr:  # torch sets none, and reads nothing from a "folder"
+                return record.filename
+        return archive.testzip()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import torch
+
+    content = torch.load(path, "cpu", weights_only=True, mmap=True)
+    return content if isinstance(content, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    """Return the first informative line of an error."""
+    text = str(error)
+    if unsafe := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds {unsafe[1]}, which could run code"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0].removesuffix(".") if lines else type(error).__name__
