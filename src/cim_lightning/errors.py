@@ -30,6 +30,13 @@ class ConfigError(ValueError):
         super().__init__((f"{given}: {rule}" if rule else given) + (f"; {hint}" if hint else ""))
 
 
+class RunError(RuntimeError):
+    """A run cannot continue, for a reason outside of its settings, such as a full disk.
+
+    Commands print the message in one line, without a traceback, and exit with 1.
+    """
+
+
 class EvaluationError(RuntimeError):
     """Evaluators that failed. The others have results. Commands print the message in one line."""
 
