@@ -49,16 +49,17 @@ def compose(*overrides: str) -> Run:
     return run
 
 
-def load(run: str | Path) -> Method:
+def load(run: str | Path, trusted_packages: Sequence[str] = ()) -> Method:
     """Return the method of a run of `cim-pretrain` with its weights, in evaluation mode.
 
     Args:
         run: folder of the run, or one of its checkpoints.
+        trusted_packages: whose classes the settings of the run may name, besides those of conf/.
 
     Raises:
-        ConfigError: there is no checkpoint.
+        ConfigError: there is no checkpoint, or its settings name a class that is not trusted.
     """
-    return load_method(run)
+    return load_method(run, trusted_packages)
 
 
 def evaluate(

@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from cim_lightning.errors import ConfigError
+from cim_lightning.errors import ConfigError, format_value
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.old_settings import upgrade
 from cim_lightning.weights.file import load
 from cim_lightning.weights.hub import HUB, TIMM
 from cim_lightning.weights.location import find_file
+from cim_lightning.weights.match import match
 from cim_lightning.weights.normalization import read_description
 from cim_lightning.weights.selection import AUTO, run_settings
+from cim_lightning.weights.state import BackboneState
 
 UNTRAINED = "untrained"
+COPY_AGAIN = "copy or export both files again, or try the run's folder"
 State = dict[str, torch.Tensor]
 
 
@@ -27,6 +31,19 @@ class RunCheckpoint:
     path: Path
     settings: dict[str, Any]
     state: State
+
+    def load(self, method: nn.Module) -> None:
+        """Load the state into the method that the settings describe.
+
+        Raises:
+            ConfigError: it is the state of another method, or of another network.
+        """
+        try:
+            method.load_state_dict(self.state)
+        except (RuntimeError, TypeError, AttributeError) as error:  # of other shapes, and no tensors
+            reason = " ".join(str(error).splitlines()[-1].split())
+            rule = f"its weights do not fit {type(method).__name__} with the settings in it ({reason})"
+            raise ConfigError("checkpoint", self.path, rule, hint="copy or train it again") from error
 
     def image_size(self) -> int:
         """Return the side of the images in pixels."""
@@ -45,29 +62,43 @@ class ExportedBackbone:
         """Return the backbone with the weights.
 
         Raises:
-            ConfigError: backbone.json is incomplete.
+            ConfigError: backbone.json is incomplete, or does not describe these weights.
         """
-        kwargs = dict(self._entry("create_model"))
-        name, channels = kwargs.pop("model_name"), kwargs.pop("in_chans", 3)
+        kwargs = dict(self._entry("create_model", dict))
+        name, channels = str(kwargs.pop("model_name", "")), kwargs.pop("in_chans", 3)
         kwargs.pop("num_classes", None)
-        mean, std = self._entry("mean"), self._entry("std")
-        backbone = TimmBackbone(name, kwargs, in_channels=channels, mean=mean, std=std)
-        backbone.timm_model().load_state_dict(self.state)
+        mean, std = self._entry("mean", list), self._entry("std", list)
+        try:
+            backbone = TimmBackbone(name, kwargs, in_channels=channels, mean=mean, std=std)
+        except (ConfigError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise self._damaged(f"describes no model of timm ({reason})") from error
+        state = BackboneState(self.state, "its", self.path, [])
+        try:
+            tensors = match(state, backbone.timm_model().state_dict(), name)
+        except ConfigError as error:
+            raise ConfigError(
+                "checkpoint", self.path, f"{error.rule}, the model of backbone.json", hint=COPY_AGAIN
+            ) from error
+        backbone.timm_model().load_state_dict(tensors)
         return backbone
 
     def image_size(self) -> int:
         """Return the side of the images in pixels. Raise ConfigError if backbone.json does not have it."""
-        return self._entry("image_size")
+        return self._entry("image_size", int)
 
     def in_channels(self) -> int:
         """Return the number of channels of the images."""
-        return self._entry("create_model")["in_chans"]
+        channels = self._entry("create_model", dict).get("in_chans", 3)
+        return channels if isinstance(channels, int) else 3
 
-    def _entry(self, key: str) -> Any:
-        if key not in self.spec:
-            rule = f"has no {key} in backbone.json"
-            raise ConfigError("checkpoint", self.path, rule, hint="try the run folder")
-        return self.spec[key]
+    def _entry(self, key: str, kind: type) -> Any:
+        if not isinstance(value := self.spec.get(key), kind):
+            raise self._damaged(f"has no {key}" if value is None else f"has {key}={format_value(value)}")
+        return value
+
+    def _damaged(self, reason: str) -> ConfigError:
+        return ConfigError("checkpoint", self.path, f"backbone.json beside it {reason}", hint=COPY_AGAIN)
 
 
 @dataclass(frozen=True)
@@ -137,5 +168,9 @@ def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a backbone.json; earlier versions wrote `normalize`, null for none."""
     if "normalize" not in spec:
         return spec
-    channels = spec["create_model"]["in_chans"]
-    return {"mean": [0.0] * channels, "std": [1.0] * channels, **(spec["normalize"] or {})} | spec
+    create, normalize = spec.get("create_model"), spec["normalize"] or {}
+    channels = create.get("in_chans", 3) if isinstance(create, dict) else 3
+    if not isinstance(normalize, dict) or not isinstance(channels, int) or not 0 < channels <= 1000:
+        return spec
+    plain = {key: normalize[key] for key in ("mean", "std") if key in normalize}
+    return {"mean": [0.0] * channels, "std": [1.0] * channels} | plain | spec

@@ -19,7 +19,7 @@ def upgrade(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     node = {key: upgrade(value) for key, value in settings.items()}
-    target = node.get("_target_", "")
+    target = str(node.get("_target_", ""))
     if target in MOVED:
         node["_target_"] = MOVED[target]
     kwargs = node.get("kwargs")

@@ -1,7 +1,5 @@
 """Backbones and methods from any weights, and settings of evaluators that a command does not run."""
 
-import re
-
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -9,7 +7,6 @@ from safetensors.torch import save_file
 
 from cim_lightning.checkpoint import PlainWeights
 from cim_lightning.config.from_checkpoint import (
-    drop_unused,
     fill_from_checkpoint,
     load_backbone,
     load_method,
@@ -20,22 +17,6 @@ from cim_lightning.formats.timm_format import TimmFormat
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
-
-
-def test_settings_of_a_recipe_for_other_evaluators_are_dropped():
-    evaluators = OmegaConf.create({"knn": {"_target_": "x", "ks": [1]}, "linear": {"epochs": 3}})
-    drop_unused(evaluators, ["evaluation.knn.ks=[1]"])
-    assert evaluators == {"knn": {"_target_": "x", "ks": [1]}}
-
-
-@pytest.mark.parametrize("override", ["+evaluation.linear.epochs=3", "+evaluation.linear={epochs: 3}"])
-def test_settings_on_the_command_line_for_other_evaluators_are_refused(override):
-    with pytest.raises(ConfigError, match=rf"^{re.escape(override)}: linear is not evaluated; try"):
-        drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), [override])
-
-
-def test_a_removed_evaluator_is_no_error():
-    drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["~evaluation.linear"])
 
 
 def test_settings_of_another_data_set_without_a_value_stay_for_hints():

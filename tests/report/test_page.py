@@ -1,12 +1,15 @@
 """The page as text: its content, and that texts from files cannot become markup."""
 
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
 from cim_lightning.loggers.csv import ResumableCSVLogger
-from cim_lightning.report import failures
+from cim_lightning.report import failures, panel_gallery
 from cim_lightning.report.curves import read_curves
 from cim_lightning.report.page import page
 from cim_lightning.report.runs import read_runs
@@ -132,3 +135,28 @@ def test_curves_are_exactly_the_logged_numbers(tmp_path):
         logger.log_metrics({"train/loss": value}, step)
     logger.save()
     assert read_curves(tmp_path / "metrics.csv")["train/loss"].values == values
+
+
+@pytest.mark.fault(
+    "command", "a failure.json or a panel of a run is a link to a file elsewhere", "the report leaves it out"
+)
+def test_a_report_shows_no_file_from_outside_of_a_run(tmp_path, caplog):
+    secret, run = tmp_path / "secret.txt", tmp_path / "runs" / "0"
+    secret.write_text("the secret")
+    Image.new("RGB", (8, 8)).save(tmp_path / "step-1.png")
+    run.mkdir(parents=True)
+    failures.write(run, [], [], "reason", "trace")
+    content = json.loads((run / "failure.json").read_text())
+    for traceback in ("../../secret.txt", str(secret)):  # what earlier versions read
+        (run / "failure.json").write_text(json.dumps(content | {"traceback": traceback}))
+        assert [failure.trace for failure in failures.read(tmp_path / "runs")] == ["trace"]
+    (run / "failure.txt").unlink()
+    (run / "failure.txt").symlink_to(secret)
+    assert failures.read(tmp_path / "runs") == []
+    assert "failure.txt is a link to a file outside of the run" in caplog.text
+    (run / "panels").mkdir()
+    (run / "panels" / "step-1.png").symlink_to(tmp_path / "step-1.png")
+    assert panel_gallery.panels(run) == []
+    shutil.copy(tmp_path / "step-1.png", run / "panels" / "step-2.png")
+    (run / "panels" / "step-x.png").touch()
+    assert [step for step, _ in panel_gallery.panels(run)] == [2]

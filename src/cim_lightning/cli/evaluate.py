@@ -14,6 +14,7 @@ from cim_lightning.cli import evaluation_trainer
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import from_checkpoint, messages, validate
 from cim_lightning.config.result_settings import result_settings
+from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError, EvaluationError
 
 log = logging.getLogger("cim_lightning")
@@ -24,8 +25,9 @@ def run(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     OmegaConf.set_struct(cfg, False)
     overrides = hydra_cfg.overrides.task
-    from_checkpoint.drop_unused(cfg.evaluation, overrides)
-    evaluate(cfg, Path(hydra_cfg.runtime.output_dir), requested_evaluators(overrides))
+    drop_unused(cfg.evaluation, overrides)
+    folder = Path(hydra_cfg.runtime.output_dir)
+    evaluate(cfg, folder, requested_evaluators(overrides), cfg.trusted_packages)
 
 
 def requested_evaluators(overrides: Sequence[str]) -> set[str]:
@@ -52,13 +54,16 @@ def check_evaluators(
     check_applicable(evaluators, context, requested)
 
 
-def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> None:
+def evaluate(
+    cfg: DictConfig, folder: Path, requested: Collection[str] = (), trusted_packages: Sequence[str] = ()
+) -> None:
     """Run every evaluator that applies and has no cached result, and print the table.
 
     Args:
         cfg: settings of conf/evaluate.yaml, with the backbone if the checkpoint has none.
         folder: of the results.
         requested: evaluators that must apply.
+        trusted_packages: whose classes the settings in the checkpoint may name, besides those of conf/.
 
     Raises:
         EvaluationError: an evaluator failed; the results of the others are written.
@@ -67,8 +72,9 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
 
     weights = read_weights(cfg.checkpoint)
     channels_given = cfg.data.get("channels") is not None
-    from_checkpoint.fill_from_checkpoint(cfg, weights)
+    from_checkpoint.fill_from_checkpoint(cfg, weights, trusted_packages)
     validate.check(cfg, "evaluate", HydraConfig.get().overrides.task)
+    consistency.check(cfg, HydraConfig.get().overrides.task)
     evaluation_trainer.check(cfg.trainer)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
@@ -96,7 +102,7 @@ def evaluate(cfg: DictConfig, folder: Path, requested: Collection[str] = ()) -> 
     if trainer.global_rank:  # the first process speaks for all
         log.setLevel(logging.WARNING)
     torch.manual_seed(cfg.seed)  # for an untrained backbone
-    method, backbone = from_checkpoint.load(weights, cfg.get("backbone"))
+    method, backbone = from_checkpoint.load(weights, cfg.get("backbone"), trusted_packages)
     side = data.view.size
     backbone.check_size((side, side), "view_size")
     if backbone.in_channels != data.pixels.channels:

@@ -22,7 +22,7 @@ def run(cfg: DictConfig) -> None:
 
     weights = read_weights(cfg.checkpoint)
     image_size = weights.image_size()
-    method, backbone = from_checkpoint.load(weights)
+    method, backbone = from_checkpoint.load(weights, trusted_packages=cfg.trusted_packages)
     folder = Path(HydraConfig.get().runtime.output_dir)
     about = model_info(weights.path, backbone, method)  # pyright: ignore -- weights of an image size have a path
     form.export(backbone.eval(), image_size, folder, about)

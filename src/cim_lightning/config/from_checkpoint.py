@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config import messages, validate
 from cim_lightning.config.compose import CONF, choice_config
+from cim_lightning.config.trusted_targets import check_trusted
 from cim_lightning.errors import ConfigError
 from cim_lightning.old_settings import upgrade
 
@@ -23,21 +24,35 @@ NO_WEIGHTS = {"weights": None, "weights_layout": "auto"}
 build = functools.partial(instantiate, _convert_="all")  # plain lists and dicts, not those of OmegaConf
 
 
-def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "Backbone"]:
+def load(
+    weights: "Weights", backbone: DictConfig | None = None, trusted_packages: Iterable[str] = ()
+) -> tuple[Any, "Backbone"]:
     """Return the method (None if this is no run) and the backbone, both with the weights.
 
     Args:
         weights: from `read_weights`.
         backbone: settings of a backbone, for weights without an architecture.
+        trusted_packages: whose classes the settings in a checkpoint may name, besides those of conf/.
 
     Raises:
-        ConfigError: the weights do not fit, or the backbone has other weights.
+        ConfigError: the weights do not fit, the backbone has other weights, or a checkpoint names a class
+            that is not trusted.
     """
     from cim_lightning.checkpoint import PlainWeights, RunCheckpoint
 
     if isinstance(weights, RunCheckpoint):
-        method = build(OmegaConf.create(without_weights(weights.settings)).method)
-        method.load_state_dict(weights.state)
+        check_trusted(weights.settings["method"], weights.path, trusted_packages)
+        try:
+            method = build(without_weights(weights.settings)["method"])
+            weights.load(method)
+        except ConfigError:
+            raise
+        except Exception as error:  # damaged settings can raise anything
+            reason = _last_line(error.__cause__ or error)
+            hint = "the file may be damaged, or of another version; copy or train it again"
+            raise ConfigError(
+                "checkpoint", weights.path, f"its settings build no method ({reason})", hint=hint
+            ) from error
         return method, method.eval_backbone
     if not isinstance(weights, PlainWeights):
         return None, weights.load()
@@ -48,6 +63,10 @@ def load(weights: "Weights", backbone: DictConfig | None = None) -> tuple[Any, "
     plain: dict[str, Any] = OmegaConf.to_container(backbone, resolve=True)  # pyright: ignore -- not None here
     layout = plain.pop("weights_layout", "auto")
     return None, weights.load(build(plain), layout)
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def without_weights(settings: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +84,10 @@ def without_weights(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_backbone(
-    weights: str | Path, backbone: "str | Backbone | None" = None, **settings: Any
+    weights: str | Path,
+    backbone: "str | Backbone | None" = None,
+    trusted_packages: Iterable[str] = (),
+    **settings: Any,
 ) -> "Backbone":
     """Return a backbone with weights, in evaluation mode.
 
@@ -74,6 +96,7 @@ def load_backbone(
             or other weights, see `TimmBackbone.load_weights`.
         backbone: the architecture, for other weights and an untrained backbone. It is a choice of
             conf/backbone, such as "vit_tiny_patch16", or a backbone that receives the weights.
+        trusted_packages: whose classes the settings of a run may name, besides those of conf/.
         settings: of that choice, to change, such as `kwargs={"img_size": 64}`.
 
     Raises:
@@ -86,7 +109,7 @@ def load_backbone(
     if settings and not isinstance(backbone, str):
         raise ConfigError(f"{', '.join(settings)}: can be changed for a choice of conf/backbone only")
     if not isinstance(found, PlainWeights):
-        _, loaded = load(found)
+        _, loaded = load(found, trusted_packages=trusted_packages)
         loaded.image_size = found.image_size()
     elif isinstance(backbone, str):
         layout = settings.pop("weights_layout", "auto")
@@ -96,18 +119,22 @@ def load_backbone(
     return loaded.eval()
 
 
-def load_method(path: str | Path) -> Any:
+def load_method(path: str | Path, trusted_packages: Iterable[str] = ()) -> Any:
     """Return the `Method` of a run's folder or checkpoint with its weights, in evaluation mode.
 
+    Args:
+        path: of the folder or checkpoint.
+        trusted_packages: whose classes its settings may name, besides those of conf/.
+
     Raises:
-        ConfigError: there is no run.
+        ConfigError: there is no run, or its settings name a class that is not trusted.
     """
     from cim_lightning.checkpoint import RunCheckpoint, read_weights
 
     weights = read_weights(str(path))
     if not isinstance(weights, RunCheckpoint):
         raise ConfigError("path", path, "is not a run, but a backbone", hint="try load_backbone")
-    method, _ = load(weights)
+    method, _ = load(weights, trusted_packages=trusted_packages)
     return method.eval()
 
 
@@ -136,13 +163,19 @@ def _check_architecture(weights: "Weights", backbone: Any) -> None:
         raise ConfigError(f"backbone: {weights.path} already has an architecture; remove backbone=...")
 
 
-def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
+def fill_from_checkpoint(cfg: DictConfig, weights: "Weights", trusted_packages: Iterable[str] = ()) -> None:
     """Fill in the data settings that the command leaves to the checkpoint.
 
     Backbones without a run get the preprocessing of most ImageNet models.
 
+    Args:
+        cfg: settings of conf/evaluate.yaml.
+        weights: from `read_weights`.
+        trusted_packages: whose classes the settings in a checkpoint may name, besides those of conf/.
+
     Raises:
-        ConfigError: data or backbone is missing, or is given twice.
+        ConfigError: data or backbone is missing or given twice, or a checkpoint names a class that is not
+            trusted.
     """
     from cim_lightning.checkpoint import ExportedBackbone, PlainWeights, RunCheckpoint
 
@@ -152,37 +185,30 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights") -> None:
         data: Any = weights.settings["data"]
         if "_target_" in given:  # another data set, with the same preprocessing
             data = {key: data[key] for key in ("view_size", "cropping", "channels", "bits") if key in data}
+        check_trusted(data, weights.path, trusted_packages)
     elif "_target_" in given:
         data = {"view_size": 224, "cropping": OmegaConf.load(CONF / "cropping" / "resize.yaml")}
         if not isinstance(weights, PlainWeights):
             data |= {"view_size": weights.image_size(), "channels": weights.in_channels()}
     elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
-        data = upgrade(yaml.safe_load(run.read_text()))["data"]  # a run without training has no checkpoint
+        data = _data_of_run(run)  # a run without training has no checkpoint
+        check_trusted(data, run, trusted_packages)
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     unset = {key: None for key in cfg.data if "_target_" in given}  # hints of errors name them, too
     cfg.data = OmegaConf.merge(unset, _pixel_defaults(), data, given)
 
 
+def _data_of_run(file: Path) -> Any:
+    """Return the data settings in the config.yaml of a run, or raise ConfigError."""
+    try:
+        return upgrade(yaml.safe_load(file.read_text("utf-8")))["data"]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        hint = "try data=folder data.root=..."
+        raise ConfigError("checkpoint", file, "cannot be read as the settings of a run", hint=hint) from error
+
+
 def _pixel_defaults() -> dict[str, int]:
     """Return the channels and bits of images; runs of earlier versions have no settings for them."""
     defaults: Any = OmegaConf.load(CONF / "data" / "_images.yaml")
     return {key: defaults[key] for key in ("channels", "bits")}
-
-
-def drop_unused(evaluators: DictConfig, overrides: Iterable[str]) -> None:
-    """Remove the settings that a recipe has for evaluators that this command does not run.
-
-    Args:
-        evaluators: settings by name; those without a class are not run.
-        overrides: of the command line.
-
-    Raises:
-        ConfigError: the command line itself has settings for such an evaluator.
-    """
-    for name in [str(name) for name in evaluators if "_target_" not in evaluators[name]]:
-        for override in overrides:
-            key = override.lstrip("+").partition("=")[0]
-            if f"{key}.".startswith(f"evaluation.{name}."):
-                raise ConfigError(f"{override}: {name} is not evaluated; try evaluation=[...,{name}]")
-        del evaluators[name]

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cim_lightning.atomic import atomic_write, read_json, write_json
-from cim_lightning.report.runs import Job, Run, differing_keys, parse_overrides, read_all
+from cim_lightning.report.runs import Job, Run, differing_keys, is_own_file, parse_overrides, read_all
+
+TRACE = "failure.txt"
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,14 @@ class Failure(Job):
 
 def write(folder: Path, overrides: Sequence[str], swept: Sequence[str], reason: str, trace: str) -> None:
     """Write `failure.json`, and the traceback to `failure.txt`."""
-    atomic_write(folder / "failure.txt", trace)
-    content = {"reason": reason, "traceback": "failure.txt", "overrides": [*overrides], "swept": [*swept]}
+    atomic_write(folder / TRACE, trace)
+    content = {"reason": reason, "overrides": [*overrides], "swept": [*swept]}
     write_json(folder / "failure.json", content)
 
 
 def clear(folder: Path) -> None:
     """Remove the failure of a job that starts again."""
-    for name in ("failure.json", "failure.txt"):
+    for name in ("failure.json", TRACE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -47,5 +49,6 @@ def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:
 def _read(folder: Path) -> Failure:
     content = read_json(folder / "failure.json")
     overrides, swept = parse_overrides(content["overrides"]), parse_overrides(content["swept"])
-    trace = (folder / content["traceback"]).read_text()
-    return Failure(folder, overrides, swept, content["reason"], trace)
+    if not is_own_file(folder / TRACE, folder):
+        raise ValueError(f"{TRACE} is a link to a file outside of the run")
+    return Failure(folder, overrides, swept, content["reason"], (folder / TRACE).read_text())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from cim_lightning.report.curves import evenly_spaced
-from cim_lightning.report.runs import Run, run_titles
+from cim_lightning.report.runs import Run, is_own_file, run_titles
 
 WIDTH = 560  # pixels; wide enough to recognize the exemplars
 QUALITY = 75
@@ -25,8 +25,8 @@ class Gallery(NamedTuple):
 
 
 def panels(folder: Path) -> list[tuple[int, Path]]:
-    """Return step and path of the panels of a run, sorted by step."""
-    paths = (folder / "panels").glob("step-*.png")
+    """Return step and path of the panels of a run, sorted by step, except links to other places."""
+    paths = (path for path in (folder / "panels").glob("step-[0-9]*.png") if is_own_file(path, folder))
     return sorted((int(path.stem.removeprefix("step-")), path) for path in paths)
 
 

@@ -103,6 +103,14 @@ def read_numbers(folder: Path) -> dict[str, Any]:
     return numbers
 
 
+def is_own_file(path: Path, folder: Path) -> bool:
+    """Return whether a file is in the folder of its run, and no link to another place.
+
+    The folder may come from someone else, and a page shows what the file has.
+    """
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def parse_overrides(overrides: Iterable[str]) -> dict[str, str]:
     """Return the values of overrides such as "+optim.base_lr=0.1", by key."""
     split = (override.partition("=") for override in overrides)
