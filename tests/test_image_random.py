@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cim_lightning.image_random import BLOCK, ImageRandom, image_seeds, splitmix64
+from cim_lightning.image_random import BLOCK, INCREMENT, ImageRandom, image_seeds, splitmix64
 
 
 def slow_splitmix64(seed: int, count: int) -> list[int]:
@@ -139,4 +139,6 @@ def test_permutations_are_equally_likely():
 def test_a_probability_of_0_never_happens_and_one_of_1_always():
     assert not random().bernoulli(0.0, 50).any()
     assert random().bernoulli(1.0, 50).all()
+    zero = ImageRandom(torch.tensor([-INCREMENT]))  # the state of its first output is 0
+    assert not zero.bernoulli(0.0, 1).any()
     assert random().bernoulli(0.3, 500).float().mean().item() == pytest.approx(0.3, abs=0.01)
