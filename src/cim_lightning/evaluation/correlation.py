@@ -84,7 +84,7 @@ class CorrelationGrid:
         baseline = estimate_mean_map_baseline(cropping)
         batches, map_batches = [], []
         for batch in context.batches("val", self.num_images, shard=False):
-            crops = cropping(batch.views.to(context.device), int(batch.seeds[0]))
+            crops = cropping(batch.views.to(context.device), batch.seeds)
             batches.append(method(crops).float().cpu())
             map_batches.append(crops.maps.cpu())
         logits, maps = torch.cat(batches), torch.cat(map_batches)
