@@ -1,4 +1,4 @@
-"""Checks before anything starts: settings of the trainer, and sweeps that cannot run here."""
+"""Sweeps and recipes that cannot run with this command or on this machine."""
 
 import json
 
@@ -9,7 +9,6 @@ from cim_lightning.cli import preflight
 from cim_lightning.cli.preflight import (
     check_launcher,
     check_processes,
-    check_trainer,
     num_processes,
 )
 from cim_lightning.errors import ConfigError
@@ -155,34 +154,6 @@ def test_a_recipe_that_is_a_sweep_does_not_run_without_m(run_pretrain, tiny, cap
         "cim-pretrain: experiment=ablation/rotation: is a sweep over cropping.rotation, seed; "
         "try cim-pretrain -m experiment=ablation/rotation\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches=0: must be at least 1"),
-        ({"check_val_every_n_epoch": 0}, "trainer.check_val_every_n_epoch=0: must be at least 1"),
-        ({"check_val_every_n_epoch": None}, None),
-        ({"precision": "bf16-true"}, "trainer.precision=bf16-true: .*; try trainer.precision=bf16-mixed"),
-        ({"precision": "64-true"}, "trainer.precision=64-true: .*; try trainer.precision=32-true"),
-        ({"precision": 64}, "trainer.precision=64-true: .*; try trainer.precision=32-true"),
-        ({"precision": "32-true"}, None),
-        ({"precision": "16-mixed"}, None),
-        ({"max_epochs": -1}, "trainer.max_epochs=-1: the schedule needs an end; try trainer.max_epochs=300"),
-        ({"max_epochs": -1, "max_steps": -1}, "trainer.max_epochs=-1"),
-        ({"max_epochs": -1, "max_steps": 9}, None),
-    ],
-)
-def test_settings_of_the_trainer_that_pretraining_does_not_support(settings, message):
-    if message:
-        with pytest.raises(ConfigError, match=f"^{message}"):
-            check_trainer(settings, has_budget=False)
-    else:
-        check_trainer(settings, has_budget=False)
-
-
-def test_a_budget_is_an_end_of_the_schedule():
-    check_trainer({"max_epochs": -1}, has_budget=True)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from cim_lightning.cli.preflight import check_trainer
 from cim_lightning.config import messages, validate
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.result_settings import may_change_when_finished
+from cim_lightning.config.trainer_settings import check_trainer
 from cim_lightning.errors import ConfigError
 
 
@@ -162,12 +162,12 @@ def test_an_argument_of_the_trainer_without_a_plus_gets_one_line():
 @pytest.mark.parametrize(("batches", "suggested"), [(1, 1), (3, 3), (0.01, 1)])
 def test_overfitting_by_lightning_is_refused(batches, suggested):
     with pytest.raises(ConfigError) as raised:
-        check_trainer({"max_epochs": 1, "overfit_batches": batches}, has_budget=False)
+        check_trainer({"max_epochs": 1, "overfit_batches": batches}, has_length=False)
     assert str(raised.value) == (
         f"trainer.overfit_batches={batches}: Lightning would not train on the same images in every epoch; "
         f"try debug=overfit callbacks.overfit.num_batches={suggested}"
     )
-    check_trainer({"max_epochs": 1, "overfit_batches": 0.0}, has_budget=False)
+    check_trainer({"max_epochs": 1, "overfit_batches": 0.0}, has_length=False)
 
 
 @pytest.mark.user_input("value", "`+trainer.fast_dev_run=true`", "one batch for training and for validation")

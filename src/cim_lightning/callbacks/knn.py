@@ -23,6 +23,8 @@ class OnlineKNN(L.Callback):
         k, temperature: see knn_accuracies.
     """
 
+    logged_metrics = ("val/knn", "val/knn_pooled", "val/feature_std", "val/effective_rank")
+
     def __init__(self, every_n_epochs: int, num_train: int, num_val: int, k: int, temperature: float):
         check_at_least("every_n_epochs", every_n_epochs, 1)
         check_at_least("num_train", num_train, 1)

@@ -18,6 +18,8 @@ class Throughput(L.Callback):
     checkpoint and the first batch of an epoch do not count.
     """
 
+    logged_metrics = ("train/images_per_s", "train/data_wait")
+
     def __init__(self) -> None:
         self.steps: deque[tuple[float, float, int]] = deque(maxlen=WINDOW)  # seconds, seconds waited, images
         self.ended: float | None = None  # end of the previous batch

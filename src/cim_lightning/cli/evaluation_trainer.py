@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.cli.preflight import check_trainer
 from cim_lightning.config.compose import default_config
 from cim_lightning.config.from_checkpoint import build
 from cim_lightning.config.run_builder import build_group
+from cim_lightning.config.trainer_settings import check_trainer
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
@@ -37,7 +37,7 @@ def check(trainer: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a setting is out of range, or sets the length, which every evaluator sets itself.
     """
-    check_trainer(trainer, has_budget=True)
+    check_trainer(trainer, has_length=True)
     for name, unset in LENGTHS.items():
         if (value := trainer.get(name, unset)) != unset:
             rule, hint = "each evaluator sets its own length", "try evaluation.finetune.classifier.epochs"

@@ -1,4 +1,4 @@
-"""Checks before anything starts: the trainer, and whether the sweep can run on this machine."""
+"""Check whether a recipe or a sweep can run with this command and on this machine."""
 
 import re
 import shutil
@@ -8,7 +8,6 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 
 # Lightning repeats the command for each other device, so every process starts the whole sweep.
@@ -19,30 +18,6 @@ SINGLE_PROCESS = {
     "LocalLauncher": "hydra/launcher=submitit_local",
     "RayLauncher": "hydra/launcher=ray",
 }
-
-
-def check_trainer(trainer: Mapping[str, Any], has_budget: bool) -> None:
-    """Check the settings of the trainer that Lightning accepts, but pre-training does not.
-
-    Raises:
-        ConfigError: a count is below 1, the precision is not fp32 or mixed, training never ends, or
-            `overfit_batches` is set: Lightning cannot repeat the batches of our sampler.
-    """
-    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
-        check_at_least(f"trainer.{name}", trainer.get(name), 1)
-    precision = str(trainer.get("precision", "32-true"))
-    precision = f"{precision}-true" if precision.isdigit() else precision  # Lightning's short form
-    if precision.endswith("-true") and precision != "32-true":
-        suggest = "32-true" if precision == "64-true" else precision.replace("true", "mixed")
-        rule = "crops and weights must be in fp32"
-        raise ConfigError("trainer.precision", precision, rule, suggest=suggest)
-    if batches := trainer.get("overfit_batches"):
-        rule = "Lightning would not train on the same images in every epoch"
-        hint = f"try debug=overfit callbacks.overfit.num_batches={int(batches) if batches >= 1 else 1}"
-        raise ConfigError("trainer.overfit_batches", batches, rule, hint=hint)
-    if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1 and not has_budget:
-        rule, hint = "the schedule needs an end", "try trainer.max_epochs=300, or set trainer.max_steps"
-        raise ConfigError("trainer.max_epochs", -1, rule, hint=hint)
 
 
 def check_recipe(hydra_cfg: Any) -> None:

@@ -12,11 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning.atomic import atomic_write, update_json
 from cim_lightning.cli import evaluation_trainer
 from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
-from cim_lightning.cli.preflight import check_recipe, check_trainer, num_processes
+from cim_lightning.cli.preflight import check_recipe, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import from_checkpoint, resume, validate
+from cim_lightning.config import consistency, from_checkpoint, resume, validate
+from cim_lightning.config.call_signatures import check_calls
+from cim_lightning.config.doubtful_settings import doubtful_settings
 from cim_lightning.config.run_builder import build_group, build_run
+from cim_lightning.config.trusted_targets import targets
+from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError, EvaluationError
 from cim_lightning.loggers.protocols import LogsSummary
 from cim_lightning.report import runs
@@ -35,9 +39,12 @@ def run(cfg: DictConfig) -> float | None:
     check_recipe(hydra_cfg)
     if cfg.get("evaluation"):
         OmegaConf.set_struct(cfg.evaluation, False)
-        from_checkpoint.drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
+        drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
     validate.check(cfg, "pretrain", hydra_cfg.overrides.task)
-    check_trainer(cfg.trainer, has_budget=cfg.get("budget") is not None)
+    consistency.check_pretraining(cfg, hydra_cfg.overrides.task)
+    check_calls(cfg)
+    for line in doubtful_settings(cfg, hydra_cfg.overrides.task):
+        log.warning("%s", line)
     folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     try:
@@ -51,7 +58,7 @@ def run(cfg: DictConfig) -> float | None:
             inputs.update({key: settings[key] for key in ("evaluation", "data", "seed")})
             requested = requested_evaluators(hydra_cfg.overrides.task)
             try:
-                evaluate(inputs, folder / "evaluation", requested)
+                evaluate(inputs, folder / "evaluation", requested, [*targets(settings)])
             except EvaluationError as error:  # the other results are still logged
                 failure = error
         finished = runs.read_run(folder)

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from cim_lightning.config.from_checkpoint import build, without_weights
+from cim_lightning.config.monitors import check_monitors
+from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # both import torch, which takes seconds
     import lightning as L
@@ -38,18 +41,28 @@ def build_run(
         ConfigError: the images cannot be opened, or two settings do not fit together.
     """
     import lightning as L
+    from lightning.pytorch.loggers import Logger
+
+    from cim_lightning.checkpoint_io import AtomicCheckpointIO
+    from cim_lightning.lightning_internals import leave_signals
 
     cfg = DictConfig(without_weights(settings) if resumed else settings)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
     train_images = open_images(data).train  # missing images fail here, before anything slow
+    crops = data.dummy_batch(1)
+    if check_batch := getattr(get_object(cfg.method._target_), "check_batch", None):
+        check_batch(crops)  # before anything that depends on the crops is built
     method = build(cfg.method)
     method.backbone.check_channels(data.pixels.channels)
     method.save_hyperparameters(settings)
-    method.prepare(data.dummy_batch(1), len(train_images.classes) if train_images.classes else None)
-    callbacks, loggers = build_group(cfg.get("callbacks")), build_group(cfg.get("logger"))
+    method.prepare(crops, len(train_images.classes) if train_images.classes else None)
+    callbacks, loggers = _build_checked(cfg, "callbacks", L.Callback), _build_checked(cfg, "logger", Logger)
+    check_monitors(callbacks, method)
     length = _length(cfg, data, method, processes)
-    trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **length)
+    plugins = [*build(cfg.trainer.get("plugins") or []), AtomicCheckpointIO()]
+    parts = {"callbacks": [*callbacks.values()], "logger": [*loggers.values()], "plugins": plugins}
+    trainer = leave_signals(build(cfg.trainer, **parts, **length))
     if cfg.compile:
         method.compile_networks()
     return Run(method, data, trainer, settings)
@@ -58,6 +71,18 @@ def build_run(
 def build_group(group: Any) -> list[Any]:
     """Build all members of a config group except null."""
     return [member for member in build(group or {}).values() if member is not None]
+
+
+def _build_checked(cfg: DictConfig, group: str, kind: type) -> dict[str, Any]:
+    """Build all members of a group except null, by path, and require that Lightning accepts them."""
+    members = {}
+    for name, settings in (cfg.get(group) or {}).items():
+        if settings is not None:
+            members[f"{group}.{name}"] = member = build(settings)
+            if not isinstance(member, kind):
+                rule, hint = f"must be a {kind.__name__} of Lightning", f"try {group}.{name}=null"
+                raise ConfigError(f"{group}.{name}._target_", settings["_target_"], rule, hint=hint)
+    return members
 
 
 def _length(cfg: DictConfig, data: Any, method: Any, processes: int) -> dict[str, int]:

@@ -17,7 +17,7 @@ from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.target import Target
+from cim_lightning.models.target import Target, check_tied
 from cim_lightning.optim import Optim
 
 
@@ -59,9 +59,15 @@ class Method(L.LightningModule, ABC):
         Raises:
             ConfigError: the method needs another cropping, or labels that the images do not have.
         """
-        if not isinstance(batch, self.batch_type):
+        self.check_batch(batch)
+        check_tied(target for target, _ in self.target_pairs())
+
+    @classmethod
+    def check_batch(cls, batch: Any) -> None:
+        """Raise ConfigError if the cropping of these crops belongs to another method."""
+        if not isinstance(batch, cls.batch_type):
             raise ConfigError(
-                f"{type(self).__name__} needs a cropping that returns {self.batch_type.__name__}, "
+                f"{cls.__name__} needs a cropping that returns {cls.batch_type.__name__}, "
                 f"not {type(batch).__name__}; leave the cropping out to get the method's own"
             )
 

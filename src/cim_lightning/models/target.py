@@ -1,13 +1,14 @@
 """Target encoders: an EMA copy of the online network, the network itself, or a second trained network."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
-from cim_lightning.checks import check_share
+from cim_lightning.checks import check_share, did_you_mean
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.schedule import Schedule
 
@@ -49,6 +50,7 @@ class EmaTarget(nn.Module):
         self.momentum = Schedule(momentum, 1)
         self.network = copy.deepcopy(online).requires_grad_(False)
         self.tied = {name for name, _ in online.named_parameters() if name.split(".")[-1] in tied}
+        self.tied_names = set(tied)  # as given; of the networks of a method, one suffices
         self.train()
 
     def train(self, mode: bool = True) -> "EmaTarget":
@@ -72,6 +74,16 @@ class EmaTarget(nn.Module):
         for name in self.tied:
             copies[name].copy_(sources[name])
         return {"momentum": momentum}
+
+
+def check_tied(targets: Iterable[Target]) -> None:
+    """Raise ConfigError if a name in `tied` is no parameter of any of the networks of a method."""
+    averaged = [target for target in targets if isinstance(target, EmaTarget)]
+    own = {n.split(".")[-1] for target in averaged for n, _ in target.network.named_parameters()}
+    for given in [target.tied_names for target in averaged]:
+        for name in sorted(given - own):
+            hint = did_you_mean(name, own)
+            raise ConfigError("tied", sorted(given), f"no network has a parameter {name}", hint=hint)
 
 
 class SharedTarget(nn.Module):

@@ -1,0 +1,56 @@
+"""Check the metrics by which callbacks select a checkpoint or stop a run, before training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cim_lightning.checks import did_you_mean
+from cim_lightning.errors import ConfigError
+from cim_lightning.metric_registry import METRICS
+
+OF_STEPS = ("train/lr", "train/grad_norm", "train/momentum")  # logged by every method
+KNOWN_PACKAGES = {"cim_lightning", "lightning"}  # callbacks of others may log more
+
+
+def check_monitors(callbacks: Mapping[str, Any], method: Any) -> None:
+    """Check the parameter `monitor` of every callback that has one, and its `mode`.
+
+    Otherwise, Lightning would fail after the first validation, or keep the worst checkpoint.
+
+    Args:
+        callbacks: by the path of their settings, such as "callbacks.best".
+        method: see Method.
+
+    Raises:
+        ConfigError: the method and the callbacks do not log the metric, log it too rarely, or larger values
+            are better and the smallest is selected.
+    """
+    if {type(callback).__module__.partition(".")[0] for callback in callbacks.values()} - KNOWN_PACKAGES:
+        return
+    names = ("loss", *(metric.name for metric in method.metrics))
+    logged = {f"{split}/{name}": 1 for split in ("train", "val") for name in names}
+    logged |= dict.fromkeys(OF_STEPS, 1)
+    for callback in callbacks.values():  # with the epochs between two values
+        epochs = getattr(callback, "every_n_epochs", 1)
+        logged |= dict.fromkeys(getattr(callback, "logged_metrics", ()), epochs)
+    for path, callback in callbacks.items():
+        if (monitor := getattr(callback, "monitor", None)) is not None:
+            _check_monitor(path, callback, monitor, logged)
+
+
+def _check_monitor(path: str, callback: Any, monitor: str, logged: Mapping[str, int]) -> None:
+    if monitor not in logged:
+        rule = "this run does not log such a metric"
+        hint = did_you_mean(monitor, [name for name in logged if name.startswith("val/")])
+        raise ConfigError(f"{path}.monitor", monitor, rule, hint=hint)
+    saves_every = getattr(callback, "_every_n_epochs", 1) or 1  # of Lightning's ModelCheckpoint
+    if saves_every % logged[monitor]:
+        rule = f"it is logged every {logged[monitor]} epochs only"
+        hint = f"try +{path}.every_n_epochs={logged[monitor]}"
+        raise ConfigError(f"{path}.monitor", monitor, rule, hint=hint)
+    metric = METRICS.get(monitor.partition("/")[2])
+    mode = getattr(callback, "mode", None)
+    wanted = {True: "max", False: "min"}.get(metric.higher_is_better) if metric else None
+    if wanted and mode in ("min", "max") and mode != wanted:
+        better = "larger" if wanted == "max" else "smaller"
+        rule = f"{better} values of {monitor} are better"
+        raise ConfigError(f"{path}.mode", mode, rule, hint=f"try +{path}.mode={wanted}")
