@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cim_lightning.errors import ConfigError
+
 TEMPORARY = ".cim-tmp"  # suffix of unfinished files
 
 
@@ -58,8 +60,20 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; {} if the file does not exist."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Return the object in a JSON file; {} if the file does not exist.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged ({error}); restore or remove the file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: damaged (it holds no JSON object); restore or remove the file")
+    return content
 
 
 def update_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cim_lightning.checkpoint_files import LAST, PREVIOUS, changed_record, newest
 from cim_lightning.errors import ConfigError, format_value
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
@@ -150,18 +151,20 @@ def read_weights(checkpoint: str) -> Weights:
     if checkpoint in (UNTRAINED, TIMM) or checkpoint.startswith(HUB):
         return PlainWeights(checkpoint, None)
     path = find_file(checkpoint, "checkpoint")
+    if path.name == LAST and Path(checkpoint).name != LAST and path.with_name(PREVIOUS).exists():
+        path = newest(path.parent, "checkpoint") or path
     weights = load(path, "checkpoint")
     is_export = path.name == "backbone.safetensors"
     if is_export and (spec := read_description(path.with_name("backbone.json"), "checkpoint")):
         return ExportedBackbone(path, _upgrade(spec), weights)
     if (settings := run_settings(weights)) is not None:
+        if record := changed_record(path):
+            hint = "restore the file, or try another checkpoint of the run"
+            raise ConfigError(
+                "checkpoint", path, f"is damaged: {record} changed after it was written", hint=hint
+            )
         return RunCheckpoint(path, upgrade(settings), weights["state_dict"])
     return PlainWeights(checkpoint, path)
-
-
-def global_step(checkpoint: str) -> int:
-    """Return the number of optimizer steps of a run's checkpoint, without reading its weights."""
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"]
 
 
 def _upgrade(spec: dict[str, Any]) -> dict[str, Any]:

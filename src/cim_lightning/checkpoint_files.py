@@ -20,8 +20,12 @@ def exists(folder: Path) -> bool:
     return any((folder / name).exists() for name in (LAST, PREVIOUS))
 
 
-def newest(folder: Path) -> Path | None:
+def newest(folder: Path, parameter: str) -> Path | None:
     """Return the last intact checkpoint in a folder; None if there is no checkpoint.
+
+    Args:
+        folder: of the checkpoints.
+        parameter: for the error.
 
     Raises:
         ConfigError: all are damaged.
@@ -34,13 +38,13 @@ def newest(folder: Path) -> Path | None:
         reason = damage(path)
         if reason is None:
             if reasons:
-                log.warning("%s; resuming %s instead", reasons[0], path)
+                log.warning("%s; using %s instead", reasons[0], path)
             return path
         reasons.append(f"{path} {reason}")
     if not reasons:
         return None
-    hint = "restore one of them from a backup, or try another output_dir"
-    raise ConfigError(f"no checkpoint can be resumed: {', '.join(reasons)}; {hint}")
+    hint = "restore one from a backup, or start again in another output_dir"
+    raise ConfigError(parameter, folder, f"no intact checkpoint: {', '.join(reasons)}", hint=hint)
 
 
 def check(path: Path, parameter: str = "resume") -> None:
@@ -64,7 +68,7 @@ def damage(path: Path) -> str | None:
             return foreign[0]
         if not zipfile.is_zipfile(path):
             return "is not a checkpoint of this project"
-        if record := _changed_record(path):
+        if record := changed_record(path):
             return f"is damaged: {record} changed after it was written"
         missing = PARTS - _load(path).keys()
     except Exception as error:  # a damaged file can raise anything
@@ -77,11 +81,13 @@ def global_step(path: Path) -> int:
     return _load(path)["global_step"]
 
 
-def _changed_record(path: Path) -> str | None:
-    """Return the first record of a zip archive with another checksum or with an attribute of a folder."""
+def changed_record(path: Path) -> str | None:
+    """Return the first record of a file of torch.save that differs from its checksum, if there is one."""
+    if not zipfile.is_zipfile(path):  # of an old version of torch, without checksums
+        return None
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():
-            if record.external_attr:  # torch sets none, and reads nothing from a "folder"
+            if record.external_attr:  # torch sets none, and does not read records with the one of folders
                 return record.filename
         return archive.testzip()
 

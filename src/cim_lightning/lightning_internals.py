@@ -5,6 +5,7 @@ start before the first training.
 """
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,24 @@ def start_processes(trainer: L.Trainer) -> bool:
     return trainer.world_size == 1
 
 
+def kill_processes(trainer: L.Trainer) -> None:
+    """Kill the processes of the other devices that Lightning started from this one."""
+    launcher: Any = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.kill(signal.SIGKILL)
+
+
+def leave_signals(trainer: L.Trainer) -> L.Trainer:
+    """Stop a Trainer from handling signals, and return it; `stop_signals` handles them for the command.
+
+    Lightning would end a validation on SIGTERM in the middle, with exit code 0, and save inside the handler
+    of Slurm's signals.
+    """
+    connector: Any = trainer._signal_connector
+    connector.register_signal_handlers = lambda: None
+    return trainer
+
+
 def syncs_batchnorm(trainer: L.Trainer) -> bool:
     """Return whether batch normalization has the statistics of all devices."""
     return getattr(trainer.strategy, "_layer_sync", None) is not None
@@ -73,8 +92,10 @@ def batches_processed(trainer: L.Trainer) -> int:
 
 
 def is_mid_epoch_step(trainer: L.Trainer) -> bool:
-    """Return whether the batch ended an optimizer step, but not the epoch."""
+    """Return whether the batch ended an optimizer step, but neither the epoch nor the training."""
     loop: Any = trainer.fit_loop
+    if trainer.should_stop or trainer.global_step == trainer.max_steps:  # the validation is still missing
+        return False
     return not (loop.epoch_loop._should_accumulate() or loop.epoch_loop.batch_progress.is_last_batch)
 
 

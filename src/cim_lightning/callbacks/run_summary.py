@@ -19,7 +19,7 @@ from cim_lightning.versions import versions
 
 log = logging.getLogger(__name__)
 RESULTS = ("metrics.json", "backbone.json", "evaluation/metrics.json")  # files of a finished run
-STATE = ("initial", "latest", "seconds", "images")
+STATE = ("initial", "latest", "seconds", "images", "epochs")
 
 
 class RunSummary(L.Callback):
@@ -38,7 +38,7 @@ class RunSummary(L.Callback):
         self.folder = Path(folder)
         self.initial: dict[str, float] = {}
         self.latest: dict[str, float] = {}
-        self.seconds, self.images = 0.0, 0
+        self.seconds, self.images, self.epochs = 0.0, 0, 0
         self.interval_start: float | None = None
         self.flops: Flops | None = None
 
@@ -84,17 +84,20 @@ class RunSummary(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.latest |= _metrics(trainer, "val/", "train/")
+        self.epochs = trainer.current_epoch + 1  # the last one may be incomplete; Lightning forgets it on resume
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.interrupted:
             return
+        data = _image_data(trainer)
         initial = {f"initial/{name.removeprefix('val/')}": value for name, value in self.initial.items()}
         cost = {
             "steps": trainer.global_step,
-            "epochs": trainer.current_epoch,
+            "epochs": self.epochs,
             "images_seen": self.images,
             "seconds": self.seconds,
             "images_per_s": self.images / max(self.seconds, 1e-9),
+            "bad_images": images.count() if (images := getattr(data, "bad_images", None)) else 0,
             "peak_memory_bytes": peak(pl_module.device),
         }
         # The first and the last validation are the same in a run without a step.

@@ -1,7 +1,6 @@
 """`cim-pretrain`: train a method, export its backbone, and evaluate it if configured."""
 
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,20 +8,23 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning import stop_signals
 from cim_lightning.atomic import atomic_write, update_json
-from cim_lightning.cli import evaluation_trainer
+from cim_lightning.checkpoint_files import global_step
+from cim_lightning.cli import disk_space, evaluation_trainer
+from cim_lightning.cli.close_wandb import close_wandb
 from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
 from cim_lightning.cli.preflight import check_recipe, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import consistency, from_checkpoint, resume, validate
+from cim_lightning.config import consistency, resume, validate
 from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.doubtful_settings import doubtful_settings
 from cim_lightning.config.run_builder import build_group, build_run
 from cim_lightning.config.trusted_targets import targets
 from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError, EvaluationError
-from cim_lightning.loggers.protocols import LogsSummary
+from cim_lightning.loggers.protocols import KeepsRows, LogsSummary
 from cim_lightning.report import runs
 from cim_lightning.report.columns import objective
 
@@ -51,8 +53,9 @@ def run(cfg: DictConfig) -> float | None:
         before, trainer, failure = runs.read_numbers(folder), None, None
         if resume.is_finished(folder, settings):
             print(f"{folder}: already finished; for a new run, use resume=never output_dir=NEW")
-        elif (trainer := train(settings, folder)) is None:
-            return None
+        else:
+            trainer = train(settings, folder)
+        stop_signals.set_outcome("training is complete; run the same command for the rest")
         if settings.get("evaluation") and not resume.is_evaluated(folder, settings["evaluation"]):
             inputs = evaluation_trainer.after_pretraining(settings["trainer"], folder)
             inputs.update({key: settings[key] for key in ("evaluation", "data", "seed")})
@@ -69,8 +72,7 @@ def run(cfg: DictConfig) -> float | None:
         if failure is not None:
             raise failure
     finally:
-        if wandb := sys.modules.get("wandb"):  # Close the wandb run. Otherwise the next job logs to it.
-            wandb.finish(int(sys.exc_info()[0] is not None))
+        close_wandb(failed=sys.exc_info()[0] is not None)
     return objective(finished)
 
 
@@ -82,7 +84,7 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
         folder: of the run.
 
     Returns:
-        The trainer; None if training was interrupted.
+        The trainer.
     """
     checkpoint = resume.find_checkpoint(folder, settings)
 
@@ -109,20 +111,23 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         resume.check_images(folder, settings, data.splits[:2])
     if cfg.get("evaluation"):
         requested = requested_evaluators(HydraConfig.get().overrides.task)
-        check_evaluators(from_checkpoint.build(cfg.evaluation), method, data, folder, requested)
+        inputs = evaluation_trainer.after_pretraining(settings["trainer"], folder)
+        inputs.evaluation = cfg.evaluation
+        check_evaluators(inputs, method, data, folder, requested)
     if trainer.is_global_zero:
+        disk_space.check(folder, method)
         loaded = method.backbone.loaded_weights
         info = run_info() | {"images": resume.fingerprints(data.splits[:2])}
         update_json(folder / "run.json", info | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
-    if checkpoint is None and len(data.splits.val):
-        trainer.validate(method, datamodule=data, verbose=False)  # the metrics before training
-        if trainer.received_sigterm:  # which fit would ignore
-            sys.exit(128 + signal.SIGTERM)
+    if checkpoint is None:
+        for logger in trainer.loggers:
+            if isinstance(logger, KeepsRows):
+                logger.drop_rows(0)  # of a run that ended before its first save
+        if len(data.splits.val):
+            trainer.validate(method, datamodule=data, verbose=False)  # the metrics before training
     trainer.fit(method, datamodule=data, ckpt_path=checkpoint)
-    if trainer.interrupted:
-        return None
     backbone = method.eval_backbone
     if trainer.is_global_zero and isinstance(backbone, TimmBackbone):
         TimmFormat(tolerance=0).write(backbone, cfg.data.view_size, folder)
@@ -144,6 +149,4 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
         log.info("no validation: no val/ metrics, k-NN accuracy, panels or best.ckpt")
     log.info("%s, %s", trainer.strategy.root_device, trainer.precision)
     if checkpoint is not None:
-        from cim_lightning.checkpoint import global_step
-
-        log.info("resuming %s at step %d", checkpoint, global_step(checkpoint))
+        log.info("resuming %s at step %d", checkpoint, global_step(Path(checkpoint)))

@@ -18,7 +18,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.atomic import atomic_write
+from cim_lightning import stop_signals
+from cim_lightning.atomic import atomic_write, remove_temporaries
 from cim_lightning.cli import lock, run_info
 from cim_lightning.cli.preflight import check_launcher, check_processes
 from cim_lightning.cli.shared_datasets import SharedDatasets
@@ -124,6 +125,8 @@ def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
         job_lock = None
         try:
             job_lock = lock.acquire(folder)
+            if job_lock.is_locked:
+                remove_temporaries(folder)
             if lock.is_first_process():  # the other processes start later, when the job may have failed
                 failures.clear(folder)
             if in_sweep:
@@ -145,6 +148,8 @@ def catch_job_errors(task: Task, explain: Callable[..., str | None]) -> Task:
         finally:
             if job_lock is not None:
                 job_lock.release()
+            if in_sweep and stop_signals.received() is None:
+                stop_signals.set_outcome(f"finished jobs are saved; {RERUN}")
 
     return run
 

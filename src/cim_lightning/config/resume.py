@@ -3,13 +3,13 @@
 import logging
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cim_lightning import checkpoint_files
 from cim_lightning.atomic import read_json
 from cim_lightning.config.arguments import quote_values
 from cim_lightning.config.result_settings import (
@@ -51,7 +51,7 @@ def add_output_dir(arguments: list[str]) -> list[str]:
 def _earlier(sweep: bool) -> Iterator[tuple[Path, list[str]]]:
     """Yield all sweeps, or all runs that have a checkpoint, with their overrides; the last one first."""
     for path in sorted(Path("outputs").glob(f"*/*/{'multirun.yaml' if sweep else 'run.json'}"), reverse=True):
-        if not sweep and not (path.parent / "checkpoints" / "last.ckpt").exists():
+        if not sweep and not checkpoint_files.exists(path.parent / "checkpoints"):
             continue
         try:
             if sweep:
@@ -73,27 +73,28 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
     """Return the checkpoint that a run in a folder starts from; None for a new run.
 
     Raises:
-        ConfigError: `resume` is no checkpoint, would overwrite a run, or a setting changed that may not.
+        ConfigError: `resume` is no checkpoint, would overwrite a run, a setting changed that may not, or all
+            checkpoints of the run are damaged.
     """
-    last = folder / "checkpoints" / "last.ckpt"
+    checkpoints = folder / "checkpoints"
     choice = settings["resume"]
     if choice == "never":
-        if last.exists():
+        if checkpoint_files.exists(checkpoints):
             raise ConfigError("resume", choice, f"{folder} has a run already", hint="try another output_dir")
         return None
     if choice != "auto":
-        if not zipfile.is_zipfile(choice):
-            rule = "is not a checkpoint" if Path(choice).is_file() else "no such checkpoint"
-            raise ConfigError("resume", choice, rule, suggest="auto")
+        if not Path(choice).exists():
+            raise ConfigError("resume", choice, "no such checkpoint", suggest="auto")
+        checkpoint_files.check(Path(choice))
         return str(choice)
-    if not last.exists():
+    if not checkpoint_files.exists(checkpoints):
         return None
     can_compare = bool(read_json(folder / "run.json").get("images"))
     for key, (before, now) in _differences(folder, settings):
         if not may_change_on_resume(key) and not (can_compare and key in NAMES_IMAGES):
             rule = f"the run in {folder} started with {format_value(before)}"
             raise ConfigError(key, now, rule, hint=f"try {key}={format_value(before)}, or another output_dir")
-    return str(last)
+    return str(checkpoint_files.newest(checkpoints, "output_dir"))
 
 
 def fingerprints(splits: Iterable[Any]) -> dict[str, Any]:
@@ -152,15 +153,33 @@ def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "config.yaml").read_text()).get("evaluation") or {}
+    return _read_settings(folder).get("evaluation") or {}
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run in a folder; {} if it has none.
+
+    Raises:
+        ConfigError: config.yaml is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: damaged; restore the file, or try another output_dir")
+    return settings
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the settings that differ from those of the run in a folder, as (before, now)."""
-    saved = folder / "config.yaml"
-    if not saved.exists():
+    saved = _read_settings(folder)
+    if not saved:
         return
-    before, now = (dict(_flatten(upgrade(part))) for part in (yaml.safe_load(saved.read_text()), settings))
+    before, now = (dict(_flatten(upgrade(part))) for part in (saved, settings))
     # Report a definition before the settings that refer to it.
     for key in sorted(now.keys() | before.keys(), key=lambda key: (key.count("."), key)):
         if before.get(key) != now.get(key) and not (key in NAMES_IMAGES and _same_path(before, now, key)):

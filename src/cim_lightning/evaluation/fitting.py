@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cim_lightning.atomic import read_json, replacing, write_json
+from cim_lightning.checkpoint_files import LAST, PREVIOUS, newest
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.fingerprint import fingerprint, weights_hash
@@ -56,22 +55,24 @@ def fit(
     digest = hashlib.sha256(json.dumps(args, sort_keys=True).encode()).hexdigest()[:12]
     folder = context.folder / f"{name}-{digest}"
     trainer = factory.for_training(folder, context.seed, **length)
-    weights, done, last = folder / "weights.safetensors", folder / "training.json", folder / "last.ckpt"
-    finished, resumes = trainer.strategy.broadcast((bool(read_json(done)), last.exists()))
+    weights, done = folder / "weights.safetensors", folder / "training.json"
+    found = bool(read_json(done)), newest(folder, "output_dir")
+    finished, checkpoint = trainer.strategy.broadcast(found)
     if finished:
         log.info("using the finished training in %s", folder)
         module.load_state_dict(load_file(weights))
     else:
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
-        _train(trainer, module, data, last if resumes else None)
+        _train(trainer, module, data, checkpoint)
         if trainer.is_global_zero:
             with replacing(weights) as temporary:
                 save_file(
                     {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, temporary
                 )
             write_json(done, args)
-            last.unlink(missing_ok=True)
+            for name in (LAST, PREVIOUS):
+                (folder / name).unlink(missing_ok=True)
         trainer.strategy.barrier()
     module.to(context.device).eval()
     return folder
@@ -90,8 +91,6 @@ def validate(
     """
     trainer = trainer_factory(context).for_validation()
     logged = trainer.validate(module, datamodule=data, verbose=False)
-    if trainer.received_sigterm:  # Lightning only stops the validation
-        sys.exit(128 + signal.SIGTERM)
     if not logged:
         raise ConfigError("no validation image has a label; put the validation images into class folders")
     module.to(context.device).eval()

@@ -14,7 +14,8 @@ from cim_lightning.callbacks.checkpoints import LastCheckpoint
 from cim_lightning.callbacks.progress import Progress
 from cim_lightning.callbacks.step_seed import StepSeed
 from cim_lightning.callbacks.throughput import Throughput
-from cim_lightning.lightning_internals import quiet, syncs_batchnorm
+from cim_lightning.checkpoint_io import AtomicCheckpointIO
+from cim_lightning.lightning_internals import leave_signals, quiet, syncs_batchnorm
 
 SAVE_EVERY_MINUTES = 5.0
 # What Lightning must leave to the data module and to the evaluator.
@@ -64,7 +65,8 @@ class TrainerFactory:
     @quiet()
     def _build(self, folder: Path | None, callbacks: list[L.Callback], **arguments: Any) -> L.Trainer:
         root = {"default_root_dir": folder} if folder else {}
-        return self.trainer(callbacks=[*callbacks, Progress()], **root, **FIXED | arguments)
+        arguments = root | FIXED | arguments | {"plugins": [AtomicCheckpointIO()]}
+        return leave_signals(self.trainer(callbacks=[*callbacks, Progress()], **arguments))
 
 
 def one_device(device: torch.device) -> TrainerFactory:

@@ -7,7 +7,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from cim_lightning.atomic import replacing
+from cim_lightning.atomic import replacing, sync
+from cim_lightning.errors import ConfigError
 
 STEP = "step"
 
@@ -61,14 +62,42 @@ class ResumableCSVLogger(Logger):
     def finalize(self, status: str) -> None:
         self.save()
 
-    def _rewrite(self) -> None:
-        rows: dict[int, dict[str, Any]] = {}
+    @rank_zero_only
+    def drop_rows(self, step: int) -> None:
+        """Remove the rows of a step and of all later ones, which training repeats."""
+        self.save()
+        rows = self._read()
+        if kept := {number: row for number, row in rows.items() if number < step}:
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+            self.columns, self.last_step = [], -1
+
+    @rank_zero_only
+    def sync(self) -> None:
+        """Wait until all rows are on disk."""
+        self.save()
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                complete = csv.DictReader(line for line in file if line.endswith("\n"))
-                rows = {int(row[STEP]): row for row in complete}
+            sync(self.path)
+
+    def _rewrite(self) -> None:
+        rows = self._read()
         for step, row in self.pending.items():
             rows[step] = rows.get(step, {}) | row
+        self._write(rows)
+
+    def _read(self) -> dict[int, dict[str, Any]]:
+        """Return the complete rows of the file by step."""
+        if not self.path.exists():
+            return {}
+        try:
+            with self.path.open(newline="") as file:
+                complete = csv.DictReader(line for line in file if line.endswith("\n"))
+                return {int(row[STEP]): row for row in complete}
+        except (ValueError, LookupError, csv.Error) as error:
+            raise ConfigError(f"{self.path}: not the metrics of a run; move the file away") from error
+
+    def _write(self, rows: dict[int, dict[str, Any]]) -> None:
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))
         with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)

@@ -1,4 +1,4 @@
-"""What a Lightning logger may offer beyond metrics: images, and the results of a run."""
+"""What a Lightning logger may offer beyond metrics: images, the results of a run, and rows on disk."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,19 @@ class LogsImages(Protocol):
 
     def log_image(self, key: str, images: Sequence[Any], step: int | None = None) -> None:
         """Log image files or arrays under a name."""
+        ...
+
+
+@runtime_checkable
+class KeepsRows(Protocol):
+    """A logger that writes rows of its own, which a checkpoint relies on."""
+
+    def drop_rows(self, step: int) -> None:
+        """Remove the rows of a step and of all later ones, which training repeats."""
+        ...
+
+    def sync(self) -> None:
+        """Wait until all rows are on disk."""
         ...
 
 

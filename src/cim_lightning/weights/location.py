@@ -6,7 +6,13 @@ from pathlib import Path
 from cim_lightning.errors import ConfigError
 
 # Of a run, an exported backbone, a Hugging Face folder.
-FILES = ("checkpoints/last.ckpt", "backbone.safetensors", "model.safetensors", "pytorch_model.bin")
+FILES = (
+    "checkpoints/last.ckpt",
+    "checkpoints/previous.ckpt",
+    "backbone.safetensors",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
 SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"}
 
 
