@@ -44,6 +44,7 @@ ALLOWED = {
     "cropping": set(),
     "models": {"optim", "weights"},
     "optim": set(),
+    "finite_step": set(),
     "data": {"cropping"},
     "weights": set(),
     "checkpoint": {"models", "weights", "checkpoint_files"},
@@ -54,9 +55,10 @@ ALLOWED = {
     # Layer 3
     "flops": {"cropping.batch"},
     "budget": set(),
-    "methods": {"models", "cropping", "optim", "checkpoint", "config.from_checkpoint"},
+    "methods": {"models", "cropping", "optim", "finite_step", "checkpoint", "config.from_checkpoint"},
     "formats": {"models"},
     "evaluation": {
+        "checkpoint_files",
         "checkpoint_io",
         *("models", "optim", "cropping"),
         *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),

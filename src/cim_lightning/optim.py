@@ -45,7 +45,8 @@ class AdamWCosine:
         """Return the optimizer of all trainable parameters of a module, and its schedule per step."""
         groups = param_groups_weight_decay(module, self.weight_decay, no_weight_decay_list=POSITION_TABLES)
         lr = self.base_lr * global_batch_size / REFERENCE_BATCH_SIZE
-        optimizer = AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]))
+        # Only the fused implementation can skip a step without waiting for the device (see FiniteStep).
+        optimizer = AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]), fused=True)
         end = self.weight_decay if self.weight_decay_end is None else self.weight_decay_end
         weight_decay = Schedule(self.weight_decay, end)
         return optimizer, LRAndWeightDecay(

@@ -15,6 +15,7 @@ from cim_lightning.checkpoint import RunCheckpoint, read_weights
 from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
+from cim_lightning.finite_step import FiniteStep, clip_gradients, propagate
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target, check_tied
@@ -47,6 +48,7 @@ class Method(L.LightningModule, ABC):
         check_at_least("batch_size", batch_size, 1)
         self.backbone = backbone
         self.optim, self.batch_size = optim, batch_size
+        self.finite_step = FiniteStep(self)
         self._batch_size_checked = False
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
@@ -137,10 +139,13 @@ class Method(L.LightningModule, ABC):
 
     def update_target(self, progress: float) -> None:
         """Update all targets after an optimizer step. The progress is the share of training done, 0..1."""
-        metrics = {}
+        metrics, result = {}, self.finite_step.result
         for target, online in self.target_pairs():
-            metrics |= target.update(online, progress)
+            metrics |= target.update(online, progress, None if result is None else result.applied)
         self._log("train", metrics)
+
+    def on_train_start(self) -> None:
+        self.finite_step.reset()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         num_images = self.unpack(batch)[0].num_images
@@ -148,7 +153,9 @@ class Method(L.LightningModule, ABC):
             rule = f"the first training batch has {num_images} images"
             raise ConfigError("batch_size", self.batch_size, rule, suggest=num_images)
         self._batch_size_checked = True
+        self.finite_step.start_batch()
         metrics = self.compute_batch_losses(batch)
+        self.finite_step.add_loss(metrics["loss"])
         self._log("train", metrics, batch_size=num_images)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return metrics["loss"]
@@ -171,11 +178,22 @@ class Method(L.LightningModule, ABC):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        self.finite_step.finish()
         self.update_target((self.trainer.global_step + 1) / self.trainer.estimated_stepping_batches)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        # detect_anomaly names the first function with a NaN gradient, which must not be that of `propagate`.
+        super().backward(loss if torch.is_anomaly_enabled() else propagate(loss), *args, **kwargs)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        result = self.finite_step.check(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
+        self.log("train/grad_norm", result.norm)
+        clip_gradients(result, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which backbone is evaluated, for runs that start from these weights."""

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from cim_lightning.checks import check_share, did_you_mean
 from cim_lightning.errors import ConfigError
@@ -21,11 +22,15 @@ class Target(Protocol):
         """Return what the online network returns for its inputs."""
         ...
 
-    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+    def update(
+        self, online: nn.Module, progress: float, applied: Float[Tensor, ""] | None = None
+    ) -> dict[str, float]:
         """Update the target after an optimizer step and return values to log.
 
         Args:
+            online: the network that it follows.
             progress: share of training done, above 0 and at most 1.
+            applied: 1; 0 if the optimizer skipped the step, and nothing must change. On the device. None: 1.
         """
         ...
 
@@ -66,11 +71,16 @@ class EmaTarget(nn.Module):
         return self.network(inputs)
 
     @torch.no_grad()
-    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+    def update(
+        self, online: nn.Module, progress: float, applied: Float[Tensor, ""] | None = None
+    ) -> dict[str, float]:
         momentum = self.momentum(progress)
+        weight: Any = 1 - momentum
         copies, sources = dict(self.network.named_parameters()), dict(online.named_parameters())
         averaged = [name for name in sources if name not in self.tied]
-        torch._foreach_lerp_([copies[n] for n in averaged], [sources[n] for n in averaged], 1 - momentum)
+        if applied is not None:  # a number would have to wait for the device
+            weight = [applied * weight] * len(averaged)
+        torch._foreach_lerp_([copies[n] for n in averaged], [sources[n] for n in averaged], weight)
         for name in self.tied:
             copies[name].copy_(sources[name])
         return {"momentum": momentum}
@@ -95,7 +105,9 @@ class SharedTarget(nn.Module):
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return online(inputs)
 
-    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+    def update(
+        self, online: nn.Module, progress: float, applied: Float[Tensor, ""] | None = None
+    ) -> dict[str, float]:
         return {}
 
 
@@ -109,7 +121,9 @@ class SeparateTarget(nn.Module):
     def forward(self, online: nn.Module, inputs: torch.Tensor) -> Any:
         return self.network(inputs)
 
-    def update(self, online: nn.Module, progress: float) -> dict[str, float]:
+    def update(
+        self, online: nn.Module, progress: float, applied: Float[Tensor, ""] | None = None
+    ) -> dict[str, float]:
         return {}
 
 
