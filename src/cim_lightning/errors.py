@@ -30,6 +30,13 @@ class ConfigError(ValueError):
         super().__init__((f"{given}: {rule}" if rule else given) + (f"; {hint}" if hint else ""))
 
 
+class LoadingError(ConfigError):
+    """Images that cannot be loaded because of the machine: a read that does not end, or a dead worker.
+
+    A setting may help. Commands print the message in one line and exit with 1.
+    """
+
+
 class RunError(RuntimeError):
     """A run cannot continue, for a reason outside of its settings, such as a full disk.
 
@@ -42,7 +49,16 @@ class EvaluationError(RuntimeError):
 
 
 class BadImageError(ValueError):
-    """An image that cannot be decoded. The data set logs it and uses another image."""
+    """An image that cannot be decoded. The data set reports it and uses another image.
+
+    Args:
+        reason: of the error, without the name of the image.
+        name: of the image, quoted if it is a path.
+    """
+
+    def __init__(self, reason: str, name: str = ""):
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason, self.name = reason, name
 
 
 class WrongFormatError(BadImageError):
@@ -55,8 +71,8 @@ class WrongFormatError(BadImageError):
     """
 
     def __init__(self, reason: str, channels: int | None = None, name: str = ""):
-        super().__init__(f"{name}: {reason}" if name else reason)
-        self.reason, self.channels = reason, channels
+        super().__init__(reason, name)
+        self.channels = channels
 
 
 def format_value(value: Any) -> str:

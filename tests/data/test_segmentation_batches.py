@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.segmentation import MaskSource
 from cim_lightning.data.segmentation_batches import (
     MaskSamples,
@@ -71,7 +72,7 @@ def test_samples_are_tensors_with_a_seed_per_key() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_batch_is_a_list_and_may_be_empty(workers: int) -> None:
-    loaded = list(mask_loader(MaskSamples(Ramps(), 0), [[(0, 2), (0, 5)], []], workers))
+    loaded = list(mask_loader(MaskSamples(Ramps(), 0), [[(0, 2), (0, 5)], []], Loading(workers, None)))
     assert [[sample.mask.shape for sample in batch] for batch in loaded] == [[(2, 2), (5, 2)], []]
 
 

@@ -16,7 +16,7 @@ WITHOUT_EFFECT = {
     "evaluation",
     "segmentation_data",
 }
-WITHOUT_EFFECT_ANYWHERE = {"num_workers"}  # by the last part of their key
+WITHOUT_EFFECT_ANYWHERE = {"num_workers", "timeout", "max_bad_share"}  # by the last part of their key
 # The accelerator may change on resume; the number of devices may not, because it changes the size of a step.
 FIXED_IN_TRAINER = {
     "trainer.accumulate_grad_batches",

@@ -4,10 +4,10 @@ import contextlib
 import io
 import logging
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -16,6 +16,7 @@ from cim_lightning.data.image_formats import FORMATS, pillow_formats
 from cim_lightning.data.png_metadata import without_metadata
 from cim_lightning.errors import BadImageError, ConfigError
 
+NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
 # Pillow logs an error for each TIFF of many bands, and raises it, too.
 logging.getLogger(TiffImagePlugin.__name__).setLevel(logging.CRITICAL)
 
@@ -58,13 +59,31 @@ def read_bytes(source: str | os.PathLike[str] | bytes) -> bytes:
     """Return the content of a file; bytes are returned as they are.
 
     Raises:
-        BadImageError: the file is empty.
+        BadImageError: the file is empty, or not a regular file.
         OSError: the file cannot be read.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if isinstance(source, bytes):
+        data = source
+    else:
+        with open_file(source) as file:
+            data = file.read()
     if not data:
         raise BadImageError("the file is empty")
     return data
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading. Opening a named pipe would wait for a writer.
+
+    Raises:
+        BadImageError: it is not a regular file, but a named pipe, a device or a socket.
+        OSError: the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadImageError("not a regular file")
+    return open(descriptor, "rb")
 
 
 @contextlib.contextmanager
@@ -77,7 +96,7 @@ def bad_image_errors(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
     except Exception as error:  # damaged files cause nearly any exception in Pillow, even struct.error
         # repr, because a line break in a path would break the one-line message
         name = f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
-        raise BadImageError(f"{name}: {_reason(error)}") from error
+        raise BadImageError(_reason(error), name) from error
 
 
 def _decode(data: bytes, convert: Callable[[Image.Image], Any]) -> Any:

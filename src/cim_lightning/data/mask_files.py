@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from cim_lightning.data.decode import decode
+from cim_lightning.data.decode import decode, open_file
 from cim_lightning.data.image_formats import pillow_formats
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -102,7 +102,7 @@ class ImageMaskFiles:
 
     def _open(self, path: str) -> Image.Image:
         """Return an image whose header is read."""
-        with (self._folder / path).open("rb") as file:
+        with open_file(self._folder / path) as file:
             formats = pillow_formats(file.read(32))
         return Image.open(self._folder / path, formats=formats)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from cim_lightning.checks import check_at_least
 from cim_lightning.data.array_files import ARRAY_SUFFIXES, PNG, array_kind, read_array
 from cim_lightning.data.array_layout import white_value
-from cim_lightning.data.decode import bad_image_errors, decode, read_bytes, to_rgb
+from cim_lightning.data.decode import bad_image_errors, decode, open_file, read_bytes, to_rgb
 from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.optional_packages import is_installed
 from cim_lightning.data.pixel_values import (
@@ -164,7 +164,7 @@ def _array_kind(source: str | os.PathLike[str] | bytes, wide: bool) -> str | Non
     if isinstance(source, bytes):
         kind = array_kind(source)
     else:
-        with bad_image_errors(source), open(source, "rb") as file:
+        with bad_image_errors(source), open_file(source) as file:
             kind = array_kind(file.read(DICOM_HEADER))
     return None if kind == PNG and not wide else kind
 

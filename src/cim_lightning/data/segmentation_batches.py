@@ -2,17 +2,18 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
+from cim_lightning.data.loader import BatchLoader, Loading
+from cim_lightning.data.reading import Reading
 from cim_lightning.data.segmentation import MaskSource
-from cim_lightning.data.workers import IgnoreSignals
 
 
 class MaskSample(NamedTuple):
@@ -29,13 +30,15 @@ class MaskSamples(Dataset[MaskSample]):
 
     source: MaskSource
     seed: int
+    reading: Reading = field(default_factory=Reading, init=False)  # the loader replaces it
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> MaskSample:
         epoch, index = key
-        image, mask = self.source[index]
+        with self.reading.image(index):
+            image, mask = self.source[index]
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
         seed = int(np.random.default_rng((self.seed, epoch, index)).integers(2**62))
         return MaskSample(pixels, torch.from_numpy(mask.astype(np.uint8)), seed)
@@ -59,6 +62,11 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
     accumulate: int = 1  # batches per device and step
     rank: int = 0
     world_size: int = 1
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images of all devices."""
+        return self.step_size // self.accumulate
 
     def __len__(self) -> int:
         """Return the number of batches of the whole training."""
@@ -87,10 +95,7 @@ def evenly_spaced(total: int, count: int | None) -> list[int]:
 
 
 def mask_loader(
-    samples: MaskSamples, batches: Iterable[list[tuple[int, int]]], num_workers: int
-) -> DataLoader[Any]:
+    samples: MaskSamples, batches: Iterable[list[tuple[int, int]]], loading: Loading
+) -> BatchLoader:
     """Return a loader of lists of MaskSamples with these keys; they are not stacked, as sizes differ."""
-    workers = IgnoreSignals() if num_workers else None
-    return DataLoader(
-        samples, num_workers=num_workers, collate_fn=list, worker_init_fn=workers, batch_sampler=batches
-    )
+    return BatchLoader(samples, list, batches, loading)

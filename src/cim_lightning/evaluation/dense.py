@@ -139,7 +139,7 @@ class Dense:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share of the images and masks, on the device."""
         batches = [[(0, index)] for index in indices[context.rank :: context.world_size]]
-        loader = mask_loader(MaskSamples(source, 0), batches, context.data.num_workers)
+        loader = mask_loader(MaskSamples(source, 0), batches, context.data.loading)
         for (sample,) in tqdm(loader, "dense", unit="image", leave=False, disable=None):
             yield sample.image.to(context.device), sample.mask.to(context.device)
 

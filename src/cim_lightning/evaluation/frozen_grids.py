@@ -84,7 +84,7 @@ def image_loader(context: EvalContext, indices: Sequence[int], batches: Any) -> 
     subset = Subset[Any](data.splits.train, indices)  # pyright: ignore
     dataset = ViewDataset(subset, context.preprocessing, data.seed)
     pin_memory = context.device.type == "cuda"
-    return view_loader(dataset, data.num_workers, pin_memory, batch_sampler=batches)
+    return view_loader(dataset, batches, data.loading, pin_memory)
 
 
 def train_batches(context: EvalContext, indices: Sequence[int]) -> DataLoader[Any]:

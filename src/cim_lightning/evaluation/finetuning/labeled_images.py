@@ -52,7 +52,7 @@ class LabeledImages(ResumableData):
             self.aug_repeats,
             self.trainer.accumulate_grad_batches if self.trainer else 1,
         )
-        return self._loader(subset, self.view, order)
+        return self._loader(subset, self.view, order, labels_replaced=True)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the batches of this device; each labeled image is in one batch of one device."""
@@ -60,13 +60,13 @@ class LabeledImages(ResumableData):
         order = np.random.default_rng(self.images.seed).permutation(len(source)).tolist()
         keys = [(0, index) for index in order[: self.num_val] if labels is None or labels[index] >= 0]
         batches = even_batches(keys, self.images.batch_size, *self._device())
-        return self._loader(source, self.val_view, batches) if keys else []
+        return self._loader(source, self.val_view, batches, labels_replaced=False) if keys else []
 
     def _device(self) -> tuple[int, int]:
         """Return the number of this device, and the number of devices."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, source: Any, view: View, batches: Any) -> DataLoader[Any]:
+    def _loader(self, source: Any, view: View, batches: Any, labels_replaced: bool) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = ViewDataset(source, view, self.seed)
-        return view_loader(dataset, self.images.num_workers, pin_memory, batch_sampler=batches)
+        dataset = ViewDataset(source, view, self.seed, labels_replaced=labels_replaced)
+        return view_loader(dataset, batches, self.images.loading, pin_memory)
