@@ -11,15 +11,24 @@ HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 def setting_paths(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the path of every setting and the path that defines it, another one for "${data.view_size}"."""
+    return ((path, defined) for path, defined, _ in _settings(cfg))
+
+
+def missing_settings(cfg: DictConfig) -> list[str]:
+    """Return the paths of the settings that have to be given, without computing any other."""
+    return sorted(path for path, _, value in _settings(cfg) if value == "???")
+
+
+def _settings(cfg: DictConfig) -> Iterator[tuple[str, str, Any]]:
     queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
     for parent, node in queue:
         for key, value in node.items() if isinstance(node, dict) else ():
             path = f"{parent}.{key}".lstrip(".")
             if reference := re.fullmatch(r"\$\{(\w[\w.]*)\}", str(value)):
-                yield path, reference[1]
+                yield path, reference[1], value
             elif not re.fullmatch(r"\$\{[\w.]+\}", str(value)):
                 queue.append((path, value))
-                yield path, path
+                yield path, path, value
 
 
 def no_default(key: str) -> str:

@@ -5,17 +5,19 @@ The signature of a `_target_` is the schema of its group: keys are parameters, a
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from collections.abc import Sequence
+from typing import Any, get_args
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.checks import check_within, did_you_mean
 from cim_lightning.config.compose import CONF, default_config
-from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
+from cim_lightning.config.constructor_checks import run_checks
+from cim_lightning.config.setting_paths import HYDRA_KEYS, missing_settings, no_default, setting_paths
+from cim_lightning.config.signatures import imported_signature, read_signature
+from cim_lightning.config.source_names import BUILT, UNKNOWN
 from cim_lightning.errors import ConfigError
 
 MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
@@ -31,12 +33,20 @@ def check(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: a key is unknown, a value has the wrong type, or a setting without a default is missing.
     """
-    for key in sorted(OmegaConf.missing_keys(cfg)):
+    for key in missing_settings(cfg):
         raise ConfigError(no_default(key))
     _check_top_level(cfg, command)
-    for path, _ in setting_paths(cfg):
-        if path.endswith("._target_"):
-            check_target(path.removesuffix("._target_"), cfg, command, overrides)
+    check_targets(cfg, command, overrides)
+
+
+def check_targets(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
+    """Check the settings of every `_target_`; those that need an import last, since it takes seconds."""
+    paths = [path.removesuffix("._target_") for path, _ in setting_paths(cfg) if path.endswith("._target_")]
+    imported = [path for path in paths if read_signature(_target(cfg, path)) is None]
+    for path in [path for path in paths if path not in imported]:
+        check_target(path, cfg, command, overrides)
+    for path in imported:
+        check_target(path, cfg, command, overrides)
 
 
 def _check_top_level(cfg: DictConfig, command: str) -> None:
@@ -56,34 +66,65 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
 
 def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
     """Check the settings at a path against the signature of their `_target_`; see `check`."""
-    node = OmegaConf.select(cfg, path)
-    target = _import(path, node["_target_"])
-    try:
-        signature = inspect.signature(target).parameters
-    except ValueError:  # a built-in class such as timedelta, which has no signature
+    node, target = OmegaConf.select(cfg, path), _target(cfg, path)
+    signature = read_signature(target)
+    is_read = signature is not None
+    if signature is None and (signature := imported_signature(path, target)) is None:
         return
-    parameters = {n: p for n, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for name, parameter in parameters.items():
-        if name not in node and parameter.default is parameter.empty and not node.get("_partial_"):
+    given = [*map(str, node)]  # `in node` would compute a setting
+    for name, parameter in signature.parameters.items():
+        if name not in given and parameter.required and not node.get("_partial_"):
             suggest = _default(f"{path}.{name}", command)
             raise ConfigError(f"{path}.{name}", rule="cannot be left out", **suggest)
-    any_name = any(p.kind == p.VAR_KEYWORD for p in signature.values())
-    hints = {**_hints_of_source(path, node), **_type_hints(target)}
-    for name in [name for name in map(str, node) if name not in HYDRA_KEYS]:
-        if name not in parameters and not any_name:
-            rule = f"{getattr(target, '__qualname__', target)} has no such setting"
-            raise ConfigError(f"{path}.{name}", _plain(node[name]), rule, hint=did_you_mean(name, parameters))
+    hints = _hints_of_source(path, cfg) | {n: p.hint for n, p in signature.parameters.items()}
+    for name in [name for name in given if name not in HYDRA_KEYS]:
+        if name not in signature.parameters and not signature.any_name:
+            rule, hint = f"{signature.target} has no such setting", did_you_mean(name, signature.parameters)
+            raise ConfigError(f"{path}.{name}", _plain(node[name]), rule, hint=hint)
         if not OmegaConf.is_interpolation(node, name):
             _numbers_to_text(node, name, hints.get(name, Any), f"{path}.{name}", overrides)
             _check_value(f"{path}.{name}", node[name], hints.get(name, Any), command)
+    if is_read:
+        _check_constructor(path, node, target)
 
 
-def _hints_of_source(path: str, node: DictConfig) -> Mapping[str, Any]:
+def _target(cfg: DictConfig, path: str) -> str:
+    """Return the `_target_` of the settings at a path, or raise ConfigError if it is not text."""
+    target = OmegaConf.select(cfg, f"{path}._target_")
+    if not isinstance(target, str):
+        raise ConfigError(f"{path}._target_", target, "must be the full name of a class or function")
+    return target
+
+
+def _check_constructor(path: str, node: DictConfig, target: str) -> None:
+    """Run the checks of a constructor that need no imports."""
+    settings = {str(name): _known(node, name) for name in node if name not in HYDRA_KEYS}
+    try:
+        run_checks(target, settings, partial=bool(node.get("_partial_")))
+    except ConfigError as error:
+        error.group = path
+        raise
+
+
+def _known(node: DictConfig, name: Any) -> Any:
+    """Return the value of a setting; BUILT for an object, and UNKNOWN for what a resolver computes."""
+    written: Any = OmegaConf.to_container(node)
+    if OmegaConf.is_interpolation(node, name) and ":" in written[name]:
+        return UNKNOWN  # such as the precision, which needs torch
+    value = node[name]
+    if OmegaConf.is_config(value):
+        text = str(OmegaConf.to_container(value))
+        return BUILT if "'_target_'" in text else UNKNOWN if "${" in text else _plain(value)
+    return value
+
+
+def _hints_of_source(path: str, cfg: DictConfig) -> dict[str, Any]:
     """Return the type hints of a `source`, whose arguments its parent passes on, as ImageData does."""
-    source = node.get("source")
-    if not isinstance(source, DictConfig):
+    if not isinstance(OmegaConf.select(cfg, f"{path}.source"), DictConfig):
         return {}
-    return _type_hints(_import(f"{path}.source", source["_target_"]))
+    target = _target(cfg, f"{path}.source")
+    signature = read_signature(target) or imported_signature(f"{path}.source", target)
+    return {} if signature is None else {n: p.hint for n, p in signature.parameters.items()}
 
 
 def _numbers_to_text(node: DictConfig, name: str, hint: Any, path: str, overrides: Sequence[str]) -> None:
@@ -113,23 +154,6 @@ def _default(path: str, command: str) -> dict[str, Any]:
     """Return the default of a setting as the suggestion of an error, if it has one."""
     default = OmegaConf.select(default_config(command), path, throw_on_resolution_failure=False)
     return {} if default is None else {"suggest": _plain(default)}
-
-
-def _import(path: str, name: str) -> Any:
-    try:
-        return get_object(name)
-    except ImportError as error:
-        cause = error.__cause__
-        if not isinstance(cause, ModuleNotFoundError) or not name.startswith(f"{cause.name}"):
-            raise  # the module exists and fails to import
-        raise ConfigError(f"{path}._target_", name, f"cannot be imported: {cause}") from error
-
-
-def _type_hints(target: Any) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # hints of another library that resolve only inside its module
-        return {}
 
 
 def _matches(value: Any, hint: Any) -> bool:

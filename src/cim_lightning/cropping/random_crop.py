@@ -45,7 +45,7 @@ class RandomCrop:
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
         check_share("flip", self.flip)
-        _ = self.boxes  # raises an error early
+        BoxSampler(self.scale, self.ratio, self.rotation)  # raises an error early
 
     @functools.cached_property
     def colors(self) -> Appearance:
