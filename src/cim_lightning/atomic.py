@@ -29,6 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         with suppress(OSError):  # some network file systems cannot sync folders
             sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # such as of a full disk
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
