@@ -241,7 +241,7 @@ def test_arrays_of_many_channels(tmp_path):
     for i, array in enumerate(arrays):
         np.testing.assert_array_equal(source[i][0], array)
     wrong = webdataset(str(path), 0.5, 0, PixelFormat(4, 16), val="none").train
-    with pytest.raises(WrongFormatError, match=rf"^'{path}': '0.npy': has 5 channels, must have 4") as caught:
+    with pytest.raises(WrongFormatError, match=rf"^'{path}/0.npy': has 5 channels, must have 4") as caught:
         wrong[0]
     assert caught.value.channels == 5
 

@@ -14,7 +14,7 @@ from cim_lightning.cropping.views import Views
 class Sample(NamedTuple):
     """A view of one image, as a worker returns it."""
 
-    view: Shaped[Tensor, "*c h w"]
+    view: Shaped[Tensor, "*c h w"] | None  # None: neither the image nor those after it can be decoded
     label: int  # -1: no label
     seed: int  # of the image's crops
     epoch: int
@@ -52,9 +52,11 @@ class Batch(NamedTuple):
     samples: Samples
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples to a batch."""
+def collate(samples: Sequence[Sample]) -> Batch | Samples:
+    """Stack samples to a batch. If one has no view, return only the images."""
     views, labels, seeds, epochs, indices, skipped = zip(*samples, strict=True)
     rows = np.array([epochs, indices, seeds], np.int64)
     info = Samples(rows[0], rows[1], rows[2], [image for images in skipped for image in images])
+    if any(view is None for view in views):
+        return info
     return Batch(torch.stack(views), torch.tensor(labels), torch.tensor(seeds), info)

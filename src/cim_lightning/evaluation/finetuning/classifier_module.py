@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.data.batch import Batch
+from cim_lightning.data.source import NO_LABEL
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.models.classifier import Classifier
@@ -48,7 +49,12 @@ class ClassifierModule(L.LightningModule):
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
             self.average.requires_grad_(False)
         self.accuracies = MetricCollection(
-            {f"val/top{k}": MulticlassAccuracy(num_classes, min(k, num_classes), "micro") for k in (1, 5)},
+            {
+                f"val/top{k}": MulticlassAccuracy(
+                    num_classes, min(k, num_classes), "micro", ignore_index=NO_LABEL
+                )
+                for k in (1, 5)
+            },
             compute_groups=False,  # otherwise a first batch of equal accuracies would merge the two
         )
 

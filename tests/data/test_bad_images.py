@@ -1,0 +1,198 @@
+"""Images that cannot be decoded: warnings, rows of bad_files.csv, and the share at which a run stops."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim_lightning.data import bad_images
+from cim_lightning.data.bad_images import BadImages
+from cim_lightning.data.bad_share import SAMPLE, BadShare, check_sample
+from cim_lightning.data.batch import Samples
+from cim_lightning.errors import BadImageError, ConfigError
+
+ODD_NAMES = ("a,b.jpg", 'quote".jpg', "line\nbreak.jpg", os.fsdecode(b"\xff\xfe.jpg"), "猫.jpg")
+
+
+def rows(file: Path) -> list[list[str]]:
+    """The rows of a CSV file, whose names may not be UTF-8."""
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        return list(csv.reader(lines))
+
+
+class Images:
+    """Images of which those in `bad` cannot be decoded."""
+
+    classes = None
+
+    def __init__(self, count: int, bad: range):
+        self.count, self.bad, self.read = count, bad, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def path(self, index: int) -> str:
+        return f"/photos/{index}.jpg"
+
+    def __getitem__(self, index: int) -> tuple[None, int]:
+        self.read.append(index)
+        if index in self.bad:
+            raise BadImageError(f"truncated ({index} bytes)", repr(self.path(index)))
+        return None, -1
+
+
+def samples(indices: range, *skipped: int) -> Samples:
+    numbers = np.array(indices)
+    return Samples(0 * numbers, numbers, 0 * numbers, [(i, f"truncated ({i} bytes)") for i in skipped])
+
+
+def test_each_image_has_one_warning_and_one_row(tmp_path, caplog):
+    images = BadImages()
+    images.add("before.jpg", "truncated")  # as by a check before the folder of the run is known
+    images.open(tmp_path / "bad_files.csv", keep=False)
+    for _ in range(2):
+        for name in ODD_NAMES:
+            images.add(name, "not an image")
+    assert rows(images.file) == [
+        ["file", "reason"],
+        ["before.jpg", "truncated"],
+        *([name, "not an image"] for name in ODD_NAMES),
+    ]
+    assert images.count() == len(caplog.messages) == 6
+    assert caplog.messages[3] == r"skipped an image: 'line\nbreak.jpg': not an image"
+
+
+def test_without_bad_images_there_is_no_file(tmp_path):
+    images = BadImages()
+    images.open(tmp_path / "bad_files.csv", keep=True)
+    assert (images.count(), list(tmp_path.iterdir())) == (0, [])
+
+
+def test_a_resumed_run_continues_the_list_and_another_run_does_not(tmp_path, caplog):
+    file = tmp_path / "bad_files.csv"
+    for keep, expected in ((False, ["a"]), (True, ["a", "b"]), (False, ["b"])):
+        images = BadImages()
+        images.open(file, keep)
+        for name in expected:
+            images.add(name, "truncated")
+        assert [row[0] for row in rows(file)] == ["file", *expected]
+    assert [message.split("'")[1] for message in caplog.messages] == ["a", "b", "b"]
+
+
+def test_processes_share_the_file(tmp_path, caplog):
+    first, second = BadImages(), BadImages()
+    for images in (first, second):
+        images.open(tmp_path / "bad_files.csv", keep=True)
+    first.add("a", "truncated")
+    second.add("a", "truncated")
+    second.add("b", "empty")
+    assert (first.count(), second.count(), len(caplog.messages)) == (2, 2, 2)
+    assert rows(first.file)[1:] == [["a", "truncated"], ["b", "empty"]]
+
+
+@pytest.mark.fault(
+    "data", "a machine stops while it writes a row of `bad_files.csv`", "the row is written again"
+)
+def test_an_unfinished_row_is_replaced(tmp_path):
+    file = tmp_path / "bad_files.csv"
+    file.write_text("file,reason\na,truncated\nb,trun")
+    images = BadImages()
+    images.open(file, keep=True)
+    images.add("b", "truncated")
+    assert rows(file) == [["file", "reason"], ["a", "truncated"], ["b", "truncated"]]
+
+
+def test_after_some_warnings_images_are_only_listed(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(bad_images, "MAX_WARNINGS", 2)
+    images = BadImages()
+    images.open(tmp_path / "bad_files.csv", keep=True)
+    for i in range(5):
+        images.add(f"{i}", "truncated")
+    assert len(rows(images.file)) == 6
+    assert caplog.messages[2:] == [f"further images that cannot be decoded are in {images.file}"]
+    images.log_count(1200)
+    assert caplog.messages[3:] == [f"5 of 1,200 images could not be decoded: {images.file}"]
+
+
+def test_the_summary_counts_the_most_frequent_reasons():
+    images = BadImages()
+    for i in range(3):
+        images.add(f"{i}", f"truncated ({i} bytes)")
+    for name, reason in (("x", "empty"), ("y", "empty"), ("z", "far " * 40), ("u", "1"), ("v", "other")):
+        images.add(name, reason)
+    assert images.summary() == (
+        f"3 x truncated (0 bytes) ('0'), 2 x empty ('x'), 1 x {('far ' * 40)[:87]}... ('z'), 2 other reasons"
+    )
+
+
+def test_an_image_counts_once_however_many_it_replaces():
+    images = BadImages(0.1)
+    share = BadShare(images, Images(1000, range(0)), 1000)
+    share.record_samples(samples(range(0, 8), 3, 4, 8, 9))  # 7 is good; 3 and 7 got replacements
+    assert (share.read, share.bad) == (8, 2)
+    assert images.reasons["/photos/9.jpg"] == "truncated (9 bytes)"
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9, 1.0])
+def test_many_bad_images_stop_the_run_within_a_few(share):
+    counter = BadShare(BadImages(0.1), Images(10000, range(0)), 10000)
+    message = r"^max_bad_share=0\.1: .* of the first .* images cannot be decoded"
+    with pytest.raises(ConfigError, match=message):
+        _ = [counter.count(1, int(i % 10 < 10 * share)) for i in range(2 * SAMPLE)]
+
+
+def test_few_bad_images_never_stop_a_run_and_too_many_always_do():
+    """The share after all images is exact; before, the limit leaves room for chance."""
+    rng = np.random.default_rng(0)
+    for num_bad, stops in ((80, 0), (101, 50), (300, 50)):
+        stopped = 0
+        for _ in range(50):
+            is_bad = rng.permutation(1000) < num_bad
+            counter = BadShare(BadImages(0.1), Images(1000, range(0)), 1000)
+            try:
+                for bad in is_bad:
+                    counter.count(1, int(bad))
+            except ConfigError:
+                stopped += 1
+        assert stopped == stops
+
+
+def test_a_single_bad_image_stops_a_run_only_if_none_is_allowed():
+    BadShare(BadImages(0.1), Images(5, range(0)), 5).count(5, 1)
+    with pytest.raises(ConfigError, match=r"^max_bad_share=0.*try max_bad_share=0\.3$"):
+        BadShare(BadImages(0), Images(5, range(0)), 5).count(5, 1)
+    BadShare(BadImages(1), Images(5, range(0)), 5).count(5, 5)
+
+
+def test_later_passes_over_the_images_do_not_count():
+    counter = BadShare(BadImages(0.1), Images(100, range(0)), 100)
+    counter.count(100, 10)
+    counter.count(100, 100)
+    assert (counter.read, counter.bad) == (100, 10)
+
+
+def test_the_line_names_the_reasons_the_list_and_a_way_out(tmp_path):
+    images = BadImages(0.1)
+    images.open(tmp_path / "bad_files.csv", keep=True)
+    share = BadShare(images, Images(100, range(0)), 100)
+    with pytest.raises(ConfigError) as caught:
+        share.record_samples(samples(range(20), *range(12)))
+    assert str(caught.value) == (
+        "max_bad_share=0.1: 12 of the first 20 images cannot be decoded: "
+        f"12 x truncated (0 bytes) ('/photos/0.jpg'); {tmp_path}/bad_files.csv lists them; "
+        "replace or remove them, or try max_bad_share=0.7"
+    )
+    assert len(rows(images.file)) == 13
+
+
+@pytest.mark.fault("data", "a folder with 60 % of damaged images", "refused before the first step")
+def test_a_sample_is_read_at_the_start():
+    source = Images(1000, range(400, 1000))
+    with pytest.raises(ConfigError, match=rf"^max_bad_share=0.1: \d+ of the first {SAMPLE} images"):
+        check_sample(source, 0.1)
+    assert source.read[0] == 0
+    assert source.read[-1] == 999
+    check_sample(Images(1000, range(3)), 0.1)
+    check_sample(Images(0, range(0)), 0.1)
