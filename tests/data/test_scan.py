@@ -93,19 +93,19 @@ def test_other_files_are_counted_by_suffix(tmp_path):
 @pytest.mark.user_input(
     "folder",
     "`._a.jpg` beside `a.jpg`, `__MACOSX/`: the metadata of macOS",
-    "ignored",
+    "skipped and counted",
     source="https://github.com/Project-MONAI/MONAI/issues/8305",
 )
 @pytest.mark.user_input(
     "folder",
     "`Thumbs.db` and `.DS_Store`",
-    "ignored",
+    "skipped and counted",
     source="https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/2201",
 )
 @pytest.mark.user_input(
     "folder",
     "thumbnails and deleted images of a NAS in `@eaDir/` and `#recycle/`",
-    "ignored",
+    "skipped and counted",
     source="https://github.com/photoview/photoview/issues/430",
 )
 def test_files_of_systems_are_hidden(tmp_path):
@@ -114,7 +114,7 @@ def test_files_of_systems_are_hidden(tmp_path):
     write(tmp_path, "DICOMDIR", content=bytes(128) + b"DICM")
     files, skipped = scan(str(tmp_path), SUFFIXES)
     assert [files.name(i) for i in range(len(files))] == ["a.jpg"]
-    assert not skipped
+    assert skipped == {"hidden files": 4, "hidden folders": 3}
 
 
 @pytest.mark.user_input(
@@ -214,7 +214,7 @@ def test_an_unreadable_root_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.user_input(
     "folder",
     "a link to a folder above it",
-    "skipped: its images are listed already",
+    "skipped and counted: its images are listed already",
     source="https://github.com/karrick/godirwalk/issues/64",
 )
 @pytest.mark.user_input("folder", "links whose target is gone, or to themselves", "skipped and counted")
@@ -237,7 +237,7 @@ def test_links(tmp_path):
     skipped = scan(str(root), SUFFIXES).skipped
     assert found(root) == ["a/2.png", "b/3.png", "c/0.png", "c/sub/1.png", "d/3.png", "e.png"]
     # b/self is seen twice, through d too
-    assert skipped == {"broken links": 4, ".txt": 1}
+    assert skipped == {"broken links": 4, ".txt": 1, "links to a folder above": 3}
 
 
 def test_a_link_to_a_folder_above_the_root(tmp_path):

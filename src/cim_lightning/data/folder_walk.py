@@ -8,7 +8,7 @@ from typing import Any
 from cim_lightning.data.image_formats import decodable_suffixes
 from cim_lightning.data.sniff import HEAD, SUFFIX, sniff
 
-# Files and folders that systems and tools add. Names with a leading dot are hidden, too.
+# Files and folders that systems and tools add. Names with a leading dot are hidden, too. Both are counted.
 HIDDEN = {
     *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
     *("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "DICOMDIR"),
@@ -64,6 +64,7 @@ class FolderWalk:
                 if all(below != ancestor for _, ancestor, _ in pending):
                     pending.append((path, below, iter(self._readable_entries(path))))
                     break
+                self._skip("links to a folder above")
             else:
                 pending.pop()
 
@@ -86,6 +87,8 @@ class FolderWalk:
             for entry in self.counted(entries):
                 name, suffix = entry.name, _suffix(entry.name)
                 if name[0] == "." or name in HIDDEN:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    self._skip("hidden folders" if is_folder else "hidden files")
                     continue
                 try:
                     if suffix in self.suffixes and entry.is_file():

@@ -25,10 +25,10 @@ class Scan(NamedTuple):
 def scan(root: str, suffixes: Collection[str], parameter: str = "root") -> Scan:
     """List the images in a folder tree.
 
-    * Links are followed, except links to a folder that contains them. Hidden files are ignored.
+    * Links are followed, except links to a folder that contains them. Hidden files are skipped.
     * The suffix decides, in any case. The content decides for files without a suffix, or with one that is no
       suffix, as in `photo.jpg_large`.
-    * Folders and files that cannot be read, and broken links, are skipped and counted.
+    * Whatever is skipped is counted: also folders and files that cannot be read, and broken links.
     * A scan of more than a second is cached; see `scan_cache`. Links to files are not followed again then.
 
     Args:

@@ -15,7 +15,7 @@ from cim_lightning.data.array_cache import SETTLED_NS, as_bytes, entry_path, rea
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.folder_walk import FolderWalk
 
-RULES = 1  # version of the rules of FolderWalk and of the content of the files
+RULES = 2  # version of the rules of FolderWalk and of the content of the files
 MIN_SECONDS = 1.0  # shorter scans are not cached
 
 
