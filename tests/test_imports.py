@@ -63,18 +63,26 @@ ALLOWED = {
         *("models", "optim", "cropping"),
         *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
         *("data.mask_check", "data.segmentation_batches"),
+        *("data.source", "data.image_keys", "data.loader"),
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },
     "callbacks": {
+        "checkpoint_files",
         "methods.method",
         "evaluation",
         "cropping",
         "models",
         "flops",
-        "data.source",
+        "finite_step",
+        *("data.source", "data.batch", "data.reading", "data.bad_images"),
         "loggers.protocols",
     },
     "loggers": set(),
+    "replay": {
+        *("callbacks.nonfinite_records", "callbacks.step_seed"),
+        *("checkpoint", "config.from_checkpoint", "config.trusted_targets", "data.batch", "finite_step"),
+    },
+    "doctor": {"cropping.batch", "data.resampling"},
     # Layer 4
     "api": {"config", "data", "evaluation", "methods", "models"},
     "cli": {
@@ -82,6 +90,7 @@ ALLOWED = {
         "checkpoint",
         "checkpoint_files",
         "models",
+        "doctor",
         "evaluation",
         "formats",
         "report",
@@ -90,6 +99,7 @@ ALLOWED = {
         "loggers.protocols",
         "methods",
         "cropping.views",
+        "data.bad_images",
         "data.pixel_stats",
     },
 }

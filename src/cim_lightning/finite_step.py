@@ -19,6 +19,7 @@ class StepResult(NamedTuple):
     norms: Float[Tensor, " p"]  # of their gradients
     norm: Float[Tensor, ""]  # of all gradients, before clipping
     applied: Float[Tensor, ""]  # 1: the step was applied; 0: it was skipped
+    lrs: list[float]  # of the parameter groups
     scale: Float[Tensor, ""] | None  # factor of the loss in fp16; None: it is not scaled
 
 
@@ -75,7 +76,8 @@ class FiniteStep:
         norms = torch.stack(torch._foreach_norm([p.grad for p in parameters], 2, dtype))
         norm = torch.linalg.vector_norm(norms)
         applied = norm.isfinite().float()
-        self.result = StepResult(self._losses, parameters, norms, norm, applied, scale)
+        lrs = [group["lr"] for group in optimizer.param_groups]
+        self.result = StepResult(self._losses, parameters, norms, norm, applied, lrs, scale)
         if on_device and device.type in DEVICES:
             optimizer.found_inf = 1 - applied  # pyright: ignore[reportAttributeAccessIssue]
         elif not applied.item():

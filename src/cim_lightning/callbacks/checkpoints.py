@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from cim_lightning import lightning_internals, stop_signals
+from cim_lightning.callbacks.finite_guard import in_streak
 from cim_lightning.checkpoint_files import LAST
 from cim_lightning.checks import check_at_least
 from cim_lightning.loggers.protocols import KeepsRows
@@ -22,8 +23,9 @@ class LastCheckpoint(Checkpoint):
     """Save the whole run every few minutes, at the end of each epoch and when stopped, always between steps.
 
     A signal waits for the end of the step, and inside a validation for the end of the epoch. A second signal
-    or an error ends the run immediately; it resumes from the last save. Before a save, the loggers write
-    their rows to disk. The file becomes `previous.ckpt` at the next save (see AtomicCheckpointIO).
+    or an error ends the run immediately; it resumes from the last save. While steps are skipped because they
+    are not finite, only a signal saves. Before a save, the loggers write their rows to disk. The file becomes
+    `previous.ckpt` at the next save (see AtomicCheckpointIO).
 
     Args:
         folder: folder of `last.ckpt`.
@@ -53,12 +55,13 @@ class LastCheckpoint(Checkpoint):
                 logger.drop_rows(trainer.global_step)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end_epoch(trainer)
+        self._end_epoch(trainer, due=not in_streak(trainer))
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         # Only now, because Lightning logs a step after its last hook.
         if self.between_steps and (trainer.world_size == 1 or trainer.global_step % SYNC_EVERY == 0):
-            self._save_if_needed(trainer, time.monotonic() - self.saved_at >= self.seconds)
+            due = time.monotonic() - self.saved_at >= self.seconds
+            self._save_if_needed(trainer, due and not in_streak(trainer))
         self.between_steps = False
         stop_signals.defer(STEP)
 
@@ -89,10 +92,10 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         lightning_internals.normalize_progress(checkpoint)
 
-    def _end_epoch(self, trainer: L.Trainer) -> None:
+    def _end_epoch(self, trainer: L.Trainer, due: bool = True) -> None:
         """Save after an epoch; Lightning logs its metrics after `on_train_epoch_end`."""
         if self.epoch_ended:
-            self._save_if_needed(trainer, due=True)
+            self._save_if_needed(trainer, due)
         self.epoch_ended = False
 
     def _save_if_needed(self, trainer: L.Trainer, due: bool) -> None:

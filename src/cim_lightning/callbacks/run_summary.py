@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from cim_lightning.atomic import update_json, write_json
+from cim_lightning.callbacks.finite_guard import find_guard
 from cim_lightning.callbacks.peak_memory import peak, reset_peak
 from cim_lightning.cropping.batch import num_images
 from cim_lightning.flops import NUM_IMAGES, Flops, flops_per_image
@@ -84,7 +85,9 @@ class RunSummary(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.latest |= _metrics(trainer, "val/", "train/")
-        self.epochs = trainer.current_epoch + 1  # the last one may be incomplete; Lightning forgets it on resume
+        self.epochs = (
+            trainer.current_epoch + 1
+        )  # the last one may be incomplete; Lightning forgets it on resume
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.interrupted:
@@ -97,6 +100,7 @@ class RunSummary(L.Callback):
             "images_seen": self.images,
             "seconds": self.seconds,
             "images_per_s": self.images / max(self.seconds, 1e-9),
+            "skipped_steps": guard.skipped if (guard := find_guard(trainer)) else 0,
             "bad_images": images.count() if (images := getattr(data, "bad_images", None)) else 0,
             "peak_memory_bytes": peak(pl_module.device),
         }

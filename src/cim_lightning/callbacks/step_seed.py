@@ -23,6 +23,16 @@ class StepSeed(L.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        entropy = (self.seed, trainer.global_rank, batches_processed(trainer))
-        words = np.random.SeedSequence(entropy).generate_state(2)
-        torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+        torch.manual_seed(step_seed(self.seed, trainer.global_rank, batches_processed(trainer)))
+
+
+def step_seed(seed: int, rank: int, batch: int) -> int:
+    """Return the seed of a training batch.
+
+    Args:
+        seed: of the run.
+        rank: of the process.
+        batch: batches of this process since the start of the run.
+    """
+    words = np.random.SeedSequence((seed, rank, batch)).generate_state(2)
+    return int(words[0]) << 32 | int(words[1])
