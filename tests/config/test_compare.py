@@ -7,8 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config import validate
+from cim_lightning.config import consistency, validate
+from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.config.doubtful_settings import doubtful_settings
 
 RECIPES = sorted(file.stem for file in (CONF / "experiment" / "compare").glob("*.yaml"))
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -29,6 +31,9 @@ def composed(*overrides: str, hydra: bool = False) -> DictConfig:
 def test_the_settings_of_every_method_are_valid(recipe, method):
     cfg = composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}")
     validate.check(cfg, "pretrain")
+    consistency.check_pretraining(cfg)
+    check_calls(cfg)
+    assert doubtful_settings(cfg, []) == []
     plain = composed(f"method={method}")
     assert cfg.method._target_ == plain.method._target_
     written: Any = OmegaConf.to_container(OmegaConf.load(CONF / "compare" / recipe / f"{method}.yaml"))

@@ -7,8 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config import validate
+from cim_lightning.config import consistency, validate
+from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.config.doubtful_settings import doubtful_settings
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
 OTHER_COMMANDS = (
@@ -50,6 +52,9 @@ def test_every_file_of_every_group_is_valid(choice):
     for key in OmegaConf.missing_keys(cfg):
         OmegaConf.update(cfg, key, 1 if key.startswith("budget") else "/images")
     validate.check(cfg, "pretrain")
+    consistency.check_pretraining(cfg)
+    if choice.startswith("method="):
+        check_calls(cfg)
 
 
 def composed_evaluate(*overrides: str) -> DictConfig:
@@ -100,6 +105,9 @@ def test_every_experiment_is_valid(experiment):
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg = composed(f"experiment={experiment}", "data.root=/images")
     validate.check(cfg, "pretrain")
+    consistency.check_pretraining(cfg)
+    check_calls(cfg)
+    assert doubtful_settings(cfg, []) == []
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 

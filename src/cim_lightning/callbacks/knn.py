@@ -8,7 +8,7 @@ from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
-from cim_lightning.evaluation.knn import knn_accuracies
+from cim_lightning.evaluation.knn import knn_accuracies, log_few_neighbors
 
 
 class OnlineKNN(L.Callback):
@@ -46,6 +46,8 @@ class OnlineKNN(L.Callback):
                 "OnlineKNN needs whole images and labels; pass an ImageData (or a data module with its "
                 "eval_dataloader and view) to the trainer, or remove the callback"
             )
+        if stage == "fit":
+            log_few_neighbors("k", self.k, min(self.num_train, len(data.splits.train)))
         pl_module.eval_backbone.check_size((data.view.size, data.view.size), "view_size")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cim_lightning.config import consistency, from_checkpoint, messages, validat
 from cim_lightning.config.doubtful_settings import doubtful_settings
 from cim_lightning.config.result_settings import result_settings
 from cim_lightning.config.unused_evaluators import drop_unused
+from cim_lightning.data.bad_images import FILE as BAD_FILES
 from cim_lightning.errors import ConfigError, EvaluationError
 
 log = logging.getLogger("cim_lightning")
@@ -27,6 +28,8 @@ def run(cfg: DictConfig) -> None:
     OmegaConf.set_struct(cfg, False)
     overrides = hydra_cfg.overrides.task
     drop_unused(cfg.evaluation, overrides)
+    for line in doubtful_settings(cfg, overrides):
+        log.warning("%s", line)
     folder = Path(hydra_cfg.runtime.output_dir)
     evaluate(cfg, folder, requested_evaluators(overrides), cfg.trusted_packages)
 
@@ -39,20 +42,25 @@ def requested_evaluators(overrides: Sequence[str]) -> set[str]:
 
 
 def check_evaluators(
-    evaluators: Mapping[str, Any], method: Any, data: Any, folder: Path, requested: Collection[str]
+    cfg: DictConfig, method: Any, data: Any, folder: Path, requested: Collection[str]
 ) -> None:
     """Check before training that the evaluation after it applies.
 
+    Args:
+        cfg: `evaluation` and `trainer`, as after the pre-training.
+
     Raises:
-        ConfigError: a requested evaluator does not apply.
+        ConfigError: a requested evaluator does not apply, or a setting does not fit the backbone or the data.
     """
     import torch
 
     from cim_lightning.evaluation.context import EvalContext
     from cim_lightning.evaluation.suite import check_applicable
 
-    context = EvalContext(method.eval_backbone, method, data, torch.device("cpu"), folder, 0, {})
-    check_applicable(evaluators, context, requested)
+    factory = evaluation_trainer.planned_factory(cfg)
+    device = torch.device("cpu")
+    context = EvalContext(method.eval_backbone, method, data, device, folder, 0, {}, trainer=factory)
+    check_applicable(from_checkpoint.build(cfg.evaluation), context, requested)
 
 
 def evaluate(
@@ -77,8 +85,6 @@ def evaluate(
     validate.check(cfg, "evaluate", HydraConfig.get().overrides.task)
     consistency.check(cfg, HydraConfig.get().overrides.task)
     evaluation_trainer.check(cfg.trainer)
-    for line in doubtful_settings(cfg, HydraConfig.get().overrides.task):
-        log.warning("%s", line)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)
     # Missing images fail here, before anything slow.
@@ -90,6 +96,7 @@ def evaluate(
         hint = f"the backbone is for images of {error.value} channel(s)"
         raise ConfigError("channels", error.value, error.rule, hint=hint) from error
     evaluators = from_checkpoint.build(cfg.evaluation)
+    data.bad_images.open(folder / BAD_FILES, keep=True)
 
     import torch
 
@@ -147,5 +154,6 @@ def evaluate(
     results = evaluate(evaluators, context, args, description, requested, explain)
     if context.rank == 0:
         print(results.table())
+        data.bad_images.log_count(sum(map(len, splits[:2])))
     if failed := [f"{name} failed: {results.failed[name]}" for name in evaluators if name in results.failed]:
         raise EvaluationError(f"{'; '.join(failed)} (the other results are in {folder})")

@@ -78,6 +78,13 @@ def trainer_factory(cfg: DictConfig) -> "TrainerFactory":
     return TrainerFactory(build(cfg.trainer, _partial_=True), functools.partial(_loggers, cfg))
 
 
+def planned_factory(cfg: DictConfig) -> "TrainerFactory":
+    """Return the factory of the configured Trainers without loggers, before their processes start."""
+    from cim_lightning.evaluation.trainer_factory import TrainerFactory
+
+    return TrainerFactory(build(cfg.trainer, _partial_=True))
+
+
 def _loggers(cfg: DictConfig, folder: Path) -> list[Any]:
     """Return the loggers of one training."""
     own: Any = OmegaConf.merge(cfg, {"paths": {"run": str(folder)}})

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import stop_signals
-from cim_lightning.atomic import atomic_write, update_json
+from cim_lightning.atomic import atomic_write, read_json, update_json
 from cim_lightning.checkpoint_files import global_step
 from cim_lightning.cli import disk_space, evaluation_trainer
 from cim_lightning.cli.close_wandb import close_wandb
@@ -107,8 +107,8 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     if cfg.get("budget") is not None and trainer.world_size != planned:
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
-    if checkpoint is not None and settings["resume"] == "auto":
-        resume.check_images(folder, settings, data.splits[:2])
+    data.trainer = trainer  # which divides its batches
+    changes = [] if checkpoint is None else resume.check_data(checkpoint, folder, settings, data)
     if cfg.get("evaluation"):
         requested = requested_evaluators(HydraConfig.get().overrides.task)
         inputs = evaluation_trainer.after_pretraining(settings["trainer"], folder)
@@ -117,7 +117,9 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     if trainer.is_global_zero:
         disk_space.check(folder, method)
         loaded = method.backbone.loaded_weights
-        info = run_info() | {"images": resume.fingerprints(data.splits[:2])}
+        info = run_info() | {"images": resume.fingerprints(data.image_record)}
+        if changes:
+            info["image_changes"] = [*read_json(folder / "run.json").get("image_changes", []), *changes]
         update_json(folder / "run.json", info | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)

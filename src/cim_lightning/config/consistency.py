@@ -15,7 +15,7 @@ from cim_lightning.errors import ConfigError
 
 # Groups whose members are built one by one, and may be null.
 MEMBERS = ("callbacks", "logger", "evaluation")
-# Groups that only other settings refer to, as in `method.decoder: ${decoder}`.
+# Groups of a pre-training that only other settings refer to, as in `method.decoder: ${decoder}`.
 REFERRED = ("backbone", "cropping", "decoder", "target", "optim", "segmentation_data")
 RESUME_POINTS = ("last", "previous")  # checkpoints of callbacks.last, without the suffix
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
@@ -74,18 +74,17 @@ def _check_members(cfg: DictConfig) -> None:
 
 def _check_used(cfg: DictConfig, given: Mapping[str, str]) -> None:
     """Require that other settings read the groups that the command line sets."""
+    referred = REFERRED if "method" in cfg else ("segmentation_data",)
     plain = str(OmegaConf.to_container(cfg, resolve=False))
     for key, value in given.items():
         node = OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
         if value == "{}" and isinstance(node, DictConfig) and node:
             raise ConfigError(key, {}, "changes nothing", hint="choose an option, or set one of its settings")
         group = re.split(r"[.@]", key)[0]
-        if group not in REFERRED or group not in cfg or value in ("null", "[]"):
+        if group not in referred or group not in cfg or value in ("null", "[]"):
             continue
         if not re.search(r"\$\{[^}]*\b" + group + r"\b", plain):
-            rule = "nothing reads it"
-            if "method" in cfg:
-                rule = f"{str(cfg.method.get('_target_')).rpartition('.')[2]} has no {group}"
+            rule = "nothing else in this command reads it"
             raise ConfigError(key, value, rule, hint=f"leave {group} out")
 
 

@@ -59,7 +59,10 @@ class AttentiveProbe:
         check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_labels(context)
+        reason = needs_labels(context)
+        if reason is None:
+            self._split(context)
+        return reason
 
     def forward_passes(self, context: EvalContext) -> float:
         train, val = context.num_images("train", self.num_train), context.num_images("val", self.num_val)
@@ -69,18 +72,7 @@ class AttentiveProbe:
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return the accuracy in % as "grid"."""
         classes = context.data.splits.train.classes
-        indices = context.data.labeled_indices(self.num_train)
-        if len(indices) < 2:
-            raise ConfigError(f"{len(indices)} labeled training image(s); at least 2 are needed")
-        indices = np.random.default_rng(context.seed).permutation(indices).tolist()
-        count = min(max(round(self.val_fraction * len(indices)), 1), len(indices) - 1)
-        held_out, rest = indices[:count], indices[count:]
-        parts = trainer_factory(context).parts_per_step()
-        if len(rest) < parts:
-            raise ConfigError(f"{len(rest)} training images are too few for {parts} devices or batches")
-        if self.batch_size < parts:
-            rule = "must have one image for each device and accumulated batch"
-            raise ConfigError("batch_size", self.batch_size, rule, suggest=parts)
+        held_out, rest, parts = self._split(context)
         batch_size = min(self.batch_size, len(rest)) // parts
         if stored := self._fits(context, len(rest)):
             load = functools.partial(grid_loader, extract_grids(context, rest))
@@ -108,6 +100,26 @@ class AttentiveProbe:
             val_images=context.num_images("val", self.num_val),
         )
         return {"grid": accuracies[best]}
+
+    def _split(self, context: EvalContext) -> tuple[list[int], list[int], int]:
+        """Return the held-out images, the training images, and the batches of an optimizer step.
+
+        Raises:
+            ConfigError: there are too few images, or a batch has none.
+        """
+        indices = context.data.labeled_indices(self.num_train)
+        if len(indices) < 2:
+            raise ConfigError(f"{len(indices)} labeled training image(s); at least 2 are needed")
+        indices = np.random.default_rng(context.seed).permutation(indices).tolist()
+        count = min(max(round(self.val_fraction * len(indices)), 1), len(indices) - 1)
+        parts = trainer_factory(context).parts_per_step()
+        if len(indices) - count < parts:
+            given = len(indices) - count
+            raise ConfigError(f"{given} training images are too few for {parts} devices or batches")
+        if self.batch_size < parts:
+            rule = "must have one image for each device and accumulated batch"
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=parts)
+        return indices[:count], indices[count:], parts
 
     def _fits(self, context: EvalContext, num_images: int) -> bool:
         return grid_bytes(context, num_images) <= self.max_cache_gb * 1e9

@@ -57,6 +57,12 @@ class EvalContext:
         images = len(getattr(self.data.splits, split))
         return images if limit is None else min(images, limit)
 
+    def on(self, data: Any) -> "EvalContext":
+        """Return the same context on other images; those that cannot be decoded go to the same list."""
+        if hasattr(self.data, "bad_images"):
+            data.bad_images = self.data.bad_images
+        return replace(self, data=data, _features={})
+
     def batches(self, split: str, limit: int | None, shard: bool = True) -> DataLoader[Any]:
         """Return batches of (views, labels, seed), preprocessed, the same in every call.
 
@@ -108,7 +114,11 @@ class Evaluator(Protocol):
     metrics: ClassVar[tuple[Metric, ...]]  # what it computes
 
     def applies(self, context: EvalContext) -> str | None:
-        """Return why this evaluator does not apply, else None. It is cheap, and called before all others."""
+        """Return why this evaluator does not apply, else None.
+
+        It is cheap, and called before the pre-training, too. It raises ConfigError if a setting does not fit
+        the backbone or the data.
+        """
         ...
 
     def forward_passes(self, context: EvalContext) -> float:

@@ -1,5 +1,6 @@
 """k-nearest-neighbor classification on frozen features."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +16,8 @@ from cim_lightning.evaluation.distributed import share_of_process, sum_over_proc
 from cim_lightning.evaluation.features import TITLES
 from cim_lightning.evaluation.requirements import needs_labels
 from cim_lightning.metric_registry import COLUMN, Metric
+
+log = logging.getLogger(__name__)
 
 BANK_CHUNK, QUERY_CHUNK = 2**16, 2**10  # similarities of a chunk: a quarter of a gigabyte
 
@@ -40,7 +43,10 @@ class KNN:
         check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_labels(context)
+        reason = needs_labels(context)
+        if reason is None:
+            log_few_neighbors("ks", max(self.ks), context.num_images("train", self.num_train))
+        return reason
 
     def forward_passes(self, context: EvalContext) -> float:
         return context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
@@ -68,6 +74,12 @@ class KNN:
             )
             metrics |= {f"{features}_k{k}": accuracy for k, accuracy in accuracies.items()}
         return metrics
+
+
+def log_few_neighbors(name: str, k: int, num_images: int) -> None:
+    """Warn about more neighbors than images that can vote."""
+    if k > num_images:
+        log.warning("%s=%d: there are only %d training images, and all of them vote", name, k, num_images)
 
 
 def knn_accuracies(

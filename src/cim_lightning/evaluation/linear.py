@@ -19,6 +19,7 @@ from cim_lightning.evaluation.features import TITLES, FeatureSet
 from cim_lightning.evaluation.requirements import needs_labels
 from cim_lightning.evaluation.standardized import StandardizedFeatures, accuracies, standardize
 from cim_lightning.metric_registry import COLUMN, Metric
+from cim_lightning.models.last_layers import LastLayers
 
 
 @dataclass
@@ -59,6 +60,7 @@ class LinearProbe:
         check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
+        LastLayers(context.backbone, self.layers)  # raises an error if there are fewer
         return needs_labels(context)
 
     def forward_passes(self, context: EvalContext) -> float:

@@ -80,9 +80,16 @@ def check_applicable(
     """Return the reason why each skipped evaluator does not apply.
 
     Raises:
-        ConfigError: a requested evaluator does not apply.
+        ConfigError: a requested evaluator does not apply, or a setting does not fit the backbone or the data.
     """
-    reasons = {name: evaluator.applies(context) for name, evaluator in evaluators.items()}
+    reasons = {}
+    for name, evaluator in evaluators.items():
+        try:
+            with fork_rng(context.seed):  # some build a network to check it
+                reasons[name] = evaluator.applies(context)
+        except ConfigError as error:
+            error.group = error.group or f"evaluation.{name}"
+            raise
     skipped = {name: reason for name, reason in reasons.items() if reason is not None}
     if refused := [f"{name} {reason}" for name, reason in skipped.items() if name in requested]:
         raise ConfigError(f"{', '.join(refused)}; try evaluation=all, which skips what does not apply")
@@ -102,6 +109,8 @@ def _run(evaluator: Evaluator, context: EvalContext) -> dict[str, Any]:
 
 def _write(results: Results, context: EvalContext) -> None:
     if context.rank == 0:
+        if images := getattr(context.data, "bad_images", None):
+            results.description["bad_images"] = images.count()
         results.write(context.folder)
 
 

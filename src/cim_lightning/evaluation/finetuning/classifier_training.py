@@ -12,7 +12,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.classifier_module import ClassifierModule
 from cim_lightning.evaluation.finetuning.labeled_images import LabeledImages
-from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
+from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim, build_valid
 from cim_lightning.evaluation.finetuning.mixup_cutmix import MixupCutmix
 from cim_lightning.evaluation.fitting import fit, trainer_factory
 from cim_lightning.models.classifier import Classifier, check_arguments
@@ -49,6 +49,16 @@ class ClassifierTraining:
         check_at_least("aug_repeats", self.aug_repeats, 1)
         check_at_least("num_train", self.num_train, 2)
         check_share("ema", self.ema, one=False)
+        build_valid("loss", self.loss)
+
+    def check(self, context: EvalContext) -> None:
+        """Raise ConfigError if a setting does not fit the backbone, the data or the devices."""
+        view = self.view.for_images(context.data.view.size, context.data.pixels)
+        context.backbone.check_size((view.size, view.size), "size")
+        if self.finetune:
+            context.backbone.with_drop_path(self.drop_path)
+        indices = context.data.labeled_indices(self.num_train)
+        self.images_per_step(len(indices), trainer_factory(context).parts_per_step())
 
     def forward_passes(self, context: EvalContext) -> float:
         """Return the forward passes of the training; a backward pass counts as 2 more."""

@@ -32,7 +32,11 @@ class Finetune:
         check_at_least("num_val", self.num_val, 1)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_labels(context)
+        if reason := needs_labels(context):
+            return reason
+        training: Any = self.classifier
+        training.check(context)
+        return None
 
     def forward_passes(self, context: EvalContext) -> float:
         training: Any = self.classifier

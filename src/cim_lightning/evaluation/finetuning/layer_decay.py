@@ -1,17 +1,29 @@
 """Optimizer with layer-wise learning-rate decay, linear warm-up, and a linear or cosine schedule to zero."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cim_lightning.checks import check_above, check_at_least, check_one_of, check_share
+from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.optim import lr_factor
+
+
+def build_valid(parameter: str, factory: Callable[[], Any]) -> Any:
+    """Return what a factory of torch or timm builds; raise ConfigError if it refuses its arguments."""
+    try:
+        return factory()
+    except (AssertionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "its arguments are out of range"
+        raise ConfigError(parameter, rule=f"cannot be built ({reason})") from error
 
 
 @dataclass
@@ -37,6 +49,8 @@ class LayerDecayOptim:
         check_at_least("weight_decay", self.weight_decay, 0)
         check_share("warmup", self.warmup)
         check_one_of("schedule", self.schedule, ("linear", "cosine"))
+        group = {"params": [nn.Parameter(torch.zeros(1))], "lr": self.lr, "weight_decay": self.weight_decay}
+        build_valid("optimizer", functools.partial(self.optimizer, [group], lr=self.lr))
 
     def __call__(
         self, backbone: Backbone, head: nn.Module, global_batch_size: int, total_steps: int

@@ -70,6 +70,13 @@ def accuracy(classifier: Classifier, context: EvalContext, limit: int | None, **
     return accuracies(classifier, {"clean": None}, context, limit, **kwargs)["clean"]
 
 
+def check_fit(classifier: FitClassifier, context: EvalContext) -> None:
+    """Raise ConfigError if a classifier finds a setting that does not fit the backbone or the data."""
+    check: Callable[[EvalContext], None] | None = getattr(classifier, "check", None)
+    if check is not None:
+        check(context)
+
+
 def fit_passes(classifier: FitClassifier, context: EvalContext) -> float:
     """Return the forward passes of fitting a classifier, 0 if it does not report them."""
     return getattr(classifier, "forward_passes", lambda _: 0)(context)

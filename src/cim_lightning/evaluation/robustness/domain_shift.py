@@ -9,7 +9,7 @@ from cim_lightning.checks import check_at_least, check_one_of
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.fingerprint import fingerprint
 from cim_lightning.evaluation.requirements import needs_labels
-from cim_lightning.evaluation.robustness.accuracy import accuracy, fit_passes, percentage
+from cim_lightning.evaluation.robustness.accuracy import accuracy, check_fit, fit_passes, percentage
 from cim_lightning.metric_registry import Metric
 
 
@@ -36,7 +36,11 @@ class DomainShift:
         check_at_least("num_images", self.num_images, 1)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_labels(self._on(context, self.source))
+        on_source = self._on(context, self.source)
+        if reason := needs_labels(on_source):
+            return reason
+        check_fit(self.classifier, on_source)
+        return None
 
     def forward_passes(self, context: EvalContext) -> float:
         images = [
@@ -62,7 +66,7 @@ class DomainShift:
         """Return a context of the images of a domain, without the cached features of other images."""
         data = self.domains[domain]
         cache_key = context.cache_key | {"data": fingerprint([data.source, data.view.size])}
-        return replace(context, data=data, cache_key=cache_key, _features={})
+        return replace(context.on(data), cache_key=cache_key)
 
     def _splits(self, domain: str) -> tuple[str, ...]:
         """Return the splits to evaluate: the classifier is trained on the others."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tqdm import tqdm
@@ -16,7 +16,7 @@ from cim_lightning.evaluation.distributed import from_first_process
 from cim_lightning.evaluation.fingerprint import fingerprint
 from cim_lightning.evaluation.fitting import trainer_factory
 from cim_lightning.evaluation.requirements import needs_labels
-from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy, fit_passes
+from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy, check_fit, fit_passes
 from cim_lightning.evaluation.robustness.corruption_error import (
     SUMMARY_METRICS,
     CorruptionBaseline,
@@ -55,6 +55,7 @@ class StoredCorruptions:
     def applies(self, context: EvalContext) -> str | None:
         if reason := needs_labels(context):
             return reason
+        check_fit(self.classifier, context)
         found, needed = len(context.data.splits.train.classes), self.baseline and self.baseline.classes
         return f"needs baseline=null for data of {found} classes" if needed not in (None, found) else None
 
@@ -77,7 +78,7 @@ class StoredCorruptions:
         for name in tqdm(["clean", *folders], "stored corruptions", unit="folder", leave=False, disable=None):
             if name not in measured:
                 restricted = subsets[name].restrict(classifier)
-                on_folder = replace(context, data=folders.get(name, context.data))
+                on_folder = context.on(folders.get(name, context.data))
                 kwargs = {"relabel": subsets[name].relabel} if name == "clean" else {}
                 measured[name] = accuracy(restricted, on_folder, self.num_images, **kwargs)
                 if context.rank == 0:

@@ -12,7 +12,13 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
 from cim_lightning.evaluation.requirements import needs_labels, needs_rgb
-from cim_lightning.evaluation.robustness.accuracy import Perturbation, accuracies, fit_passes, percentage
+from cim_lightning.evaluation.robustness.accuracy import (
+    Perturbation,
+    accuracies,
+    check_fit,
+    fit_passes,
+    percentage,
+)
 from cim_lightning.evaluation.robustness.attacks import fgsm, pgd
 from cim_lightning.evaluation.robustness.corruption_error import (
     SUMMARY_METRICS,
@@ -73,6 +79,7 @@ class Robustness:
         undivided = f"needs grids that divide images of {side} pixels, not {grids} patches per side"
         if reason := needs_labels(context) or (undivided if grids else None):
             return reason
+        check_fit(self.classifier, context)
         reason = needs_rgb(context) if self.names else None
         return reason and f"{reason}, or corruptions=[]"
 

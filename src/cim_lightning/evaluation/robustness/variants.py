@@ -1,14 +1,20 @@
 """Other test sets of the same classes, such as ImageNet-A, -R and -Sketch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, FitClassifier
 from cim_lightning.evaluation.requirements import needs_labels
-from cim_lightning.evaluation.robustness.accuracy import ClassSubset, accuracy, fit_passes, percentage
+from cim_lightning.evaluation.robustness.accuracy import (
+    ClassSubset,
+    accuracy,
+    check_fit,
+    fit_passes,
+    percentage,
+)
 from cim_lightning.metric_registry import Metric
 
 
@@ -41,10 +47,11 @@ class Variants:
             self._subsets(context)
         except ConfigError as error:
             return f"needs other folders: {error}"
+        check_fit(self.classifier, context)
         return None
 
     def forward_passes(self, context: EvalContext) -> float:
-        contexts = [context, *(replace(context, data=data) for data in self.folders.values())]
+        contexts = [context, *(context.on(data) for data in self.folders.values())]
         images = [part.num_images("val", self.num_images) for part in contexts]
         return len(self.folders) * images[0] + sum(images[1:]) + fit_passes(self.classifier, context)
 
@@ -53,7 +60,7 @@ class Variants:
         subsets, classifier = self._subsets(context), self.classifier(context)
         metrics, images = {}, {}
         for name, subset in subsets.items():
-            restricted, on_folder = subset.restrict(classifier), replace(context, data=self.folders[name])
+            restricted, on_folder = subset.restrict(classifier), context.on(self.folders[name])
             shifted = accuracy(restricted, on_folder, self.num_images)
             clean = accuracy(restricted, context, self.num_images, relabel=subset.relabel)
             metrics |= {f"accuracy_{name}": shifted, f"clean_{name}": clean, f"gap_{name}": clean - shifted}

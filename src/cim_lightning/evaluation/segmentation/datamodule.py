@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import even_batches
 from cim_lightning.data.segmentation import MaskSource
@@ -28,7 +29,7 @@ class TrainingCrops(ResumableData):
         backbone: normalizes the crops.
         batch_size: crops per optimizer step, over all devices and accumulated batches.
         steps: optimizer steps.
-        num_workers: decoding processes; 0: decode in this process.
+        loading: number of workers and time limit.
         seed: of order and crops.
     """
 
@@ -40,7 +41,7 @@ class TrainingCrops(ResumableData):
         backbone: Backbone,
         batch_size: int,
         steps: int,
-        num_workers: int,
+        loading: Loading,
         seed: int,
     ):
         super().__init__()
@@ -50,23 +51,22 @@ class TrainingCrops(ResumableData):
             crops,
             backbone,
         )
-        self.batch_size, self.steps, self.num_workers, self.seed = batch_size, steps, num_workers, seed
+        self.batch_size, self.steps, self.loading, self.seed = batch_size, steps, loading, seed
 
     def setup(self, stage: str | None = None) -> None:
         trainer = self.trainer
-        batches = trainer.accumulate_grad_batches * trainer.world_size if trainer else 1
-        if self.batch_size % batches or self.batch_size < 2 * batches:
-            rule = (
-                f"must be divisible into {batches} batches of two or more (accumulated batches times devices)"
-            )
-            suggest = max(round(self.batch_size / batches), 2) * batches
-            raise ConfigError("batch_size", self.batch_size, rule, suggest=suggest)
+        check_batch_size(
+            self.batch_size, trainer.accumulate_grad_batches * trainer.world_size if trainer else 1
+        )
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_order(self) -> StepBatchSampler:
         trainer = self.trainer
         division = (trainer.accumulate_grad_batches, *_device(self)) if trainer else ()
         settings = (self.indices, self.batch_size, self.steps, self.seed, self.position)
-        return mask_loader(self.samples, StepBatchSampler(*settings, *division), self.num_workers)
+        return StepBatchSampler(*settings, *division)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return mask_loader(self.samples, self.train_order(), self.loading)
 
     def val_dataloader(self) -> list[Any]:
         """Return no batches: the validation images are for the trained network only."""
@@ -82,16 +82,23 @@ class WholeImages(L.LightningDataModule):
     Args:
         source: of images and masks.
         indices: of the validation images.
-        num_workers: decoding processes; 0: decode in this process.
+        loading: number of workers and time limit.
     """
 
-    def __init__(self, source: MaskSource, indices: Sequence[int], num_workers: int):
+    def __init__(self, source: MaskSource, indices: Sequence[int], loading: Loading):
         super().__init__()
-        self.samples, self.indices, self.num_workers = MaskSamples(source, 0), indices, num_workers
+        self.samples, self.indices, self.loading = MaskSamples(source, 0), indices, loading
 
     def val_dataloader(self) -> DataLoader[Any]:
         batches = even_batches([(0, index) for index in self.indices], 1, *_device(self))
-        return mask_loader(self.samples, batches, self.num_workers)
+        return mask_loader(self.samples, batches, self.loading)
+
+
+def check_batch_size(batch_size: int, parts: int) -> None:
+    """Raise ConfigError unless a batch divides into parts of two or more images."""
+    if batch_size % parts or batch_size < 2 * parts:
+        rule = f"must be divisible into {parts} batches of two or more (accumulated batches times devices)"
+        raise ConfigError("batch_size", batch_size, rule, suggest=max(round(batch_size / parts), 2) * parts)
 
 
 def _device(data: L.LightningDataModule) -> tuple[int, int]:

@@ -13,10 +13,10 @@ from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.finetuning.layer_decay import LayerDecayOptim
-from cim_lightning.evaluation.fitting import fit, validate
+from cim_lightning.evaluation.fitting import fit, trainer_factory, validate
 from cim_lightning.evaluation.requirements import needs_masks, needs_rgb
 from cim_lightning.evaluation.segmentation.crops import RandomScaleCrop
-from cim_lightning.evaluation.segmentation.datamodule import TrainingCrops, WholeImages
+from cim_lightning.evaluation.segmentation.datamodule import TrainingCrops, WholeImages, check_batch_size
 from cim_lightning.evaluation.segmentation.module import SegmentationModule
 from cim_lightning.evaluation.segmentation.overlays import draw
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
@@ -61,7 +61,13 @@ class Segmentation:
         check_at_least("pictures", self.pictures, 0)
 
     def applies(self, context: EvalContext) -> str | None:
-        return needs_masks(self.source) or needs_rgb(context)
+        if reason := needs_masks(self.source) or needs_rgb(context):
+            return reason
+        parts = trainer_factory(context).parts_per_step()
+        check_batch_size(self.batch_size, parts)
+        model = Segmenter(context.backbone, self.head, len(open_splits(self.source).classes), self.finetune)
+        check_sizes(model.to(context.device).eval(), self.crops.size, self.inference.size)
+        return None
 
     def forward_passes(self, context: EvalContext) -> float:
         splits, view_size = open_splits(self.source), context.data.view.size
@@ -87,9 +93,9 @@ class Segmentation:
         )
         settings = {name: getattr(self, name) for name in TRAINING_SETTINGS}
         settings |= {"images": len(train), "classes": splits.classes}
-        workers, length = context.data.num_workers, (self.batch_size, self.steps)
+        loading, length = context.data.loading, (self.batch_size, self.steps)
         source = (splits.train, train, self.crops, model.backbone)
-        data = TrainingCrops(*source, *length, workers, context.seed)
+        data = TrainingCrops(*source, *length, loading, context.seed)
         fit(module, data, context, "segmenters/trained", settings, max_steps=self.steps)
         context.record(
             preprocessing=f"whole images, short side {self.inference.short_side or 'unchanged'}",
@@ -100,7 +106,7 @@ class Segmentation:
             train_images=len(train),
             val_images=len(val),
         )
-        metrics = validate(module, WholeImages(splits.val, val, workers), context)
+        metrics = validate(module, WholeImages(splits.val, val, loading), context)
         if context.rank == 0:
             self._draw(model, splits, val, context)
         return {name.removeprefix("val/"): value for name, value in metrics.items()}
