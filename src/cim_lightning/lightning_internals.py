@@ -119,7 +119,9 @@ def normalize_progress(checkpoint: dict[str, Any]) -> None:
     """
     loop = checkpoint["loops"]["fit_loop"]
     batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
-    done = 0 if batches["is_last_batch"] else batches["current"]["processed"]
+    fetched, done = batches["current"]["ready"], batches["current"]["processed"]
+    if batches["is_last_batch"] and done == fetched:  # the last batch is fetched before it is trained
+        done = 0
     for counter, count in ((batches["total"], batches["total"]["processed"]), (batches["current"], done)):
         counter.update(ready=count, started=count, processed=count, completed=count)
     for counter in epochs.values():
@@ -127,3 +129,19 @@ def normalize_progress(checkpoint: dict[str, Any]) -> None:
         counter.update(ready=counter["started"], processed=ended, completed=ended)
     batches["is_last_batch"] = False
     loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+
+
+def rescale_batches(trainer: L.Trainer, before: int, now: int, batches_per_epoch: int) -> None:
+    """Fit the counters of the checkpoint that is being loaded to batches of another size.
+
+    Args:
+        before, now: images per batch, of all devices. The images of an optimizer step are the same.
+        batches_per_epoch: that Lightning trains on. If as many are trained already, the epoch has ended.
+    """
+    connector: Any = trainer._checkpoint_connector
+    progress = connector._loaded_checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counter in (progress["total"], progress["current"]):
+        counter.update({name: count * before // now for name, count in counter.items()})
+    if progress["current"]["processed"] >= batches_per_epoch:
+        progress["is_last_batch"] = True
+        progress["current"]["ready"] = progress["current"]["processed"]  # see normalize_progress
