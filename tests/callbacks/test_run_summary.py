@@ -101,7 +101,7 @@ def test_first_and_last_validation_are_in_metrics_json(tmp_path):
     assert metrics["val/skill"] == 0.25
     assert metrics["train/loss"] == 0.75
     assert "other/x" not in metrics
-    assert (metrics["steps"], metrics["epochs"], metrics["devices"]) == (30, 3, 2)
+    assert (metrics["steps"], metrics["epochs"], metrics["devices"]) == (30, 4, 2)  # epoch 3 is the fourth
     assert (metrics["forward_flops_per_image"], metrics["backward_flops_per_image"]) == (3, 6)
     assert metrics["train_images"] == 50
 
@@ -118,12 +118,14 @@ def test_a_resumed_run_continues_its_summary(tmp_path):
     first, second = RunSummary(str(tmp_path)), RunSummary(str(tmp_path))
     first.on_validation_end(trainer("validate", val_skill=-0.5), None)
     first.on_train_epoch_end(trainer(val_skill=0.5, train_loss=2.0), None)
-    first.seconds, first.images = 12.5, 640
+    first.seconds, first.images, first.epochs = 12.5, 640, 7
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))  # plain values only
-    fit(second)  # no step left to train
+    second.setup(trainer(), METHOD, "fit")
+    second.on_fit_end(trainer(), METHOD)  # no step left to train
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["seconds"], metrics["images_seen"], metrics["images_per_s"]) == (12.5, 640, 51.2)
     assert (metrics["initial/skill"], metrics["val/skill"], metrics["train/loss"]) == (-0.5, 0.5, 2.0)
+    assert metrics["epochs"] == 7
 
 
 @pytest.mark.parametrize("state", [{"interrupted": True}, {"is_global_zero": False}])

@@ -1,6 +1,5 @@
-"""Trainers of evaluations, and a validation that is interrupted by a signal."""
+"""Trainers of evaluations, and a validation without labels."""
 
-import signal
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -17,18 +16,8 @@ from cim_lightning.evaluation.segmentation.segmentation import Segmentation
 from cim_lightning.evaluation.trainer_factory import TrainerFactory, one_device, result_settings, uses_trainer
 
 
-def test_a_validation_with_sigterm_ends_the_process_with_its_exit_code(context):
-    trainer = Mock(spec=L.Trainer, received_sigterm=True)
-    trainer.validate.return_value = [{"val/top1": 50.0}]
-    given = context()
-    given.trainer = TrainerFactory(lambda **_: trainer)
-    with pytest.raises(SystemExit) as ended:
-        validate(Mock(spec=L.LightningModule), Mock(spec=L.LightningDataModule), given)
-    assert ended.value.code == 128 + signal.SIGTERM == 143
-
-
 def test_a_validation_without_a_label_is_a_users_error(context):
-    trainer = Mock(spec=L.Trainer, received_sigterm=False)
+    trainer = Mock(spec=L.Trainer, _signal_connector=Mock())
     trainer.validate.return_value = []  # Lightning's, without a batch
     given = context()
     given.trainer = TrainerFactory(lambda **_: trainer)

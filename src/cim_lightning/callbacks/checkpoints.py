@@ -107,6 +107,8 @@ class LastCheckpoint(Checkpoint):
             due, number = trainer.strategy.reduce(mine, reduce_op="max").tolist()
         if due or number:
             self._save(trainer)
+        if trainer.world_size == 1:
+            number = stop_signals.received()  # maybe during the save
         if number:
             stopped = Stopped(number)
             if not trainer.is_global_zero:  # launchers kill the first process when another one fails
