@@ -37,10 +37,6 @@ class FiniteStep:
     def __init__(self, module: nn.Module):
         self.module = module
         self.result: StepResult | None = None  # of the last step
-        self.reset()
-
-    def reset(self) -> None:
-        """Start a training. The device of the module may have changed."""
         self._buffers: list[list[Tensor]] | None = None  # by type
         self._saved: list[Num[Tensor, " n"]] | None = None  # before the first batch of the step
         self._losses: list[Float[Tensor, ""]] = []

@@ -1,17 +1,23 @@
 """Records of steps that are not finite, their replay, and the end of a run that does not recover."""
 
+import errno
 import json
 import logging
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
+import lightning as L
 import pytest
 import torch
 
 from cim_lightning.api import compose
-from cim_lightning.callbacks.finite_guard import find_guard
+from cim_lightning.callbacks.finite_guard import FiniteGuard, find_guard, in_streak
 from cim_lightning.cropping.exemplars import ExemplarCropper
-from cim_lightning.errors import RunError
+from cim_lightning.errors import ConfigError, RunError
+from cim_lightning.finite_step import StepResult
 from cim_lightning.lightning_internals import quiet
 from cim_lightning.methods.cim import CIM
 from cim_lightning.replay import replay
@@ -117,3 +123,135 @@ def test_a_single_bad_batch_is_recorded_and_training_continues(bad_batch, tiny, 
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     (state,) = [state for key, state in checkpoint["callbacks"].items() if "FiniteGuard" in key]
     assert state["skipped"] == 1
+
+
+class Steps:
+    """A guard, and a trainer and a method whose steps have given results."""
+
+    def __init__(self, folder: Path, lag: int = 0, **options: Any):
+        self.guard = FiniteGuard(str(folder), **options)
+        self.module = torch.nn.Linear(1, 1)
+        self.module.finite_step = SimpleNamespace(result=None)
+        self.module.hparams, self.module.device = {}, torch.device("cpu")
+        self.module.on_save_checkpoint = lambda checkpoint: None
+        self.trainer = MagicMock(
+            spec=L.Trainer, lightning_module=self.module, is_global_zero=True, global_rank=0
+        )
+        self.trainer.configure_mock(world_size=1, global_step=0, current_epoch=0, gradient_clip_val=None)
+        self.trainer.configure_mock(precision="16-mixed", accumulate_grad_batches=1, datamodule=None)
+        self.trainer.strategy = SimpleNamespace(
+            root_device=torch.device("cpu"), reduce_boolean_decision=lambda decision, all: decision
+        )
+        self.trainer.fit_loop = MagicMock()
+        self.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 1
+        self.guard.on_train_start(self.trainer, self.module)
+        self.guard.lag = lag
+
+    def step(self, loss: float = 1.0, norm: float = 1.0, scale: float | None = None) -> None:
+        scalars = [torch.tensor(value) for value in (loss, norm, float(math.isfinite(norm)))]
+        factor = None if scale is None else torch.tensor(scale)
+        parameters = [self.module.weight]
+        self.module.finite_step.result = StepResult(
+            [scalars[0]], parameters, torch.tensor([norm]), scalars[1], scalars[2], [0.1], factor
+        )
+        self.trainer.global_step += 1
+        self.guard.on_train_batch_end(self.trainer, self.module, {}, None, 0)
+
+
+def records(folder: Path) -> dict[str, int]:
+    """Return the number of records of each streak."""
+    return {streak.name: len(list(streak.glob("*.json"))) for streak in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_results_that_arrive_later_are_counted_alike(lag, tmp_path):
+    """On a GPU, a result is read two steps later, and the run stops two steps later."""
+    run = Steps(tmp_path / "nonfinite", lag, max_in_a_row=3)
+    for norm in (1, math.nan, 1, math.inf, math.nan, 1):
+        run.step(norm=norm)
+    assert run.guard.state_dict() == {"skipped": 3, "in_a_row": 0, "overflows": 0, "first": 3}
+    assert records(tmp_path / "nonfinite") == {"step-00000001": 1, "step-00000003": 2}
+    for _ in range(2 + lag):
+        run.step(norm=math.nan)
+    with pytest.raises(RunError, match=r"^stopped: 3 steps in a row, from step 6 on"):
+        run.step(norm=math.nan)
+    assert run.trainer.global_step == 6 + 3 + lag
+    later = {file.stem: json.loads(file.read_text())["later_steps"] for file in tmp_path.rglob("*.json")}
+    assert later["step-00000006"] == lag
+
+
+def test_pending_results_are_read_at_the_end_of_training(tmp_path):
+    run = Steps(tmp_path / "nonfinite", lag=2, max_in_a_row=2)
+    run.step(norm=math.nan)
+    run.step(norm=math.nan)
+    with pytest.raises(RunError, match=r"^stopped: 2 steps in a row"):
+        run.guard.on_train_end(run.trainer, run.module)
+
+
+@pytest.mark.fault(
+    "numbers", "fp16 gradients overflow", "the step is not counted while the loss scale can fall"
+)
+def test_an_overflow_of_fp16_is_told_apart(tmp_path):
+    run = Steps(tmp_path / "nonfinite")
+    run.step(norm=math.inf, scale=65536.0)  # an overflow
+    assert (run.guard.skipped, run.guard.overflows) == (0, 1)
+    run.step(loss=math.nan, norm=math.nan, scale=32768.0)  # of the forward pass
+    run.step(norm=math.inf, scale=1.0)  # no smaller scale can help
+    assert (run.guard.skipped, run.guard.overflows, run.guard.in_a_row) == (2, 1, 2)
+    assert records(tmp_path / "nonfinite") == {"step-00000001": 2}
+
+
+def test_the_newest_streaks_stay(tmp_path):
+    run = Steps(tmp_path / "nonfinite")
+    for _ in range(5):
+        run.step(norm=math.nan)
+        run.step()
+    assert list(records(tmp_path / "nonfinite")) == ["step-00000004", "step-00000006", "step-00000008"]
+    assert len(list(tmp_path.rglob("weights.ckpt"))) == 3
+
+
+@pytest.mark.fault("disk", "full while a skipped step is recorded", "one warning; training continues")
+def test_a_full_disk_does_not_end_training(tmp_path, monkeypatch, caplog):
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    run = Steps(tmp_path / "nonfinite")
+    run.step(norm=math.nan)
+    run.step()
+    assert run.guard.skipped == 1
+    assert "step 0 cannot be recorded" in caplog.text
+    assert "No space left on device" in caplog.text
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_no_timed_save_happens_while_steps_are_skipped(tmp_path):
+    run = Steps(tmp_path)
+    run.trainer.callbacks = [run.guard]
+    assert not in_streak(run.trainer)
+    run.step(norm=math.nan)
+    assert in_streak(run.trainer)
+    run.step()
+    assert not in_streak(run.trainer)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (None, "does not exist"),
+        ('{"step": 3}', "is not the record of a step"),
+        ('{"precision": "32-true", "batches": [{"loss": 1}]}', "does not say which images"),
+        ("{", "damaged"),
+    ],
+)
+def test_a_file_that_cannot_be_replayed_is_reported_in_one_line(content, rule, tmp_path):
+    file = tmp_path / "step-00000003.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=f"^[^\n]*{rule}[^\n]*$"):
+        replay(file)
+
+
+def test_a_guard_needs_at_least_one_step(tmp_path):
+    with pytest.raises(ConfigError, match=r"^max_in_a_row=0: must be at least 1"):
+        FiniteGuard(str(tmp_path), max_in_a_row=0)

@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -160,6 +161,38 @@ def test_an_infinite_loss_with_finite_gradients_is_not_applied(vit):
     trainer = fit(method, batches("simmim"))
     expected = fit(reference, batches("simmim"), [LeaveOut(BAD, 1)])
     assert_equal(run_state(method, trainer), run_state(reference, expected))
+
+
+class SaveState(L.Callback):
+    """Save the final state of each process."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_end(self, trainer, pl_module):
+        torch.save(run_state(pl_module, trainer), self.folder / f"{trainer.global_rank}.pt")
+
+
+class InfiniteOnOneDevice(InfiniteLoss):
+    """Only the second process has an infinite loss."""
+
+    def compute_losses(self, crops):
+        return (super() if self.global_rank == 1 else super(InfiniteLoss, self)).compute_losses(crops)
+
+
+@pytest.mark.fault("numbers", "the loss of one of two devices is infinite", "no device applies the step")
+def test_all_devices_skip_the_step_of_one(vit, tmp_path):
+    method, reference = InfiniteOnOneDevice(vit(), **SMALL), SimMIM(vit(), **SMALL)
+    reference.load_state_dict(method.state_dict())
+    options = {"strategy": "ddp_fork", "devices": 2, "use_distributed_sampler": False}
+    fit(method, batches("simmim"), [SaveState(tmp_path)], **options)
+    # Both devices have the same images, so the mean gradient is that of one.
+    reference.batch_size = 2 * BATCH  # of the learning rate
+    reference._batch_size_checked = True
+    expected = fit(reference, batches("simmim"), [LeaveOut(BAD, 1)])
+    states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert_equal(states[0], states[1])
+    torch.testing.assert_close(states[0], run_state(reference, expected), atol=1e-6, rtol=1e-5)
 
 
 def sgd(module: torch.nn.Module, *_: int) -> tuple[torch.optim.Optimizer, LambdaLR]:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from cim_lightning import metric_registry
-from cim_lightning.checkpoint import RunCheckpoint, read_weights
 from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.finite_step import FiniteStep, clip_gradients, propagate
+from cim_lightning.methods.checkpoint_of_run import load_run
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target, check_tied
@@ -91,17 +91,7 @@ class Method(L.LightningModule, ABC):
         """
         if args or kwargs:
             return super().load_from_checkpoint(checkpoint_path, map_location, *args, **kwargs)
-        weights = read_weights(str(checkpoint_path))
-        if not isinstance(weights, RunCheckpoint):
-            hint = "give the arguments of the constructor as keywords"
-            raise ConfigError("checkpoint_path", checkpoint_path, "has no settings of a method", hint=hint)
-        from cim_lightning.config.from_checkpoint import load  # imports Hydra
-
-        method, _ = load(weights)
-        if not isinstance(method, cls):
-            rule, found = f"is not a checkpoint of {cls.__name__}", type(method).__name__
-            hint = f"try {found}.load_from_checkpoint"
-            raise ConfigError("checkpoint_path", checkpoint_path, rule, hint=hint)
+        method = load_run(checkpoint_path, cls)
         return method if map_location is None else method.to(map_location)
 
     @property
@@ -144,9 +134,6 @@ class Method(L.LightningModule, ABC):
             metrics |= target.update(online, progress, None if result is None else result.applied)
         self._log("train", metrics)
 
-    def on_train_start(self) -> None:
-        self.finite_step.reset()
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         num_images = self.unpack(batch)[0].num_images
         if not self._batch_size_checked and num_images != self.batch_size:
@@ -173,6 +160,7 @@ class Method(L.LightningModule, ABC):
         if math.isinf(steps):
             hint = "try max_epochs=300, or set max_steps"
             raise ConfigError("max_epochs", self.trainer.max_epochs, "the schedule needs an end", hint=hint)
+        self.finite_step = FiniteStep(self)
         optimizer, schedule = self.optim(self, self.global_batch_size, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
