@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cim_lightning.checks import check_one_of
 from cim_lightning.errors import ConfigError
+from cim_lightning.loggers import wandb_rows
 from cim_lightning.metric_registry import Metric, before_after
 from cim_lightning.versions import versions
 
@@ -28,7 +29,11 @@ class WandbLogger(loggers.WandbLogger):
     wandb's own counter starts at 0 in every offline folder. The second part of a resumed run would overwrite
     the first one on synchronization. A run that cannot start online starts offline.
 
+    A killed run lacks the rows that wandb had not yet written. The resumed run logs them again, from the
+    file of the CSV logger, and skips the rows that wandb has.
+
     Args:
+        rows: `metrics.csv` of the run; None: lost rows stay lost.
         project, id, name, group, job_type, notes, tags, mode, settings: of `wandb.init`.
         kwargs: other arguments of Lightning's logger or of `wandb.init`.
 
@@ -40,6 +45,7 @@ class WandbLogger(loggers.WandbLogger):
 
     def __init__(
         self,
+        rows: str | None = None,
         project: str | None = None,
         id: str | None = None,
         name: str | None = None,
@@ -53,6 +59,7 @@ class WandbLogger(loggers.WandbLogger):
     ):
         if mode is not None:
             check_one_of("mode", mode, MODES)
+        self.rows, self.logged = rows, {}
         run = {"group": group, "job_type": job_type, "notes": notes, "tags": tags, "mode": mode}
         super().__init__(name=name, id=id, project=project, settings=settings, **run, **kwargs)
 
@@ -62,6 +69,9 @@ class WandbLogger(loggers.WandbLogger):
         """The run of wandb, which starts at the first use."""
         import wandb  # slow to import
 
+        if self._experiment is None and self._wandb_init["id"] is not None:
+            parts = wandb_rows.offline_parts(Path(self._save_dir or "."), self._wandb_init["id"])
+            self.logged = wandb_rows.logged_rows(parts)
         try:
             return super().experiment
         except Exception as error:  # of many classes: no key, no network, no answer, a refused name
@@ -85,8 +95,24 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if metrics.keys() <= self.logged.get(step or 0, set()):
+            return
         self.last_step = max(self.last_step, step or 0)
         self.experiment.log({**metrics, STEP: self.last_step}, step=self.last_step)
+
+    @rank_zero_only
+    def drop_rows(self, step: int) -> None:
+        """Log the lost rows before a step, from which training resumes."""
+        if self.rows is None:
+            return
+        started = getattr(self.experiment, "starting_step", 0)  # above 0: online, and the server has the rows
+        lost = wandb_rows.lost_rows(Path(self.rows), max([started - 1, *self.logged]), step)
+        for number, row in lost.items():
+            self.log_metrics(row, number)
+
+    @rank_zero_only
+    def sync(self) -> None:
+        """Do nothing: the lost rows are logged when the run resumes."""
 
     @rank_zero_only
     def log_summary(self, numbers: Mapping[str, Any], metrics: Mapping[str, Metric]) -> None:
@@ -97,7 +123,8 @@ class WandbLogger(loggers.WandbLogger):
             metrics: titles and units, by the names in `numbers`.
         """
         # A new step if the run finished earlier: wandb online drops rows of logged steps.
-        self.last_step = max(self.last_step or numbers.get("steps", 0), self.experiment.step)
+        after = max(self.experiment.step, max(self.logged, default=-1) + 1)
+        self.last_step = max(self.last_step or numbers.get("steps", 0), after)
         known = [metric for name, metric in metrics.items() if name.startswith("val/")]
         rows = [[metric.name, *values, metric.unit] for metric, *values in before_after(numbers, known)]
         columns = ["metric", "before", "after", "mean-map baseline", "unit"]
