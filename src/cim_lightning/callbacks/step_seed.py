@@ -6,6 +6,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from cim_lightning.checks import check_at_least
 from cim_lightning.lightning_internals import batches_processed
 
 
@@ -20,6 +21,7 @@ class StepSeed(L.Callback):
     """
 
     def __init__(self, seed: int):
+        check_at_least("seed", seed, 0)
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -1,5 +1,6 @@
 """Settings of the trainer that Lightning accepts, but a training here does not support."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,8 @@ def _check_precision(precision: str) -> None:
 
 
 def _check_clipping(norm: float | None) -> None:
-    if norm is not None and not norm > 0:  # Lightning would not clip at all
-        rule = "must be above 0"
+    if norm is not None and not 0 < norm < math.inf:  # Lightning would not clip at all
+        rule = "must be above 0 and finite" if norm == math.inf else "must be above 0"
         raise ConfigError("trainer.gradient_clip_val", norm, rule, hint="null turns clipping off")
 
 

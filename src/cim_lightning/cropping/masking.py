@@ -38,8 +38,9 @@ class MaskedCropper(ResizeCropper):
         check_divides("mask_patch_size", self.mask_patch_size, self.size, rule, parts=2)
         self.grid = self.size // self.mask_patch_size
         cells = self.grid**2
-        self.num_masked = math.ceil(self.mask_ratio * cells - 1e-6)
-        if not 0 < self.mask_ratio < 1 or self.num_masked == cells:
+        valid = 0 < self.mask_ratio < 1  # not for NaN and infinity
+        self.num_masked = math.ceil(self.mask_ratio * cells - 1e-6) if valid else cells
+        if self.num_masked == cells:
             nearest = float(f"{min(max(self.mask_ratio, 0.1), (cells - 1) / cells):.4g}")
             rule = f"must be above 0 and leave one of {self.grid}x{self.grid} cells visible"
             raise ConfigError("mask_ratio", self.mask_ratio, rule, suggest=nearest)

@@ -150,7 +150,7 @@ def check_sizes(width: int, depth: int, mlp_ratio: float, num_heads: int | None 
         check_divides("num_heads", num_heads, width, f"must divide width={width}")
     check_at_least("width", width, 1)
     check_at_least("depth", depth, 1)
-    if width * mlp_ratio < 1:
+    if not 1 <= width * mlp_ratio < math.inf:
         raise ConfigError("mlp_ratio", mlp_ratio, "must give the MLP at least one hidden unit", suggest=4)
 
 
