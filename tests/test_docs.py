@@ -28,7 +28,7 @@ def commands(page: Path) -> list[str]:
     lines = [
         line for block in BLOCK.findall(page.read_text()) for line in block.replace("\\\n", " ").splitlines()
     ]
-    return [line for line in lines if re.match(r"cim-(pretrain|evaluate|export|prepare) ", line)]
+    return [line for line in lines if re.match(r"cim-(pretrain|evaluate|export|prepare|doctor (?!replay))", line)]
 
 
 def overrides(command: str) -> list[str]:
@@ -36,6 +36,8 @@ def overrides(command: str) -> list[str]:
     words = [
         word for word in shlex.split(command, comments=True)[1:] if not word.startswith(("-", "$", "hydra"))
     ]
+    if command.startswith("cim-doctor"):
+        words = [word for word in words if word != "verify-resume"]
     if command.startswith("cim-prepare"):
         words = task_override(words)
     found = []
@@ -110,7 +112,7 @@ def test_the_readme_links_every_page_of_the_docs():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_settings_of_a_command_exist(command):
     register_resolvers()
-    name = command.partition(" ")[0].removeprefix("cim-")
+    name = command.partition(" ")[0].removeprefix("cim-").replace("doctor", "pretrain")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose(name, overrides(command))
 
@@ -121,6 +123,7 @@ def test_commands_are_found():
         "cim-evaluate",
         "cim-export",
         "cim-prepare",
+        "cim-doctor",
     }
     assert overrides("cim-pretrain -m seed=0,1 'a=[b,c]' x=1  # why") == ["seed=0", "a=[b,c]", "x=1"]
 

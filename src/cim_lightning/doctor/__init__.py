@@ -1,0 +1,1 @@
+"""What a training will do, found in seconds: images, parameters, first steps, exact resume."""
