@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,11 +145,30 @@ def count_calls(arguments: Sequence[str], folder: Path) -> tuple[int, int]:
 def fork_run(
     arguments: Sequence[str], folder: Path, fault: Arms | None = None, tmpdir: str | None = None
 ) -> int:
-    """Run `cim-pretrain` in a forked process.
+    """Run `cim-pretrain` in a forked process; see `fork`.
 
     Args:
         arguments: of the command.
         folder: working directory; gets the output of the command in `log.txt`.
+    """
+
+    def run() -> None:
+        from cim_lightning.cli.main import pretrain
+
+        os.chdir(folder)
+        sys.argv = ["cim-pretrain", *arguments]
+        pretrain()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return fork(run, folder / "log.txt", fault, tmpdir)
+
+
+def fork(run: Callable[[], Any], log: Path, fault: Arms | None = None, tmpdir: str | None = None) -> int:
+    """Call a function in a forked process, and wait for its end.
+
+    Args:
+        run: the function.
+        log: file to which its output is appended.
         fault: prepared in the process, such as a Kill.
         tmpdir: its TMPDIR; None: that of this process.
 
@@ -160,35 +180,24 @@ def fork_run(
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     code = 1
     try:
-        _prepare(arguments, folder, tmpdir)
-        from cim_lightning.cli.main import pretrain
-
+        output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        if tmpdir is not None:
+            os.environ["TMPDIR"], tempfile.tempdir = tmpdir, None
         if fault is not None:
             fault.arm()
-        pretrain()
+        run()
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # without the exit handlers of the parent
-
-
-def _prepare(arguments: Sequence[str], folder: Path, tmpdir: str | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)
-    log = os.open("log.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    if tmpdir is not None:
-        os.environ["TMPDIR"], tempfile.tempdir = tmpdir, None
-    sys.argv = ["cim-pretrain", *arguments]
 
 
 def moments(generator: random.Random, seconds: float, saves: int, validations: int, kind: str) -> Kill:
