@@ -76,6 +76,11 @@ def damage(path: Path) -> str | None:
     return f"is not a checkpoint of a training: it has no {min(missing)}" if missing else None
 
 
+def data_state(path: Path, name: str) -> dict[str, Any]:
+    """Return the state of the data module of a class in a checkpoint; {} if it has none."""
+    return _load(path).get(name, {})
+
+
 def global_step(path: Path) -> int:
     """Return the number of optimizer steps of a checkpoint, without reading its weights."""
     return _load(path)["global_step"]

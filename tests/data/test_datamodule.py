@@ -118,8 +118,9 @@ def test_the_train_loader_is_endless_and_deterministic():
 def test_training_resumes_after_the_batches_of_the_state_dict():
     straight = [batch.seeds.tolist() for batch in islice(data().train_dataloader(), 7)]
     resumed = data()
-    resumed.load_state_dict({"batches": 4})
-    assert resumed.state_dict() == {"batches": 4}
+    state = {"images": 32, "epoch": 2, "epoch_images": 0, "images_per_batch": 8, "images_per_step": 8}
+    resumed.load_state_dict(state | data().image_record)
+    assert {key: resumed.state_dict()[key] for key in state} == state
     assert [batch.seeds.tolist() for batch in islice(resumed.train_dataloader(), 3)] == straight[4:]
 
 

@@ -2,13 +2,18 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 
 
+def keys(num_images: int) -> np.ndarray:
+    return np.arange(num_images, dtype=np.uint64)
+
+
 def order(num_images=23, batch_size=3, seed=0, position=0, rank=0, world_size=1) -> ResumableBatchSampler:
-    return ResumableBatchSampler(num_images, batch_size, seed, lambda: position, rank, world_size)
+    return ResumableBatchSampler(keys(num_images), batch_size, seed, lambda: position, rank, world_size)
 
 
 def epochs(count: int, **settings) -> list[list[int]]:
@@ -65,7 +70,7 @@ def test_a_resumed_order_continues_at_any_position(position):
 
 def test_the_position_is_read_at_the_start_of_each_iteration():
     trained = [0]
-    batches = ResumableBatchSampler(23, 3, 0, lambda: trained[0])
+    batches = ResumableBatchSampler(keys(23), 3, 0, lambda: trained[0])
     straight = list(islice(batches, 12))
     trained[0] = 9
     assert list(islice(batches, 3)) == straight[9:]
@@ -83,7 +88,7 @@ def test_its_length_is_the_number_of_batches_per_epoch(settings, length):
 
 
 def test_aug_repeats_are_consecutive_keys_of_different_epochs():
-    order = ResumableBatchSampler(7, 2, 0, lambda: 0, aug_repeats=3)
+    order = ResumableBatchSampler(keys(7), 2, 0, lambda: 0, aug_repeats=3)
     assert len(order) == 3
     batches = iter(order)
     first = [key for _ in range(3) for key in next(batches)]
@@ -98,8 +103,10 @@ def test_the_images_of_a_step_do_not_depend_on_how_they_are_divided(world_size: 
     """Steps of six of 23 images: three per epoch, and five images are left over."""
     size = 6 // world_size // accumulate
     settings = {"world_size": world_size, "accumulate": accumulate, "aug_repeats": 2}
-    orders = [ResumableBatchSampler(23, size, 4, lambda: 0, rank, **settings) for rank in range(world_size)]
-    whole = iter(ResumableBatchSampler(23, 6, 4, lambda: 0, aug_repeats=2))
+    orders = [
+        ResumableBatchSampler(keys(23), size, 4, lambda: 0, rank, **settings) for rank in range(world_size)
+    ]
+    whole = iter(ResumableBatchSampler(keys(23), 6, 4, lambda: 0, aug_repeats=2))
     devices = [iter(order) for order in orders]
     assert {len(order) for order in orders} == {3 * accumulate}
     for _ in range(7):  # beyond two epochs

@@ -414,7 +414,7 @@ def test_labels_of_a_million_images_are_a_small_array(tmp_path):
             "3 images in 2 classes (2 for training from train, 1 for validation from val); "
             "skipped: 2 in test, 1 beside the splits",
         ),
-        ("a/0 a/1 b/2 b/3", {}, "4 images in 2 classes (2 for training, 2 for validation)"),
+        ("a/0 a/1 b/2 b/3", {}, "4 images in 2 classes (3 for training, 1 for validation)"),
         ("a/0 b/1", {"val": "none"}, "2 images in 2 classes (2 for training, none for validation)"),
         (
             "train/0 val/1",
@@ -424,7 +424,7 @@ def test_labels_of_a_million_images_are_a_small_array(tmp_path):
         (
             "a/0 b/1 2 3",
             {},
-            "4 images without labels (2 for training, 2 for validation); "
+            "4 images without labels (3 for training, 1 for validation); "
             "no labels, because 2 of 4 images are beside the folders",
         ),
     ],
@@ -492,7 +492,7 @@ def test_validation_images_without_class_folders(tmp_path):
 )
 def test_a_root_with_the_name_of_a_split(tmp_path):
     splits = open_folder(str(tree(tmp_path / "val2017", "0 1 2 3")))
-    assert (len(splits.train), len(splits.val)) == (2, 2)
+    assert (len(splits.train), len(splits.val)) == (3, 1)
 
 
 def test_unlabeled_training_images_do_not_shrink_validation(tmp_path):

@@ -16,14 +16,23 @@ WITHOUT_EFFECT = {
     "evaluation",
     "segmentation_data",
 }
-WITHOUT_EFFECT_ANYWHERE = {"num_workers", "timeout", "max_bad_share"}  # by the last part of their key
-# The accelerator may change on resume; the number of devices may not, because it changes the size of a step.
-FIXED_IN_TRAINER = {
+WITHOUT_EFFECT_ANYWHERE = {
+    "changed",
+    "max_bad_share",
+    "num_workers",
+    "timeout",
+}  # by the last part of their key
+# A run resumes with other values of these settings if the images of an optimizer step stay as many.
+DIVIDE_STEPS = {
+    "data.batch_size",
+    "method.batch_size",
     "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
-    "trainer.gradient_clip_algorithm",
     "trainer.devices",
     "trainer.num_nodes",
+}
+FIXED_IN_TRAINER = {
+    "trainer.gradient_clip_val",
+    "trainer.gradient_clip_algorithm",
     "trainer.limit_train_batches",
 }
 # A run resumes with another value of these settings if the images have the same fingerprint.
@@ -49,13 +58,18 @@ def distinguishes_runs(key: str) -> bool:
 
 
 def may_change_on_resume(key: str) -> bool:
-    """Return whether a run may resume with another value of the setting."""
-    return not changes_result(key) or (key.startswith("trainer.") and key not in FIXED_IN_TRAINER)
+    """Return whether a run may resume with another value of the setting.
+
+    Of DIVIDE_STEPS, the data module checks the values together.
+    """
+    in_trainer = key.startswith("trainer.") and key not in FIXED_IN_TRAINER
+    return not changes_result(key) or in_trainer or key in DIVIDE_STEPS
 
 
 def may_change_when_finished(key: str) -> bool:
     """Return whether a finished run stays finished with another value of the setting, unlike its length."""
-    return may_change_on_resume(key) and not key.startswith(("trainer.max", "trainer.fast_dev_run"))
+    checked = key.startswith(("trainer.max", "trainer.fast_dev_run")) or key in DIVIDE_STEPS
+    return may_change_on_resume(key) and not checked
 
 
 def result_settings(settings: Any) -> Any:

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,41 +97,47 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
     return str(checkpoint_files.newest(checkpoints, "output_dir"))
 
 
-def fingerprints(splits: Iterable[Any]) -> dict[str, Any]:
-    """Return what `check_images` compares: the fingerprints and numbers of training and validation images.
+def fingerprints(record: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the number and the fingerprint of training and validation images, for run.json.
+
+    Args:
+        record: of the data module.
 
     Returns:
         {} if a source has no fingerprint.
     """
-    train, val = [{"fingerprint": getattr(s, "fingerprint", None), "images": len(s)} for s in splits]
-    has_both = train["fingerprint"] is not None and val["fingerprint"] is not None
-    return {"train": train, "val": val} if has_both else {}
+    if any(part["fingerprint"] is None for part in record.values()):
+        return {}
+    return {split: {key: part[key] for key in ("images", "fingerprint")} for split, part in record.items()}
 
 
-def check_images(folder: Path, settings: dict[str, Any], splits: Iterable[Any]) -> None:
-    """Check before a run in a folder resumes that it has the images that it started with.
+def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: Any) -> list[str]:
+    """Check before training resumes that a data module continues with the images of a checkpoint.
 
     Args:
+        checkpoint: path.
         folder: of the run.
         settings: resolved.
-        splits: training and validation images.
+        data: an ImageData with its trainer.
+
+    Returns:
+        What changed in the images, in a phrase per split, if changes are allowed.
 
     Raises:
-        ConfigError: images were added, removed or renamed, so that the remaining samples would be others.
+        ConfigError: the checkpoint is of an earlier version, an optimizer step had another number of images,
+            or the images changed.
     """
-    before, now = read_json(folder / "run.json").get("images"), fingerprints(splits)
-    if not before or not now:
-        return
-    changed = {key: values for key, values in _differences(folder, settings) if key in NAMES_IMAGES}
-    given = dict(_flatten(settings))
-    key = next(key for key in [*changed, "data.root", "data.name", "data.source._target_"] if key in given)
-    for split, name in (("train", "training"), ("val", "validation")):
-        if before[split]["fingerprint"] != now[split]["fingerprint"]:
-            numbers = f"{before[split]['images']} then, {now[split]['images']} now"
-            rule = f"has other {name} images ({numbers}) than the run in {folder} started with"
-            raise ConfigError(key, given[key], rule, hint="restore the images, or try another output_dir")
-    for key, (earlier, value) in changed.items():
-        log.info("%s=%s has the same images as %s", key, format_value(value), format_value(earlier))
+    state = checkpoint_files.data_state(Path(checkpoint), type(data).__qualname__)
+    if "images" not in state:
+        rule = f"{checkpoint} is of an earlier version, which drew other views and crops"
+        hint = f"try another output_dir, with backbone.weights={Path(checkpoint).parents[1]} for its weights"
+        raise ConfigError("resume", settings["resume"], rule, hint=hint)
+    data.check_state(state)
+    changes = data.describe_changes(state)
+    for key, (earlier, value) in _differences(folder, settings):
+        if key in NAMES_IMAGES and settings["resume"] == "auto" and not changes:
+            log.info("%s=%s has the same images as %s", key, format_value(value), format_value(earlier))
+    return changes
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:

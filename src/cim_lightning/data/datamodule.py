@@ -2,17 +2,22 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cim_lightning.checks import check_at_least, did_you_mean
+from cim_lightning.checks import check_above, check_at_least, did_you_mean
 from cim_lightning.cropping.cropper import Cropping
+from cim_lightning.data.bad_images import BadImages
+from cim_lightning.data.bad_share import check_sample
 from cim_lightning.data.batch import Batch, Samples
+from cim_lightning.data.changed_images import REFUSE, check_policy, describe_changes, record
 from cim_lightning.data.format_check import check_first_images
+from cim_lightning.data.image_keys import image_keys, random_part
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
@@ -26,19 +31,25 @@ from cim_lightning.data.view_dataset import (
 )
 from cim_lightning.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 
 class ImageData(ResumableData):
     """Training and validation batches of (crops, labels).
 
     Workers decode each image and crop one view. The cropping runs on the device, after the transfer.
-    A view is a function of (seed, epoch, index). The crops of a batch depend on the seed of its first view,
-    and so on the batch size. Training resumes mid-epoch with the remaining samples.
+    A view and its crops are a function of (seed, epoch, key of the image), see Source, and do not depend on
+    the batch. Training resumes mid-epoch with the remaining samples.
 
     Args:
         source: returns the training and validation images, called with `source_kwargs`.
         cropping: returns the method's batch type.
         batch_size: images per device and batch.
         num_workers: decoding processes; 0: decode in the training process.
+        timeout: seconds to wait for a batch before the run is saved and stopped; None: no limit.
+        changed: "refuse" to resume with other images, or "allow" it: images that are still there keep their
+            views and crops, and their relative order.
+        max_bad_share: share of images that cannot be decoded, above which the run stops; see BadShare.
         view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
         seed: of the image order, views and crops.
         channels, bits: of all images, see PixelFormat. A source with the parameter `pixels` gets the format.
@@ -62,11 +73,17 @@ class ImageData(ResumableData):
         seed: int = 0,
         channels: int = 3,
         bits: int = 8,
+        timeout: float | None = 600,
+        max_bad_share: float = 0.1,
+        changed: str = REFUSE,
         **source_kwargs: Any,
     ):
         super().__init__()
         check_at_least("batch_size", batch_size, 1)
         check_at_least("num_workers", num_workers, 0)
+        check_at_least("seed", seed, 0)
+        check_above("timeout", timeout, 0, suggest=600)
+        check_policy(changed)
         self.pixels = PixelFormat(channels, bits)
         parameters = dict(inspect.signature(source).parameters)
         converts = parameters.pop("pixels", None) is not None
@@ -79,21 +96,31 @@ class ImageData(ResumableData):
         self.source = functools.partial(source, pixels=self.pixels) if converts else source
         self.source_kwargs, self.cropping = source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.changed = changed
+        self.timeout, self.bad_images = timeout, BadImages(max_bad_share)
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
         self.current: Samples | None = None  # of the batch that is being trained or validated
+
+    @property
+    def loading(self) -> Loading:
+        """How batches are loaded."""
+        return Loading(self.num_workers, self.timeout, self.bad_images)
 
     @functools.cached_property
     def splits(self) -> Splits:
         """Training and validation images, opened on first use. Assign it to share images between modules."""
         splits = self.source(**self.source_kwargs)
         check_first_images(splits.train, self.pixels)
+        for source in splits[:2]:
+            check_sample(source, self.bad_images.max_share)
         return splits
 
     def setup(self, stage: str | None = None) -> None:
-        images, devices = len(self.splits.train), self.trainer.world_size if self.trainer else 1
-        if images < self.batch_size * devices:
-            rule = f"{devices} batch(es) of this size need more than the training set of {images} images"
-            raise ConfigError("batch_size", self.batch_size, rule, suggest=max(images // devices, 1))
+        images, order = len(self.splits.train), self.train_order()
+        if not len(order):
+            batches = order.world_size * order.accumulate  # per optimizer step
+            rule = f"{batches} batch(es) of this size need more than the training set of {images} images"
+            raise ConfigError("batch_size", self.batch_size, rule, suggest=max(images // batches, 1))
         self.dummy_batch(1)  # raises an error early if the cropping does not support this view size
 
     def dummy_batch(self, num_images: int) -> Any:
@@ -102,10 +129,44 @@ class ImageData(ResumableData):
         views = torch.zeros(shape, dtype=self.pixels.torch_dtype)
         return self.cropping(views, self.seed)
 
+    @functools.cached_property
+    def image_record(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint stores of the images; see `record`."""
+        return record(self.splits)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | self.image_record
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for change in self.describe_changes(state_dict):
+            log.info("resuming with %s", change)
+
+    def describe_changes(self, state_dict: dict[str, Any]) -> list[str]:
+        """Return what changed in the images since a state, in a phrase per split."""
+        return describe_changes(state_dict, self.image_record)
+
+    def check_state(self, state_dict: dict[str, Any]) -> None:
+        """Check that training can resume from a state.
+
+        Raises:
+            ConfigError: an optimizer step had another number of images, or the images changed.
+        """
+        super().check_state(state_dict)
+        changes = self.describe_changes(state_dict)
+        if changes and self.changed == REFUSE:
+            name = next((name for name in ("root", "name") if name in self.source_kwargs), "source")
+            rule = f"has {changes[0]} than the checkpoint"
+            hint = "restore the images, or try changed=allow"
+            raise ConfigError(name, self.source_kwargs.get(name), rule, hint=hint)
+
+    def train_order(self) -> ResumableBatchSampler:
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        settings = (image_keys(self.splits.train), self.batch_size, self.seed, self.position, *self._devices)
+        return ResumableBatchSampler(*settings, accumulate=accumulate)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        source = self.splits.train
-        order = ResumableBatchSampler(len(source), self.batch_size, self.seed, self.position, *self._devices)
-        return self._loader(source, self.view, batch_sampler=order)
+        return self._loader(self.splits.train, self.view, self.train_order())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the same views and crops of this device's validation images in every call.
@@ -118,9 +179,9 @@ class ImageData(ResumableData):
         if world_size == 1 or len(source) < world_size:
             return self.random_crop_dataloader("val", None, 0)
         # Devices have the same number of batches, because DDP communicates in every forward pass.
-        keys = [(0, index) for index in self._shuffled(len(source))]
+        keys = [(0, index) for index in random_part(source, self.seed)]
         batches = even_batches(keys, self.batch_size, rank, world_size)
-        return self._loader(source, self.view, batch_sampler=batches)
+        return self._loader(source, self.view, batches, labels_replaced=False)
 
     def eval_dataloader(
         self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
@@ -146,30 +207,29 @@ class ImageData(ResumableData):
         """
         source: Any = self.splits.train
         labels = getattr(source, "labels", None)
-        return [i for i in self._shuffled(len(source)) if labels is None or labels[i] >= 0][:limit]
+        return [i for i in random_part(source, self.seed) if labels is None or labels[i] >= 0][:limit]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         self.current = batch.samples
-        return self.cropping(batch.views, int(batch.seeds[0])), batch.labels
+        return self.cropping(batch.views, batch.seeds), batch.labels
 
     @property
     def _devices(self) -> tuple[int, int]:
         """Number of this device, and of all devices."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _shuffled(self, num_images: int) -> list[int]:
-        return np.random.default_rng(self.seed).permutation(num_images).tolist()
-
     def _eval_loader(
         self, split: str, view: View, limit: int | None, epoch: int, rank: int, world_size: int
     ) -> DataLoader[Any]:
         source = getattr(self.splits, split)
         # Folders are sorted by class; without shuffling, the first batches would have a single class.
-        keys = [(epoch, index) for index in self._shuffled(len(source))[:limit]]
+        keys = [(epoch, index) for index in random_part(source, self.seed, limit)]
         batches = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
-        return self._loader(source, view, batch_sampler=batches[rank::world_size])
+        return self._loader(source, view, batches[rank::world_size], labels_replaced=False)
 
-    def _loader(self, source: Source | Dataset[Any], view: View, **sampling: Any) -> DataLoader[Any]:
+    def _loader(
+        self, source: Source | Dataset[Any], view: View, batches: Any, labels_replaced: bool = True
+    ) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = ViewDataset(source, view, self.seed, paired=view is self.view)
-        return view_loader(dataset, self.num_workers, pin_memory, **sampling)
+        dataset = ViewDataset(source, view, self.seed, view is self.view, labels_replaced)
+        return view_loader(dataset, batches, self.loading, pin_memory)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, Integer
+from jaxtyping import Bool, Int32, Int64, Integer, UInt64
 
 CHUNK = 1 << 16  # names that are handled at a time: bounds the memory of temporary objects
 SLASH = ord("/")
@@ -55,7 +55,7 @@ class FileIndex:
 
     def joined_names(self) -> tuple[bytes, Int64[np.ndarray, "n"]]:
         """Return the bytes of all names, one after another, and their lengths."""
-        parts, lengths = zip((b"", np.zeros(0, np.int64)), *self._chunks(), strict=True)
+        parts, lengths = zip((b"", np.zeros(0, np.int64)), *self._chunks(self._skip), strict=True)
         return b"".join(parts), np.concatenate(lengths)
 
     def __len__(self) -> int:
@@ -93,7 +93,10 @@ class FileIndex:
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"files {indices.min()}..{indices.max()} of {len(self)}")
-        return FileIndex(self.root, self._names, self._bounds, self._rows[indices], self._skip)
+        files = FileIndex(self.root, self._names, self._bounds, self._rows[indices], self._skip)
+        if "name_hashes" in vars(self):
+            vars(files)["name_hashes"] = self.name_hashes[indices]
+        return files
 
     def below(self, folder: str) -> "FileIndex":
         """Return the files in root/folder, in the same order. Their names are relative to it.
@@ -138,14 +141,31 @@ class FileIndex:
     def fingerprint(self) -> str:
         """Hexadecimal hash of the names in their order. It does not depend on root."""
         names, lengths = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-        for part, sizes in self._chunks():
+        for part, sizes in self._chunks(self._skip):
             names.update(part)
             lengths.update(sizes.astype("<i8").tobytes())
         return hashlib.blake2b(names.digest() + lengths.digest(), digest_size=16).hexdigest()
 
+    def whole_names(self) -> Iterable[bytes]:
+        """Yield the names with which the index was made: `below` does not change them."""
+        for first in range(0, len(self), CHUNK):
+            rows = self._rows[first : first + CHUNK]
+            for start, end in zip(self._bounds[rows].tolist(), self._bounds[rows + 1].tolist(), strict=True):
+                yield self._names[start:end]
+
+    @cached_property
+    def name_hashes(self) -> UInt64[np.ndarray, "n"]:
+        """Hashes of `whole_names`: the first eight bytes of BLAKE2b."""
+        digests = bytearray()
+        for name in self.whole_names():
+            digests += hashlib.blake2b(name, digest_size=8).digest()
+        return np.frombuffer(digests, "<u8").astype(np.uint64, copy=False)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the names of this index only, not those that it shares with others."""
-        return FileIndex.from_lengths, (self.root, *self.joined_names())
+        parts, lengths = zip((b"", np.zeros(0, np.int64)), *self._chunks(skip=0), strict=True)
+        bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
+        return FileIndex, (self.root, b"".join(parts), bounds, None, self._skip)
 
     @property
     def _bytes(self) -> np.ndarray:
@@ -171,9 +191,9 @@ class FileIndex:
             candidates = candidates[same]
         return equal
 
-    def _chunks(self) -> Iterable[tuple[bytes, Int64[np.ndarray, "k"]]]:
-        """Yield the bytes and the lengths of some names at a time."""
-        starts, ends = self._limits()
+    def _chunks(self, skip: int) -> Iterable[tuple[bytes, Int64[np.ndarray, "k"]]]:
+        """Yield the bytes and the lengths of some names at a time, without their first `skip` bytes."""
+        starts, ends = self._bounds[self._rows] + skip, self._bounds[self._rows + 1]
         for first in range(0, len(self), CHUNK):
             start = starts[first : first + CHUNK]
             lengths = ends[first : first + CHUNK] - start

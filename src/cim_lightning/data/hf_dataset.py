@@ -3,12 +3,12 @@
 from collections import Counter
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt64
 
 from cim_lightning.checks import did_you_mean
 from cim_lightning.data.class_labels import renumber
 from cim_lightning.data.hf_columns import Columns, read_columns
-from cim_lightning.data.hf_images import HFImages
+from cim_lightning.data.hf_images import HFImages, row_keys
 from cim_lightning.data.hf_loading import load_splits
 from cim_lightning.data.open_splits import NO_VAL, normalize_val
 from cim_lightning.data.pixel_format import PixelFormat
@@ -59,16 +59,18 @@ def hf(
     used = {train_name, val_name}
     skipped = Counter({f"of {split}": len(part) for split, part in found.items() if split not in used})
     rows, val_rows = np.arange(len(train_columns.labels)), None
+    keys = row_keys(train_columns.dataset, train_columns.images, name)
     if val is None and val_name is None:
-        rows, val_rows = random_split(len(rows), val_fraction, seed, "name", name)
+        rows, val_rows = random_split(keys, val_fraction, seed, "name", name)
     classes = train_columns.classes if len(train_columns.classes) > 1 else []
-    images = _open(train_columns, rows, classes, pixels, f"{name} ({train_name})")
+    images = _open(train_columns, rows, keys, classes, pixels, f"{name} ({train_name})")
     held_out: Source = NoImages()
     if val_name is not None:
         columns = read_columns(found[val_name], image_column, label_column)
-        held_out = _open(columns, np.arange(len(columns.labels)), classes, pixels, f"{name} ({val_name})")
+        val_keys = row_keys(columns.dataset, columns.images, name)
+        held_out = _open(columns, np.arange(len(val_keys)), val_keys, classes, pixels, f"{name} ({val_name})")
     elif val_rows is not None:
-        held_out = _open(train_columns, val_rows, classes, pixels, images.name)
+        held_out = _open(train_columns, val_rows, keys, classes, pixels, images.name)
     columns = ", ".join(filter(None, (train_columns.images, train_columns.label_column)))
     notes = [f"columns: {columns}"]
     return Splits(images, held_out, summarize(images, held_out, +skipped, train_name, val_name or "", notes))
@@ -90,11 +92,20 @@ def _split_names(names: list[str], train: str | None, val: str | None) -> tuple[
 
 
 def _open(
-    columns: Columns, rows: Int64[np.ndarray, " n"], classes: list[str], pixels: PixelFormat, name: str
+    columns: Columns,
+    rows: Int64[np.ndarray, " n"],
+    keys: UInt64[np.ndarray, " m"],
+    classes: list[str],
+    pixels: PixelFormat,
+    name: str,
 ) -> HFImages:
-    """Return the images of some rows, labeled with the classes of the training images."""
+    """Return the images of some rows, labeled with the classes of the training images.
+
+    Args:
+        keys: of all rows.
+    """
     used = {columns.classes[label] for label in np.unique(columns.labels[rows]) if label != NO_LABEL}
     labels = renumber(columns.labels[rows], columns.classes, classes)
     known = classes if used and classes else None
     unknown = sorted(used - set(classes)) if classes else []
-    return HFImages(columns.dataset, columns.images, rows, labels, known, pixels, name, unknown)
+    return HFImages(columns.dataset, columns.images, rows, keys[rows], labels, known, pixels, name, unknown)

@@ -1,13 +1,15 @@
 """Images in the rows of a Hugging Face data set."""
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt64
 
+from cim_lightning.data.image_keys import distinct, name_key
 from cim_lightning.data.pixel_format import PixelFormat, Pixels
 from cim_lightning.errors import BadImageError, WrongFormatError
 
@@ -19,6 +21,7 @@ class HFImages:
         dataset: with a column of the type Image(decode=False).
         column: its name.
         rows: of the images, in their order.
+        keys: of the images, see Source.
         labels: of the images, in 0..len(classes) - 1, or NO_LABEL.
         classes: names in the order of the labels; None: no image has a label.
         pixels: format of the images.
@@ -31,35 +34,38 @@ class HFImages:
         dataset: Any,
         column: str,
         rows: Int64[np.ndarray, " n"],
+        keys: UInt64[np.ndarray, " n"],
         labels: Int32[np.ndarray, " n"],
         classes: list[str] | None,
         pixels: PixelFormat,
         name: str,
         unknown_classes: Sequence[str] = (),
     ):
-        self.dataset, self.column, self.rows, self.labels = dataset, column, rows, labels
-        self.classes, self.pixels, self.name = classes, pixels, name
+        self.dataset, self.column, self.rows, self.keys = dataset, column, rows, keys
+        self.labels, self.classes, self.pixels, self.name = labels, classes, pixels, name
         self.unknown_classes = list(unknown_classes)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def path(self, index: int) -> str:
+        """Return the row of an image in the data set, such as "row 3 of owner/name (train)"."""
+        return f"row {self.rows[index]} of {self.name}"
+
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        row = int(self.rows[index])
-        name = f"row {row} of {self.name}"
-        image = self.dataset[row][self.column] or {}
+        name = repr(self.path(index))
+        image = self.dataset[int(self.rows[index])][self.column] or {}
         source = image.get("bytes") or image.get("path")
         if not source:
-            raise BadImageError(f"{name}: has no image")
+            raise BadImageError("has no image", name)
         try:
             return self.pixels.decode(source), int(self.labels[index])
         except WrongFormatError as error:
             raise WrongFormatError(error.reason, error.channels, name) from error
         except BadImageError as error:
-            prefix = f"{len(source)} bytes: " if isinstance(source, bytes) else ""
-            raise BadImageError(f"{name}: {str(error).removeprefix(prefix)}") from error
+            raise BadImageError(error.reason if isinstance(source, bytes) else str(error), name) from error
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,3 +84,17 @@ class HFImages:
             content.update(name.encode("utf-8", "surrogateescape") + b"\0")
         content.update(self.labels.astype("<i4").tobytes() + repr(self.classes).encode())
         return content.hexdigest()
+
+
+def row_keys(dataset: Any, column: str, folder: str) -> UInt64[np.ndarray, " n"]:
+    """Return the keys of all images in a column: of their file names, or of the rows if some have no name.
+
+    Args:
+        folder: the names of images in it are relative to it, as in FileIndex.
+    """
+    parts = [part.field("path") for part in dataset.data.column(column).chunks]
+    if any(part.null_count for part in parts):
+        return np.arange(len(dataset), dtype=np.uint64)
+    prefix = os.path.abspath(os.path.expanduser(folder)).rstrip("/") + "/"
+    names = (name.removeprefix(prefix) for part in parts for name in part.to_pylist())
+    return distinct(np.fromiter((name_key(os.fsencode(name)) for name in names), np.uint64, len(dataset)))

@@ -5,9 +5,10 @@ from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt64
 
 from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.image_keys import distinct
 from cim_lightning.data.pixel_format import PixelFormat, Pixels
 
 
@@ -40,6 +41,10 @@ class ImageFiles:
         return blake2b(
             text.encode("utf-8", "surrogateescape") + self.labels.tobytes(), digest_size=16
         ).hexdigest()
+
+    @cached_property
+    def keys(self) -> UInt64[np.ndarray, " n"]:
+        return distinct(self.files.name_hashes)
 
     def path(self, index: int) -> str:
         """Return the path of an image; raise IndexError unless 0 <= index < len."""

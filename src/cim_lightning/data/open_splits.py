@@ -57,7 +57,7 @@ def open_splits(
         if len(images) == 1 and named.skipped:
             rule = "has one image of the right kind; a training and a validation split need two"
             raise ConfigError("root", root, rule, hint=describe_skipped(named.skipped, pixels.suffixes))
-        parts = random_split(len(images), val_fraction, seed, given=root)
+        parts = random_split(images.files.name_hashes, val_fraction, seed, given=root)
         images, held_out = map(images.take, parts)
     return _open(images, held_out, classes, named, pixels)
 

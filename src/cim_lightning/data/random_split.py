@@ -1,29 +1,41 @@
 """Random training and validation images."""
 
+import math
+
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt64
 
 from cim_lightning.checks import check_at_least, check_share
+from cim_lightning.data.image_keys import SPLIT, mix
 from cim_lightning.errors import ConfigError
 
 
 def random_split(
-    num_images: int, val_fraction: float, seed: int, parameter: str = "root", given: object = None
+    keys: UInt64[np.ndarray, " n"],
+    val_fraction: float,
+    seed: int,
+    parameter: str = "root",
+    given: object = None,
 ) -> tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " v"]]:
-    """Return the sorted numbers of the training and of the validation images, a function of the arguments.
+    """Return the sorted indices of the training and of the validation images.
+
+    The split of an image depends on its key, the fraction and the seed only: other images do not change it.
+    If all images would be in one split, the image next to the limit is in the other one.
 
     Args:
-        val_fraction: share of the validation images, above 0 and below 1; each split has at least one image.
+        keys: hashes of the images' names.
+        val_fraction: probability that an image is for validation, above 0 and below 1.
         parameter, given: where the images come from, for errors.
 
     Raises:
-        ConfigError: an argument is out of range, or there are too few images.
+        ConfigError: an argument is out of range, or there are fewer than two different images.
     """
     check_share("val_fraction", val_fraction, zero=False, one=False)
     check_at_least("seed", seed, 0)
-    if num_images < 2:
+    if len(keys) < 2 or (keys == keys[0]).all():
         rule = "has one image; a training and a validation split need two"
         raise ConfigError(parameter, given, rule, hint="try val=none")
-    num_val = min(max(round(val_fraction * num_images), 1), num_images - 1)
-    order = np.random.default_rng(seed).permutation(num_images)
-    return np.sort(order[num_val:]), np.sort(order[:num_val])
+    mixed = mix(keys, SPLIT, seed)
+    limit = min(max(math.ceil(val_fraction * 2**64), int(mixed.min()) + 1), int(mixed.max()))
+    in_val = mixed < np.uint64(limit)
+    return np.flatnonzero(~in_val), np.flatnonzero(in_val)

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt64
 
 from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.image_keys import distinct
 from cim_lightning.data.pixel_format import PixelFormat, Pixels
 from cim_lightning.data.tar_set import Places
 from cim_lightning.errors import BadImageError, WrongFormatError
@@ -54,8 +55,13 @@ class TarImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def path(self, index: int) -> str:
+        """Return the path of an image: that of the archive, then the name in it."""
+        return f"{self.archives.paths[self.places.archives[index]]}/{self.files.name(index)}"
+
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
-        name = self.files.name(index)  # raises IndexError
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
         archive, offset, size = (int(array[index]) for array in self.places)
         path = self.archives.paths[archive]
         try:
@@ -64,13 +70,16 @@ class TarImages:
                 raise BadImageError("the archive is shorter than at the start")
             image = self.pixels.decode(data)
         except OSError as error:
-            raise BadImageError(f"{path!r}: {error.strerror}") from error
+            raise BadImageError(error.strerror or type(error).__name__, f"{path!r}") from error
         except WrongFormatError as error:
-            raise WrongFormatError(error.reason, error.channels, f"{path!r}: {name!r}") from error
+            raise WrongFormatError(error.reason, error.channels, repr(self.path(index))) from error
         except BadImageError as error:
-            reason = str(error).removeprefix(f"{size} bytes: ")
-            raise BadImageError(f"{path!r}: {name!r}: {reason}") from error
+            raise BadImageError(error.reason, repr(self.path(index))) from error
         return image, int(self.labels[index])
+
+    @cached_property
+    def keys(self) -> UInt64[np.ndarray, " n"]:
+        return distinct(self.files.name_hashes)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,25 +1,29 @@
 """Views of images in the workers: random crops for training, centered squares for evaluation."""
 
-import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from jaxtyping import UInt64
+from torch.utils.data import Dataset
 
 from cim_lightning.checks import check_at_least, check_ordered, check_share
+from cim_lightning.data.bad_images import BadImages
+from cim_lightning.data.bad_share import BadShare
 from cim_lightning.data.batch import Sample, collate
+from cim_lightning.data.image_keys import image_keys
+from cim_lightning.data.loader import BatchLoader, Loading
 from cim_lightning.data.pixel_format import Pixels
+from cim_lightning.data.reading import Reading, image_name
 from cim_lightning.data.resampling import Box, crop, flip, image_size, resize
-from cim_lightning.data.workers import IgnoreSignals
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.data.source import NO_LABEL
+from cim_lightning.errors import BadImageError
 
-log = logging.getLogger(__name__)
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
-MAX_BAD_IMAGES = 100  # in a row; more of them mean that the whole data set is damaged
+MAX_BAD_IMAGES = 100  # that are tried for one image
 View = Callable[[Pixels, np.random.Generator], Pixels]
 
 
@@ -104,16 +108,21 @@ EvalView = CenterSquare | ResizeCenterCrop
 
 @dataclass(eq=False)
 class ViewDataset(Dataset[Sample]):
-    """Samples that are functions of the seed and of their key (epoch, index).
+    """Samples by (epoch, index). Their random numbers depend on the seed, the epoch and the image's key.
 
-    If an image cannot be decoded, the next image replaces it, with one warning per image and process.
+    If an image cannot be decoded, a random one replaces it, with its own label.
     """
 
     source: Any  # a Source, or a Subset of one
     view: View  # transforms an image; its random numbers come from its generator argument only
     seed: int
     paired: bool = False  # if the source has pairs of images, return views "2 c h w" of a pair
-    reported: set[int] = field(default_factory=set, init=False)
+    keys: UInt64[np.ndarray, " n"] = field(init=False)
+    labels_replaced: bool = True  # whether a replaced image has a label; evaluation counts no image twice
+    reading: Reading = field(default_factory=Reading, init=False)  # the loader replaces it
+
+    def __post_init__(self) -> None:
+        self.keys = image_keys(self.source)
 
     @property
     def samples_pairs(self) -> bool:
@@ -125,44 +134,47 @@ class ViewDataset(Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
-        (image, label), skipped = self._decode(index, rng)
+        rng = np.random.default_rng((self.seed, epoch, int(self.keys[index])))
+        seed = int(rng.integers(2**62))
+        decoded, skipped = self._decode(index, rng)
+        if decoded is None:
+            return Sample(None, NO_LABEL, 0, epoch, index, skipped)
+        image, label = decoded
+        if skipped and not self.labels_replaced:
+            label = NO_LABEL
         pixels = np.asarray(self.view(image, rng))
         view = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         if self.samples_pairs:
             view = view.unflatten(0, (2, -1))
-        return Sample(view, label, int(rng.integers(2**62)), epoch, index, skipped)
+        return Sample(view, label, seed, epoch, index, skipped)
 
     def _decode(
         self, index: int, rng: np.random.Generator
-    ) -> tuple[tuple[Pixels, int], list[tuple[int, str]]]:
-        """Return an image with its label, and the images that it replaces, with the reasons."""
-        tries, skipped = min(MAX_BAD_IMAGES, len(self.source)), []
-        for i in (n % len(self.source) for n in range(index, index + tries)):
+    ) -> tuple[tuple[Pixels, int] | None, list[tuple[int, str]]]:
+        """Return an image with its label, and the images that it replaces, with the reasons.
+
+        After MAX_BAD_IMAGES, return no image.
+        """
+        count, skipped, step = len(self.source), [], 0
+        for attempt in range(min(MAX_BAD_IMAGES, count)):
+            # Neighbors may all be bad, such as the images of a folder.
+            while attempt and math.gcd(step, count) != 1:
+                step = int(rng.integers(1, max(count, 2)))
+            i = (index + attempt * step) % count
             try:
-                return self.source.sample(i, rng) if self.samples_pairs else self.source[i], skipped
+                with self.reading.image(i):
+                    return self.source.sample(i, rng) if self.samples_pairs else self.source[i], skipped
             except BadImageError as error:
-                skipped.append((i, str(error)))
-                if i not in self.reported:
-                    log.warning("skipped an image: %s", error)
-                self.reported.add(i)
-        which = f"{tries} images in a row" if tries < len(self.source) else f"all {tries} images of a split"
-        raise ConfigError(f"{which} cannot be decoded; see the warnings above")
+                is_named = error.name in ("", image_name(self.source, i))
+                skipped.append((i, error.reason if is_named else str(error)))
+        return None, skipped
 
 
-def view_loader(dataset: ViewDataset, num_workers: int, pin_memory: bool, **sampling: Any) -> DataLoader[Any]:
-    """Return a loader of Batches.
-
-    Args:
-        num_workers: decoding processes; 0: decode in this process.
-        sampling: arguments of DataLoader that choose the keys.
-    """
-    return DataLoader(
-        dataset,
-        num_workers=num_workers,
-        collate_fn=collate,
-        worker_init_fn=IgnoreSignals() if num_workers else None,
-        persistent_workers=num_workers > 0,
-        pin_memory=pin_memory,
-        **sampling,
-    )
+def view_loader(
+    dataset: ViewDataset, batches: Iterable[Any], loading: Loading, pin_memory: bool
+) -> BatchLoader:
+    """Return a loader of Batches, by lists of keys (epoch, index)."""
+    options = {"persistent_workers": loading.num_workers > 0, "pin_memory": pin_memory}
+    num_images = sum(map(len, batches)) if isinstance(batches, list) else len(dataset)
+    share = BadShare(loading.bad_images or BadImages(), dataset.source, num_images)
+    return BatchLoader(dataset, collate, batches, loading, share.record, **options)

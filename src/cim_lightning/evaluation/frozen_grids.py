@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -53,12 +54,16 @@ class FrozenGridsData(ResumableData):
         super().__init__()
         self.load, self.num_images, self.batch_size, self.seed = load, num_images, batch_size, seed
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_order(self) -> ResumableBatchSampler:
         trainer = self.trainer
         devices = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         accumulate = trainer.accumulate_grad_batches if trainer else 1
-        settings = (self.num_images, self.batch_size, self.seed, self.position, *devices)
-        return self.load(ResumableBatchSampler(*settings, accumulate=accumulate))
+        keys = np.arange(self.num_images, dtype=np.uint64)
+        settings = (keys, self.batch_size, self.seed, self.position, *devices)
+        return ResumableBatchSampler(*settings, accumulate=accumulate)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.load(self.train_order())
 
 
 def grid_bytes(context: EvalContext, num_images: int) -> int:

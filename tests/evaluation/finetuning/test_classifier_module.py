@@ -91,7 +91,8 @@ def by_hand(context: EvalContext, weight: Tensor) -> tuple[list[Tensor], list[Te
     labels = torch.tensor(indices) % NUM_CLASSES
     with torch.no_grad():
         features = context.backbone(context.backbone.normalize(pixels)).grid.mean(dim=(2, 3))
-    order = ResumableBatchSampler(NUM_TRAIN, MICRO_BATCH, context.seed, lambda: 0, accumulate=ACCUMULATE)
+    keys = np.array(indices, np.uint64)  # images without names
+    order = ResumableBatchSampler(keys, MICRO_BATCH, context.seed, lambda: 0, accumulate=ACCUMULATE)
     batches, bias = iter(order), torch.zeros(NUM_CLASSES)
     velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
     steps = EPOCHS * (NUM_TRAIN // (MICRO_BATCH * ACCUMULATE))

@@ -29,12 +29,17 @@ class FramePairs:
         starts = np.cumsum([0, *counts[:-1]])
         self._frame = ((np.arange(len(self._clip)) - starts[self._clip]) * frame_stride).astype(np.int32)
         self.labels = files.labels[self._clip]
+        self.keys = files.keys[self._clip] + self._frame.astype(np.uint64)
         self.unknown_classes = files.unknown_classes
         text = repr((files.fingerprint, frame_stride, max_gap, [clip.num_frames for clip in clips]))
         self.fingerprint = blake2b(text.encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:
         return len(self._clip)
+
+    def path(self, index: int) -> str:
+        """Return the path of the clip of a frame."""
+        return self.files.path(int(self._clip[index]))
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         (image,) = self._read(index, [0])
@@ -53,8 +58,8 @@ class FramePairs:
         gap = int(rng.integers(low, high, endpoint=True)) - frame
         first, second = map(np.asarray, self._read(index, [0, gap]))
         if first.shape != second.shape:
-            path = self.files.path(int(self._clip[index]))
-            raise BadImageError(f"{path!r}: frames {frame} and {frame + gap} have different sizes")
+            rule = f"frames {frame} and {frame + gap} have different sizes"
+            raise BadImageError(rule, repr(self.path(index)))
         return np.concatenate((first, second), axis=2), int(self.labels[index])
 
     def _read(self, index: int, gaps: Sequence[int]) -> list[Pixels]:

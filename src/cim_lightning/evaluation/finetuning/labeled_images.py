@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch.utils.data import DataLoader, Subset
 
+from cim_lightning.data.image_keys import image_keys, random_part
 from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
 from cim_lightning.data.view_dataset import View, ViewDataset, view_loader
@@ -15,8 +15,8 @@ from cim_lightning.evaluation.context import EvalContext
 class LabeledImages(ResumableData):
     """Training batches of random views of labeled images, and validation batches with the context's view.
 
-    A view is a function of (seed, epoch, index), and the images of an optimizer step are a function of the
-    seed and the number of the step. Neither depends on the number of devices or of accumulated batches.
+    A view is a function of (seed, epoch, key of the image). The images of an optimizer step are a function of
+    the seed and the number of the step. Neither depends on the number of devices or of accumulated batches.
 
     Args:
         context: its images and its seed.
@@ -41,10 +41,9 @@ class LabeledImages(ResumableData):
         self.indices, self.view = indices, view
         self.batch_size, self.aug_repeats, self.num_val = batch_size, aug_repeats, num_val
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        subset = Subset[Any](self.images.splits.train, self.indices)  # pyright: ignore
-        order = ResumableBatchSampler(
-            len(subset),
+    def train_order(self) -> ResumableBatchSampler:
+        return ResumableBatchSampler(
+            image_keys(self._train_images),
             self.batch_size,
             self.seed,
             self.position,
@@ -52,15 +51,21 @@ class LabeledImages(ResumableData):
             self.aug_repeats,
             self.trainer.accumulate_grad_batches if self.trainer else 1,
         )
-        return self._loader(subset, self.view, order, labels_replaced=True)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self._train_images, self.view, self.train_order(), labels_replaced=True)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the batches of this device; each labeled image is in one batch of one device."""
         source, labels = self.images.splits.val, getattr(self.images.splits.val, "labels", None)
-        order = np.random.default_rng(self.images.seed).permutation(len(source)).tolist()
-        keys = [(0, index) for index in order[: self.num_val] if labels is None or labels[index] >= 0]
+        chosen = random_part(source, self.images.seed, self.num_val)
+        keys = [(0, index) for index in chosen if labels is None or labels[index] >= 0]
         batches = even_batches(keys, self.images.batch_size, *self._device())
         return self._loader(source, self.val_view, batches, labels_replaced=False) if keys else []
+
+    @property
+    def _train_images(self) -> Subset[Any]:
+        return Subset(self.images.splits.train, self.indices)  # pyright: ignore
 
     def _device(self) -> tuple[int, int]:
         """Return the number of this device, and the number of devices."""
