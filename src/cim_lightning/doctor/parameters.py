@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cim_lightning.doctor.finding import Finding, count
+from cim_lightning.schedule import Schedule
 
 SHOWN = 3  # names in a row
 
@@ -42,8 +43,8 @@ def target_findings(method: Any, steps: int) -> list[Finding]:
     names = {id(module): name for name, module in method.named_modules()}
     findings = []
     for target, _ in method.target_pairs():
-        momentum: Any = getattr(target, "momentum", None)
-        if callable(momentum):
+        momentum = getattr(target, "momentum", None)
+        if isinstance(momentum, Schedule):
             points = {"after step 1": 1 / steps, "in the middle": 0.5, "at the end": 1.0}
             text = ", ".join(f"{float(momentum(at)):.6g} {when}" for when, at in points.items())
             findings.append(Finding(f"momentum of {names.get(id(target), 'target')}", text))
