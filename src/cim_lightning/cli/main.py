@@ -15,8 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cim_lightning.cli import sweep
+from cim_lightning.cli.doctor import run as run_doctor
+from cim_lightning.cli.entry import handle_signals
 from cim_lightning.cli.evaluate import run as run_evaluate
 from cim_lightning.cli.export import run as run_export
+from cim_lightning.cli.output_folder import removed_if_refused
 from cim_lightning.cli.prepare import run as run_prepare
 from cim_lightning.cli.prepare import task_override
 from cim_lightning.cli.pretrain import run as run_pretrain
@@ -25,7 +28,7 @@ from cim_lightning.cli.wandb_workspace import run as run_workspace
 from cim_lightning.config import messages, resume
 from cim_lightning.config.arguments import expand_home, quote, quote_values
 from cim_lightning.config.compose import CONF, register_resolvers
-from cim_lightning.errors import EXIT_USAGE, EvaluationError
+from cim_lightning.errors import EXIT_USAGE, EvaluationError, LoadingError, RunError
 
 
 def pretrain() -> None:
@@ -65,6 +68,16 @@ def workspace() -> None:
         run_workspace([expand_home(argument) for argument in sys.argv[1:]])
 
 
+def doctor() -> None:
+    """Run `cim-doctor`."""
+    explain = functools.partial(_exit_on_error, "pretrain", program="cim-doctor")
+    with explain():
+        arguments = quote_values(sys.argv[1:], "pretrain")
+    with explain(arguments=arguments):
+        code = run_doctor(arguments, functools.partial(explain, arguments=arguments))
+    sys.exit(code)
+
+
 def _overrides(command: str) -> list[str]:
     """Return the arguments of the command line in Hydra's grammar."""
     with _exit_on_error(command):
@@ -78,7 +91,7 @@ def _run_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
         _prepare_process(arguments)
-        with _exit_on_error(command, cfg, arguments):
+        with handle_signals(command), removed_if_refused(), _exit_on_error(command, cfg, arguments):
             return task(cfg)
 
     register_resolvers()
@@ -102,20 +115,28 @@ def _prepare_process(arguments: list[str]) -> None:
 
 @contextmanager
 def _exit_on_error(
-    command: str, cfg: DictConfig | None = None, arguments: list[str] | None = None
+    command: str, cfg: DictConfig | None = None, arguments: list[str] | None = None, program: str = ""
 ) -> Iterator[None]:
-    """Print a user's error in one line and exit; any other error keeps its traceback."""
+    """Print a user's error in one line and exit; any other error keeps its traceback.
+
+    Args:
+        command: whose settings these are.
+        cfg: the composed configuration.
+        arguments: of the command line.
+        program: for the message, if it is not the command's own.
+    """
+    program = program or f"cim-{command}"
     try:
         yield
     except KeyboardInterrupt:
-        print(f"cim-{command}: interrupted; run the same command to resume", file=sys.stderr)
+        print(f"{program}: interrupted; run the same command to resume", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except EvaluationError as error:
-        print(f"cim-{command}: {error}", file=sys.stderr)
+    except (EvaluationError, RunError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         line = messages.explain(error, command, cfg, arguments or ())
         if line is None:
             raise
-        print(f"cim-{command}: {line}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        print(f"{program}: {line}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, LoadingError) else EXIT_USAGE)

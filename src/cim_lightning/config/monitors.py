@@ -49,8 +49,10 @@ def _check_monitor(path: str, callback: Any, monitor: str, logged: Mapping[str, 
         raise ConfigError(f"{path}.monitor", monitor, rule, hint=hint)
     metric = METRICS.get(monitor.partition("/")[2])
     mode = getattr(callback, "mode", None)
-    wanted = {True: "max", False: "min"}.get(metric.higher_is_better) if metric else None
-    if wanted and mode in ("min", "max") and mode != wanted:
+    if metric is None or metric.higher_is_better is None or mode not in ("min", "max"):
+        return
+    wanted = "max" if metric.higher_is_better else "min"
+    if mode != wanted:
         better = "larger" if wanted == "max" else "smaller"
         rule = f"{better} values of {monitor} are better"
         raise ConfigError(f"{path}.mode", mode, rule, hint=f"try +{path}.mode={wanted}")
