@@ -72,8 +72,8 @@ def test_evaluators_that_need_a_method_are_skipped_or_refused(run):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method=mea"], r"method=mea: no such method; did you mean mae\?"),
-        (["data.batchsize=3"], r"data.batchsize=3: .*did you mean batch_size\?"),
+        (["method=mea"], r"method=mea: no such method; did you mean method=mae\?"),
+        (["data.batchsize=3"], r"data.batchsize=3: .*did you mean data\.batch_size=3\?"),
         (["cropping.num_exemplars=0"], r"cropping.num_exemplars=0: must be at least 1"),
         (["data=folder", "data.root=/nowhere"], r"data.root=/nowhere: .*"),
     ],

@@ -16,6 +16,7 @@ NAME = "cim_lightning"
 FOUNDATION = {
     "errors",
     "checks",
+    "close_names",
     "rng",
     "image_random",
     "atomic",
@@ -82,7 +83,7 @@ ALLOWED = {
         *("callbacks.nonfinite_records", "callbacks.step_seed"),
         *("checkpoint", "config.from_checkpoint", "config.trusted_targets", "data.batch", "finite_step"),
     },
-    "doctor": {"cropping.batch", "data.resampling"},
+    "doctor": {"cropping.batch", "data.resampling", "replay"},
     # Layer 4
     "api": {"config", "data", "evaluation", "methods", "models"},
     "cli": {
@@ -91,6 +92,7 @@ ALLOWED = {
         "checkpoint_files",
         "models",
         "doctor",
+        "replay",
         "evaluation",
         "formats",
         "report",

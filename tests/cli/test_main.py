@@ -17,24 +17,27 @@ PRETRAIN = Path(sys.executable).with_name("cim-pretrain")
 
 # Arguments, and what their line must have: the setting with its value, the rule, and a suggestion.
 MISTAKES = {
-    "group value": (["data=foldr"], ["data=foldr", "did you mean folder?"]),
-    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "did you mean wandb?"]),
-    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "did you mean cifar10_cpu?"]),
+    "group value": (["data=foldr"], ["data=foldr", "did you mean data=folder?"]),
+    "group value in a list": (["logger=[csv,wandbb]"], ["logger=wandbb", "did you mean logger=wandb?"]),
+    "experiment": (["experiment=cifar10"], ["experiment=cifar10:", "did you mean experiment=cifar10_cpu?"]),
     "experiment in a misspelled folder": (
         ["experiment=ablaton/rotation"],
-        ["experiment=ablaton/rotation", "did you mean ablation/rotation?"],
+        ["experiment=ablaton/rotation", "did you mean experiment=ablation/rotation?"],
     ),
     "several values": (["seed=0,1"], ["seed=0,1: several values", "try cim-pretrain -m seed=0,1"]),
     "key of Hydra": (["hydra.launcher.n_job=2"], ["hydra.launcher.n_job=2", "cim-pretrain --cfg=hydra"]),
-    "group": (["dataa=folder"], ["dataa=folder", "did you mean data?"]),
-    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "did you mean batch_size?"]),
-    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean root?"]),
+    "group": (["dataa=folder"], ["dataa=folder", "try data=folder"]),
+    "key": (["data.bacth_size=3"], ["data.bacth_size=3", "did you mean data.batch_size=3?"]),
+    "key of another choice": (["data.rot=/x"], ["data.rot=/x", "did you mean data.root=/x?"]),
     "removed key": (["~data.foo"], ["~data.foo", "no such setting"]),
-    "new top-level key": (["++modle.x=1"], ["modle={{x: 1}}: no such setting", "did you mean method?"]),
-    "new key of data": (["+data.foo=1"], ["data.foo=1", "no such setting", "did you mean root?"]),
+    "new top-level key": (["++modle.x=1"], ["modle={{x: 1}}: no such setting", "choose a backbone: "]),
+    "new key of data": (
+        ["+data.foo=1"],
+        ["data.foo=1: ImageData has no such setting", "choose from", "num_workers"],
+    ),
     "new key of a class": (
         ["+target.momentun=1"],
-        ["target.momentun=1: EmaTarget has no such setting", "did you mean momentum?"],
+        ["target.momentun=1: EmaTarget has no such setting", "did you mean target.momentum=1?"],
     ),
     "forced key of a class": (
         ["++method.foo=1"],
@@ -152,7 +155,10 @@ MISTAKES = {
         ["method=dino", "cropping=multi_crop"],
         ["decoder.num_heads=2", "no such setting"],
     ),
-    "setting of another method": (["method.norm_pix_loss=true"], ["try method=mae, which has it"]),
+    "setting of another method": (
+        ["method.norm_pix_loss=true"],
+        ["try method=mae method.norm_pix_loss=true"],
+    ),
     "budget without a size": (["budget=images"], ["budget.images", "budget.images=..."]),
     "budget below a step": (
         ["budget=images", "budget.images=7"],
@@ -200,7 +206,7 @@ def test_a_root_for_a_data_set_without_one_suggests_data_folder(run_pretrain, ti
         run_pretrain(*arguments)
     (line,) = capfd.readouterr().err.splitlines()
     assert f"data.root={photos}" in line
-    assert "try data=folder, which has it" in line
+    assert f"try data=folder data.root={photos}" in line
 
 
 def test_a_missing_root_is_reported(run_pretrain, tiny, capfd):

@@ -94,11 +94,14 @@ def exit_line(capsys: pytest.CaptureFixture[str], run: Callable[[], None]) -> st
     [
         ([], "cim-prepare: the first word must be a task: stats; try cim-prepare stats data.root=..."),
         (["data.root=images"], "cim-prepare: the first word must be a task: stats; try"),
-        (["stat", "data.root=images"], "cim-prepare: task=stat: no such task; did you mean stats?"),
+        (["stat", "data.root=images"], "cim-prepare: task=stat: no such task; did you mean task=stats?"),
         (["stats"], "cim-prepare: data.root: has no default; set data.root=..."),
         ([*STATS, "task.limit=0"], "cim-prepare: task.limit=0: must be at least 1; try task.limit=1"),
         ([*STATS, "task.limit=few"], "cim-prepare: task.limit=few: must be int"),
-        ([*STATS, "task.limt=2"], "cim-prepare: task.limt=2: no such setting or group; did you mean limit?"),
+        (
+            [*STATS, "task.limt=2"],
+            "cim-prepare: task.limt=2: no such setting or group; did you mean task.limit=2?",
+        ),
         ([*STATS, "data.channels=4"], "cim-prepare: data.channels=4: '"),
         ([*STATS], "try data.channels=5"),
     ],

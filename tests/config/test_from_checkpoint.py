@@ -95,8 +95,8 @@ def test_an_untrained_choice_with_other_settings():
     ("backbone", "settings", "message"),
     [
         (None, {}, r"^backbone: these weights have no architecture; try backbone="),
-        ("resnet19", {}, r"^backbone=resnet19: no such backbone; did you mean resnet18\?$"),
-        ("resnet18", {"nam": "x"}, r"^backbone\.nam=x: .* no such setting; did you mean name\?$"),
+        ("resnet19", {}, r"^backbone=resnet19: no such backbone; did you mean backbone=resnet18\?$"),
+        ("resnet18", {"nam": "x"}, r"^backbone\.nam=x: .* no such setting; did you mean backbone\.name=x\?$"),
         ("resnet18", {"std": [1.0]}, r"^backbone\.std=\[1\.0\]: must have one value for each"),
         ("resnet18", {"freeze_patch_embed": 3}, r"^backbone\.freeze_patch_embed=3: must be bool"),
         (TimmBackbone("test_resnet"), {"mean": [0.5]}, r"^mean: can be changed for a choice"),

@@ -109,8 +109,8 @@ MISTAKES = {
     ),
     "null checkpoint": (["checkpoint=null", "output_dir=there"], ["checkpoint=null", "must be str"]),
     "untrained": (["checkpoint=untrained"], ["checkpoint=untrained", "try a run's folder"]),
-    "format": (["checkpoint=run", "format=onxx"], ["format=onxx", "did you mean onnx?"]),
-    "key": (["checkpoint=run", "chekpoint=run"], ["chekpoint=run", "did you mean checkpoint?"]),
+    "format": (["checkpoint=run", "format=onxx"], ["format=onxx", "did you mean format=onnx?"]),
+    "key": (["checkpoint=run", "chekpoint=run"], ["chekpoint=run", "did you mean checkpoint=run?"]),
     "key of another format": (["checkpoint=run", "format.opset=18"], ["format.opset=18", "format=onnx"]),
     "a word for the tolerance": (
         ["checkpoint=run", "format.tolerance=low"],

@@ -2,12 +2,16 @@
 
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cim_lightning.config.run_names import command_name, group_name, run_id, run_name, tags
 
@@ -17,17 +21,33 @@ CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
 
 def default_config(command: str) -> DictConfig:
     """Return the configuration of a command, such as "pretrain", without overrides."""
+    with initialized():
+        return compose(command)
+
+
+@contextmanager
+def initialized() -> Iterator[None]:
+    """Initialize Hydra, unless a command has done so."""
     if GlobalHydra.instance().is_initialized():
-        return compose(command)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(command)
+        yield
+    else:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+
+
+def chosen_config(command: str, arguments: Sequence[str]) -> DictConfig:
+    """Return the configuration of a command with the choices of groups in its arguments only."""
+    chosen = [a for a in arguments if (CONF / a.lstrip("+~").partition("=")[0].partition("@")[0]).is_dir()]
+    try:
+        with initialized():
+            return compose(command, overrides=chosen)
+    except (HydraException, OmegaConfBaseException, ValueError):  # a choice is the mistake
+        return default_config(command)
 
 
 def choice_config(group: str, choice: str) -> DictConfig:
     """Return a configuration with one choice of a group, such as "vit_tiny_patch16" of "backbone", only."""
-    if GlobalHydra.instance().is_initialized():
-        return compose(overrides=[f"+{group}={choice}"])
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialized():
         return compose(overrides=[f"+{group}={choice}"])
 
 

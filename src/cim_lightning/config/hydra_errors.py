@@ -1,17 +1,12 @@
 """Explain an error of Hydra or OmegaConf in one line: a mistake in an argument of the command line."""
 
-import inspect
 import itertools
-import logging
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     GrammarParseError,
     InterpolationResolutionError,
@@ -19,10 +14,11 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from cim_lightning.checks import did_you_mean
 from cim_lightning.config.arguments import quote, quote_items, unquote
-from cim_lightning.config.compose import CONF, default_config
-from cim_lightning.config.setting_paths import HYDRA_KEYS, no_default, setting_paths
+from cim_lightning.config.choices import choices_of, default_choice, suggest_choice
+from cim_lightning.config.compose import CONF, chosen_config
+from cim_lightning.config.setting_paths import no_default
+from cim_lightning.config.suggestions import suggest_setting
 
 MISSING_VALUE = re.compile(r"[Mm]issing (?:mandatory )?value: (\S+)")
 PLUGINS = {"joblib", "submitit_local", "submitit_slurm", "optuna", "ray"}  # of our optional dependencies
@@ -38,11 +34,11 @@ def explain_hydra_error(error: BaseException, command: str, arguments: Sequence[
     """
     text = str(error)
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
-        return _explain_group_value(arguments) or text.splitlines()[0]
+        return _explain_group_value(arguments, command) or text.splitlines()[0]
     if isinstance(error, ValueError) and text.startswith("No trials are completed yet"):  # of optuna
         return "hydra/sweeper=optuna: no trial finished; failure.json in their folders has the reasons"
     if isinstance(error, MissingConfigException):
-        return _explain_choice(text)
+        return _explain_choice(text, command)
     if isinstance(error, OverrideParseException):
         return _explain_override(error, arguments)
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
@@ -79,7 +75,7 @@ def _explain_override(error: OverrideParseException, arguments: Sequence[str]) -
     return f"{error.override}: cannot be parsed ({reason}); an override is key=value{hint}"
 
 
-def _explain_choice(text: str) -> str:
+def _explain_choice(text: str, command: str) -> str:
     """Return the line about an option that a config group does not have."""
     found = re.search(r"(?:find|load) '([^']+)'", text)
     if not found:
@@ -91,18 +87,17 @@ def _explain_choice(text: str) -> str:
     top, _, folder = group.partition("/")
     if folder and top != "hydra" and not (CONF / group).is_dir():  # as experiment=ablaton/rotation
         group, choice = top, f"{folder}/{choice}"
-    files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
-    options = {*re.findall(r"^\t([^_\s]\S*)$", text, re.MULTILINE), *(str(f.with_suffix("")) for f in files)}
-    return f"{group}={choice}: no such {group}; {did_you_mean(choice, options)}"
+    others = re.findall(r"^\t([^_\s]\S*)$", text, re.MULTILINE)  # those of --config-dir, too
+    hint = suggest_choice(group, choice, default_choice(command, group), others)
+    return f"{group}={choice}: no such {group}; {hint}"
 
 
-def _explain_group_value(arguments: Sequence[str]) -> str | None:
+def _explain_group_value(arguments: Sequence[str], command: str) -> str | None:
     """Return the line about a config group that got null or a number."""
     for argument in arguments:
         group, _, value = argument.partition("=")
         if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), (str, list)):
-            files = [file.relative_to(CONF / group) for file in (CONF / group).rglob("[!_]*.yaml")]
-            first = min(str(file.with_suffix("")) for file in files)
+            first = default_choice(command, group) or choices_of(group)[0]
             return f"{argument}: must be an option of {group}, or [] for none; try {group}={first}"
     return None
 
@@ -134,45 +129,5 @@ def _explain_key(text: str, command: str, arguments: Sequence[str]) -> str:
     if key is None:
         return first
     override = last_override(key[1], arguments)
-    return f"{override}: no such setting or group; {_suggest_key(key[1], override, command)}"
-
-
-def _suggest_key(key: str, override: str, command: str) -> str:
-    if key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
-        return f"cim-{command} --cfg=hydra lists the settings"
-    defaults = default_config(command)
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(defaults, parent) if parent else defaults
-    if not isinstance(node, DictConfig):
-        return did_you_mean(key, [path for path, defined in setting_paths(defaults) if path == defined])
-    files: Any = {f.stem: OmegaConf.load(f) for f in (CONF / parent).glob("[!_]*.yaml") if parent}
-    files = {name: settings.get(parent, settings) for name, settings in files.items()}  # @package _global_
-    options = [name for name, settings in files.items() if leaf in [*settings]]  # `in` skips ???
-    if options:
-        # the option with the fewest settings, not counting those that may stay null
-        plain: Any = {name: OmegaConf.to_container(files[name]) for name in options}
-        sizes = {name: sum(value is not None for value in plain[name].values()) for name in options}
-        return f"try {parent}={min(options, key=lambda name: (sizes[name], name))}, which has it"
-    if _has_parameter(node, leaf):
-        return f"to add an argument, try +{override.lstrip('+')}"
-    names = {str(name) for settings in (node, *files.values()) for name in settings}
-    hint = did_you_mean(leaf, names - {*HYDRA_KEYS, "defaults"})
-    return hint if not parent or "_target_" in node else f"{hint}; or add it: +{key}=..."
-
-
-def _has_parameter(node: DictConfig, name: str) -> bool:
-    """Return whether the target of a node, from another library, has a parameter of this name.
-
-    All parameters of our own targets are in conf/.
-    """
-    target = str(node.get("_target_") or "cim_lightning.")
-    if target.startswith("cim_lightning."):
-        return False
-    disabled = logging.root.manager.disable
-    logging.disable()  # the import may log, and the error is one line
-    try:
-        return name in inspect.signature(get_object(target)).parameters
-    except (ImportError, ValueError):  # ValueError: a built-in class without a signature
-        return False
-    finally:
-        logging.disable(disabled)
+    hint = suggest_setting(override, command, chosen_config(command, arguments))
+    return f"{override}: no such setting or group; {hint}"

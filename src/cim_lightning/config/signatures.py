@@ -87,6 +87,17 @@ def imported_signature(path: str, name: str) -> Signature | None:
     return Signature(getattr(target, "__qualname__", str(target)), parameters, any_name)
 
 
+def accepts(target: str, name: str) -> bool:
+    """Return whether a target of another library has a parameter; conf/ has all parameters of our own."""
+    if not target or target.startswith("cim_lightning."):
+        return False
+    try:
+        signature = read_signature(target) or imported_signature("", target)
+    except (ImportError, ConfigError):
+        return False
+    return signature is not None and name in signature.parameters
+
+
 def lineage(source: SourceModule, node: ast.ClassDef) -> Iterator[tuple[SourceModule, ast.ClassDef]]:
     """Yield a class and its base classes whose source is read, the class first."""
     yield source, node

@@ -12,13 +12,14 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.checks import check_within, did_you_mean
+from cim_lightning.checks import check_within
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.constructor_checks import run_checks
 from cim_lightning.config.setting_paths import HYDRA_KEYS, missing_settings, no_default, setting_paths
 from cim_lightning.config.signatures import imported_signature, read_signature
 from cim_lightning.config.source_names import BUILT, UNKNOWN
-from cim_lightning.errors import ConfigError
+from cim_lightning.config.suggestions import suggest_setting
+from cim_lightning.errors import ConfigError, format_value
 
 MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
@@ -56,7 +57,7 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
     own = {str(key): value for key, value in file.items() if key not in ("defaults", "hydra", *groups)}
     for key in map(str, cfg):
         if key not in own and key not in groups:
-            hint = did_you_mean(key, [*own, *groups])
+            hint = suggest_setting(f"{key}={format_value(_plain(cfg[key]))}", command, cfg)
             raise ConfigError(key, _plain(cfg[key]), "no such setting", hint=hint)
         if key in own:
             _check_value(key, cfg[key], str | None if own[key] is None else type(own[key]), command)
@@ -76,11 +77,14 @@ def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[s
         if name not in given and parameter.required and not node.get("_partial_"):
             suggest = _default(f"{path}.{name}", command)
             raise ConfigError(f"{path}.{name}", rule="cannot be left out", **suggest)
-    hints = _hints_of_source(path, cfg) | {n: p.hint for n, p in signature.parameters.items()}
+    of_source = _hints_of_source(path, cfg)
+    hints = of_source | {name: parameter.hint for name, parameter in signature.parameters.items()}
+    any_name = signature.any_name and not of_source
     for name in [name for name in given if name not in HYDRA_KEYS]:
-        if name not in signature.parameters and not signature.any_name:
-            rule, hint = f"{signature.target} has no such setting", did_you_mean(name, signature.parameters)
-            raise ConfigError(f"{path}.{name}", _plain(node[name]), rule, hint=hint)
+        if name not in hints and not any_name:
+            value, rule = _plain(node[name]), f"{signature.target} has no such setting"
+            hint = suggest_setting(f"{path}.{name}={format_value(value)}", command, cfg)
+            raise ConfigError(f"{path}.{name}", value, rule, hint=hint)
         if not OmegaConf.is_interpolation(node, name):
             _numbers_to_text(node, name, hints.get(name, Any), f"{path}.{name}", overrides)
             _check_value(f"{path}.{name}", node[name], hints.get(name, Any), command)
