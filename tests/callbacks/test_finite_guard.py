@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,11 +75,16 @@ def seed_of_an_image(tiny: list[str], batch: int) -> int:
     "every gradient is NaN",
     "after 10 skipped steps the run ends with exit code 1; the checkpoints have the weights from before",
 )
-def test_a_run_that_does_not_recover_ends_and_its_steps_can_be_replayed(bad_gradients, tiny, tmp_path):
-    with pytest.raises(
-        RunError, match=r"^stopped: 3 steps in a row, from step 0 on, .* a lower learning rate"
-    ):
-        train(tiny, tmp_path, "callbacks.finite_guard.max_in_a_row=3", "callbacks.last.every_minutes=0")
+def test_a_run_that_does_not_recover_ends_and_its_steps_can_be_replayed(
+    bad_gradients, tiny, run_pretrain, tmp_path, capsys
+):
+    settings = ["callbacks.finite_guard.max_in_a_row=3", "callbacks.last.every_minutes=0", "output_dir=run"]
+    with pytest.raises(SystemExit) as caught:
+        run_pretrain(*tiny, *LEAVE_OUT, *settings)
+    assert caught.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cim-pretrain: ")]
+    assert re.match("cim-pretrain: stopped: 3 steps in a row, from step 0 on, .* a lower learning rate", line)
+    tmp_path = tmp_path / "run"
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
     files = sorted((tmp_path / "nonfinite" / "step-00000000").glob("*.json"))
     assert [file.stem for file in files] == ["step-00000000", "step-00000001", "step-00000002"]
