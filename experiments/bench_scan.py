@@ -20,9 +20,13 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
+from cim_lightning.data.changed_images import record
 from cim_lightning.data.folder import folder
+from cim_lightning.data.image_keys import image_keys, shuffled
 from cim_lightning.data.pixel_format import RGB8
+from cim_lightning.data.random_split import random_split
 from cim_lightning.data.sampler import ResumableBatchSampler
+from cim_lightning.data.source import NoImages, Splits
 
 CLASSES, WORKERS, BATCH = 1000, 8, 500
 
@@ -61,9 +65,26 @@ def open_and_shuffle(root: str) -> tuple[float, float, float, float]:
     before = memory("status", "VmRSS")
     started, processor_started = time.perf_counter(), time.process_time()
     train = folder(root, 0.05, 0, RGB8).train
-    next(iter(ResumableBatchSampler(len(train), BATCH, 0, lambda: 0)))
+    next(iter(ResumableBatchSampler(image_keys(train), BATCH, 0, lambda: 0)))
     seconds, processor = time.perf_counter() - started, time.process_time() - processor_started
     return seconds, processor, before, memory("status", "VmHWM")
+
+
+def key_times(root: str) -> dict[str, float]:
+    """Return the processor seconds of what depends on the names of all images, from the cache of the scan."""
+    train = folder(root, 0.05, 0, RGB8, train=".", val="none").train
+    steps: dict[str, Callable[[], object]] = {
+        "keys of the images": lambda: train.keys,
+        "order of an epoch": lambda: shuffled(train.keys, 0, 0, 0),
+        "random split": lambda: random_split(train.keys, 0.05, 0),
+        "names in a checkpoint": lambda: record(Splits(train, NoImages())),
+    }
+    seconds = {}
+    for name, step in steps.items():
+        started = time.process_time()
+        step()
+        seconds[name] = time.process_time() - started
+    return seconds
 
 
 def worker_memory(root: str, kind: str) -> list[float]:
@@ -76,7 +97,7 @@ def worker_memory(root: str, kind: str) -> list[float]:
     count = len(files)
     paths = [files.path(i) for i in range(count)] if kind == "list" else []
     path = {"index": files.path, "list": paths.__getitem__, "none": lambda index: "path"}[kind]
-    order = ResumableBatchSampler(count, BATCH, 0, lambda: 0)
+    order = ResumableBatchSampler(image_keys(files), BATCH, 0, lambda: 0)
     loader = DataLoader(
         Paths(path),
         batch_sampler=order,
@@ -113,6 +134,9 @@ def report(root: str) -> None:
     for step in ("first run", "next run, from the cache"):
         seconds, processor, before, peak = in_new_process(open_and_shuffle, root)
         print(f"| {step} | {seconds:.2f} | {processor:.2f} | {before:.0f} | {peak:.0f} |")
+    print("\n| step | processor seconds |\n|---|---|")
+    for step, seconds in in_new_process(key_times, root).items():
+        print(f"| {step} | {seconds:.2f} |")
     print(f"\n| paths | private memory of each of {WORKERS} workers, MB |\n|---|---|")
     for kind in ("none", "index", "list"):
         sizes = in_new_process(worker_memory, root, kind)

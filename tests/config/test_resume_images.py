@@ -4,13 +4,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 import yaml
 
 from cim_lightning.config import resume
+from cim_lightning.data.datamodule import ImageData
+from cim_lightning.data.file_index import FileIndex
+from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError
+
+SAME_NAMES = "the same names with other labels or contents, or in another order"
 
 
 @pytest.fixture
@@ -21,9 +27,9 @@ def train(
     others = [argument for argument in tiny if not argument.startswith("data.root")]
     others += ["output_dir=run", "callbacks.knn=null", "trainer.limit_val_batches=1"]
 
-    def run(root: object, step: int) -> str:
+    def run(root: object, step: int, *settings: str) -> str:
         try:
-            run_pretrain(*others, f"data.root={root}", f"trainer.max_steps={step}")
+            run_pretrain(*others, f"data.root={root}", f"trainer.max_steps={step}", *settings)
         except SystemExit:
             return capfd.readouterr().err
         return capfd.readouterr().out
@@ -44,7 +50,7 @@ def train(
 @pytest.mark.user_input(
     "path",
     "a resumed run with an image more in its folder",
-    "one line: restore the images, or another output_dir",
+    "one line: restore the images, or data.changed=allow",
 )
 def test_images_are_compared_not_the_spelling_of_their_folder(photos, train, tmp_path):
     shutil.copytree(photos, tmp_path / "a")
@@ -62,47 +68,112 @@ def test_images_are_compared_not_the_spelling_of_their_folder(photos, train, tmp
     shutil.copy(tmp_path / "b" / "train" / "a" / "0.png", tmp_path / "b" / "train" / "a" / "new.png")
     line = train("b", 4)
     assert line == (
-        "cim-pretrain: data.root=b: has other training images (43 then, 44 now) than the run in "
-        f"{tmp_path}/run started with; restore the images, or try another output_dir\n"
+        "cim-pretrain: data.root=b: has other training images (43 then, 44 now; added: train/a/new.png) than "
+        "the checkpoint; restore the images, or try data.changed=allow\n"
     )
+    change = "other training images (43 then, 44 now; added: train/a/new.png)"
+    assert f"resuming with {change}\n" in train("b", 4, "data.changed=allow")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["image_changes"] == [{"step": 3, "change": change}]
+    assert record["images"]["train"]["images"] == 44
 
 
-class Images(NamedTuple):
-    """Stands for a Source of five images; without a fingerprint if it is None."""
+class Names(NamedTuple):
+    """A Source of blank images with names; without a fingerprint if it is None."""
 
-    fingerprint: str | None
+    names: str
+    fingerprint: str | None = ""
+
+    @property
+    def files(self) -> FileIndex:
+        return FileIndex.from_names("", self.names)
+
+    @property
+    def keys(self) -> Any:
+        return self.files.name_hashes
 
     def __len__(self) -> int:
-        return 5
+        return len(self.names)
 
 
-def start(folder: Path, settings: dict, *prints: str | None) -> None:
-    """Write the files of a run with images of these fingerprints."""
+def data(train: Any, val: Any, **settings: Any) -> ImageData:
+    images = ImageData(lambda root: Splits(train, val), lambda views, seeds: views, 2, root="b", **settings)
+    images.splits = Splits(train, val)
+    return images
+
+
+def start(folder: Path, settings: dict, train: Any, val: Any) -> str:
+    """Write the files of a run with these images; return its checkpoint."""
     (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    images = resume.fingerprints([Images(print) for print in prints])
-    (folder / "run.json").write_text(json.dumps({"images": images}))
+    images = data(train, val)
+    content = {
+        "global_step": 7,
+        "state_dict": {},
+        "loops": {},
+        "callbacks": {},
+        "ImageData": images.state_dict(),
+    }
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
+    (folder / "run.json").write_text(json.dumps({"images": resume.fingerprints(images.image_record)}))
+    return str(folder / "checkpoints" / "last.ckpt")
 
 
-def test_other_validation_images_are_refused(tmp_path):
-    start(tmp_path, {"data": {"root": "a"}}, "x", "y")
-    resume.check_images(tmp_path, {"data": {"root": "a"}}, [Images("x"), Images("y")])
-    with pytest.raises(ConfigError, match=r"^data\.root=b: has other validation images \(5 then, 5 now\)"):
-        resume.check_images(tmp_path, {"data": {"root": "b"}}, [Images("x"), Images("z")])
+@pytest.mark.parametrize(
+    ("train", "val", "change"),
+    [
+        ("abd", "xy", "other training images (3 then, 3 now; added: d; removed: c)"),
+        ("abcdefg", "xy", "other training images (3 then, 7 now; added: d, e, f, ...)"),
+        ("acb", "xy", f"other training images (3 then, 3 now; {SAME_NAMES})"),
+        ("abc", "x", "other validation images (2 then, 1 now; removed: y)"),
+    ],
+)
+@pytest.mark.fault(
+    "data",
+    "images were added, removed or renamed between stop and resume",
+    "one line with counts and names; the run resumes if data.changed=allow",
+)
+def test_other_images_are_refused_or_recorded(train, val, change, tmp_path):
+    checkpoint = start(tmp_path, {"data": {"root": "b"}}, Names("abc"), Names("xy"))
+    settings = {"data": {"root": "b"}, "resume": "auto"}
+    same = data(Names("abc"), Names("xy"))
+    assert resume.check_data(checkpoint, tmp_path, settings, same) == []
+    refused = data(Names(train), Names(val))
+    with pytest.raises(ConfigError) as caught:
+        resume.check_data(checkpoint, tmp_path, settings, refused)
+    line = f"root=b: has {change} than the checkpoint; restore the images, or try changed=allow"
+    assert str(caught.value) == line
+    allowed = data(Names(train), Names(val), changed="allow")
+    expected = [{"step": 7, "change": change}]
+    assert resume.check_data(checkpoint, tmp_path, {"resume": checkpoint}, allowed) == expected
 
 
 def test_without_fingerprints_another_path_is_refused(tmp_path):
-    start(tmp_path, {"data": {"root": "a"}}, "x", None)
+    checkpoint = start(tmp_path, {"data": {"root": "a"}}, Names("abc"), Names("xy", None))
     settings = {"data": {"root": "b"}, "resume": "auto"}
     with pytest.raises(ConfigError, match=r"^data\.root=b: the run in .* started with a; try data\.root=a"):
         resume.find_checkpoint(tmp_path, settings)
-    resume.check_images(tmp_path, settings, [Images("x"), Images("y")])  # nothing to compare
+    resume.check_data(checkpoint, tmp_path, settings, data(Names("abc"), Names("zz")))  # nothing to compare
+    with pytest.raises(ConfigError, match="3 now"):  # the numbers are compared
+        resume.check_data(checkpoint, tmp_path, settings, data(Names("abc"), Names("xyz")))
 
 
 def test_a_path_waits_for_the_fingerprints_and_other_settings_do_not(tmp_path):
-    start(tmp_path, {"data": {"root": "a", "view_size": 32}}, "x", "y")
+    checkpoint = start(tmp_path, {"data": {"root": "a", "view_size": 32}}, Names("abc"), Names("xy"))
     same = {"data": {"root": "b", "view_size": 32}, "resume": "auto"}
-    assert resume.find_checkpoint(tmp_path, same) == str(tmp_path / "checkpoints" / "last.ckpt")
+    assert resume.find_checkpoint(tmp_path, same) == checkpoint
     with pytest.raises(ConfigError, match=r"^data\.view_size=64: the run in .* started with 32"):
         resume.find_checkpoint(tmp_path, {"data": {"root": "b", "view_size": 64}, "resume": "auto"})
+
+
+@pytest.mark.fault(
+    "checkpoint",
+    "the checkpoint is of an earlier version",
+    "one line: another output_dir, or its weights only",
+)
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path):
+    torch.save({"global_step": 7, "ImageData": {"batches": 7}}, tmp_path / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"^resume=auto: .*last\.ckpt is of an earlier version.*weights=/"):
+        resume.check_data(
+            str(tmp_path / "last.ckpt"), tmp_path, {"resume": "auto"}, data(Names("a"), Names(""))
+        )

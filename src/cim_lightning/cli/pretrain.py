@@ -19,7 +19,7 @@ from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import consistency, resume, validate
 from cim_lightning.config.call_signatures import check_calls
-from cim_lightning.config.doubtful_settings import doubtful_settings
+from cim_lightning.config.doubtful_settings import doubtful_settings, unused_split_settings
 from cim_lightning.config.run_builder import build_group, build_run
 from cim_lightning.config.trusted_targets import targets
 from cim_lightning.config.unused_evaluators import drop_unused
@@ -119,10 +119,13 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         loaded = method.backbone.loaded_weights
         info = run_info() | {"images": resume.fingerprints(data.image_record)}
         if changes:
-            info["image_changes"] = [*read_json(folder / "run.json").get("image_changes", []), *changes]
+            earlier = read_json(folder / "run.json").get("image_changes", [])
+            info["image_changes"] = [*earlier, *changes]
         update_json(folder / "run.json", info | ({"weights": loaded.record()} if loaded else {}))
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg))
         _log_run(folder, data, method, trainer, checkpoint)
+        for line in unused_split_settings(cfg, HydraConfig.get().overrides.task, data.splits.drawn):
+            log.warning("%s", line)
     if checkpoint is None:
         for logger in trainer.loggers:
             if isinstance(logger, KeepsRows):

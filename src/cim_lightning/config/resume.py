@@ -111,7 +111,7 @@ def fingerprints(record: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {split: {key: part[key] for key in ("images", "fingerprint")} for split, part in record.items()}
 
 
-def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: Any) -> list[str]:
+def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: Any) -> list[dict[str, Any]]:
     """Check before training resumes that a data module continues with the images of a checkpoint.
 
     Args:
@@ -121,7 +121,7 @@ def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: An
         data: an ImageData with its trainer.
 
     Returns:
-        What changed in the images, in a phrase per split, if changes are allowed.
+        Step and phrase of each change of the images, for run.json.
 
     Raises:
         ConfigError: the checkpoint is of an earlier version, an optimizer step had another number of images,
@@ -130,14 +130,15 @@ def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: An
     state = checkpoint_files.data_state(Path(checkpoint), type(data).__qualname__)
     if "images" not in state:
         rule = f"{checkpoint} is of an earlier version, which drew other views and crops"
-        hint = f"try another output_dir, with backbone.weights={Path(checkpoint).parents[1]} for its weights"
+        hint = f"try another output_dir, with backbone.weights={checkpoint} to start from its weights"
         raise ConfigError("resume", settings["resume"], rule, hint=hint)
     data.check_state(state)
     changes = data.describe_changes(state)
     for key, (earlier, value) in _differences(folder, settings):
         if key in NAMES_IMAGES and settings["resume"] == "auto" and not changes:
             log.info("%s=%s has the same images as %s", key, format_value(value), format_value(earlier))
-    return changes
+    step = checkpoint_files.global_step(Path(checkpoint))
+    return [{"step": step, "change": change} for change in changes]
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
