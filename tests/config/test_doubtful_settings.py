@@ -2,9 +2,10 @@
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cim_lightning.config.compose import CONF, register_resolvers
-from cim_lightning.config.doubtful_settings import SWITCHES, doubtful_settings
+from cim_lightning.config.doubtful_settings import SWITCHES, doubtful_settings, unused_split_settings
 
 BASE = ("paths.run=run", "output_dir=run", "logger=[csv]", "trainer=cpu")
 JITTER = "cropping.appearance.jitter_prob=0"
@@ -65,3 +66,28 @@ def test_every_switch_and_its_settings_are_in_the_configuration(switch):
     text = "".join(file.read_text() for file in CONF.rglob("*.yaml")) + "gradient_clip_algorithm:"
     for name in (switch, *SWITCHES[switch]):
         assert f"{name.rpartition('.')[2]}:" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "drawn", "lines"),
+    [
+        ({"val_fraction": 0.3, "seed": 1}, True, 0),
+        pytest.param(
+            {"val_fraction": 0.3, "seed": 1},
+            False,
+            2,
+            marks=pytest.mark.user_input(
+                "value", "`data.source.val_fraction` where `val/` exists", "a warning"
+            ),
+        ),
+        ({"seed": 1}, False, 0),  # of generated images
+    ],
+)
+def test_settings_of_a_split_that_is_not_random_are_reported(source, drawn, lines):
+    overrides = [f"data.source.{name}={value}" for name, value in source.items()]
+    cfg = OmegaConf.create({"data": {"source": source}})
+    found = unused_split_settings(cfg, overrides, drawn)
+    assert len(found) == lines
+    for override, line in zip(overrides, found, strict=False):
+        assert line == f"{override} has no effect, because the validation images are not drawn at random"
+    assert unused_split_settings(cfg, [], drawn) == []

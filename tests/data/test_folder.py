@@ -21,7 +21,7 @@ def labels(source) -> list[int]:
 
 
 def all_paths(root: Path) -> list[str]:
-    train, val, _ = open_folder(str(root), 0.5, 0)
+    train, val, *_ = open_folder(str(root), 0.5, 0)
     return sorted(paths(train, root) + paths(val, root))
 
 
@@ -36,7 +36,7 @@ def expect_error(root: Path | str, *parts: str, val_fraction: float = 0.5) -> No
 
 def test_the_first_folder_is_the_class(tmp_path):
     save_images(tmp_path, "cat/0.png", "cat/deep/er/1.png", "ant/2.png", "dog/3.png")
-    train, val, _ = open_folder(str(tmp_path), 0.25, 0)
+    train, val, *_ = open_folder(str(tmp_path), 0.25, 0)
     assert train.classes == val.classes == ["ant", "cat", "dog"]
     assert len(train) + len(val) == 4
     expected = {"ant/2.png": (2, 0), "cat/0.png": (0, 1), "cat/deep/er/1.png": (1, 1), "dog/3.png": (3, 2)}
@@ -66,7 +66,7 @@ def test_the_first_folder_is_the_class(tmp_path):
     ],
 )
 def test_trees_without_labels(tmp_path, names):
-    train, val, _ = open_folder(str(save_images(tmp_path, *names)), 0.3, 0)
+    train, val, *_ = open_folder(str(save_images(tmp_path, *names)), 0.3, 0)
     assert train.classes is None
     assert val.classes is None
     assert {*labels(train), *labels(val)} == {-1}
@@ -106,7 +106,7 @@ def test_the_random_split_depends_on_seed_and_names_only(tmp_path):
     names = [f"{'ab'[i % 2]}/{i}.png" for i in range(40)]
     first = save_images(tmp_path / "first", *names)
     second = save_images(tmp_path / "second", *reversed(names))
-    train, val, _ = open_folder(str(first), 0.2, 3)
+    train, val, *_ = open_folder(str(first), 0.2, 3)
     again = open_folder(str(second), 0.2, 3)
     assert 2 < len(val) < 14  # 8 on average
     assert sorted(paths(train, first) + paths(val, first)) == sorted(names)
@@ -120,7 +120,7 @@ def test_the_random_split_depends_on_seed_and_names_only(tmp_path):
 @pytest.mark.parametrize(("fraction", "num_val"), [(0.001, 1), (0.999, 2)])
 def test_each_split_has_an_image(tmp_path, fraction, num_val):
     save_images(tmp_path, "0.png", "1.png", "2.png")
-    train, val, _ = open_folder(str(tmp_path), fraction, 0)
+    train, val, *_ = open_folder(str(tmp_path), fraction, 0)
     assert (len(train), len(val)) == (3 - num_val, num_val)
 
 
@@ -168,7 +168,7 @@ def test_the_error_of_a_bad_file_names_it(tmp_path):
 
 
 def test_an_index_out_of_range_is_an_error(tmp_path):
-    train, _, _ = open_folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
+    train, *_ = open_folder(str(save_images(tmp_path, "0.png", "1.png", "2.png")), 0.3, 0)
     for outside in (len(train), -1):
         with pytest.raises(IndexError):
             train[outside]

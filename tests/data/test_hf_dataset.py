@@ -165,7 +165,7 @@ def test_columns_are_found_by_their_types(tmp_path):
 def test_labels_that_are_missing(tmp_path):
     parts = {"train": dataset(labels=[0, -1, None, 1, 1, 1, 1, 1]), "test": dataset([50, 51], [-1, -1])}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "a")
-    train, val, _ = open_hf(tmp_path / "a")
+    train, val, *_ = open_hf(tmp_path / "a")
     assert images(train)[:4] == [(0, "ant"), (1, None), (2, None), (3, "bee")]
     assert images(val) == [(50, None), (51, None)]
     assert train.classes == CLASSES
@@ -174,7 +174,7 @@ def test_labels_that_are_missing(tmp_path):
 
 def test_classes_of_the_splits_are_matched_by_name(loaded):
     loaded.update(train=dataset(), test=dataset([50, 51, 52], [0, 1, 2], ["cat", "dog", "ant"]))
-    train, val, _ = open_hf("owner/name")
+    train, val, *_ = open_hf("owner/name")
     assert images(val) == [(50, "cat"), (51, None), (52, "ant")]
     assert val.classes == train.classes
     assert val.unknown_classes == ["dog"]
@@ -226,7 +226,7 @@ def test_images_that_cannot_be_decoded(loaded):
     )
     source = open_hf("owner/name", val="none").train
     for i, reason in enumerate(("not an image", "has no image", "'/nowhere.png': No such file")):
-        with pytest.raises(BadImageError, match=rf"^row {i} of owner/name \(train\): {reason}"):
+        with pytest.raises(BadImageError, match=rf"^'row {i} of owner/name \(train\)': {reason}"):
             source[i]
     assert source[3][1] == -1
 

@@ -42,7 +42,7 @@ def test_cifar10(tmp_path):
     save_batch(home / "test_batch", [(1, 2, 3), (4, 5, 6)], "labels", [9, 0])
     names = list("abcdefghij")
     (home / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
-    train, val, _ = torchvision_datasets.cifar10(str(tmp_path), download=False)
+    train, val, *_ = torchvision_datasets.cifar10(str(tmp_path), download=False)
     assert train.classes == val.classes == names
     assert (len(train), len(val)) == (5, 2)
     assert (color(train, 2), train[2][1]) == ((3, 20, 30), 3)
@@ -55,7 +55,7 @@ def test_cifar100(tmp_path):
     save_batch(home / "train", [(7, 8, 9)], "fine_labels", [99])
     save_batch(home / "test", [(1, 2, 3)], "fine_labels", [42])
     (home / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {i}" for i in range(100)]}))
-    train, val, _ = torchvision_datasets.cifar100(str(tmp_path), download=False)
+    train, val, *_ = torchvision_datasets.cifar100(str(tmp_path), download=False)
     assert train.classes is not None
     assert train.classes[train[0][1]] == "class 99"
     assert (color(val, 0), val[0][1]) == ((1, 2, 3), 42)
@@ -74,7 +74,7 @@ def test_stl10_trains_on_labeled_and_unlabeled_images(tmp_path):
     np.uint8([10]).tofile(home / "train_y.bin")  # in the file, the first class is 1
     np.uint8([1]).tofile(home / "test_y.bin")
     (home / "class_names.txt").write_text("airplane\nbird\n")
-    train, val, _ = torchvision_datasets.stl10(str(tmp_path), download=False)
+    train, val, *_ = torchvision_datasets.stl10(str(tmp_path), download=False)
     assert [(color(train, i), train[i][1]) for i in range(len(train))] == [
         ((1, 2, 3), 9),
         ((4, 5, 6), -1),
@@ -94,7 +94,7 @@ def save_photos(root: Path, suffix: str, **images: Image.Image) -> None:
 def test_imagenette_has_wordnet_ids_rgb_images_and_our_decoder(tmp_path):
     home = tmp_path / "imagenette2-320"
     save_photos(home, ".jpeg", n01440764=Image.new("L", (8, 8), 50), n03888257=Image.new("L", (8, 8), 90))
-    train, val, _ = torchvision_datasets.imagenette(str(tmp_path), download=False)
+    train, val, *_ = torchvision_datasets.imagenette(str(tmp_path), download=False)
     assert train.classes == ["n01440764", "n03888257"]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
     (home / "train" / "n01440764" / "0.jpeg").write_bytes(b"")
@@ -107,7 +107,7 @@ def test_imagenet_has_wordnet_ids_and_our_decoder(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet, "load_meta_file", lambda _: (meta, []))
     (tmp_path / "meta.bin").touch()
     save_photos(tmp_path, ".JPEG", n01440764=Image.new("L", (8, 8), 50), n02012849=Image.new("L", (8, 8), 90))
-    train, val, _ = torchvision_datasets.imagenet(str(tmp_path))
+    train, val, *_ = torchvision_datasets.imagenet(str(tmp_path))
     assert train.classes == ["n01440764", "n02012849"]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
     (tmp_path / "val" / "n01440764" / "0.JPEG").write_bytes(b"")

@@ -34,6 +34,22 @@ def doubtful_settings(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     return [*_switched_off(cfg, overrides), *_odd_sizes(cfg)]
 
 
+def unused_split_settings(cfg: DictConfig, overrides: Sequence[str], drawn: bool) -> list[str]:
+    """Return one line per given setting of a random split that was not needed.
+
+    Args:
+        cfg: with the settings of the data.
+        overrides: of the command line.
+        drawn: whether the validation images were drawn at random.
+    """
+    given, source = given_settings(overrides), OmegaConf.select(cfg, "data.source")
+    if drawn or not isinstance(source, DictConfig) or "val_fraction" not in source:
+        return []
+    reason = "because the validation images are not drawn at random"
+    paths = ("data.source.val_fraction", "data.source.seed")
+    return [f"{path}={given[path]} has no effect, {reason}" for path in paths if path in given]
+
+
 def _switched_off(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
     """Yield given settings that another setting switches off."""
     references = str(OmegaConf.to_container(cfg, resolve=False))

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from cim_lightning.checks import did_you_mean
+from cim_lightning.checks import check_at_least, check_share, did_you_mean
 from cim_lightning.data.class_labels import renumber
 from cim_lightning.data.hf_columns import Columns, read_columns
 from cim_lightning.data.hf_images import HFImages, row_keys
@@ -52,6 +52,8 @@ def hf(
     Raises:
         ConfigError: the data set cannot be loaded, or has no such split or column, or too few images.
     """
+    check_share("val_fraction", val_fraction, zero=False, one=False)
+    check_at_least("seed", seed, 0)
     val = normalize_val(val)
     found = load_splits(name, config, revision)
     train_name, val_name = _split_names([split for split in found if len(found[split])], train, val)
@@ -73,7 +75,8 @@ def hf(
         held_out = _open(train_columns, val_rows, keys, classes, pixels, images.name)
     columns = ", ".join(filter(None, (train_columns.images, train_columns.label_column)))
     notes = [f"columns: {columns}"]
-    return Splits(images, held_out, summarize(images, held_out, +skipped, train_name, val_name or "", notes))
+    summary = summarize(images, held_out, +skipped, train_name, val_name or "", notes)
+    return Splits(images, held_out, summary, drawn=val_rows is not None)
 
 
 def _split_names(names: list[str], train: str | None, val: str | None) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, merge, unlabeled
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.files import closest_name
@@ -42,6 +43,8 @@ def open_splits(
     Raises:
         ConfigError: there are too few images.
     """
+    check_share("val_fraction", val_fraction, zero=False, one=False)
+    check_at_least("seed", seed, 0)
     images = merge(
         [label_by_folder(files) if isinstance(files, FileIndex) else files for files in named.train]
     )
@@ -59,7 +62,8 @@ def open_splits(
             raise ConfigError("root", root, rule, hint=describe_skipped(named.skipped, pixels.suffixes))
         parts = random_split(images.files.name_hashes, val_fraction, seed, given=root)
         images, held_out = map(images.take, parts)
-    return _open(images, held_out, classes, named, pixels)
+    drawn = val != NO_VAL and not named.val
+    return _open(images, held_out, classes, named, pixels)._replace(drawn=drawn)
 
 
 def _label_val(files: Files, classes: Sequence[str]) -> LabeledFiles:

@@ -49,6 +49,7 @@ class Splits(NamedTuple):
     train: Source
     val: Source
     summary: str = ""  # what was found, used and skipped, in one line
+    drawn: bool = False  # whether the validation images are a random part of the training images
 
     def describe(self) -> str:
         """Return the summary, or the numbers of images if there is none."""

@@ -82,7 +82,7 @@ def webdataset(
     named = named._replace(skipped=named.skipped + found.skipped)
     opened = open_splits(named, root, val, val_fraction, seed, pixels)
     train_images, val_images = (_tar_images(part, paths, found) for part in (opened.train, opened.val))
-    return Splits(train_images, val_images, opened.summary)
+    return Splits(train_images, val_images, opened.summary, opened.drawn)
 
 
 def _given_archives(

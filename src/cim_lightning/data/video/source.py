@@ -59,4 +59,5 @@ def video(
         for part, gap in zip(splits[:2], (max_gap, 0), strict=True)
     )
     frames = f"{len(train):,} training and {len(held_out):,} validation frames, {frame_stride} apart,"
-    return Splits(train, held_out, f"{frames} of {splits.summary.replace(' images ', ' clips ')}")
+    summary = f"{frames} of {splits.summary.replace(' images ', ' clips ')}"
+    return Splits(train, held_out, summary, splits.drawn)
