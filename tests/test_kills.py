@@ -7,8 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
 from cim_lightning.cli import main
+from cim_lightning.data.image_files import ImageFiles
+from cim_lightning.methods.method import Method
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 KILLS = Path(__file__).parents[1] / "experiments" / "kills"
@@ -25,6 +28,23 @@ def forked_runs() -> ModuleType:
     return forked_runs
 
 
+class Hang:
+    """A read that does not end, after two steps."""
+
+    def arm(self) -> None:
+        """Let it hang, in the process of a run."""
+        steps, training_step, read = [], Method.training_step, ImageFiles.__getitem__
+
+        def count(*args: Any) -> Any:
+            steps.append(1)
+            return training_step(*args)
+
+        def hang(*args: Any) -> Any:
+            return os.read(os.pipe()[0], 1) if len(steps) == 2 else read(*args)
+
+        Method.training_step, ImageFiles.__getitem__ = count, hang
+
+
 @pytest.mark.fault(
     "process",
     "SIGKILL at any moment: in a step, in a save, in the first or the last validation",
@@ -37,22 +57,30 @@ def test_a_run_that_is_killed_five_times_ends_like_an_uninterrupted_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kill, common = forked_runs.Kill, [*tiny, "callbacks.last.every_minutes=0", "callbacks.knn=null"]
+    kill, short = forked_runs.Kill, ["callbacks.knn=null", "trainer.max_epochs=1"]
+    common = [*tiny, "callbacks.last.every_minutes=0", *short]
     moments = [
         kill("validation", 1),  # in the validation before training
+        Hang(),
         kill("save", 4),
-        kill("during save", 22, delay=3),
+        kill("during save", 16, delay=3),
         kill("time", 0.1),
-        kill("validation", 3),  # in the last one
+        kill("validation", 1),  # in the last one
         None,
     ]
     run_pretrain(*common, "output_dir=straight")
     codes, run, log = [], main.run_pretrain, tmp_path / "log.txt"
 
-    def fork_job(cfg: Any) -> None:
-        codes.extend(forked_runs.fork(lambda: run(cfg), log, moment, "/dev/shm") for moment in moments)
+    def fork_job(cfg: DictConfig) -> None:
+        for moment in moments:
+            cfg.data.timeout = 1.5 if isinstance(moment, Hang) else 600
+            cfg.callbacks.last.every_minutes = 5 if isinstance(moment, Hang) else 0
+            codes.append(forked_runs.fork(lambda: run(cfg), log, moment, "/dev/shm"))
 
     monkeypatch.setattr(main, "run_pretrain", fork_job)  # a fork after the composition takes half the time
     run_pretrain(*common, "output_dir=killed")
-    assert codes == [-9, -9, -9, -9, -9, 0], log.read_text()
+    assert codes == [-9, 1, -9, -9, -9, -9, 0], log.read_text()
+    text = log.read_text()
+    assert "no batch within this time (seconds), while reading '" in text
+    assert text.count("last.ckpt at step 2") >= 1  # saved when the read did not end
     assert forked_runs.differences(tmp_path / "straight", tmp_path / "killed") == []
