@@ -1,16 +1,22 @@
 """Images that cannot be decoded: warnings, rows of bad_files.csv, and the share at which a run stops."""
 
 import csv
+import functools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cim_lightning.data import bad_images
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import SAMPLE, BadShare, check_sample
 from cim_lightning.data.batch import Samples
+from cim_lightning.data.datamodule import ImageData
+from cim_lightning.data.folder import folder
+from cim_lightning.data.loader import Loading
+from cim_lightning.data.view_dataset import CenterSquare, ViewDataset, view_loader
 from cim_lightning.errors import BadImageError, ConfigError
 
 ODD_NAMES = ("a,b.jpg", 'quote".jpg', "line\nbreak.jpg", os.fsdecode(b"\xff\xfe.jpg"), "猫.jpg")
@@ -36,11 +42,11 @@ class Images:
     def path(self, index: int) -> str:
         return f"/photos/{index}.jpg"
 
-    def __getitem__(self, index: int) -> tuple[None, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         self.read.append(index)
         if index in self.bad:
             raise BadImageError(f"truncated ({index} bytes)", repr(self.path(index)))
-        return None, -1
+        return Image.new("RGB", (4, 4)), 0
 
 
 def samples(indices: range, *skipped: int) -> Samples:
@@ -187,12 +193,78 @@ def test_the_line_names_the_reasons_the_list_and_a_way_out(tmp_path):
     assert len(rows(images.file)) == 13
 
 
-@pytest.mark.fault("data", "a folder with 60 % of damaged images", "refused before the first step")
-def test_a_sample_is_read_at_the_start():
-    source = Images(1000, range(400, 1000))
+@pytest.mark.parametrize(
+    "good",
+    [
+        pytest.param(
+            400, marks=pytest.mark.fault("data", "60 % of damaged images", "refused before the first step")
+        ),
+        pytest.param(
+            100, marks=pytest.mark.fault("data", "90 % of damaged images", "refused before the first step")
+        ),
+        pytest.param(
+            0, marks=pytest.mark.fault("data", "damaged images only", "refused before the first step")
+        ),
+    ],
+)
+def test_a_sample_is_read_at_the_start(good):
+    source = Images(1000, range(good, 1000))
     with pytest.raises(ConfigError, match=rf"^max_bad_share=0.1: \d+ of the first {SAMPLE} images"):
         check_sample(source, 0.1)
-    assert source.read[0] == 0
-    assert source.read[-1] == 999
+    assert (len(source.read), source.read[0], source.read[-1]) == (SAMPLE, 0, 999)
+
+
+def test_a_sample_with_few_bad_images_is_good():
     check_sample(Images(1000, range(3)), 0.1)
     check_sample(Images(0, range(0)), 0.1)
+
+
+@pytest.mark.fault(
+    "data",
+    "images that are damaged during the training",
+    "it stops with a line that names the reasons and `bad_files.csv`",
+)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_loader_reports_bad_images_and_stops(num_workers, tmp_path):
+    images = BadImages(0.1)
+    images.open(tmp_path / "bad_files.csv", keep=True)
+    source = Images(1000, range(100, 1000))
+    batches = [[(0, index) for index in range(start, start + 10)] for start in range(0, 1000, 10)]
+    views = ViewDataset(source, CenterSquare(4), 0)
+    loader, seen = view_loader(views, batches, Loading(num_workers, None, images), False), []
+    with pytest.raises(ConfigError, match=r"^max_bad_share=0\.1: .*bad_files\.csv lists them; replace"):
+        seen.extend(batch.samples.indices for batch in loader)
+    assert 100 <= np.concatenate(seen).max() < 200
+    assert {"/photos/100.jpg", "/photos/110.jpg"} < {row[0] for row in rows(images.file)}
+
+
+def test_images_without_a_replacement_end_the_run_at_any_share():
+    views = ViewDataset(Images(200, range(200)), CenterSquare(4), 0)
+    loader = view_loader(views, [[(0, 0)]], Loading(0, None, BadImages(1.0)), False)
+    with pytest.raises(ConfigError, match=r"^100 random images cannot be decoded, and no other"):
+        next(iter(loader))
+
+
+def test_in_evaluation_a_bad_image_counts_for_no_class(photos):
+    """Its replacement would count twice."""
+    source = functools.partial(folder, val_fraction=0.5, seed=0)
+    data = ImageData(source, lambda views, seeds: views, batch_size=4, view_size=8, root=str(photos))
+    labels = data.splits.val.labels.tolist()
+    decode, bad = data.splits.val.__class__.__getitem__, data.splits.val.path(2)
+
+    class Damaged(data.splits.val.__class__):
+        def __getitem__(self, index):
+            if self.path(index) == bad:
+                raise BadImageError("truncated", repr(bad))
+            return decode(self, index)
+
+    data.splits.val.__class__ = Damaged
+    for loader in (data.eval_dataloader("val", None), data.val_dataloader()):
+        batches = list(loader)
+        found = {
+            int(index): int(label)
+            for batch in batches
+            for index, label in zip(batch.samples.indices, batch.labels, strict=True)
+        }
+        assert [found[i] for i in range(9)] == [*labels[:2], -1, *labels[3:]]
+    assert data.bad_images.reasons == {bad: "truncated"}

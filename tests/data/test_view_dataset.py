@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision import transforms
 
-from cim_lightning.data.batch import collate
+from cim_lightning.data.batch import Samples, collate
 from cim_lightning.data.view_dataset import (
     MAX_BAD_IMAGES,
     CenterSquare,
@@ -34,9 +34,12 @@ class Noise:
     def __len__(self) -> int:
         return self.count
 
+    def path(self, index: int) -> str:
+        return f"{index}.png"
+
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         if index in self.bad:
-            raise BadImageError(f"'{index}.png': broken")
+            raise BadImageError("broken", repr(self.path(index)))
         return Image.fromarray(np.random.default_rng(index).integers(0, 256, (29, 37, 3), np.uint8)), index
 
 
@@ -183,23 +186,41 @@ def test_the_standard_crop_is_an_eighth_smaller_than_the_square():
     assert abs(int(square[14, 0, 0]) - 3.07) < 1
 
 
-def test_a_bad_image_is_reported_once_and_replaced_by_the_next_good_one(caplog):
-    views = random_views(3, 4, 6)
-    assert [views[epoch, 3][1] for epoch in range(3)] == [5, 5, 5]
-    assert views[0, 6][1] == 0  # the first image follows the last image
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == [f"skipped an image: '{i}.png': broken" for i in (3, 4, 6)]
+def test_a_bad_image_is_replaced_by_a_random_good_one_with_its_label():
+    views, again = random_views(3, 4, 6), random_views(3, 4, 6)
+    replaced = [views[epoch, 3] for epoch in range(60)]
+    assert {sample.label for sample in replaced} == {0, 1, 2, 5}
+    assert all(same(sample, again[sample.epoch, 3]) for sample in replaced)
+    for sample in replaced:
+        assert sample.index == 3
+        assert sample.skipped[0] == (3, "broken")
+        assert {index for index, _ in sample.skipped} <= {3, 4, 6}
 
 
-def test_too_many_bad_images_in_a_row_are_an_error():
+def test_good_images_have_the_same_views_beside_bad_ones():
+    assert all(same(random_views()[1, i], random_views(3, 4, 6)[1, i]) for i in (0, 1, 2, 5))
+
+
+def test_in_evaluation_a_replaced_image_has_no_label():
+    views = random_views(3)
+    views.labels_replaced = False
+    assert [views[0, i].label for i in range(5)] == [0, 1, 2, -1, 4]
+
+
+def test_a_folder_of_bad_images_does_not_end_the_search():
+    """The images of a class are neighbors."""
     view = RandomResizedCropFlip(8, SCALE, RATIO, 0)
-    with pytest.raises(ConfigError, match=r"^100 images in a row cannot be decoded.*$"):
-        ViewDataset(Noise(MAX_BAD_IMAGES + 1, *range(MAX_BAD_IMAGES)), view, 0)[0, 0]
-    with pytest.raises(ConfigError, match=r"^all 2 images of a split cannot be decoded.*$"):
-        ViewDataset(Noise(2, 0, 1), view, 0)[0, 1]
-    assert (
-        ViewDataset(Noise(MAX_BAD_IMAGES, *range(MAX_BAD_IMAGES - 1)), view, 0)[0, 0][1] == MAX_BAD_IMAGES - 1
-    )
+    views = ViewDataset(Noise(4 * MAX_BAD_IMAGES, *range(2 * MAX_BAD_IMAGES)), view, 0)
+    assert all(views[0, i].view is not None for i in range(0, 2 * MAX_BAD_IMAGES, 20))
+
+
+@pytest.mark.parametrize(("count", "good"), [(1, ()), (2, ()), (2, (0,)), (7, (5,)), (6, (1,)), (101, ())])
+def test_a_sample_has_no_view_only_if_no_image_is_good(count, good):
+    view = RandomResizedCropFlip(8, SCALE, RATIO, 0)
+    sample = ViewDataset(Noise(count, *({*range(count)} - {*good})), view, 0)[0, count - 1]
+    assert (sample.view is None, sample.label) == (not good, *(good or (-1,)))
+    assert good or len(dict(sample.skipped)) == min(count, MAX_BAD_IMAGES)
+    assert good or isinstance(collate([sample]), Samples)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +248,11 @@ def test_a_batch_names_the_images_that_it_was_made_from():
     samples = [views[2, 1], views[2, 3], views[5, 0]]
     batch = collate(samples)
     assert torch.equal(batch.views[1], samples[1].view)
-    assert batch.labels.tolist() == [1, 5, 0]
+    assert batch.labels.tolist() == [1, samples[1].label, 0]
     assert batch.seeds.tolist() == batch.samples.seeds.tolist() == [sample.seed for sample in samples]
     assert batch.samples.epochs.tolist() == [2, 2, 5]
     assert batch.samples.indices.tolist() == [1, 3, 0]
-    assert batch.samples.skipped == [(3, "'3.png': broken"), (4, "'4.png': broken")]
+    assert batch.samples.skipped == samples[1].skipped
 
 
 def test_the_images_of_a_batch_stay_as_they_are_on_the_way_to_the_device():

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from cim_lightning.data.foreign_content import describe_content
 from cim_lightning.data.image_formats import FORMATS, pillow_formats
 from cim_lightning.data.png_metadata import without_metadata
 from cim_lightning.errors import BadImageError, ConfigError
@@ -48,9 +49,11 @@ def decode(
         data = read_bytes(source)
         try:
             return _decode(data, convert or to_rgb)
-        except Exception:
+        except Exception as error:
             pixels_only = without_metadata(data)
             if pixels_only == data:
+                if isinstance(error, UnidentifiedImageError) and (content := describe_content(data)):
+                    raise BadImageError(f"not an image, but {content}") from error
                 raise
         return _decode(pixels_only, convert or to_rgb)
 
@@ -150,4 +153,5 @@ def _reason(error: Exception) -> str:
         return f"not an image, or its header is damaged (supported: {', '.join(FORMATS)})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"is damaged ({text})" if text == "could not create decoder object" else text  # of libwebp
