@@ -1,6 +1,5 @@
 """Run-time checks of shapes and types in every signature, and fixtures of a small run of `cim-pretrain`."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,12 +80,7 @@ def run_pretrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     def pretrain(*arguments: str) -> None:
         from cim_lightning.cli.main import pretrain
 
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["cim-pretrain", *arguments])
-        try:
-            pretrain()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        pretrain()
 
     return pretrain

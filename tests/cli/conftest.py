@@ -1,7 +1,6 @@
 """Fixture that runs `cim-evaluate`."""
 
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,8 @@ def run_evaluate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
     def run(folder: str, *arguments: str) -> dict[str, Any]:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["cim-evaluate", *arguments, f"output_dir={folder}"])
-        try:
-            evaluate()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        evaluate()
         return json.loads(Path(folder, "metrics.json").read_text())
 
     return run

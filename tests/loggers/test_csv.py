@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cim_lightning.errors import ConfigError
+from cim_lightning.loggers import csv as csv_logger
 from cim_lightning.loggers.csv import ResumableCSVLogger
 
 
@@ -108,3 +110,37 @@ def test_finalize_writes_pending_rows(path):
     assert not path.exists()
     logger.finalize("success")
     assert rows(path) == [{"step": "0", "a": "1.0"}]
+
+
+def test_rows_of_steps_that_are_repeated_are_dropped(path):
+    write(ResumableCSVLogger(str(path)), *((step, {"loss": float(step)}) for step in range(4)))
+    logger = ResumableCSVLogger(str(path))
+    logger.drop_rows(2)
+    assert [row["step"] for row in rows(path)] == ["0", "1"]
+    write(logger, (2, {"other": 5.0}))
+    assert rows(path)[-1] == {"step": "2", "loss": "", "other": "5.0"}
+    logger.drop_rows(0)
+    assert not path.exists()
+    write(logger, (0, {"loss": 1.0}))
+    assert path.read_text().splitlines() == ["step,loss", "0,1.0"]
+
+
+def test_sync_writes_pending_rows_to_disk(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(csv_logger, "sync", lambda file: synced.append(file.read_text()))
+    logger = ResumableCSVLogger(str(path))
+    logger.sync()
+    assert synced == []  # nothing was logged
+    logger.log_metrics({"a": 1.0}, 0)
+    logger.sync()
+    assert synced == ["step,a\n0,1.0\n"]
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\0\n", b"step,loss\nfive,1.0\n", b"a,b\n1,2\n"])
+def test_another_file_is_refused_in_one_line(path, content):
+    path.write_bytes(content)
+    logger = ResumableCSVLogger(str(path))
+    logger.log_metrics({"a": 1.0}, 0)
+    with pytest.raises(ConfigError, match="^[^\n]*metrics.csv: not the metrics of a run; move the file away$"):
+        logger.save()
+    assert path.read_bytes() == content

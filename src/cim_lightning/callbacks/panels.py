@@ -56,7 +56,7 @@ class CorrelationPanels(L.Callback):
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
         figure = draw(crops, probability)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
         step = max(trainer.global_step - 1, 0)  # as Lightning logs this validation

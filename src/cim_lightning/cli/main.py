@@ -14,11 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from cim_lightning import stop_signals
 from cim_lightning.cli import sweep
 from cim_lightning.cli.doctor import run as run_doctor
 from cim_lightning.cli.entry import handle_signals
 from cim_lightning.cli.evaluate import run as run_evaluate
 from cim_lightning.cli.export import run as run_export
+from cim_lightning.cli.help import print_help
 from cim_lightning.cli.output_folder import removed_if_refused
 from cim_lightning.cli.prepare import run as run_prepare
 from cim_lightning.cli.prepare import task_override
@@ -28,6 +30,7 @@ from cim_lightning.cli.wandb_workspace import run as run_workspace
 from cim_lightning.config import messages, resume
 from cim_lightning.config.arguments import expand_home, quote, quote_values
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.config.flags import flags_first
 from cim_lightning.errors import EXIT_USAGE, EvaluationError, LoadingError, RunError
 
 
@@ -80,6 +83,9 @@ def doctor() -> None:
 
 def _overrides(command: str) -> list[str]:
     """Return the arguments of the command line in Hydra's grammar."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print_help(command)
+        sys.exit()
     with _exit_on_error(command):
         return quote_values(sys.argv[1:], command)
 
@@ -95,7 +101,9 @@ def _run_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[
             return task(cfg)
 
     register_resolvers()
-    sys.argv[1:] = arguments  # Hydra reads them, and Lightning repeats them for each other device
+    sys.argv[1:] = flags_first(
+        arguments
+    )  # Hydra reads them, and Lightning repeats them for each other device
     with _exit_on_error(command, None, arguments):
         hydra.main(config_path=str(CONF), config_name=command, version_base="1.3")(job)()
 
@@ -138,5 +146,7 @@ def _exit_on_error(
         line = messages.explain(error, command, cfg, arguments or ())
         if line is None:
             raise
+        if isinstance(error, LoadingError) and stop_signals.outcome():
+            line += f"; {stop_signals.outcome()}"
         print(f"{program}: {line}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, LoadingError) else EXIT_USAGE)
+        sys.exit(1 if isinstance(error, (LoadingError, OSError)) else EXIT_USAGE)

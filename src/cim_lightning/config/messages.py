@@ -95,11 +95,14 @@ def _explain_system_error(error: OSError, arguments: Sequence[str]) -> str | Non
     output, failed = Path(unquote(override.partition("=")[2]) or "outputs").absolute(), error.filename
     above = failed and output.is_relative_to(Path(failed).absolute())
     below = failed and output in Path(failed).absolute().parents
-    if above or (below and unwritable):
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error.errno == errno.ENOENT and below and not Path(failed).absolute().parent.exists():
+        return f"{Path(failed).parent}: the folder was removed while the command ran; start again"
+    if above or (below and unwritable and not is_full):
         given = override if "=" in override else f"output_dir={failed}"
         return f"{given}: cannot be written ({error.strerror}); try another output_dir"
     if unwritable:
-        hint = f"; {FREE_SPACE}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        hint = f"; {FREE_SPACE}" if is_full else ""
         return f"{error.filename or 'a file'}: {error.strerror}{hint}"
     return None
 
