@@ -56,7 +56,7 @@ ALLOWED = {
     # Layer 3
     "flops": {"cropping.batch"},
     "budget": set(),
-    "methods": {"models", "cropping", "optim", "finite_step", "checkpoint", "config.from_checkpoint"},
+    "methods": {"models", "cropping", "optim", "finite_step", "config.load_run"},
     "formats": {"models"},
     "evaluation": {
         "checkpoint_files",

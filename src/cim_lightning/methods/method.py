@@ -12,10 +12,10 @@ from torch import Tensor
 
 from cim_lightning import metric_registry
 from cim_lightning.checks import check_at_least
+from cim_lightning.config.load_run import load_run
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
 from cim_lightning.finite_step import FiniteStep, clip_gradients, propagate
-from cim_lightning.methods.checkpoint_of_run import load_run
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target, check_tied
