@@ -46,16 +46,16 @@ def write_shards(photos: Path, folder: Path) -> list[str]:
 
 
 def write_hf(photos: Path, folder: Path) -> list[str]:
-    """Save the images of a folder in the order of their names."""
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_progress_bars()
+    """Write the images of a folder to Parquet files, in the order of their names and with their names."""
+    datasets, parquet = pytest.importorskip("datasets"), pytest.importorskip("pyarrow.parquet")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    splits = datasets.DatasetDict()
+    folder.mkdir(parents=True)
     for split in ("train", "val"):
         paths = sorted((photos / split).rglob("*.png"), key=str)
-        rows = {"image": [path.read_bytes() for path in paths], "label": [path.parent.name for path in paths]}
-        splits[split] = datasets.Dataset.from_dict(rows, features)
-    splits.save_to_disk(folder)
+        images = [{"bytes": path.read_bytes(), "path": str(path.relative_to(photos))} for path in paths]
+        rows = {"image": images, "label": [path.parent.name for path in paths]}
+        table = datasets.Dataset.from_dict(rows, features).data.table  # `to_parquet` would shorten the names
+        parquet.write_table(table, folder / f"{split}.parquet")
     return ["data=hf", f"data.name={folder}"]
 
 
@@ -77,7 +77,7 @@ def test_killed_and_resumed_runs_equal_the_run_from_the_folder(photos, tiny, run
     for name, command in commands.items():
         output, _ = processes[name].communicate(timeout=120)
         assert processes[name].returncode == -signal.SIGKILL, output
-        assert KILLED_AT[name] - 1 <= last(tmp_path / name)["global_step"] < BATCHES
+        assert KILLED_AT[name] - 2 <= last(tmp_path / name)["global_step"] < BATCHES
         run_pretrain(*command, f"output_dir={name}")
         found = last(tmp_path / name)
         assert found["global_step"] == BATCHES
