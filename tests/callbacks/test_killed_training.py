@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,17 +217,13 @@ def test_the_straight_run_has_all_rows_and_epochs(straight):
     [
         ("on_train_start", 1, "epochs"),
         ("on_before_optimizer_step", 3, "epochs"),
-        ("on_train_batch_end", 3, "epochs"),
         ("on_train_batch_start", 4, "epochs"),
-        ("on_validation_batch_end", 1, "epochs"),
         ("on_validation_end", 1, "steps"),
         ("on_train_epoch_start", 2, "epochs"),
         ("on_train_batch_end", 3, "accumulated"),
-        ("on_before_optimizer_step", 3, "accumulated"),
         ("on_validation_batch_end", 3, "epochs"),  # in the last validation
         ("on_validation_batch_end", 3, "steps"),
         ("on_validation_batch_end", 4, "accumulated"),
-        ("on_train_end", 1, "epochs"),
         ("on_train_end", 1, "steps"),
         ("teardown", 1, "epochs"),  # all is saved
         ("teardown", 1, "steps"),
@@ -244,8 +241,9 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(hook, call, length, stra
 @pytest.mark.fault(
     "signal", "SIGKILL during a save", "the same command ends with the same weights and metrics"
 )
-@pytest.mark.parametrize("name", ["replace", "hardlink_to", "chmod", "fsync"])
-@pytest.mark.parametrize("save", [1, 5])
+@pytest.mark.parametrize(
+    ("name", "save"), [("replace", 5), ("hardlink_to", 5), ("chmod", 5), ("fsync", 1), ("fsync", 5)]
+)
 def test_a_training_killed_in_a_save_ends_as_an_uninterrupted_one(
     name, save, straight, tmp_path, monkeypatch
 ):
@@ -286,19 +284,56 @@ PHASES = {  # hook and call, and after which step the training stops
         pytest.param(
             phase,
             number,
-            marks=pytest.mark.fault("signal", "SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2", "saved"),
+            marks=pytest.mark.fault("signal", "any, during training", "saved; exit code 128 + its number"),
         )
         for i, phase in enumerate(PHASES)
-        for number in (stop_signals.SIGNALS if i == 0 else stop_signals.SIGNALS[i % 5 : i % 5 + 1])
+        for number in stop_signals.SIGNALS[i % 5 : i % 5 + 1]
     ],
 )
-def test_a_signal_saves_and_stops(phase, number, straight, tmp_path, capsys):
+def test_a_signal_saves_and_stops(phase, number, straight, tmp_path, capfd):
     hook, call, step = PHASES[phase]
     expected = straight("epochs")
     with pytest.raises(Stopped) as stopped:
         train(tmp_path, At(hook, call, lambda: send(number)), **LENGTHS["epochs"])
     assert stopped.value.code == 128 + number
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("training: "))
+    lines = capfd.readouterr().err
+    (line,) = (line for line in lines.splitlines() if line.startswith("training: "))
+    assert ("stops at the end of this validation" in lines) == ("validation" in phase)
     assert f"saved at step {step} in {tmp_path}/checkpoints/last.ckpt; run the same command to resume" in line
+    train(tmp_path, **LENGTHS["epochs"])
+    assert state(tmp_path) == expected
+
+
+class Broken(Exception):
+    """Raised inside a training."""
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_training_with_an_error_in_its_last_validation_repeats_it(length, straight, tmp_path):
+    def fail() -> None:
+        raise Broken
+
+    expected = straight(length)
+    with pytest.raises(Broken):
+        train(tmp_path, At("on_validation_batch_end", 4, fail), **LENGTHS[length])
+    train(tmp_path, **LENGTHS[length])
+    assert state(tmp_path) == expected
+
+
+@pytest.mark.fault("signal", "any, while training waits for data that does not come", "saved at once")
+def test_a_signal_ends_a_wait_for_data(straight, tmp_path, monkeypatch):
+    waits = itertools.count(1)
+
+    def wait() -> None:
+        if next(waits) == 3:
+            threading.Timer(0.05, send, [signal.SIGTERM]).start()
+            os.read(os.pipe()[0], 1)
+
+    expected = straight("epochs")
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "wait_for_data", wait)
+        with pytest.raises(Stopped):
+            train(tmp_path, **LENGTHS["epochs"])
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     train(tmp_path, **LENGTHS["epochs"])
     assert state(tmp_path) == expected

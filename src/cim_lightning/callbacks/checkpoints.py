@@ -16,7 +16,7 @@ from cim_lightning.loggers.protocols import KeepsRows
 from cim_lightning.stop_signals import Stopped
 
 SYNC_EVERY = 20  # steps after which several devices agree whether to save or to stop
-STEP, VALIDATION = "the end of this step", "the end of this validation"
+STEP, VALIDATION, EPOCH = (f"the end of this {part}" for part in ("step", "validation", "epoch"))
 
 
 class LastCheckpoint(Checkpoint):
@@ -72,6 +72,10 @@ class LastCheckpoint(Checkpoint):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":
             stop_signals.defer(VALIDATION)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            stop_signals.defer(EPOCH)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_ended = self.between_steps = True
