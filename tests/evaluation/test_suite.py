@@ -2,10 +2,12 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from cim_lightning.data.bad_images import BadImages
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.suite import evaluate
 from cim_lightning.metric_registry import Metric
@@ -72,6 +74,22 @@ def test_metrics_are_named_by_evaluator_and_written_with_unit_and_protocol(conte
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "| a | score, k = 1 | 25.0 % |" in lines
     assert "| b | preprocessing: CenterSquare(size=32); k: 1; value: 3 |" in lines
+
+
+@pytest.mark.fault("data", "damaged images in an evaluation", "their number is in its metrics.json")
+def test_the_metrics_have_the_number_of_bad_images(context, tmp_path):
+    images, other = BadImages(), SimpleNamespace()
+    built = context(data=SimpleNamespace(bad_images=images, view=SimpleNamespace(size=32)))
+
+    def compute(context) -> dict[str, float]:
+        for data in (built.data, context.on(other).data):  # such as another domain
+            data.bad_images.add(f"{id(data)}", "truncated")
+        return {"score_k1": 1.0}
+
+    evaluate({"a": Scores(compute=compute)}, built, {"a": 1}, {})
+    assert read(tmp_path)["bad_images"] == 2
+    evaluate({"a": Scores()}, context(), {"a": 2}, {})
+    assert "bad_images" not in read(tmp_path)
 
 
 def test_the_table_says_what_mean_and_pooled_features_are(context, tmp_path):
