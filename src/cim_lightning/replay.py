@@ -18,10 +18,12 @@ from cim_lightning.callbacks.step_seed import step_seed
 from cim_lightning.checkpoint import RunCheckpoint, read_weights
 from cim_lightning.config.from_checkpoint import build, load
 from cim_lightning.config.trusted_targets import check_trusted
-from cim_lightning.data.batch import Batch, Samples, collate
+from cim_lightning.data.batch import Batch, collate
 from cim_lightning.errors import ConfigError
 from cim_lightning.finite_step import propagate
 from cim_lightning.lightning_internals import quiet
+
+ENTRIES = {"step", "precision", "scale", "rank", "accumulate", "batches"}  # of a record
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError("file", file, "does not exist", hint="try RUN/nonfinite/step-.../step-....json")
     record = read_json(file)
-    if not isinstance(record.get("batches"), list) or "precision" not in record:
+    if not record.keys() >= ENTRIES or not isinstance(record["batches"], list):
         raise ConfigError("file", file, "is not the record of a step", hint="try a file in RUN/nonfinite")
     if any("indices" not in entry for entry in record["batches"]):
         raise ConfigError("file", file, "does not say which images the step had; its loader was no ImageData")
@@ -147,8 +149,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _batch(dataset: Any, entry: dict[str, Any], file: Path) -> Batch:
-    keys = zip(entry["epochs"], entry["indices"], strict=True)
-    batch = collate([dataset[key] for key in keys])
-    if isinstance(batch, Samples) or batch.samples.seeds.tolist() != entry["seeds"]:
-        raise ConfigError("file", file, "the images of the run have changed since")
-    return batch
+    keys = list(zip(entry["epochs"], entry["indices"], strict=True))
+    if max(entry["indices"]) < len(dataset):
+        batch = collate([dataset[key] for key in keys])
+        if isinstance(batch, Batch) and batch.samples.seeds.tolist() == entry["seeds"]:
+            return batch
+    hint = "restore the folder of the run's images"
+    raise ConfigError("file", file, "the images of the run have changed since", hint=hint)

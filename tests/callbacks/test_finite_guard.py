@@ -21,7 +21,7 @@ from cim_lightning.errors import ConfigError, RunError
 from cim_lightning.finite_step import StepResult
 from cim_lightning.lightning_internals import quiet
 from cim_lightning.methods.cim import CIM
-from cim_lightning.replay import replay
+from cim_lightning.replay import ENTRIES, replay
 
 LEAVE_OUT = ["callbacks.knn=null", "callbacks.best=null", "callbacks.progress=null", "logger=[]"]
 
@@ -126,6 +126,10 @@ def test_a_single_bad_batch_is_recorded_and_training_continues(bad_batch, tiny, 
     repeated = replay(file)
     assert (repeated.first, repeated.repeats, repeated.finite) == ("crops", True, False)
     assert repeated.images[1] in record["batches"][0]["images"]
+    record["batches"][1]["seeds"][3] += 1
+    file.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="the images of the run have changed since"):
+        replay(file)
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     (state,) = [state for key, state in checkpoint["callbacks"].items() if "FiniteGuard" in key]
     assert state["skipped"] == 1
@@ -246,7 +250,7 @@ def test_no_timed_save_happens_while_steps_are_skipped(tmp_path):
     [
         (None, "does not exist"),
         ('{"step": 3}', "is not the record of a step"),
-        ('{"precision": "32-true", "batches": [{"loss": 1}]}', "does not say which images"),
+        (json.dumps(dict.fromkeys(ENTRIES) | {"batches": [{"loss": 1}]}), "does not say which images"),
         ("{", "damaged"),
     ],
 )

@@ -175,3 +175,16 @@ def test_a_separate_target_starts_equal_and_has_its_own_gradients():
     shift(online)
     target.update(online, 0.5)
     assert all(torch.equal(before[name], tensor) for name, tensor in target.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("applied", "moves"), [(1.0, True), (0.0, False)])
+def test_a_skipped_step_does_not_move_the_copy(applied, moves):
+    """The flag is a tensor, which does not wait for the device; the numbers are those without it."""
+    online = Net()
+    target, other = EmaTarget(online, 0.9, tied=[]), EmaTarget(online, 0.9, tied=[])
+    before = copy.deepcopy(dict(target.network.named_parameters()))
+    shift(online)
+    assert target.update(online, 0.5, torch.tensor(applied)) == other.update(online, 0.5)
+    expected = dict(other.network.named_parameters()) if moves else before
+    for name, copied in target.network.named_parameters():
+        assert torch.equal(copied, expected[name])
