@@ -30,6 +30,7 @@ def run(cfg: DictConfig) -> None:
     drop_unused(cfg.evaluation, overrides)
     for line in doubtful_settings(cfg, overrides):
         log.warning("%s", line)
+    validate.check(cfg, "evaluate", overrides, incomplete=["data"])  # before torch is imported
     folder = Path(hydra_cfg.runtime.output_dir)
     evaluate(cfg, folder, requested_evaluators(overrides), cfg.trusted_packages)
 

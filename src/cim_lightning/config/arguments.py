@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from cim_lightning.config.compose import CONF
+from cim_lightning.config.flags import FLAGS_WITH_VALUE, check_style
 from cim_lightning.errors import ConfigError
 
-FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c")
 OVERRIDE = re.compile(r"(\+{0,2}[A-Za-z_][\w./@:-]*)=(.*)", re.DOTALL)
 STRUCTURE = re.compile(r"[\[{'\"]|\w+\(")  # start of a list, a dict, quoted text or a function call
 
@@ -38,9 +38,10 @@ def quote_values(arguments: Sequence[str], command: str) -> list[str]:
         command: such as "pretrain".
 
     Raises:
-        ConfigError: a value is empty or not UTF-8, or the name of an existing file contains "${", which
-            starts a reference to another setting.
+        ConfigError: a setting is not written as `key=value`, a value is empty or not UTF-8, or the name of an
+            existing file contains "${", which starts a reference to another setting.
     """
+    check_style(arguments, command)
     parser, text_settings = OverridesParser.create(), _text_settings(command)
     is_value = [i > 0 and arguments[i - 1] in FLAGS_WITH_VALUE for i in range(len(arguments))]
     return [

@@ -25,10 +25,13 @@ MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
-def check(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
+def check(
+    cfg: DictConfig, command: str, overrides: Sequence[str] = (), incomplete: Sequence[str] = ()
+) -> None:
     """Check every setting of a command, such as "pretrain". Numbers become text where the setting is text.
 
     Args:
+        incomplete: groups that are not checked, because a checkpoint fills them in.
         overrides: of the command line, which have the text of the numbers: `data.root=1e5` is a folder.
 
     Raises:
@@ -37,12 +40,15 @@ def check(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
     for key in missing_settings(cfg):
         raise ConfigError(no_default(key))
     _check_top_level(cfg, command)
-    check_targets(cfg, command, overrides)
+    check_targets(cfg, command, overrides, incomplete)
 
 
-def check_targets(cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
+def check_targets(
+    cfg: DictConfig, command: str, overrides: Sequence[str], incomplete: Sequence[str] = ()
+) -> None:
     """Check the settings of every `_target_`; those that need an import last, since it takes seconds."""
     paths = [path.removesuffix("._target_") for path, _ in setting_paths(cfg) if path.endswith("._target_")]
+    paths = [path for path in paths if path.partition(".")[0] not in incomplete]
     imported = [path for path in paths if read_signature(_target(cfg, path)) is None]
     for path in [path for path in paths if path not in imported]:
         check_target(path, cfg, command, overrides)
