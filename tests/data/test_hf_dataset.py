@@ -142,6 +142,16 @@ def test_a_folder_of_images_has_the_order_of_the_folder_source(tmp_path):
         assert images(found.val) == images(expected.val)
 
 
+def test_an_image_is_identified_by_its_file_name_or_else_by_its_row(tmp_path):
+    root = save_images(tmp_path / "root", "a/0.png", "b/1.png", "b/2.png")
+    assert (
+        open_hf(root, val="none").train.keys.tolist()
+        == open_folder(str(root), val="none").train.keys.tolist()
+    )
+    dataset(text=list("abcdefgh")).save_to_disk(tmp_path / "saved")
+    assert open_hf(tmp_path / "saved", val="none").train.keys.tolist() == [*range(8)]
+
+
 @pytest.mark.user_input("source", "a data set with the columns img and fine_label", "found by their types")
 def test_columns_are_found_by_their_types(tmp_path):
     renamed = dataset(text=list("abcdefgh"), label2=["x"] * 8).rename_columns(
