@@ -36,6 +36,7 @@ RUN = [
     "data.num_workers=0",
     "trainer=cpu",
     "trainer.limit_val_batches=0",
+    "+trainer.enable_checkpointing=false",
     "logger=[]",
     *(f"callbacks.{name}=null" for name in ABSENT),
 ]
