@@ -27,7 +27,8 @@ def composed(*overrides: str) -> DictConfig:
     """Compose the choices of groups, once, and set the other values."""
     choices = [override for override in overrides if re.fullmatch(r"[a-z_]+=[a-z_]+", override)]
     cfg = copy.deepcopy(base(*choices))
-    for key, value in (o.lstrip("+").split("=") for o in overrides if o not in choices):
+    given = [o.lstrip("+").split("=") for o in overrides if o not in choices and not o.endswith("=[]")]
+    for key, value in given:
         OmegaConf.update(cfg, key, yaml.safe_load(value), force_add=True)
     return cfg
 
@@ -81,6 +82,9 @@ VALUE = functools.partial(pytest.mark.user_input, "value")
                 "`trainer.max_epochs` beside a budget", "refused, because the budget sets the length"
             ),
         ),
+        (["+trainer.logger=true"], r"trainer\.logger=true: the group logger sets it; try logger=\.\.\."),
+        (["trainer.use_distributed_sampler=true"], r"trainer\.use_distributed_sampler=true: the sampler of"),
+        (["paths.run=null"], r"paths\.run=null: must be a folder; set output_dir instead"),
         (["trainer.max_epochs=0"], r"trainer\.max_epochs=0: must be at least 1"),
     ],
 )
@@ -98,6 +102,7 @@ def test_a_setting_without_sense_is_refused(overrides, message):
         ["target.momentum=0.9"],
         ["evaluation=dense", "segmentation_data=synthetic"],
         ["budget=images", "budget.images=512"],
+        ["+budget.images=512", "budget=[]", "trainer.max_epochs=5"],  # the budget of a recipe, switched off
         ["budget=images", "budget.images=512", "trainer.max_steps=-1"],
         ["trainer.max_steps=5"],
     ],

@@ -23,3 +23,9 @@ def test_settings_on_the_command_line_for_other_evaluators_are_refused(override)
 
 def test_a_removed_evaluator_is_no_error():
     drop_unused(OmegaConf.create({"linear": {"epochs": 3}}), ["~evaluation.linear"])
+
+
+def test_null_switches_an_evaluator_off_and_other_values_are_left_to_the_checks():
+    evaluators = OmegaConf.create({"knn": None, "linear": 3})
+    drop_unused(evaluators, ["evaluation.knn=null", "evaluation.linear=3"])
+    assert evaluators == {"linear": 3}

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config.machine import format_bytes, memory_bytes, num_cores
-from cim_lightning.config.trainer_settings import check_trainer
+from cim_lightning.config.trainer_settings import check_trainer, has_budget
 from cim_lightning.errors import ConfigError
 
 # Groups whose members are built one by one, and may be null.
@@ -35,7 +35,7 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         ConfigError: a setting makes no sense, or the command line sets what nothing reads.
     """
     given = given_settings(overrides)
-    _check_members(cfg)
+    _check_members(cfg, given)
     _check_used(cfg, given)
     _check_budget(cfg, given)
     _check_checkpoints(cfg.get("callbacks") or {})
@@ -47,7 +47,7 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
 def check_pretraining(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     """Check the settings of a pre-training, see `check`."""
     check(cfg, overrides)
-    check_trainer(cfg.trainer, has_length=cfg.get("budget") is not None)
+    check_trainer(cfg.trainer, has_length=has_budget(cfg))
 
 
 def given_settings(overrides: Sequence[str]) -> dict[str, str]:
@@ -56,8 +56,10 @@ def given_settings(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _check_members(cfg: DictConfig) -> None:
+def _check_members(cfg: DictConfig, given: Mapping[str, str]) -> None:
     """Require groups and members of groups that are null or have a class."""
+    if not isinstance(folder := OmegaConf.select(cfg, "paths.run"), str):
+        raise ConfigError("paths.run", folder, "must be a folder", hint="set output_dir instead")
     for group in MEMBERS:
         for name, member in (cfg.get(group) or {}).items():
             if member is not None and not (isinstance(member, DictConfig) and "_target_" in member):
@@ -66,6 +68,8 @@ def _check_members(cfg: DictConfig) -> None:
                 raise ConfigError(f"{group}.{name}", value, rule, suggest=None)
     for group in ("budget", "method", "data", "trainer"):
         node = cfg.get(group)
+        if given.get(group) in ("[]", "null"):  # the command switches off what a recipe sets
+            continue
         if isinstance(node, DictConfig) and node and "_target_" not in node:
             name = next(iter(node))
             rule = f"there are settings of {group}, but no option of it is chosen"
@@ -90,7 +94,7 @@ def _check_used(cfg: DictConfig, given: Mapping[str, str]) -> None:
 
 def _check_budget(cfg: DictConfig, given: Mapping[str, str]) -> None:
     """Refuse a second length of training beside a budget."""
-    for key in LENGTHS if cfg.get("budget") else ():
+    for key in LENGTHS if has_budget(cfg) else ():
         if key in given and given[key] not in ("null", "-1"):
             rule = "the budget sets the length of training"
             raise ConfigError(

@@ -31,7 +31,7 @@ def doubtful_settings(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
         cfg: with interpolations.
         overrides: of the command line. Settings that it does not set are not reported.
     """
-    return [*_switched_off(cfg, overrides), *_odd_sizes(cfg)]
+    return [*_switched_off(cfg, overrides), *_odd_sizes(cfg), *_no_frames(cfg)]
 
 
 def unused_split_settings(cfg: DictConfig, overrides: Sequence[str], drawn: bool) -> list[str]:
@@ -67,6 +67,15 @@ def _switched_off(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
                 if reads and isinstance(node, DictConfig) and switch in node and not node[switch]:
                     off = [] if OmegaConf.is_config(node[switch]) else node[switch]
                     yield f"{path}={value} has no effect, because of {group}.{switch}={format_value(off)}"
+
+
+def _no_frames(cfg: DictConfig) -> Iterator[str]:
+    """Yield a treatment of pairs of frames where there are none."""
+    if OmegaConf.select(cfg, "method.cross_frame") and not OmegaConf.select(cfg, "data.max_gap"):
+        yield (
+            "method.cross_frame has no effect, because exemplars and context are of the same frame; "
+            "try data=video data.max_gap=8"
+        )
 
 
 def _odd_sizes(cfg: DictConfig) -> Iterator[str]:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from cim_lightning.config.from_checkpoint import build, without_weights
 from cim_lightning.config.monitors import check_monitors
+from cim_lightning.config.trainer_settings import has_budget
 from cim_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # both import torch, which takes seconds
@@ -89,7 +90,7 @@ def _length(cfg: DictConfig, data: Any, method: Any, processes: int) -> dict[str
     """Return the length of training as arguments of the trainer, if a budget or the method sets it."""
     if not method.trains:
         return {"max_steps": 0}
-    if cfg.get("budget") is None:
+    if not has_budget(cfg):
         return {}
     from cim_lightning.flops import NUM_IMAGES, flops_per_image
 

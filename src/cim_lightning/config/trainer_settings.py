@@ -10,6 +10,14 @@ from cim_lightning.errors import ConfigError
 UNLIMITED = -1  # of max_epochs and max_steps
 
 
+def has_budget(settings: Mapping[str, Any]) -> bool:
+    """Return whether a budget sets the length of training.
+
+    With `budget=[]`, the settings of a recipe's budget stay, without a class.
+    """
+    return "_target_" in (settings.get("budget") or {})
+
+
 def check_trainer(trainer: Mapping[str, Any], has_length: bool) -> None:
     """Check the settings of a Trainer.
 
@@ -30,6 +38,13 @@ def check_trainer(trainer: Mapping[str, Any], has_length: bool) -> None:
     _check_clipping(trainer.get("gradient_clip_val"))
     _check_batches("limit_train_batches", trainer.get("limit_train_batches"), low=1)
     _check_batches("limit_val_batches", trainer.get("limit_val_batches"), low=0)
+    for name in ("callbacks", "logger"):
+        if trainer.get(name) is not None:
+            rule, hint = f"the group {name} sets it", f"try {name}=..., or +{name}.mine._target_=..."
+            raise ConfigError(f"trainer.{name}", trainer[name], rule, hint=hint)
+    if trainer.get("use_distributed_sampler"):
+        rule = "the sampler of the data module divides the images over the devices"
+        raise ConfigError("trainer.use_distributed_sampler", True, rule, suggest=False)
     if batches := trainer.get("overfit_batches"):
         rule = "Lightning would not train on the same images in every epoch"
         hint = f"try debug=overfit callbacks.overfit.num_batches={int(batches) if batches >= 1 else 1}"
