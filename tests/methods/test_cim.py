@@ -222,9 +222,10 @@ def test_every_target_is_updated_with_its_own_network():
     method.target.update, method.contrast_target.update = update, update_head
     method.update_target(0.25)
     for called, network in ((update, method.backbone), (update_head, method.contrast.projector)):
-        (online, progress), _ = called.call_args
+        (online, progress, applied), _ = called.call_args
         assert online is network
         assert progress == 0.25
+        assert applied is None  # there was no optimizer step
     method.log_dict.assert_called_once_with({"train/momentum": 0.5})
 
 
