@@ -58,7 +58,8 @@ def given_settings(overrides: Sequence[str]) -> dict[str, str]:
 
 def _check_members(cfg: DictConfig, given: Mapping[str, str]) -> None:
     """Require groups and members of groups that are null or have a class."""
-    if not isinstance(folder := OmegaConf.select(cfg, "paths.run"), str):
+    folder = OmegaConf.select(cfg, "paths.run")
+    if "paths" in cfg and not isinstance(folder, str):
         raise ConfigError("paths.run", folder, "must be a folder", hint="set output_dir instead")
     for group in MEMBERS:
         for name, member in (cfg.get(group) or {}).items():

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cim_lightning.checks import check_within
 from cim_lightning.errors import ConfigError
 from cim_lightning.formats.format import Format, Loaded, Outputs, wider_size
 from cim_lightning.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
+OLDEST_OPSET = 7  # that onnxruntime supports
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -37,6 +39,9 @@ class ONNXFormat(Format):
         for package in PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"ONNX export needs {package}; try pip install 'cim-lightning[export]'")
+        from onnx.defs import onnx_opset_version  # of an optional package
+
+        check_within("opset", self.opset, OLDEST_OPSET, onnx_opset_version())
 
     def write(self, backbone: Backbone, image_size: int, folder: Path) -> None:
         size = (backbone.in_channels, image_size, image_size)
