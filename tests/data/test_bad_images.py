@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -68,6 +69,32 @@ def test_each_image_has_one_warning_and_one_row(tmp_path, caplog):
     ]
     assert images.count() == len(caplog.messages) == 6
     assert caplog.messages[3] == r"skipped an image: 'line\nbreak.jpg': not an image"
+
+
+def test_without_a_file_each_image_has_one_warning(caplog):
+    images = BadImages()
+    for name in "aba":
+        images.add(name, "truncated")
+    assert (images.count(), len(caplog.messages)) == (2, 2)
+
+
+def test_processes_that_write_at_the_same_time_lose_and_repeat_nothing(tmp_path):
+    file, start = tmp_path / "bad_files.csv", multiprocessing.get_context("fork").Event()
+
+    def find() -> None:
+        images = BadImages()
+        images.open(file, keep=True)
+        start.wait()
+        for i in range(100):
+            images.add(f"{i}.jpg", "truncated")
+
+    processes = [multiprocessing.get_context("fork").Process(target=find) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    for process in processes:
+        process.join()
+    assert [row[0] for row in rows(file)] == ["file", *(f"{i}.jpg" for i in range(100))]
 
 
 def test_without_bad_images_there_is_no_file(tmp_path):
@@ -152,9 +179,9 @@ def test_many_bad_images_stop_the_run_within_a_few(share):
 def test_few_bad_images_never_stop_a_run_and_too_many_always_do():
     """The share after all images is exact; before, the limit leaves room for chance."""
     rng = np.random.default_rng(0)
-    for num_bad, stops in ((80, 0), (101, 50), (300, 50)):
+    for num_bad, stops in ((80, 0), (101, 20), (300, 20)):
         stopped = 0
-        for _ in range(50):
+        for _ in range(20):
             is_bad = rng.permutation(1000) < num_bad
             counter = BadShare(BadImages(0.1), Images(1000, range(0)), 1000)
             try:

@@ -184,6 +184,7 @@ def batch_of_ranks(*ranks: int) -> Batch:
     [
         ([(1, 2, 5, 6)], 25.0, 75.0),
         ([(1, 1, 1, 1), (7,)], 80.0, 80.0),  # batches of different sizes: every image counts the same
+        ([(0, 0), (1, 6, 0)], 50.0, 50.0),  # without the images that have no label
     ],
 )
 def test_accuracies_in_percent(batches: list, top1: float, top5: float, tmp_path: Path) -> None:
