@@ -28,7 +28,7 @@ FLAGS = """\
   --config-dir  folder with configuration files of your own
   --hydra-help  flags of Hydra"""
 GROUP = re.compile(r"  - (?!override)([\w/]+): (.*?)(?: # (.*))?$", re.MULTILINE)
-SETTING = re.compile(r"^(\w+): (?:(.*?)\s*# (.*))$", re.MULTILINE)
+SETTING = re.compile(r"^(?:# (.*)\n)?(\w+): ([^#\n]+?)(?: +# (.*))?$", re.MULTILINE)
 
 
 def print_help(command: str) -> None:
@@ -49,5 +49,7 @@ def _lines(command: str) -> Iterator[str]:
         choices = ", ".join(choices_of(group))
         yield from textwrap.wrap(choices, 96, initial_indent="      ", subsequent_indent="      ")
     yield from ("", "Settings: setting=value; `--cfg job` prints those of the groups")
-    yield from (f"  {name}={value}  # {comment}" for name, value, comment in SETTING.findall(text))
+    for above, name, value, comment in SETTING.findall(text):
+        shown = "..." if "${" in value else value
+        yield f"  {name}={shown}  # {above or comment}"
     yield from ("", "Flags", FLAGS)

@@ -1,7 +1,10 @@
 """Flags of the command line: those of Hydra, and settings in the style of argparse, which are refused."""
 
+import functools
 import re
 from collections.abc import Sequence
+
+from omegaconf import DictConfig
 
 from cim_lightning.close_names import closest
 from cim_lightning.config.choices import is_group
@@ -75,7 +78,7 @@ def _refuse_flag(argument: str, after: str, command: str) -> None:
 
 def _hint(key: str, value: str, command: str) -> str:
     exists = is_group(key) or key in _paths(command)
-    return f"try {key}={value}" if exists else suggest_setting(f"{key}={value}", command)
+    return f"try {key}={value}" if exists else suggest_setting(f"{key}={value}", command, _defaults(command))
 
 
 def _is_setting(key: str, command: str) -> bool:
@@ -84,4 +87,9 @@ def _is_setting(key: str, command: str) -> bool:
 
 
 def _paths(command: str) -> list[str]:
-    return [path for path, _ in setting_paths(default_config(command))]
+    return [path for path, _ in setting_paths(_defaults(command))]
+
+
+@functools.cache
+def _defaults(command: str) -> DictConfig:
+    return default_config(command)

@@ -17,7 +17,7 @@ from cim_lightning.errors import format_value
 
 SURE, POSSIBLE = 0.75, 0.6  # similarities of names
 SPECIAL = " \"'()${}*;&|<>"  # characters that a shell does not take as they are
-ADDED = "backbone.kwargs."  # settings that need a plus
+ADDED = "backbone.kwargs."  # arguments of timm, which need a plus
 
 
 def suggest_setting(override: str, command: str, cfg: DictConfig | None = None) -> str:
@@ -45,13 +45,8 @@ class _Suggestions:
     def hint(self) -> str:
         if self.key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
             return f"cim-{self.command} --cfg=hydra lists the settings"
-        for find in (
-            self._in_parent,
-            self._by_synonym,
-            self._by_group,
-            self._by_last_word,
-            self._by_spelling,
-        ):
+        ways = (self._in_parent, self._by_group, self._by_synonym, self._by_last_word, self._by_spelling)
+        for find in ways:
             if hint := next(find(), None):
                 return hint
         names = [name for name in self._node(self.parent) if name not in HYDRA_KEYS]
@@ -143,7 +138,7 @@ class _Suggestions:
         """Return the hint to use a setting, with the choice that it needs."""
         choice, _, path = setting.rpartition(" ")
         text, group = f"{path}={self._value_for(path, name)}", path.partition(".")[0]
-        if path.startswith(ADDED) and path not in self.paths:
+        if path not in self.paths and self._can_be_added(path):
             return f"try +{text}"
         if not choice and path not in self.paths:
             choice = option_with(group, path.rpartition(".")[2]) or ""
@@ -161,11 +156,8 @@ class _Suggestions:
             return format_value(pair if len(default) == 2 else [value]).replace(", ", ",")
         if path == "optim.warmup" and _number(value) > 1:  # epochs or steps; ours is a share
             total = self._select("trainer.max_steps" if "step" in name else "trainer.max_epochs")
-            return (
-                f"{_number(value) / total:.4g}"
-                if isinstance(total, int) and total > _number(value)
-                else "0.1"
-            )
+            fits = isinstance(total, int) and total > _number(value)
+            return f"{_number(value) / total:.4g}" if fits else "0.1"
         return shlex.quote(value) if any(mark in value for mark in SPECIAL) else value
 
     def _did_you_mean(self, path: str) -> str:
@@ -177,10 +169,14 @@ class _Suggestions:
         return f"{path}={self._value_for(path)}"
 
     def _exists(self, setting: str) -> bool:
-        return setting in self.paths or is_group(setting) or setting.startswith(ADDED)
+        return setting in self.paths or is_group(setting) or self._can_be_added(setting)
+
+    def _can_be_added(self, path: str) -> bool:
+        parent, _, name = path.rpartition(".")
+        return path.startswith(ADDED) or accepts(str(self._node(parent).get("_target_", "")), name)
 
     def _names_of(self, parent: str) -> list[str]:
-        """Return the names of the settings of a group, also of its other choices."""
+        """Return the settings of a group, also of its other choices."""
         names = dict.fromkeys(self._node(parent) if parent else self.settings)
         for file in sorted((CONF / parent).glob("[!_]*.yaml")) if is_group(parent) else ():
             settings: Any = OmegaConf.load(file)
