@@ -51,15 +51,16 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 class Breaks(L.Callback):
-    """Raise in the first step of training, unless the file `mended` exists."""
+    """Raise or press Ctrl-C in the first step of training, unless the file `mended` exists."""
 
     def __init__(self, angle: int, error: str = "RuntimeError"):
-        self.angle = angle
-        self.error = KeyboardInterrupt if error == "KeyboardInterrupt" else RuntimeError
+        self.angle, self.ctrl_c = angle, error == "Ctrl-C"
 
     def on_train_batch_start(self, trainer: Any, module: Any, *args: Any) -> None:
         if module.hparams["cropping"]["rotation"] == self.angle and not Path("mended").exists():
-            raise self.error("broken\nin two lines")
+            if not self.ctrl_c:
+                raise RuntimeError("broken\nin two lines")
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def breaks(angle: int, error: str = "RuntimeError") -> str:
@@ -119,12 +120,16 @@ def test_a_single_run_raises_its_error(run_pretrain, small, tmp_path):
     assert not (tmp_path / "run" / "failure.json").exists()
 
 
-def test_ctrl_c_stops_the_whole_sweep(run_pretrain, small, tmp_path):
+@pytest.mark.fault(
+    "signal", "Ctrl-C during a job of a sweep", "one line; exit code 130; no further job starts"
+)
+def test_ctrl_c_stops_the_whole_sweep(run_pretrain, small, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        run_pretrain(
-            "-m", *small, "cropping.rotation=0,45", breaks(0, "KeyboardInterrupt"), "output_dir=sweep"
-        )
-    assert ended.value.code not in (0, None)
+        run_pretrain("-m", *small, "cropping.rotation=0,45", breaks(0, "Ctrl-C"), "output_dir=sweep")
+    assert ended.value.code == 130
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("cim-pretrain: "))
+    assert line.startswith("cim-pretrain: stopped by Ctrl-C; ")
+    assert line.endswith("; run the same command to start again")
     assert [path.name for path in sorted((tmp_path / "sweep").glob("?"))] == ["0"]
     assert not list((tmp_path / "sweep").rglob("failure.json"))
     assert not (tmp_path / "sweep" / "table.md").exists()

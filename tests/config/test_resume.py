@@ -389,7 +389,7 @@ def test_a_mistake_leaves_a_finished_run_unchanged(
         ("optim.base_lr=0.2", [": optim.base_lr=0.2", "started with 0.1", "try optim.base_lr=0.1"]),
         ("seed=3", [": seed=3", "started with 0"]),
         ("cropping.rotation=1", [": cropping.rotation=1", "try cropping.rotation=45"]),
-        ("trainer.accumulate_grad_batches=2", ["trainer.accumulate_grad_batches=2", "started with 1"]),
+        ("trainer.accumulate_grad_batches=2", ["steps would have 16 images", "had 8; try data.batch_size=4"]),
         ("resume=lost.ckpt", ["resume=lost.ckpt", "no such checkpoint", "try resume=auto"]),
     ],
 )
