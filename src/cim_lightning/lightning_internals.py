@@ -14,6 +14,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+# Logs why it kills all processes of a run.
+OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
 # Warnings of Lightning about intended behavior, and one of torch that Lightning causes.
 IGNORED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",  # EMA targets, and frozen backbones
@@ -33,6 +35,7 @@ def quiet() -> Iterator[None]:
     states = [(logger.level, logger.handlers) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
+        logging.getLogger(OBSERVER).setLevel(logging.INFO)
         if logging.root.handlers:  # messages would appear twice
             logger.handlers = []
     try:

@@ -4,14 +4,18 @@ import json
 import os
 import shutil
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
 import yaml
 
+from cim_lightning.loggers import wandb_rows
+from cim_lightning.loggers.wandb import WandbLogger
 from cim_lightning.methods.cim import CIM
 from cim_lightning.metric_registry import by_section, declared
 from cim_lightning.report import wandb_workspace
@@ -30,6 +34,8 @@ def read_log(path: Path) -> Iterator[bytes]:
             at += BLOCK - at % BLOCK
             continue
         length, kind = struct.unpack_from("<HB", data, at + 4)
+        if at + 7 + length > len(data):  # of a killed run
+            return
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (WHOLE, LAST):
@@ -37,12 +43,22 @@ def read_log(path: Path) -> Iterator[bytes]:
             record = b""
 
 
-def records(folder: Path) -> list[list[Any]]:
-    """Return the records of each part of a run, sorted by start."""
+def complete(path: Path) -> Iterator[Any]:
+    """Yield the complete records of a file."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-    return [[Record.FromString(data) for data in read_log(path)] for path in paths]
+    return (Record.FromString(data) for data in read_log(path))
+
+
+def records(folder: Path) -> list[list[Any]]:
+    """Return the records of each part of a run, sorted by start. wandb writes the last ones late."""
+    paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)
+    end = time.monotonic() + 10
+    while True:
+        parts = [[*complete(path)] for path in paths]
+        if of_type(parts[-1], "exit") or time.monotonic() > end:
+            return parts
+        time.sleep(0.05)
 
 
 def of_type(sent: list[Any], name: str) -> list[Any]:
@@ -156,6 +172,57 @@ def test_a_resumed_run_is_the_same_run_and_has_all_steps(run_with_wandb, tmp_pat
     before, after = history(first)["_step"], history(second)["_step"]
     assert sorted({*before, *after}) == list(range(10))
     assert min(after) > 0  # not counted from 0 again
+
+
+@pytest.mark.fault(
+    "process",
+    "SIGKILL in a run that logs to wandb, before wandb has written its last rows",
+    "the resumed run has the same id, logs the lost rows, and no row twice",
+)
+def test_a_killed_run_resumes_without_lost_or_repeated_rows(run_with_wandb, tmp_path):
+    common = ("output_dir=a", "callbacks.knn=null", "callbacks.last.every_minutes=0")
+    with pytest.raises(SystemExit):
+        run_with_wandb(*common, f"+callbacks.stop={{_target_:{__name__}.Stop,step:7}}")
+    assert history(*records(tmp_path / "a"))["_step"] == list(range(6))
+    (path,) = (tmp_path / "a").glob("wandb/offline-run-*/*.wandb")
+    while len(history([*complete(path)]).get("_step", [])) > 4:  # a killed run leaves an incomplete file
+        os.truncate(path, path.stat().st_size - 300)
+    run_with_wandb(*common)
+    first, second = records(tmp_path / "a")
+    before, after = (history(part)["_step"] for part in (first, second))
+    assert len(before) in (3, 4)
+    assert [*before, *after] == list(range(10))
+    assert of_type(second, "run")[0].run_id == path.stem.removeprefix("run-")
+    curves = read_curves(tmp_path / "a" / "metrics.csv")
+    for name in ("train/loss", "val/loss"):
+        values = [*history(first)[name], *history(second)[name]]
+        assert values == pytest.approx(curves[name].values, rel=1e-12), name
+
+
+def test_rows_that_wandb_has_are_not_logged_again():
+    logger = WandbLogger(mode="offline", id="a")
+    logger._experiment, logger.logged = Mock(), {5: {"train/loss", STEP}}
+    for metrics, step in (({"train/loss": 1.0}, 5), ({"val/loss": 2.0}, 5), ({"train/loss": 3.0}, 6)):
+        logger.log_metrics(metrics, step)
+    rows = [call.args[0] for call in logger._experiment.log.call_args_list]
+    assert rows == [{"val/loss": 2.0, STEP: 5}, {"train/loss": 3.0, STEP: 6}]
+    logger._experiment = None  # the logger of this test has no run to close
+
+
+def test_lost_rows_are_those_between_two_steps(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss,epoch\n1,0.5,0\n2,nan,0\n3,,1\n4,0.25,1\n")
+    found = wandb_rows.lost_rows(tmp_path / "metrics.csv", 1, 4)
+    assert {step: str(row) for step, row in found.items()} == {
+        2: "{'train/loss': nan, 'epoch': 0}",
+        3: "{'epoch': 1}",
+    }
+    assert wandb_rows.lost_rows(tmp_path / "none.csv", -1, 4) == {}
+
+
+def test_the_newest_file_with_rows_decides(tmp_path, monkeypatch):
+    rows = {"c": {}, "b": {3: {"x"}}, "a": {1: {"x"}}}
+    monkeypatch.setattr(wandb_rows, "_rows", lambda path: rows[path.name])
+    assert wandb_rows.logged_rows([tmp_path / name for name in rows]) == {3: {"x"}}
 
 
 def test_a_later_evaluation_is_added_to_the_same_run(run_with_wandb, tmp_path):

@@ -14,13 +14,15 @@ from cim_lightning.checkpoint_files import global_step
 from cim_lightning.cli import disk_space, evaluation_trainer
 from cim_lightning.cli.close_wandb import close_wandb
 from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
+from cim_lightning.cli.lost_process import explain_lost_process
 from cim_lightning.cli.preflight import check_recipe, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import consistency, resume, validate
+from cim_lightning.config import resume, validate
 from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.doubtful_settings import doubtful_settings, unused_split_settings
 from cim_lightning.config.run_builder import build_group, build_run
+from cim_lightning.config.trainer_settings import has_budget
 from cim_lightning.config.trusted_targets import targets
 from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError, EvaluationError
@@ -43,7 +45,6 @@ def run(cfg: DictConfig) -> float | None:
         OmegaConf.set_struct(cfg.evaluation, False)
         drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
     validate.check(cfg, "pretrain", hydra_cfg.overrides.task)
-    consistency.check_pretraining(cfg, hydra_cfg.overrides.task)
     check_calls(cfg)
     for line in doubtful_settings(cfg, hydra_cfg.overrides.task):
         log.warning("%s", line)
@@ -90,7 +91,7 @@ def train(settings: dict[str, Any], folder: Path) -> Any:
 
     from cim_lightning.lightning_internals import quiet  # slow to import: errors in the settings come first
 
-    with quiet():
+    with quiet(), explain_lost_process():
         return _train(settings, folder, checkpoint)
 
 
@@ -104,7 +105,7 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
     method, data, trainer, _ = build_run(
         settings, planned, lambda data: datasets.open(data, settings["data"]), checkpoint is not None
     )
-    if cfg.get("budget") is not None and trainer.world_size != planned:
+    if has_budget(cfg) and trainer.world_size != planned:
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
     data.trainer = trainer  # which divides its batches
