@@ -1,5 +1,7 @@
 """Views: functions of (seed, epoch, index), equal to Pillow's resize; bad images are replaced."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from PIL import Image
+from torch.utils.data import Subset
 from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision import transforms
 
@@ -68,6 +71,21 @@ def test_a_view_is_a_function_of_seed_epoch_and_index():
         assert same(first[key], second[key])
     assert first[0, 4][0].shape == (3, 16, 16)
     assert first[0, 4][0].dtype == torch.uint8
+
+
+@pytest.mark.fault(
+    "data", "an image was added or removed", "the other images keep their views, crops and relative order"
+)
+def test_a_view_depends_on_the_key_of_the_image_and_not_on_its_index():
+    view, keys = RandomResizedCropFlip(16, SCALE, RATIO, 0.5), np.array([7, 3, 9, 2, 5, 1, 8], np.uint64)
+    source: Any = Noise(7)
+    source.keys = keys
+    whole, part = ViewDataset(source, view, 5), ViewDataset(Subset(source, [6, 2, 4]), view, 5)
+    for index, in_whole in enumerate([6, 2, 4]):
+        found, expected = part[1, index], whole[1, in_whole]
+        assert torch.equal(found.view, expected.view)
+        assert (found.label, found.seed) == (expected.label, expected.seed)
+    assert not torch.equal(random_views()[1, 6].view, whole[1, 6].view)  # without keys, the index is the key
 
 
 def test_views_and_their_seeds_differ_across_epochs_indices_and_seeds():
