@@ -343,6 +343,47 @@ def test_a_run_on_two_devices_resumes_with_equal_weights(decoder, command, tmp_p
     assert metrics(tmp_path / "run")["devices"] == 2
 
 
+ONE_DEVICE = """
+import os, signal
+import lightning
+from cim_lightning.callbacks import checkpoints
+
+checkpoints.SYNC_EVERY = 2
+
+
+class Stop(lightning.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "signal", "SIGTERM to one device of two", "all devices stop at the same step, saved; exit code 143"
+)
+def test_a_signal_to_one_device_stops_both(command, tmp_path):
+    (tmp_path / "one_device.py").write_text(ONE_DEVICE)
+    arguments = [*command(), "data.batch_size=4", "callbacks.knn=null", "output_dir=run"]
+    arguments += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("cim-pretrain"),
+            *arguments,
+            "+callbacks.stop._target_=one_device.Stop",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("cim-pretrain: "))
+    assert "stopped by SIGTERM; saved at step 4" in line
+    assert checkpoint(tmp_path / "run")["global_step"] == 4
+
+
 def test_results_deleted_after_the_last_step_are_written_again(run_pretrain, command, straight, tmp_path):
     shutil.copytree(straight(1), "run")
     for name in ("metrics.json", "backbone.json", "backbone.safetensors"):
