@@ -119,7 +119,7 @@ def _images(
     channels: int,
     bits: int,
 ) -> dict[Any, ImageData]:
-    settings = (lambda views, seed: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, 0)
+    settings = (lambda views, seeds: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, 0)
     return {  # the evaluation limits the share of bad images
         key: ImageData(source, *settings, channels, bits, max_bad_share=1.0)
         for key, source in sources.items()
