@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -149,4 +150,5 @@ def _exit_on_error(
         if isinstance(error, LoadingError) and stop_signals.outcome():
             line += f"; {stop_signals.outcome()}"
         print(f"{program}: {line}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, (LoadingError, OSError)) else EXIT_USAGE)
+        is_usage = not isinstance(error, (LoadingError, OSError)) or isinstance(error, HydraException)
+        sys.exit(EXIT_USAGE if is_usage else 1)

@@ -63,18 +63,26 @@ def option_with(group: str, setting: str) -> str | None:
     Among several choices with the setting, the one with the fewest settings is returned. Settings that may
     stay null are not counted.
     """
-    files: Any = {file.stem: OmegaConf.load(file) for file in sorted((CONF / group).glob("[!_]*.yaml"))}
-    files = {choice: settings.get(group, settings) for choice, settings in files.items()}  # @package _global_
     sizes = {
-        choice: sum(value is not None for _, value in settings.items_ex(resolve=False))
-        for choice, settings in files.items()
-        if setting in [*settings]  # `in settings` skips ???
+        choice: sum(value is not None for value in settings.values())
+        for choice, settings in settings_of(group).items()
+        if setting in settings
     }
     if not sizes:
         return None
     methods = {choice: _method_with(group, choice) for choice in sizes}
     choice = min(sizes, key=lambda choice: (methods[choice] is None, sizes[choice], choice))
     return f"method={methods[choice]}" if methods[choice] else f"{group}={choice}"
+
+
+@functools.cache
+def settings_of(group: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each choice of a group, by name."""
+    found = {}
+    for file in sorted((CONF / group).glob("[!_]*.yaml")) if is_group(group) else ():
+        settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+        found[file.stem] = settings.get(group, settings)  # a file of settings for several groups
+    return found
 
 
 @functools.cache

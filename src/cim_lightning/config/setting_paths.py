@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
-def setting_paths(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+def setting_paths(cfg: DictConfig | dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the path of every setting and the path that defines it, another one for "${data.view_size}"."""
     return ((path, defined) for path, defined, _ in _settings(cfg))
 
@@ -19,8 +19,9 @@ def missing_settings(cfg: DictConfig) -> list[str]:
     return sorted(path for path, _, value in _settings(cfg) if value == "???")
 
 
-def _settings(cfg: DictConfig) -> Iterator[tuple[str, str, Any]]:
-    queue: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
+def _settings(cfg: DictConfig | dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    plain: Any = cfg if isinstance(cfg, dict) else OmegaConf.to_container(cfg, resolve=False)
+    queue: list[tuple[str, Any]] = [("", plain)]
     for parent, node in queue:
         for key, value in node.items() if isinstance(node, dict) else ():
             path = f"{parent}.{key}".lstrip(".")

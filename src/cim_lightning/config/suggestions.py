@@ -8,7 +8,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.close_names import closest
-from cim_lightning.config.choices import choices_of, closest_choice, default_choice, is_group, option_with
+from cim_lightning.config.choices import (
+    choices_of,
+    closest_choice,
+    default_choice,
+    is_group,
+    option_with,
+    settings_of,
+)
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.setting_paths import HYDRA_KEYS, setting_paths
 from cim_lightning.config.signatures import accepts
@@ -39,14 +46,14 @@ class _Suggestions:
         self.parent, _, self.leaf = self.key.rpartition(".")
         self.synonyms = settings_for(command)
         (self._node(self.parent) if self.parent else self.settings).pop(self.leaf, None)  # of `+key=value`
-        defined = [path for path, defined in setting_paths(DictConfig(self.settings)) if path == defined]
+        defined = [path for path, defined in setting_paths(self.settings) if path == defined]
         self.paths = [path for path in defined if path.rpartition(".")[2] not in HYDRA_KEYS]
 
     def hint(self) -> str:
         if self.key.startswith("hydra."):  # the settings depend on the launcher and the sweeper
             return f"cim-{self.command} --cfg=hydra lists the settings"
         ways = (self._in_parent, self._by_group, self._by_synonym, self._by_last_word, self._by_spelling)
-        for find in ways:
+        for find in ways[: 1 if self.key.startswith(ADDED) else None]:
             if hint := next(find(), None):
                 return hint
         names = [name for name in self._node(self.parent) if name not in HYDRA_KEYS]
@@ -178,9 +185,8 @@ class _Suggestions:
     def _names_of(self, parent: str) -> list[str]:
         """Return the settings of a group, also of its other choices."""
         names = dict.fromkeys(self._node(parent) if parent else self.settings)
-        for file in sorted((CONF / parent).glob("[!_]*.yaml")) if is_group(parent) else ():
-            settings: Any = OmegaConf.load(file)
-            names |= dict.fromkeys(map(str, settings.get(parent, settings)))
+        for settings in settings_of(parent).values():
+            names |= dict.fromkeys(settings)
         return [name for name in names if name not in HYDRA_KEYS and name != "defaults"]
 
     def _node(self, path: str) -> dict[str, Any]:
