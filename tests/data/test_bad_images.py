@@ -4,6 +4,7 @@ import csv
 import functools
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,20 @@ def test_without_a_file_each_image_has_one_warning(caplog):
     assert (images.count(), len(caplog.messages)) == (2, 2)
 
 
-def test_processes_that_write_at_the_same_time_lose_and_repeat_nothing(tmp_path):
+def test_processes_that_write_at_the_same_time_lose_and_repeat_nothing(tmp_path, monkeypatch):
     file, start = tmp_path / "bad_files.csv", multiprocessing.get_context("fork").Event()
+
+    def slow(content: bytes) -> str:
+        time.sleep(0.002)  # between reading and writing
+        return content.decode()
+
+    monkeypatch.setattr(bad_images, "_decode", slow)
 
     def find() -> None:
         images = BadImages()
         images.open(file, keep=True)
         start.wait()
-        for i in range(100):
+        for i in range(20):
             images.add(f"{i}.jpg", "truncated")
 
     processes = [multiprocessing.get_context("fork").Process(target=find) for _ in range(3)]
@@ -94,7 +101,7 @@ def test_processes_that_write_at_the_same_time_lose_and_repeat_nothing(tmp_path)
     start.set()
     for process in processes:
         process.join()
-    assert [row[0] for row in rows(file)] == ["file", *(f"{i}.jpg" for i in range(100))]
+    assert [row[0] for row in rows(file)] == ["file", *(f"{i}.jpg" for i in range(20))]
 
 
 def test_without_bad_images_there_is_no_file(tmp_path):
