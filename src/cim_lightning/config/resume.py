@@ -19,6 +19,7 @@ from cim_lightning.config.result_settings import (
     may_change_when_finished,
     same_command,
 )
+from cim_lightning.config.saved_settings import read_settings
 from cim_lightning.errors import ConfigError, format_value
 from cim_lightning.old_settings import upgrade
 
@@ -160,30 +161,12 @@ def is_evaluated(folder: Path, evaluation: dict[str, Any]) -> bool:
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
-    return _read_settings(folder).get("evaluation") or {}
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of the run in a folder; {} if it has none.
-
-    Raises:
-        ConfigError: config.yaml is damaged.
-    """
-    path = folder / "config.yaml"
-    if not path.exists():
-        return {}
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: damaged; restore the file, or try another output_dir")
-    return settings
+    return read_settings(folder).get("evaluation") or {}
 
 
 def _differences(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the settings that differ from those of the run in a folder, as (before, now)."""
-    saved = _read_settings(folder)
+    saved = read_settings(folder)
     if not saved:
         return
     before, now = (dict(_flatten(upgrade(part))) for part in (saved, settings))
