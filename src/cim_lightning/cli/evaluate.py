@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.cli import evaluation_trainer
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import consistency, from_checkpoint, messages, validate
+from cim_lightning.config import from_checkpoint, messages, validate
 from cim_lightning.config.doubtful_settings import doubtful_settings
 from cim_lightning.config.result_settings import result_settings
 from cim_lightning.config.unused_evaluators import drop_unused
@@ -84,7 +84,6 @@ def evaluate(
     channels_given = cfg.data.get("channels") is not None
     from_checkpoint.fill_from_checkpoint(cfg, weights, trusted_packages)
     validate.check(cfg, "evaluate", HydraConfig.get().overrides.task)
-    consistency.check(cfg, HydraConfig.get().overrides.task)
     evaluation_trainer.check(cfg.trainer)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     data = from_checkpoint.build(cfg.data)

@@ -5,14 +5,13 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cim_lightning.config import consistency, from_checkpoint, validate
+from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.errors import ConfigError
 
 
 def run(cfg: DictConfig) -> None:
     """Export the backbone of a checkpoint in the configured format."""
-    validate.check(cfg, "export")
-    consistency.check(cfg, HydraConfig.get().overrides.task)
+    validate.check(cfg, "export", HydraConfig.get().overrides.task)
     if cfg.push is not None and "push" not in cfg.format:
         choice = HydraConfig.get().runtime.choices["format"]
         raise ConfigError("push", cfg.push, f"format={choice} has no upload", hint="try format=hf")

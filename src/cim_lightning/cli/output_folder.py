@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from cim_lightning.cli.lock import is_first_process
 from cim_lightning.errors import EXIT_USAGE
@@ -22,9 +23,11 @@ class OutputFolderCallback(Callback):
     """Note which folders the command is about to make."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _new.clear()
         HydraConfig.instance().set_config(config)  # for ${hydra:...} in the path; Hydra does it later
-        folder = Path(config.hydra.run.dir).absolute()
-        _new[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+        with suppress(OmegaConfBaseException):  # an invalid path, which Hydra reports
+            folder = Path(config.hydra.run.dir).absolute()
+            _new.extend(path for path in (folder, *folder.parents) if not path.exists())
 
 
 @contextmanager

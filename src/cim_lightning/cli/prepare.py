@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from cim_lightning.atomic import atomic_write
 from cim_lightning.checks import check_at_least
-from cim_lightning.config import consistency, from_checkpoint, validate
+from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.config.compose import CONF
 from cim_lightning.errors import ConfigError, format_value
 
@@ -42,7 +42,6 @@ def run(cfg: DictConfig) -> None:
     """Run the configured task."""
     hydra_cfg = HydraConfig.get()
     validate.check(cfg, "prepare", hydra_cfg.overrides.task)
-    consistency.check(cfg, hydra_cfg.overrides.task)
     task, data = from_checkpoint.build(cfg.task), from_checkpoint.build(cfg.data)
     task(data=data, folder=Path(hydra_cfg.runtime.output_dir))
 

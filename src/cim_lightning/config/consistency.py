@@ -25,7 +25,7 @@ PREFETCHED = 2  # batches per worker, torch's default
 
 
 def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
-    """Check the settings of a command that has passed `validate.check`.
+    """Check the settings of a command. `validate.check` calls it before it imports anything slow.
 
     Args:
         cfg: with interpolations.
@@ -67,7 +67,7 @@ def _check_members(cfg: DictConfig, given: Mapping[str, str]) -> None:
                 value = OmegaConf.to_container(member) if OmegaConf.is_config(member) else member
                 rule = "must be null, or settings with a class as _target_"
                 raise ConfigError(f"{group}.{name}", value, rule, suggest=None)
-    for group in ("budget", "method", "data", "trainer"):
+    for group in ("budget", "method", "data", "trainer") if "method" in cfg else ():
         node = cfg.get(group)
         if given.get(group) in ("[]", "null"):  # the command switches off what a recipe sets
             continue

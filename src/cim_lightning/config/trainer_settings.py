@@ -7,6 +7,11 @@ from typing import Any
 from cim_lightning.checks import check_at_least
 from cim_lightning.errors import ConfigError
 
+NUMBERS = (
+    *("accumulate_grad_batches", "check_val_every_n_epoch", "gradient_clip_val", "limit_train_batches"),
+    *("limit_val_batches", "log_every_n_steps", "max_epochs", "max_steps", "num_sanity_val_steps"),
+    "overfit_batches",
+)
 UNLIMITED = -1  # of max_epochs and max_steps
 
 
@@ -30,11 +35,12 @@ def check_trainer(trainer: Mapping[str, Any], has_length: bool) -> None:
             is nothing to train on, or `overfit_batches` is set: Lightning cannot repeat the batches of our
             sampler.
     """
+    if any(isinstance(trainer.get(name), str) for name in NUMBERS):
+        return  # validate.check refuses it, after an import of Lightning
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         check_at_least(f"trainer.{name}", trainer.get(name), 1)
     for name, low in {"log_every_n_steps": 0, "num_sanity_val_steps": -1}.items():
         check_at_least(f"trainer.{name}", trainer.get(name), low)
-    _check_precision(str(trainer.get("precision", "32-true")))
     _check_clipping(trainer.get("gradient_clip_val"))
     _check_batches("limit_train_batches", trainer.get("limit_train_batches"), low=1)
     _check_batches("limit_val_batches", trainer.get("limit_val_batches"), low=0)
@@ -51,6 +57,7 @@ def check_trainer(trainer: Mapping[str, Any], has_length: bool) -> None:
         raise ConfigError("trainer.overfit_batches", batches, rule, hint=hint)
     if not has_length:
         _check_length(trainer)
+    _check_precision(str(trainer.get("precision", "32-true")))  # last: it may need an import of torch
 
 
 def _check_precision(precision: str) -> None:

@@ -13,6 +13,7 @@ from beartype.door import is_bearable
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.checks import check_within
+from cim_lightning.config import consistency
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.constructor_checks import run_checks
 from cim_lightning.config.setting_paths import HYDRA_KEYS, missing_settings, no_default, setting_paths
@@ -40,18 +41,22 @@ def check(
     for key in missing_settings(cfg):
         raise ConfigError(no_default(key))
     _check_top_level(cfg, command)
-    check_targets(cfg, command, overrides, incomplete)
+    _check_targets(cfg, command, overrides, incomplete)
 
 
-def check_targets(
-    cfg: DictConfig, command: str, overrides: Sequence[str], incomplete: Sequence[str] = ()
+def _check_targets(
+    cfg: DictConfig, command: str, overrides: Sequence[str], incomplete: Sequence[str]
 ) -> None:
-    """Check the settings of every `_target_`; those that need an import last, since it takes seconds."""
+    """Check the settings of every `_target_`, and together; what needs an import last: it takes seconds."""
     paths = [path.removesuffix("._target_") for path, _ in setting_paths(cfg) if path.endswith("._target_")]
     paths = [path for path in paths if path.partition(".")[0] not in incomplete]
     imported = [path for path in paths if read_signature(_target(cfg, path)) is None]
     for path in [path for path in paths if path not in imported]:
         check_target(path, cfg, command, overrides)
+    if command == "pretrain":
+        consistency.check_pretraining(cfg, overrides)
+    else:
+        consistency.check(cfg, overrides)
     for path in imported:
         check_target(path, cfg, command, overrides)
 
