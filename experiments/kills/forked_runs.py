@@ -105,10 +105,13 @@ def import_all() -> None:
 
 
 class Counts:
-    """Number of system calls on checkpoints and of validation batches, written to a file at the end."""
+    """System calls on checkpoints, validation batches, and the seconds between the first and the last batch.
+
+    They are written to a file.
+    """
 
     def __init__(self, path: Path):
-        self.path, self.saves, self.validations = path, 0, 0
+        self.path, self.saves, self.validations, self.start = path, 0, 0, 0.0
 
     def arm(self) -> None:
         """Count in this process."""
@@ -117,6 +120,7 @@ class Counts:
         step = Method.validation_step
 
         def validation_step(*args: Any, **kwargs: Any) -> Any:
+            self.start = self.start or time.monotonic()
             self.validations += 1
             self.write()
             return step(*args, **kwargs)
@@ -129,17 +133,17 @@ class Counts:
 
     def write(self) -> None:
         """Write the counts."""
-        self.path.write_text(f"{self.saves} {self.validations}")
+        self.path.write_text(f"{time.monotonic() - self.start} {self.saves} {self.validations}")
 
 
-def count_calls(arguments: Sequence[str], folder: Path) -> tuple[int, int]:
+def count_calls(arguments: Sequence[str], folder: Path) -> tuple[float, int, int]:
     """Run `cim-pretrain` without a kill, and return the counts until its last validation."""
     folder.mkdir(parents=True)
     path = (folder / "counts.txt").absolute()
     if code := fork_run(arguments, folder, Counts(path)):
         raise RuntimeError(f"exit code {code}: see {folder / 'log.txt'}")
-    saves, validations = map(int, path.read_text().split())
-    return saves, validations
+    seconds, saves, validations = path.read_text().split()
+    return float(seconds), int(saves), int(validations)
 
 
 def fork_run(

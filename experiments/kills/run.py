@@ -6,6 +6,7 @@ python experiments/kills/run.py WORK_FOLDER
 import argparse
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -95,22 +96,24 @@ def campaign(folder: Path, images: Path, runs: int, seed: int, tmpfs: Path) -> I
     import_all()
     generator = random.Random(seed)
     names = list(CONFIGURATIONS)
-    straight = {name: uninterrupted(folder / "straight" / name, arguments(name, images)) for name in names}
+    straight = {name: count_calls(arguments(name, images), folder / "straight" / name) for name in names}
     for number in range(runs):
         name = names[number % len(names)]
-        seconds, saves, validations = straight[name]
         kinds = ("save", "during save") if number % 3 == 0 else ("time", "validation", "save", "during save")
-        kills = [
-            moments(generator, seconds, saves, validations, generator.choice(kinds))
-            for _ in range(generator.randint(1, MAX_KILLS))
-        ]
-        if number % 10 == 1:
-            kills[0] = Kill("validation", 0)  # in the validation before training
-        if number % 10 == 2:
-            kills[0] = Kill("validation", validations - 1)  # in the last one
         on_tmpfs = number // 3 % 3 == 1
-        tmpdir = str(tmpfs) if on_tmpfs else None
-        codes = kill_and_resume(folder / str(number), arguments(name, images), kills, tmpdir)
+        codes: list[int] = []
+        while -9 not in codes:  # a moment may be later than the end
+            kills = [
+                moments(generator, *straight[name], generator.choice(kinds))
+                for _ in range(generator.randint(1, MAX_KILLS))
+            ]
+            if number % 10 == 1:
+                kills[0] = Kill("validation", 0)  # in the validation before training
+            if number % 10 == 2:
+                kills[0] = Kill("validation", straight[name][-1] - 1)  # in the last one
+            shutil.rmtree(folder / str(number), ignore_errors=True)
+            tmpdir = str(tmpfs) if on_tmpfs else None
+            codes = kill_and_resume(folder / str(number), arguments(name, images), kills, tmpdir)
         different = differences(folder / "straight" / name / "run", folder / str(number) / "run")
         yield Result(name, on_tmpfs, [asdict(kill) for kill in kills], codes, different)
 
@@ -118,13 +121,6 @@ def campaign(folder: Path, images: Path, runs: int, seed: int, tmpfs: Path) -> I
 def arguments(configuration: str, images: Path) -> list[str]:
     """Return the arguments of `cim-pretrain`."""
     return [*COMMON, *CONFIGURATIONS[configuration], f"data.root={images.absolute()}"]
-
-
-def uninterrupted(folder: Path, overrides: Sequence[str]) -> tuple[float, int, int]:
-    """Run once, and return its seconds, its calls on checkpoints, and its validation batches."""
-    start = time.monotonic()
-    counts = count_calls(overrides, folder)
-    return time.monotonic() - start, *counts
 
 
 def kill_and_resume(
