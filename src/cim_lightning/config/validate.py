@@ -70,6 +70,12 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
         if key not in own and key not in groups:
             hint = suggest_setting(f"{key}={format_value(_plain(cfg[key]))}", command, cfg)
             raise ConfigError(key, _plain(cfg[key]), "no such setting", hint=hint)
+        if key == "paths":  # the one group without a target
+            known = [str(name) for name in OmegaConf.load(CONF / "paths" / "default.yaml")]
+            for name in [str(name) for name in cfg.paths if name not in known]:
+                raise ConfigError(
+                    f"paths.{name}", rule="no such setting", hint=f"choose from {', '.join(known)}"
+                )
         if key in own:
             _check_value(key, cfg[key], str | None if own[key] is None else type(own[key]), command)
     if "seed" in own:
