@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cim_lightning import stop_signals
 from cim_lightning.data.loader import BatchLoader, Loading
+from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.reading import Reading, image_name
 from cim_lightning.errors import BadImageError, LoadingError
 
@@ -256,3 +258,15 @@ def test_an_image_is_noted_while_it_is_read() -> None:
     with pytest.raises(KeyboardInterrupt), reading.image(4):
         raise KeyboardInterrupt
     assert reading.indices() == {os.getpid(): 4}
+
+
+@pytest.mark.fault(
+    "data",
+    "an image file is replaced by a named pipe during the training",
+    "the image is reported and skipped; opening it does not wait for a writer",
+)
+@pytest.mark.parametrize("name", ["a.jpg", "a.npy", "a"])
+def test_a_pipe_is_no_image(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadImageError, match=r"not a regular file"):
+        PixelFormat().decode(str(tmp_path / name))
