@@ -8,7 +8,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget
+from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget, check_tied
 
 
 class Net(nn.Module):
@@ -188,3 +188,13 @@ def test_a_skipped_step_does_not_move_the_copy(applied, moves):
     expected = dict(other.network.named_parameters()) if moves else before
     for name, copied in target.network.named_parameters():
         assert torch.equal(copied, expected[name])
+
+
+@pytest.mark.user_input("value", "`target.tied=[foo]`", "refused, with the names of the parameters")
+def test_tied_names_are_parameters_of_one_of_the_networks():
+    first, second = nn.Linear(2, 2), nn.LayerNorm(2)
+    targets = [EmaTarget(network, 0.9, ["weight"]) for network in (first, second)]
+    check_tied(targets)
+    check_tied([EmaTarget(first, 0.9, ["bias"]), EmaTarget(nn.Linear(2, 2, bias=False), 0.9, ["bias"])])
+    with pytest.raises(ConfigError, match=r"^tied=\[wait\]: no network has .*; did you mean weight\?$"):
+        check_tied([SharedTarget(first), EmaTarget(first, 0.9, ["wait"])])
