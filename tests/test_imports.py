@@ -64,7 +64,7 @@ ALLOWED = {
         *("models", "optim", "cropping"),
         *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
         *("data.mask_check", "data.segmentation_batches"),
-        *("data.source", "data.image_keys", "data.loader"),
+        *("data.source", "data.image_keys", "data.loader", "data.eval_batches"),
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },
     "callbacks": {

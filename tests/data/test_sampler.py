@@ -5,7 +5,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
+from cim_lightning.data.eval_batches import even_batches
+from cim_lightning.data.sampler import ResumableBatchSampler
 
 
 def keys(num_images: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Changes of a data set between two processes of a run."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +14,7 @@ from cim_lightning.checks import check_one_of
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.image_keys import image_keys
 from cim_lightning.data.source import Splits
+from cim_lightning.errors import ConfigError
 
 REFUSE, ALLOW = "refuse", "allow"
 SPLITS = {"train": "training", "val": "validation"}
@@ -43,6 +44,24 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     """Return what changed between two records, in a phrase per split."""
     phrases = {split: _describe_change(before[split], now[split]) for split in SPLITS}
     return [f"other {SPLITS[split]} images ({phrase})" for split, phrase in phrases.items() if phrase]
+
+
+def check_changes(changes: Sequence[str], policy: str, source_kwargs: Mapping[str, Any]) -> None:
+    """Check that the images may have changed.
+
+    Args:
+        changes: see describe_changes.
+        policy: REFUSE or ALLOW.
+        source_kwargs: arguments of the source, such as `root`, for the error.
+
+    Raises:
+        ConfigError: there is a change, and the policy is REFUSE.
+    """
+    if changes and policy == REFUSE:
+        name = next((name for name in ("root", "name") if name in source_kwargs), "source")
+        rule = f"has {changes[0]} than the checkpoint"
+        hint = "restore the images, or try changed=allow"
+        raise ConfigError(name, source_kwargs.get(name), rule, hint=hint)
 
 
 def _record(source: Any) -> dict[str, Any]:

@@ -1,27 +1,28 @@
 """`ImageData`: batches of views of a source's images, cropped on the device."""
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from cim_lightning.checks import check_above, check_at_least, did_you_mean
+from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.cropping.cropper import Cropping
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import check_sample
 from cim_lightning.data.batch import Batch, Samples
-from cim_lightning.data.changed_images import REFUSE, check_policy, describe_changes, record
+from cim_lightning.data.changed_images import REFUSE, check_changes, check_policy, describe_changes, record
+from cim_lightning.data.eval_batches import random_batches, validation_batches
 from cim_lightning.data.format_check import check_first_images
-from cim_lightning.data.image_keys import image_keys, random_part
+from cim_lightning.data.image_keys import image_keys, random_labeled
 from cim_lightning.data.loader import Loading
 from cim_lightning.data.pixel_format import PixelFormat
-from cim_lightning.data.resumable import ResumableData
-from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
-from cim_lightning.data.source import Source, Splits
+from cim_lightning.data.resumable import ResumableData, device_and_count
+from cim_lightning.data.sampler import ResumableBatchSampler
+from cim_lightning.data.source import Splits
+from cim_lightning.data.source_arguments import bind_pixels
 from cim_lightning.data.view_dataset import (
     CenterSquare,
     RandomResizedCropFlip,
@@ -85,19 +86,10 @@ class ImageData(ResumableData):
         check_above("timeout", timeout, 0, suggest=600)
         check_policy(changed)
         self.pixels = PixelFormat(channels, bits)
-        parameters = dict(inspect.signature(source).parameters)
-        converts = parameters.pop("pixels", None) is not None
-        for name in source_kwargs.keys() - parameters.keys():
-            hint = did_you_mean(name, [*parameters, "batch_size", "num_workers", "view_size"])
-            raise ConfigError(name, source_kwargs[name], "this data set has no such setting", hint=hint)
-        for name, parameter in parameters.items():
-            if name not in source_kwargs and parameter.default is inspect.Parameter.empty:
-                raise ConfigError(name, rule="this data set needs it", suggest="...")
-        self.source = functools.partial(source, pixels=self.pixels) if converts else source
+        self.source = bind_pixels(source, source_kwargs, self.pixels)
         self.source_kwargs, self.cropping = source_kwargs, cropping
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.changed = changed
-        self.timeout, self.bad_images = timeout, BadImages(max_bad_share)
+        self.timeout, self.changed, self.bad_images = timeout, changed, BadImages(max_bad_share)
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
         self.current: Samples | None = None  # of the batch that is being trained or validated
 
@@ -126,8 +118,7 @@ class ImageData(ResumableData):
     def dummy_batch(self, num_images: int) -> Any:
         """Return the crops of black views."""
         shape = (num_images, self.pixels.channels, self.view.size, self.view.size)
-        views = torch.zeros(shape, dtype=self.pixels.torch_dtype)
-        return self.cropping(views, self.seed)
+        return self.cropping(torch.zeros(shape, dtype=self.pixels.torch_dtype), self.seed)
 
     @functools.cached_property
     def image_record(self) -> dict[str, dict[str, Any]]:
@@ -147,22 +138,18 @@ class ImageData(ResumableData):
         return describe_changes(state_dict, self.image_record)
 
     def check_state(self, state_dict: dict[str, Any]) -> None:
-        """Check that training can resume from a state.
-
-        Raises:
-            ConfigError: an optimizer step had another number of images, or the images changed.
-        """
         super().check_state(state_dict)
-        changes = self.describe_changes(state_dict)
-        if changes and self.changed == REFUSE:
-            name = next((name for name in ("root", "name") if name in self.source_kwargs), "source")
-            rule = f"has {changes[0]} than the checkpoint"
-            hint = "restore the images, or try changed=allow"
-            raise ConfigError(name, self.source_kwargs.get(name), rule, hint=hint)
+        check_changes(self.describe_changes(state_dict), self.changed, self.source_kwargs)
 
     def train_order(self) -> ResumableBatchSampler:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        settings = (image_keys(self.splits.train), self.batch_size, self.seed, self.position, *self._devices)
+        settings = (
+            image_keys(self.splits.train),
+            self.batch_size,
+            self.seed,
+            self.position,
+            *device_and_count(self),
+        )
         return ResumableBatchSampler(*settings, accumulate=accumulate)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -173,15 +160,10 @@ class ImageData(ResumableData):
 
         Without validation images, the list of loaders is empty, and Lightning does not validate.
         """
-        source, (rank, world_size) = self.splits.val, self._devices
-        if not len(source):
+        if not len(self.splits.val):
             return []
-        if world_size == 1 or len(source) < world_size:
-            return self.random_crop_dataloader("val", None, 0)
-        # Devices have the same number of batches, because DDP communicates in every forward pass.
-        keys = [(0, index) for index in random_part(source, self.seed)]
-        batches = even_batches(keys, self.batch_size, rank, world_size)
-        return self._loader(source, self.view, batches, labels_replaced=False)
+        batches = validation_batches(self.splits.val, self.seed, self.batch_size, *device_and_count(self))
+        return self._loader(self.splits.val, self.view, batches, labels_replaced=False)
 
     def eval_dataloader(
         self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
@@ -192,44 +174,27 @@ class ImageData(ResumableData):
             view: transforms an image; None: the centered square of the training view's size.
             rank, world_size: a process gets the batches rank, rank + world_size, ... of all batches.
         """
-        return self._eval_loader(split, view or CenterSquare(self.view.size), limit, 0, rank, world_size)
+        source, view = getattr(self.splits, split), view or CenterSquare(self.view.size)
+        batches = random_batches(source, self.seed, self.batch_size, limit)
+        return self._loader(source, view, batches[rank::world_size], labels_replaced=False)
 
     def random_crop_dataloader(
         self, split: str, limit: int | None, epoch: int, rank: int = 0, world_size: int = 1
     ) -> DataLoader[Any]:
         """Return one random view of each image of `eval_dataloader`; the views depend on the epoch."""
-        return self._eval_loader(split, self.view, limit, epoch, rank, world_size)
+        source = getattr(self.splits, split)
+        batches = random_batches(source, self.seed, self.batch_size, limit, epoch)
+        return self._loader(source, self.view, batches[rank::world_size], labels_replaced=False)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
-        """Return the indices of at most `limit` random labeled training images, in random order.
-
-        If the source has no `labels` array, all its images are labeled.
-        """
-        source: Any = self.splits.train
-        labels = getattr(source, "labels", None)
-        return [i for i in random_part(source, self.seed) if labels is None or labels[i] >= 0][:limit]
+        """Return the indices of at most `limit` random labeled training images, in random order."""
+        return random_labeled(self.splits.train, self.seed)[:limit]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         self.current = batch.samples
         return self.cropping(batch.views, batch.seeds), batch.labels
 
-    @property
-    def _devices(self) -> tuple[int, int]:
-        """Number of this device, and of all devices."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _eval_loader(
-        self, split: str, view: View, limit: int | None, epoch: int, rank: int, world_size: int
-    ) -> DataLoader[Any]:
-        source = getattr(self.splits, split)
-        # Folders are sorted by class; without shuffling, the first batches would have a single class.
-        keys = [(epoch, index) for index in random_part(source, self.seed, limit)]
-        batches = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
-        return self._loader(source, view, batches[rank::world_size], labels_replaced=False)
-
-    def _loader(
-        self, source: Source | Dataset[Any], view: View, batches: Any, labels_replaced: bool = True
-    ) -> DataLoader[Any]:
+    def _loader(self, source: Any, view: View, batches: Any, labels_replaced: bool = True) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         dataset = ViewDataset(source, view, self.seed, view is self.view, labels_replaced)
         return view_loader(dataset, batches, self.loading, pin_memory)

@@ -8,7 +8,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, Integer, UInt64
+from jaxtyping import Int32, Int64, Integer, UInt64
+
+from cim_lightning.data.byte_strings import equal_to_previous
 
 CHUNK = 1 << 16  # names that are handled at a time: bounds the memory of temporary objects
 SLASH = ord("/")
@@ -126,7 +128,7 @@ class FileIndex:
         slashes = np.append(np.flatnonzero(self._bytes == SLASH), len(self._names))
         stops = slashes[np.searchsorted(slashes, starts)]
         lengths = np.where(stops < ends, stops - starts, 0)  # 0: directly in root, or absolute
-        first_of_run = ~self._equal_to_previous(starts, lengths)
+        first_of_run = ~equal_to_previous(self._bytes, starts, lengths)
         runs = np.flatnonzero(first_of_run)
         folders = [self._names[starts[i] : starts[i] + lengths[i]] for i in runs]
         sorted_names = sorted(os.fsdecode(folder) for folder in set(folders) - {b""})
@@ -174,22 +176,6 @@ class FileIndex:
     def _limits(self) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
         """Return the first and the last position + 1 of each name."""
         return self._bounds[self._rows] + self._skip, self._bounds[self._rows + 1]
-
-    def _equal_to_previous(
-        self, starts: Int64[np.ndarray, "n"], lengths: Int64[np.ndarray, "n"]
-    ) -> Bool[np.ndarray, "n"]:
-        """Return which of the byte strings at `starts` equal the string before them."""
-        equal = np.zeros(len(starts), bool)
-        equal[1:] = lengths[1:] == lengths[:-1]
-        candidates = np.flatnonzero(equal)
-        for position in range(int(lengths.max(initial=0))):
-            candidates = candidates[lengths[candidates] > position]
-            same = (
-                self._bytes[starts[candidates] + position] == self._bytes[starts[candidates - 1] + position]
-            )
-            equal[candidates[~same]] = False
-            candidates = candidates[same]
-        return equal
 
     def _chunks(self, skip: int) -> Iterable[tuple[bytes, Int64[np.ndarray, "k"]]]:
         """Yield the bytes and the lengths of some names at a time, without their first `skip` bytes."""

@@ -64,3 +64,9 @@ def shuffled(keys: UInt64[np.ndarray, " n"], *numbers: int) -> Int64[np.ndarray,
 def random_part(source: Any, seed: int, limit: int | None = None) -> Sequence[int]:
     """Return the indices of at most `limit` random images of a Source, in random order."""
     return shuffled(image_keys(source), PART, seed)[:limit].tolist()
+
+
+def random_labeled(source: Any, seed: int) -> list[int]:
+    """Return the indices of the labeled images of a Source, in random order. Without `labels`, all are."""
+    labels = getattr(source, "labels", None)
+    return [i for i in random_part(source, seed) if labels is None or labels[i] >= 0]

@@ -70,7 +70,8 @@ class ResumableData(L.LightningDataModule):
         """Check that training can resume from a state.
 
         Raises:
-            ConfigError: the state is of an earlier version, or optimizer steps had another number of images.
+            ConfigError: the state is of an earlier version, optimizer steps had another number of images, or
+                the images changed (see ImageData).
         """
         if "images" not in state_dict:
             rule = "the checkpoint is of an earlier version, which drew other crops"
@@ -103,3 +104,8 @@ class ResumableData(L.LightningDataModule):
             return 0
         # Lightning restores its own count only after the workers have started.
         return max(batches_processed(self.trainer) - self._resumed["images"] // order.images_per_batch, 0)
+
+
+def device_and_count(data: L.LightningDataModule) -> tuple[int, int]:
+    """Return the number of this device, and the number of devices."""
+    return (data.trainer.global_rank, data.trainer.world_size) if data.trainer else (0, 1)

@@ -1,7 +1,6 @@
 """The order of training images: a function of the seed, the keys of the images, and the epoch."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,15 +52,3 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
                 epochs = epoch * self.aug_repeats + repeats
                 yield list(zip(epochs.tolist(), order[images].tolist(), strict=True))
             epoch, batch = epoch + 1, 0
-
-
-def even_batches(
-    keys: Sequence[tuple[int, int]], batch_size: int, rank: int, world_size: int
-) -> list[list[tuple[int, int]]]:
-    """Return the batches of one device. Devices share the keys, and have the same number of batches.
-
-    No key is repeated. A batch is empty only if there are fewer keys than devices.
-    """
-    rounds = math.ceil(len(keys) / (batch_size * world_size))
-    parts = np.array_split(np.arange(len(keys)), max(rounds, 1) * world_size)
-    return [[keys[i] for i in part] for part in parts[rank::world_size]]

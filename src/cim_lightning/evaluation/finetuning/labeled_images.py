@@ -5,9 +5,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Subset
 
+from cim_lightning.data.eval_batches import even_batches
 from cim_lightning.data.image_keys import image_keys, random_part
-from cim_lightning.data.resumable import ResumableData
-from cim_lightning.data.sampler import ResumableBatchSampler, even_batches
+from cim_lightning.data.resumable import ResumableData, device_and_count
+from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.view_dataset import View, ViewDataset, view_loader
 from cim_lightning.evaluation.context import EvalContext
 
@@ -47,7 +48,7 @@ class LabeledImages(ResumableData):
             self.batch_size,
             self.seed,
             self.position,
-            *self._device(),
+            *device_and_count(self),
             self.aug_repeats,
             self.trainer.accumulate_grad_batches if self.trainer else 1,
         )
@@ -60,16 +61,12 @@ class LabeledImages(ResumableData):
         source, labels = self.images.splits.val, getattr(self.images.splits.val, "labels", None)
         chosen = random_part(source, self.images.seed, self.num_val)
         keys = [(0, index) for index in chosen if labels is None or labels[index] >= 0]
-        batches = even_batches(keys, self.images.batch_size, *self._device())
+        batches = even_batches(keys, self.images.batch_size, *device_and_count(self))
         return self._loader(source, self.val_view, batches, labels_replaced=False) if keys else []
 
     @property
     def _train_images(self) -> Subset[Any]:
         return Subset(self.images.splits.train, self.indices)  # pyright: ignore
-
-    def _device(self) -> tuple[int, int]:
-        """Return the number of this device, and the number of devices."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, source: Any, view: View, batches: Any, labels_replaced: bool) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

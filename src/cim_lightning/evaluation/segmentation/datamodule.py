@@ -6,9 +6,9 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from cim_lightning.data.eval_batches import even_batches
 from cim_lightning.data.loader import Loading
-from cim_lightning.data.resumable import ResumableData
-from cim_lightning.data.sampler import even_batches
+from cim_lightning.data.resumable import ResumableData, device_and_count
 from cim_lightning.data.segmentation import MaskSource
 from cim_lightning.data.segmentation_batches import MaskSample, MaskSamples, StepBatchSampler, mask_loader
 from cim_lightning.errors import ConfigError
@@ -61,7 +61,7 @@ class TrainingCrops(ResumableData):
 
     def train_order(self) -> StepBatchSampler:
         trainer = self.trainer
-        division = (trainer.accumulate_grad_batches, *_device(self)) if trainer else ()
+        division = (trainer.accumulate_grad_batches, *device_and_count(self)) if trainer else ()
         settings = (self.indices, self.batch_size, self.steps, self.seed, self.position)
         return StepBatchSampler(*settings, *division)
 
@@ -90,7 +90,7 @@ class WholeImages(L.LightningDataModule):
         self.samples, self.indices, self.loading = MaskSamples(source, 0), indices, loading
 
     def val_dataloader(self) -> DataLoader[Any]:
-        batches = even_batches([(0, index) for index in self.indices], 1, *_device(self))
+        batches = even_batches([(0, index) for index in self.indices], 1, *device_and_count(self))
         return mask_loader(self.samples, batches, self.loading)
 
 
@@ -99,8 +99,3 @@ def check_batch_size(batch_size: int, parts: int) -> None:
     if batch_size % parts or batch_size < 2 * parts:
         rule = f"must be divisible into {parts} batches of two or more (accumulated batches times devices)"
         raise ConfigError("batch_size", batch_size, rule, suggest=max(round(batch_size / parts), 2) * parts)
-
-
-def _device(data: L.LightningDataModule) -> tuple[int, int]:
-    """Return the number of this device, and the number of devices."""
-    return (data.trainer.global_rank, data.trainer.world_size) if data.trainer else (0, 1)
