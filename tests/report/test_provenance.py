@@ -2,7 +2,9 @@
 
 import shlex
 
-from cim_lightning.report.provenance import command, environment, sweep_command
+from cim_lightning.atomic import update_json
+from cim_lightning.report.page import page
+from cim_lightning.report.provenance import command, environment, image_changes, sweep_command
 from cim_lightning.report.runs import read_runs
 
 
@@ -32,3 +34,15 @@ def test_the_environment_is_what_the_run_recorded(write_run, tmp_path):
     run, unfinished = read_runs(tmp_path)
     assert environment(unfinished) == {"git commit": "abc"}
     assert environment(run) == {"device": "H100", "torch": "2.14", "hydra-core": "1.3"}
+
+
+def test_a_run_says_when_it_resumed_with_other_images(write_run, tmp_path):
+    folder = write_run("0", [])
+    (same,) = read_runs(tmp_path)
+    assert image_changes(same) == {}
+    changes = [{"step": 3, "change": "other training images (4 then)"}, {"step": 9, "change": "fewer"}]
+    update_json(folder / "run.json", {"image_changes": changes})
+    (changed,) = read_runs(tmp_path)
+    expected = "at step 3: other training images (4 then); at step 9: fewer"
+    assert image_changes(changed) == {"changes of the images": expected}
+    assert expected in page("title", [changed])

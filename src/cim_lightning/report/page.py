@@ -80,6 +80,7 @@ def _runs(runs: Sequence[Run], failed: Sequence[Failure]) -> Iterator[tuple[str,
         state = "failed" if run.folder in folders else "" if run.finished else "unfinished"
         details = {"folder": run.folder, "command": provenance.command(run)}
         details |= {"working directory": run.info["cwd"]} | provenance.environment(run)
+        details |= provenance.image_changes(run)
         yield title, state, details
 
 

@@ -41,6 +41,12 @@ def environment(run: Run) -> dict[str, str]:
     return {name.replace("_", " "): str(recorded[name]) for name in names}
 
 
+def image_changes(run: Run) -> dict[str, str]:
+    """Return the changes of the images since the start of the run, and the steps from which it has them."""
+    changes = [f"at step {entry['step']}: {entry['change']}" for entry in run.info.get("image_changes", [])]
+    return {"changes of the images": "; ".join(changes)} if changes else {}
+
+
 @functools.cache  # the file is slow to read, and all jobs of a sweep share it
 def _multirun(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())["hydra"]
