@@ -145,6 +145,13 @@ def test_a_killed_worker() -> None:
     )
 
 
+def test_a_dead_worker_is_no_slow_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limit may be over before torch looks for dead workers."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (5.0,))
+    _, error = load(make_loader({0: lambda: os._exit(3)}, 1, time_limit=1))
+    assert error.rule == "a worker ended with exit code 3"
+
+
 @pytest.mark.parametrize(
     ("fault", "line"),
     [

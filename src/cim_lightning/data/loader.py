@@ -104,8 +104,8 @@ class BatchLoader(DataLoader[Any]):
         try:
             with stop_signals.interruptible(), _alarm(self.time_limit):
                 yield
-        except Alarm:
-            error = self._timeout()
+        except Alarm as alarm:
+            error = explain_failure(alarm, self.workers, self.num_workers) or self._timeout()
             self._kill_readers()
             raise error from None
         except Exception as error:

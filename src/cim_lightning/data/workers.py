@@ -63,7 +63,7 @@ def _shared(batch: Any) -> Any:
 
 
 def explain_failure(
-    error: Exception, workers: Sequence[BaseProcess], num_workers: int
+    error: BaseException, workers: Sequence[BaseProcess], num_workers: int
 ) -> LoadingError | None:
     """Return the error of one line about workers that failed; None for any other error.
 
