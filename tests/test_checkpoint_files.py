@@ -14,6 +14,7 @@ import torch
 from cim_lightning import atomic, checkpoint_io
 from cim_lightning.checkpoint_files import LAST, PREVIOUS, check, damage, exists, global_step, newest
 from cim_lightning.checkpoint_io import AtomicCheckpointIO
+from cim_lightning.config.messages import explain
 from cim_lightning.errors import ConfigError
 
 PARTS = {"loops": {}, "callbacks": {}, "global_step": 3}
@@ -182,10 +183,27 @@ def test_weights_of_another_program_are_no_checkpoint(folder):
     assert "is not a checkpoint" in (damage(folder / LAST) or "")
 
 
-@pytest.mark.fault("checkpoint", "`last.ckpt` is a folder", "one line")
+@pytest.mark.fault("checkpoint", "`last.ckpt` is a folder", "one line, before training and at a save")
 def test_a_folder_is_no_checkpoint(folder):
+    plugin = save(folder / LAST, 1, 2)
+    (folder / LAST).unlink()
     (folder / LAST).mkdir()
     assert damage(folder / LAST) == "is not a file"
+    with pytest.raises(ConfigError, match=r"^output_dir=.*last\.ckpt: is a folder; move it away$"):
+        newest(folder, "output_dir")
+    with pytest.raises(IsADirectoryError) as error:
+        plugin.save_checkpoint(content(3), folder / LAST)
+    line = explain(error.value, "pretrain", arguments=[f"output_dir={folder}"])
+    assert line == f"{folder / LAST}: Is a directory; move it away, and run the same command to resume"
+    assert global_step(folder / PREVIOUS) == 1
+
+
+@pytest.mark.fault("checkpoint", "`last.ckpt` is removed during the run", "training continues")
+def test_a_removed_checkpoint_is_written_again(folder):
+    plugin = save(folder / LAST, 1, 2)
+    (folder / LAST).unlink()
+    plugin.save_checkpoint(content(3), folder / LAST)
+    assert [global_step(folder / name) for name in (LAST, PREVIOUS)] == [3, 1]
 
 
 def test_the_message_names_the_previous_checkpoint(folder):

@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # some network file systems cannot sync folders
             sync(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # such as of a full disk
+        if error.errno is not None and error.filename in (None, str(temporary)):  # None: of a full disk
             error.filename = str(path)
         raise
     finally:

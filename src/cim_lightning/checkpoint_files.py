@@ -28,13 +28,15 @@ def newest(folder: Path, parameter: str) -> Path | None:
         parameter: for the error.
 
     Raises:
-        ConfigError: all are damaged.
+        ConfigError: all are damaged, or one is a folder.
     """
     reasons = []
     for name in (LAST, PREVIOUS):
         path = folder / name
         if not path.exists():
             continue
+        if path.is_dir():  # the next save could not replace it
+            raise ConfigError(parameter, path, "is a folder", hint="move it away")
         reason = damage(path)
         if reason is None:
             if reasons:

@@ -34,7 +34,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-            if path.name == LAST and path in self.intact:  # a damaged one must not replace the previous one
+            # A damaged one must not replace the previous one; somebody may have removed it meanwhile.
+            if path.name == LAST and path in self.intact and path.is_file():
                 _link(path, path.with_name(PREVIOUS))
         self.intact.add(path)
 

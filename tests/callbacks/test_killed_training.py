@@ -28,7 +28,7 @@ from cim_lightning.lightning_internals import batches_processed, leave_signals, 
 from cim_lightning.loggers.csv import ResumableCSVLogger
 from cim_lightning.stop_signals import Stopped
 
-CLOCK = ("seconds", "images_per_s", "peak_memory_bytes")
+CLOCK = ("seconds", "images_per_s", "peak_memory_bytes", "git_commit")
 BATCHES = 4  # per epoch
 LENGTHS = {  # each with its number of steps; the second one ends inside an epoch, as with a budget
     "epochs": {"max_epochs": 2},

@@ -152,6 +152,9 @@ def test_a_full_disk_gets_one_line():
         "[enforce fail at inline_container.cc:595] . PytorchStreamWriter failed writing file"
     )
     assert messages.explain(error, "pretrain") == f"a checkpoint cannot be written; {end}"
+    error = OSError(errno.EFBIG, "File too large", "/runs/a/checkpoints/last.ckpt")  # of `ulimit -f`
+    line = "output_dir=/runs/a: cannot be written (File too large); try another output_dir"
+    assert messages.explain(error, "pretrain", arguments=["output_dir=/runs/a"]) == line
 
 
 def test_a_file_that_a_user_did_not_choose_is_no_mistake_of_the_user():

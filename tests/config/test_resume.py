@@ -85,7 +85,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def metrics(folder: Path) -> dict[str, Any]:
     values = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in values.items() if key not in CLOCK}
+    return {key: value for key, value in values.items() if key not in (*CLOCK, "git_commit")}
 
 
 @pytest.fixture

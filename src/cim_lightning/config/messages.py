@@ -14,7 +14,7 @@ from cim_lightning.config.setting_paths import setting_paths
 from cim_lightning.errors import ConfigError
 
 FREE_SPACE = "if the disk is full, free some space and run the same command to resume"
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
 
 def explain(
@@ -98,6 +98,8 @@ def _explain_system_error(error: OSError, arguments: Sequence[str]) -> str | Non
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     if error.errno == errno.ENOENT and below and not Path(failed).absolute().parent.exists():
         return f"{Path(failed).parent}: the folder was removed while the command ran; start again"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR) and below:
+        return f"{failed}: {error.strerror}; move it away, and run the same command to resume"
     if above or (below and unwritable and not is_full):
         given = override if "=" in override else f"output_dir={failed}"
         return f"{given}: cannot be written ({error.strerror}); try another output_dir"
