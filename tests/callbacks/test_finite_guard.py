@@ -84,7 +84,10 @@ def test_a_run_that_does_not_recover_ends_and_its_steps_can_be_replayed(
         run_pretrain(*tiny, *LEAVE_OUT, *settings)
     assert caught.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cim-pretrain: ")]
-    assert re.match("cim-pretrain: stopped: 3 steps in a row, from step 0 on, .* a lower learning rate", line)
+    assert re.match(
+        "cim-pretrain: stopped: 3 steps in a row, from step 0 on, .* none of them .* a lower learning rate",
+        line,
+    )
     tmp_path = tmp_path / "run"
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
     files = sorted((tmp_path / "nonfinite" / "step-00000000").glob("*.json"))

@@ -173,7 +173,8 @@ def test_a_path_waits_for_the_fingerprints_and_other_settings_do_not(tmp_path):
 )
 def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path):
     torch.save({"global_step": 7, "ImageData": {"batches": 7}}, tmp_path / "last.ckpt")
-    with pytest.raises(ConfigError, match=r"^resume=auto: .*last\.ckpt is of an earlier version.*weights=/"):
-        resume.check_data(
-            str(tmp_path / "last.ckpt"), tmp_path, {"resume": "auto"}, data(Names("a"), Names(""))
-        )
+    checkpoint = str(tmp_path / "last.ckpt")
+    for choice, way_out in (("auto", "another output_dir"), (checkpoint, "resume=never")):
+        rule = rf"^resume={choice}: .* is of an earlier version.*; try {way_out}, with backbone\.weights=/"
+        with pytest.raises(ConfigError, match=rule):
+            resume.check_data(checkpoint, tmp_path, {"resume": choice}, data(Names("a"), Names("")))

@@ -132,7 +132,7 @@ class FiniteGuard(L.Callback):
             advice.append("precision=32-true")
         raise RunError(
             f"stopped: {self.in_a_row} steps in a row, from step {self.first} on, had a loss or gradient "
-            f"that is not finite; the checkpoints have the weights from before them; try a new run with "
+            f"that is not finite; none of them changed the weights or last.ckpt; try a new run with "
             f"{', or '.join(advice)}; {self.records.folder} has the images and norms of these steps"
         )
 

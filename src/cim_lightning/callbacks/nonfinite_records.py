@@ -38,7 +38,8 @@ class Step:
 def to_host(result: StepResult) -> tuple[Tensor, Tensor, torch.cuda.Event | None]:
     """Start to copy norm, applied, scale and losses, and the norms of the parameters, to the host."""
     scale = result.applied if result.scale is None else result.scale
-    scalars = torch.stack([value.double() for value in (result.norm, result.applied, scale, *result.losses)])
+    values = (result.norm, result.applied, scale, *result.losses)
+    scalars = torch.stack([value.to(result.norm.dtype) for value in values])  # not all devices have float64
     host = [tensor.to("cpu", non_blocking=True) for tensor in (scalars, result.norms)]
     copied = None
     if scalars.device.type == "cuda":

@@ -131,7 +131,8 @@ def check_data(checkpoint: str, folder: Path, settings: dict[str, Any], data: An
     state = checkpoint_files.data_state(Path(checkpoint), type(data).__qualname__)
     if "images" not in state:
         rule = f"{checkpoint} is of an earlier version, which drew other views and crops"
-        hint = f"try another output_dir, with backbone.weights={checkpoint} to start from its weights"
+        new_run = "another output_dir" if settings["resume"] == "auto" else "resume=never"
+        hint = f"try {new_run}, with backbone.weights={checkpoint} to start from its weights"
         raise ConfigError("resume", settings["resume"], rule, hint=hint)
     data.check_state(state)
     changes = data.describe_changes(state)
