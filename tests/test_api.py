@@ -98,7 +98,7 @@ def test_an_unknown_evaluator_is_named(run):
 
 
 def test_results_of_another_cropping_batch_or_seed_are_not_reused(run, tmp_path):
-    cfg = _compose("evaluate", ["checkpoint=untrained", "paths.run=null", "data.view_size=32"])
+    cfg = _compose("evaluate", ["checkpoint=untrained", "paths.run=results", "data.view_size=32"])
     keys = []
     for name, value in (("seed", 0), ("seed", 1), ("batch_size", 3), ("cropping", torch.nn.Identity())):
         data = copy.copy(run.data)

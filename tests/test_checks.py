@@ -97,3 +97,10 @@ def test_an_error_can_be_pickled_and_named_by_its_path():
     assert str(error) == "depth=0: must be at least 1; try depth=1"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert str(ConfigError("x", [None, True, 0.5], "no")) == "x=[null, true, 0.5]: no"
+
+
+def test_a_hint_lists_the_first_names_of_many():
+    names = [f"model_{n:03}" for n in range(1300)]
+    hint = checks.did_you_mean("3", names)
+    assert hint == f"choose from {', '.join(names[:40])}, ... (1300 in all)"
+    assert checks.did_you_mean("x", ["a", "b"]) == "choose from a, b"

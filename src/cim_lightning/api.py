@@ -85,21 +85,23 @@ def evaluate(
         EvaluationError: an evaluator failed. The results of the others are in the folder.
     """
     names = [evaluators] if isinstance(evaluators, str) else list(evaluators)
-    inputs = ["checkpoint=untrained", "paths.run=null", f"data.view_size={data.view.size}"]
+    inputs = ["checkpoint=untrained", f"data.view_size={data.view.size}"]
     inputs += [f"data.channels={data.pixels.channels}", f"data.bits={data.pixels.bits}"]
     inputs += [f"+data.num_workers={data.num_workers}", f"evaluation=[{','.join(names)}]"]
-    cfg = _compose("evaluate", [*inputs, *overrides])
-    with tempfile.TemporaryDirectory() as temporary, _explained("evaluate", cfg, overrides):
-        context = _context(weights, data, Path(folder or temporary), cfg)
-        settings = _plain(cfg.evaluation)
-        args = {
-            name: context.cache_key | {"evaluator": result_settings(value)}
-            for name, value in settings.items()
-        }
-        requested = set(names) - {"all"}
-        results = suite.evaluate(
-            build(cfg.evaluation), context, args, {"backbone": context.backbone.name}, requested
-        )
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(folder or temporary)
+        cfg = _compose("evaluate", [*inputs, f"paths.run={output}", *overrides])
+        with _explained("evaluate", cfg, overrides):
+            context = _context(weights, data, output, cfg)
+            settings = _plain(cfg.evaluation)
+            args = {
+                name: context.cache_key | {"evaluator": result_settings(value)}
+                for name, value in settings.items()
+            }
+            requested = set(names) - {"all"}
+            results = suite.evaluate(
+                build(cfg.evaluation), context, args, {"backbone": context.backbone.name}, requested
+            )
     if failed := [f"{name} failed: {results.failed[name]}" for name in settings if name in results.failed]:
         raise EvaluationError("; ".join(failed))
     return {name: value for name, value in results.metrics.items() if name.partition("/")[0] in settings}
@@ -150,8 +152,9 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
         hydra.initialize_config_dir(str(CONF), version_base="1.3"),
     ):
         cfg = hydra.compose(command, quote_values(overrides, command))
+    with _explained(command, cfg, overrides):
         validate.check(cfg, command, overrides)
-        return cfg
+    return cfg
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

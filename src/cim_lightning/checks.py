@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from cim_lightning.errors import ConfigError
 
+LISTED = 40  # names of a hint in one line
+
 
 def check_at_least(name: str, value: float | None, low: float) -> None:
     """Require a finite value >= low; None passes."""
@@ -87,7 +89,9 @@ def check_ordered(
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:
-    """Return a hint with the closest name, or with all names if none is close."""
+    """Return a hint with the closest name, or with the first names if none is close."""
     choices = sorted(choices)
-    close = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
-    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(choices) or '(nothing)'}"
+    if close := difflib.get_close_matches(given, choices, n=1, cutoff=0.4):
+        return f"did you mean {close[0]}?"
+    more = f", ... ({len(choices)} in all)" if len(choices) > LISTED else ""
+    return f"choose from {', '.join(choices[:LISTED]) or '(nothing)'}{more}"

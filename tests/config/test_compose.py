@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from cim_lightning.config import consistency, validate
 from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.config.constructor_checks import run_checks
 from cim_lightning.config.doubtful_settings import doubtful_settings
+from cim_lightning.errors import ConfigError
 
 GROUPS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir()]
 OTHER_COMMANDS = (
@@ -186,3 +188,19 @@ def test_the_configuration_ships_in_the_wheel():
     assert (CONF / "pretrain.yaml").is_file()
     project = Path(__file__).parents[2] / "pyproject.toml"
     assert '"conf" = "cim_lightning/conf"' in project.read_text()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_checkpoint_of_null_is_named(command, tmp_path):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(command, ["checkpoint=null", f"paths.run={tmp_path}"])
+    assert cfg.output_dir
+    with pytest.raises(ConfigError, match=r"^checkpoint=null: must be str$"):
+        validate.check(cfg, command, incomplete=["data"])
+
+
+@pytest.mark.parametrize("source", ["folder", "webdataset"])
+def test_the_share_of_a_random_split_is_checked_without_imports(source):
+    with pytest.raises(ConfigError, match=r"^val_fraction=-7: must be above 0 and below 1"):
+        run_checks(f"cim_lightning.data.{source}.{source}", {"val_fraction": -7}, partial=True)

@@ -150,5 +150,10 @@ def _exit_on_error(
         if isinstance(error, LoadingError) and stop_signals.outcome():
             line += f"; {stop_signals.outcome()}"
         print(f"{program}: {line}", file=sys.stderr)
-        is_usage = not isinstance(error, (LoadingError, OSError)) or isinstance(error, HydraException)
-        sys.exit(EXIT_USAGE if is_usage else 1)
+        sys.exit(1 if _is_fault(error) else EXIT_USAGE)
+
+
+def _is_fault(error: Exception) -> bool:
+    """Return whether a valid command failed because of the machine, such as a full disk."""
+    wrong_path = isinstance(error, (FileExistsError, NotADirectoryError, HydraException))
+    return isinstance(error, (LoadingError, OSError)) and not wrong_path

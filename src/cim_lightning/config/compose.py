@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cim_lightning.config.machine import num_cores
 from cim_lightning.config.run_names import command_name, group_name, run_id, run_name, tags
 
 PACKAGED = Path(__file__).parents[1] / "conf"
@@ -68,9 +69,9 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__}", resolver, replace=True, use_cache=True)
 
 
-def _output_dir(checkpoint: str, kind: str = "evaluation") -> str:
+def _output_dir(checkpoint: str | None, kind: str = "evaluation") -> str:
     """Return the output folder of a checkpoint's evaluation or export, which is inside its run."""
-    path = Path(checkpoint).expanduser()
+    path = Path(checkpoint or "null")  # `validate.check` refuses null.expanduser()
     run = path.parents[1] if path.parent.name == "checkpoints" else path
     if run.is_dir():
         return str(run / kind)
@@ -93,9 +94,7 @@ def _patch_pixels(backbone: DictConfig, times: int) -> int:
 
 def _workers() -> int:
     """Return the number of cores of this process without one for training; at most 16."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(max(cores - 1, 1), 16)
+    return min(max(num_cores() - 1, 1), 16)
 
 
 def _precision(accelerator: str) -> str:

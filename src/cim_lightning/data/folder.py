@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.data.find_images import find_images
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.given_splits import given_splits
@@ -45,6 +46,8 @@ def folder(
         ConfigError: a path does not exist or has too few images; or folders look like splits, but have other
             names.
     """
+    check_share("val_fraction", val_fraction, zero=False, one=False)
+    check_at_least("seed", seed, 0)
     val = normalize_val(val)
     roots = _paths("root", root) or []
     _check_disjoint(roots)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
-from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.data.class_labels import LabeledFiles, label_by_folder, merge, unlabeled
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.files import closest_name
@@ -43,8 +42,6 @@ def open_splits(
     Raises:
         ConfigError: there are too few images.
     """
-    check_share("val_fraction", val_fraction, zero=False, one=False)
-    check_at_least("seed", seed, 0)
     images = merge(
         [label_by_folder(files) if isinstance(files, FileIndex) else files for files in named.train]
     )

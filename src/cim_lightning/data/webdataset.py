@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.data.class_labels import LabeledFiles, sorted_classes
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.given_path import GivenPath
@@ -57,6 +58,8 @@ def webdataset(
     Raises:
         ConfigError: an archive does not exist or is compressed, or there are too few images.
     """
+    check_share("val_fraction", val_fraction, zero=False, one=False)
+    check_at_least("seed", seed, 0)
     val = normalize_val(val)
     shards = expand_shards(root)
     base = os.path.commonpath([os.path.dirname(path) for path in shards])
