@@ -51,6 +51,39 @@ def test_other_methods_have_a_table(run_doctor, tiny, method_overrides, method):
     assert ("no steps" in out) == (method == "random")
 
 
+def test_settings_without_effect_are_problems(run_doctor, tiny):
+    given = [
+        "cropping.appearance.jitter_prob=0",
+        "cropping.appearance.hue=0.3",
+        "data.source.val_fraction=0.2",
+    ]
+    code, out, _ = run_doctor(*tiny, *given)
+    assert code == 1
+    assert "cropping.appearance.hue=0.3 has no effect" in out
+    assert "data.source.val_fraction=0.2 has no effect" in out
+    assert out.rstrip().endswith("2 problem(s)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["data.batch_size=64"],
+            "data.batch_size=64: 1 batch(es) of this size need more than the training set",
+        ),
+        (["resume=nowhere.ckpt"], "resume=nowhere.ckpt: no such checkpoint"),
+        (
+            ["evaluation=[linear]", "evaluation.linear.layers=50"],
+            "evaluation.linear.layers=50: vit_",
+        ),
+    ],
+)
+def test_what_a_training_refuses_is_refused(run_doctor, tiny, arguments, line):
+    code, out, err = run_doctor(*tiny, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"cim-doctor: {line}"), err
+
+
 def test_a_resume_is_proven(run_doctor, tiny):
     code, out, _ = run_doctor(
         "verify-resume", *tiny, "trainer.accumulate_grad_batches=2", "data.num_workers=1"

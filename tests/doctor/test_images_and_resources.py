@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from cim_lightning.cli.disk_space import checkpoint_bytes
 from cim_lightning.doctor import resources
 from cim_lightning.doctor.finding import Finding, count, problems, table
 from cim_lightning.doctor.images import image_findings
@@ -56,17 +57,16 @@ def test_the_slower_part_sets_the_time(loader, step, limit, time):
     assert rows["time"] == f"{time} for 3,000 images, without validation"
 
 
-def test_bytes_of_a_checkpoint(tmp_path):
+def test_rows_of_disk_and_memory(tmp_path):
     network = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10).requires_grad_(False))
-    optimizer = torch.optim.AdamW(network[0].parameters())
-    assert resources.state_bytes(network, optimizer) == (220 * 4, 110 * 4 * 2)
-    [row] = resources.disk_findings(network, optimizer, 3, tmp_path / "new" / "run")
+    checkpoint = (220 + 110 * 2) * 4
+    [row] = resources.disk_findings(checkpoint, 3, tmp_path / "new" / "run")
     assert row.value.startswith("3 checkpoints of 1.76 kB; ")
     assert row.value.endswith(f"are free in {tmp_path}")
     assert not row.problem
-    [row] = resources.disk_findings(network, optimizer, 10**15, tmp_path)
+    [row] = resources.disk_findings(checkpoint, 10**15, tmp_path)
     assert "more are needed" in row.problem
-    rows = resources.memory_findings(network, optimizer, 3 * 10**9, 2 * 10**9, "cpu")
+    rows = resources.memory_findings(network, checkpoint, 3 * 10**9, 2 * 10**9, "cpu")
     assert rows[0].value == "0.88 kB weights, 0.44 kB gradients, 0.88 kB optimizer"
     assert rows[1] == Finding("peak memory", "3 GB of 2 GB (cpu)", "no memory is left")
 
@@ -78,18 +78,19 @@ def test_a_checkpoint_has_these_bytes(tmp_path):
     optimizer.step()
     torch.save([network.state_dict(), optimizer.state_dict()], tmp_path / "a.ckpt")
     size = (tmp_path / "a.ckpt").stat().st_size
-    assert sum(resources.state_bytes(network, optimizer)) == pytest.approx(size, rel=0.1)
+    assert checkpoint_bytes(network) == pytest.approx(size, rel=0.1)
 
 
 def test_units():
-    assert [count(n) for n in (7, 1234, 27_200, 5_530_000, 2.5e9)] == [
+    assert [count(n) for n in (7, 12.34, 1234.5, 27_200, 5_530_000, 2.5e9)] == [
         "7",
+        "12.3",
         "1,234",
         "27.2 k",
         "5.53 M",
         "2.5 G",
     ]
-    assert [resources.size(n) for n in (500, 2.5e6, 3e10)] == ["0.5 kB", "2.5 MB", "30 GB"]
+    assert [resources.size(n) for n in (500, 2.5e6, 3e10, 4e12)] == ["0.5 kB", "2.5 MB", "30 GB", "4 TB"]
     assert [resources.duration(s) for s in (7, 150, 9000, 3e5)] == ["7 s", "2.5 min", "2.5 h", "3.47 days"]
 
 

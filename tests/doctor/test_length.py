@@ -52,4 +52,9 @@ def test_learning_rates_at_the_start_the_peak_and_the_end():
     rows = {f.name: f.value for f in rate_findings(optim, optimizer, schedule, length)}
     assert rows["learning rate"] == "0.000125 = base_lr 0.001 x 0.125, for 32 images"
     last = 1.25e-4 * (1 + math.cos(math.pi * 89 / 90)) / 2
+    assert "weight decay" not in rows  # it is constant, and in the rows of the groups
+    optim = AdamWCosine(weight_decay=0.04, weight_decay_end=0.4)
+    *_, row = rate_findings(optim, *optim(nn.Linear(2, 3), 32, 100), length)
+    decay = 0.4 - 0.36 * (1 + math.cos(math.pi * 99 / 100)) / 2
+    assert row == ("weight decay", f"0.04 at step 0, {decay:.3g} at the last step", "")
     assert rows["schedule"] == f"0 at step 0, 0.000125 at step 10, {last:.3g} at the last step"

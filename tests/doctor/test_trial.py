@@ -10,12 +10,20 @@ from cim_lightning.doctor import trial as module
 from cim_lightning.doctor.trial import Trial, trial_findings
 
 
+class Widen(nn.Module):
+    """Returns float32, as normalization layers do on a GPU."""
+
+    def forward(self, values):
+        return values.float()
+
+
 class Network(L.LightningModule):
     """A network with a part that the loss does not depend on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.used, self.unused = nn.Linear(2, 1, bias=False), nn.Linear(2, 1)
+        self.unused = nn.Linear(2, 1)
+        self.used = nn.Sequential(nn.Linear(2, 1, bias=False), Widen())
         self.frozen = nn.Linear(2, 1).requires_grad_(False)
 
     def training_step(self, batch, batch_idx):
@@ -49,11 +57,11 @@ def recorded(monkeypatch):
 )
 def test_types_gradients_and_parts_without_gradient(recorded):
     trial, network = recorded
-    assert trial.dtypes == {"used": "bfloat16", "frozen": "bfloat16"}
+    assert trial.dtypes == {"used": {"bfloat16", "float32"}, "frozen": {"bfloat16"}}
     assert [float(norm) for norm in trial.norms] == pytest.approx([32**0.5] * 2)  # the gradient is (4, 4)
     rows = {f.name: f for f in trial_findings(trial, network, clip=1.0)}
     assert rows["data type of weights"].value == "float32"
-    assert rows["data type of outputs"].value == "used bfloat16, frozen bfloat16"
+    assert rows["data type of outputs"].value == "used bfloat16 and float32, frozen bfloat16"
     assert rows["without gradient"].value == "unused.bias, unused.weight"
     assert rows["without gradient"].problem
     assert rows["gradient norm"].value == "5.66, 5.66; clipped to 1 in 2 of the first 2 steps"

@@ -37,3 +37,7 @@ def test_an_incomplete_picture_is_skipped(write_run):
     path.write_bytes(path.read_bytes()[:200])
     assert [*frames(panels(folder), 9)] == [0]
     assert panels(folder / "nowhere") == []
+    # Pillow starts Ghostscript for such a file, which may come from someone else.
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    Image.open(path).close()
+    assert [*frames(panels(folder), 9)] == [0]

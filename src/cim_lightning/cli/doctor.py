@@ -2,19 +2,22 @@
 
 import contextlib
 import logging
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from cim_lightning.cli.preflight import num_processes
+from cim_lightning.cli import disk_space
+from cim_lightning.cli.evaluate import check_evaluators
+from cim_lightning.cli.preflight import check_settings
 from cim_lightning.cli.repeat_step import REPLAY, repeat_step
-from cim_lightning.config import consistency, validate
+from cim_lightning.cli.short_run import build, short_settings
+from cim_lightning.config import resume
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.config.doubtful_settings import unused_split_settings
 from cim_lightning.errors import ConfigError
 
 VERIFY = "verify-resume"
@@ -23,7 +26,6 @@ USAGE = f"""Show what cim-pretrain will do with the same settings, without train
   cim-doctor {VERIFY} experiment=demo  train a few steps, resume, and compare every tensor
   cim-doctor {REPLAY} FILE                  repeat the batch of a file in nonfinite/ of a run
 The exit code is 1 if there is a problem."""
-CPU_IMAGES = 16  # largest batch of the trial on a CPU, whose speed hardly depends on it
 
 
 def run(arguments: Sequence[str], explain: Any) -> int:
@@ -44,9 +46,8 @@ def run(arguments: Sequence[str], explain: Any) -> int:
         raise ConfigError(f"{flags[0]}: cim-doctor has no such option; it takes the settings of one run")
     cfg = _compose(overrides)
     with explain(cfg):
-        validate.check(cfg, "pretrain", overrides)
-        consistency.check_pretraining(cfg, overrides)
-        sections = _verify_resume(cfg) if verify else _examine(cfg)
+        doubtful = check_settings(cfg, overrides)
+        sections = _verify_resume(cfg) if verify else _examine(cfg, overrides, doubtful)
     return _report(sections)
 
 
@@ -66,14 +67,26 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("pretrain", ["paths.run=${output_dir}", *overrides])
 
 
-def _examine(cfg: DictConfig) -> dict[str, list[Any]]:
-    """Return the findings of a configuration, after a trial of a few steps."""
+def _examine(cfg: DictConfig, overrides: Sequence[str], doubtful: list[str]) -> dict[str, list[Any]]:
+    """Return the findings of a configuration, after a trial of a few steps.
+
+    Args:
+        overrides: of the command line.
+        doubtful: warnings of the settings.
+    """
     from cim_lightning.doctor import images
     from cim_lightning.doctor.finding import Finding
     from cim_lightning.doctor.parameters import weight_findings
 
     with _quiet() as warnings:
-        run = _build(cfg)
+        run = build(cfg)
+        run.data.trainer = run.trainer  # which divides its batches
+        run.data.setup()
+        folder = Path(str(cfg.output_dir))
+        resume.find_checkpoint(folder, run.settings)
+        check_evaluators(DictConfig(run.settings), run.method, run.data, folder, overrides)
+        warnings += [*doubtful, *unused_split_settings(cfg, overrides, run.data.splits.drawn)]
+        run.data.trainer = None
         millions = sum(p.numel() for p in run.method.backbone.parameters()) / 1e6
         about = f"{type(run.method).__name__}, {run.method.backbone.name} of {millions:.3g} M parameters"
         sections = {
@@ -101,7 +114,7 @@ def _examine_training(cfg: DictConfig, run: Any) -> dict[str, list[Any]]:
     device = tried.trainer.strategy.root_device
     step, total = probe.images_per_s(data, device), resources.total_memory(device)
     where = f"{device}, batches of {probe.images}"
-    checkpoints = 3 if cfg.callbacks.get("best") else 2  # last, previous, best
+    checkpoint, folder = disk_space.checkpoint_bytes(method), Path(str(cfg.output_dir))
     return {
         "Length": [
             *length.length_findings(plan, data, trainer),
@@ -112,8 +125,8 @@ def _examine_training(cfg: DictConfig, run: Any) -> dict[str, list[Any]]:
         "First steps": trial.trial_findings(probe, tried.method, trainer.gradient_clip_val),
         "Resources": [
             *resources.time_findings(loader, step, trainer.world_size, plan, where),
-            *resources.memory_findings(method, optimizer, probe.step_bytes, total, where),
-            *resources.disk_findings(method, optimizer, checkpoints, Path(str(cfg.output_dir))),
+            *resources.memory_findings(method, checkpoint, probe.step_bytes, total, where),
+            *resources.disk_findings(checkpoint, disk_space.FILES, folder),
         ],
     }
 
@@ -123,7 +136,7 @@ def _trial(cfg: DictConfig, run: Any) -> tuple[Any, Any]:
     from cim_lightning.doctor.trial import STEPS, Trial
 
     probe = Trial()
-    tried = _build(_short(cfg, run, STEPS), run.data.splits)
+    tried = build(short_settings(cfg, run, STEPS), run.data.splits)
     tried.trainer.callbacks.append(probe)
     tried.trainer.fit(tried.method, datamodule=tried.data)
     return tried, probe
@@ -133,49 +146,14 @@ def _verify_resume(cfg: DictConfig) -> dict[str, list[Any]]:
     from cim_lightning.doctor.exact_resume import STEPS, verify_resume
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        run = _build(cfg)
-        short = _short(cfg, run, STEPS)
+        run = build(cfg)
+        short = short_settings(cfg, run, STEPS)
 
-        def build(path: Path, resumed: bool) -> Any:
+        def build_in(path: Path, resumed: bool) -> Any:
             path.mkdir()
-            return _build(short, run.data.splits, resumed)
+            return build(short, run.data.splits, resumed)
 
-        return {"Exact resume": verify_resume(build, Path(folder))}
-
-
-def _short(cfg: DictConfig, run: Any, steps: int) -> DictConfig:
-    """Return the configuration of a few steps on one device, without files of its own."""
-    short = cfg.copy()
-    OmegaConf.set_struct(short, False)
-    on_cpu = run.trainer.strategy.root_device.type == "cpu"
-    images = min(run.data.batch_size, len(run.data.splits.train), CPU_IMAGES if on_cpu else sys.maxsize)
-    short.data.batch_size = images
-    short.budget = None
-    kept = {key: value for key, value in short.callbacks.items() if key == "step_seed"}
-    short.callbacks = kept
-    short.trainer.merge_with(
-        {
-            **{"devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": -1, "max_steps": steps},
-            **{"limit_val_batches": 0, "limit_train_batches": 1.0},
-            **{"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False},
-        }
-    )
-    return short
-
-
-def _build(cfg: DictConfig, splits: Any = None, resumed: bool = False) -> Any:
-    from cim_lightning.config.run_builder import build_run
-
-    cfg = cfg.copy()
-    cfg.logger = None  # nothing is logged
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
-
-    def open_images(data: Any) -> Any:
-        if splits is not None:
-            data.splits = splits
-        return data.splits
-
-    return build_run(settings, num_processes(settings["trainer"]), open_images, resumed)
+        return {"Exact resume": verify_resume(build_in, Path(folder))}
 
 
 @contextlib.contextmanager

@@ -42,26 +42,30 @@ def requested_evaluators(overrides: Sequence[str]) -> set[str]:
     return {choices} if isinstance(choices, str) else set(choices or ())
 
 
-def check_evaluators(
-    cfg: DictConfig, method: Any, data: Any, folder: Path, requested: Collection[str]
-) -> None:
-    """Check before training that the evaluation after it applies.
+def check_evaluators(cfg: DictConfig, method: Any, data: Any, folder: Path, overrides: Sequence[str]) -> None:
+    """Check before training that the evaluation after it applies, if there is one.
 
     Args:
-        cfg: `evaluation` and `trainer`, as after the pre-training.
+        cfg: resolved settings of the pre-training.
+        method, data: of the pre-training.
+        folder: of the run.
+        overrides: of the command line.
 
     Raises:
         ConfigError: a requested evaluator does not apply, or a setting does not fit the backbone or the data.
     """
+    if not cfg.get("evaluation"):
+        return
+
     import torch
 
     from cim_lightning.evaluation.context import EvalContext
     from cim_lightning.evaluation.suite import check_applicable
 
-    factory = evaluation_trainer.planned_factory(cfg)
+    factory = evaluation_trainer.planned_factory(evaluation_trainer.after_pretraining(cfg.trainer, folder))
     device = torch.device("cpu")
     context = EvalContext(method.eval_backbone, method, data, device, folder, 0, {}, trainer=factory)
-    check_applicable(from_checkpoint.build(cfg.evaluation), context, requested)
+    check_applicable(from_checkpoint.build(cfg.evaluation), context, requested_evaluators(overrides))
 
 
 def evaluate(

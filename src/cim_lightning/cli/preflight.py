@@ -8,6 +8,10 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning.config import validate
+from cim_lightning.config.call_signatures import check_calls
+from cim_lightning.config.doubtful_settings import doubtful_settings
+from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError
 
 # Lightning repeats the command for each other device, so every process starts the whole sweep.
@@ -18,6 +22,27 @@ SINGLE_PROCESS = {
     "LocalLauncher": "hydra/launcher=submitit_local",
     "RayLauncher": "hydra/launcher=ray",
 }
+
+
+def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Check the settings of a pre-training before anything is built; remove evaluators that do not run.
+
+    Args:
+        cfg: of `cim-pretrain`.
+        overrides: of the command line.
+
+    Returns:
+        One line per setting that is valid, but has no effect or wastes work.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    if cfg.get("evaluation"):
+        OmegaConf.set_struct(cfg.evaluation, False)
+        drop_unused(cfg.evaluation, overrides)
+    validate.check(cfg, "pretrain", overrides)
+    check_calls(cfg)
+    return doubtful_settings(cfg, overrides)
 
 
 def check_recipe(hydra_cfg: Any) -> None:

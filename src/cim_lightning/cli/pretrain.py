@@ -15,16 +15,14 @@ from cim_lightning.cli import disk_space, evaluation_trainer
 from cim_lightning.cli.close_wandb import close_wandb
 from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
 from cim_lightning.cli.lost_process import explain_lost_process
-from cim_lightning.cli.preflight import check_recipe, num_processes
+from cim_lightning.cli.preflight import check_recipe, check_settings, num_processes
 from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
-from cim_lightning.config import resume, validate
-from cim_lightning.config.call_signatures import check_calls
-from cim_lightning.config.doubtful_settings import doubtful_settings, unused_split_settings
+from cim_lightning.config import resume
+from cim_lightning.config.doubtful_settings import unused_split_settings
 from cim_lightning.config.run_builder import build_group, build_run
 from cim_lightning.config.trainer_settings import has_budget
 from cim_lightning.config.trusted_targets import targets
-from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.errors import ConfigError, EvaluationError
 from cim_lightning.loggers.protocols import KeepsRows, LogsSummary
 from cim_lightning.report import runs
@@ -41,12 +39,7 @@ def run(cfg: DictConfig) -> float | None:
     """
     hydra_cfg = HydraConfig.get()
     check_recipe(hydra_cfg)
-    if cfg.get("evaluation"):
-        OmegaConf.set_struct(cfg.evaluation, False)
-        drop_unused(cfg.evaluation, hydra_cfg.overrides.task)
-    validate.check(cfg, "pretrain", hydra_cfg.overrides.task)
-    check_calls(cfg)
-    for line in doubtful_settings(cfg, hydra_cfg.overrides.task):
+    for line in check_settings(cfg, hydra_cfg.overrides.task):
         log.warning("%s", line)
     folder = Path(hydra_cfg.runtime.output_dir)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
@@ -110,11 +103,7 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
     data.trainer = trainer  # which divides its batches
     changes = [] if checkpoint is None else resume.check_data(checkpoint, folder, settings, data)
-    if cfg.get("evaluation"):
-        requested = requested_evaluators(HydraConfig.get().overrides.task)
-        inputs = evaluation_trainer.after_pretraining(settings["trainer"], folder)
-        inputs.evaluation = cfg.evaluation
-        check_evaluators(inputs, method, data, folder, requested)
+    check_evaluators(cfg, method, data, folder, HydraConfig.get().overrides.task)
     if trainer.is_global_zero:
         disk_space.check(folder, method)
         loaded = method.backbone.loaded_weights

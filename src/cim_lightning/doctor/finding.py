@@ -38,7 +38,8 @@ def count(number: float, noun: str = "") -> str:
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(number) >= size:
             return f"{number / (1e3 if letter == ' k' else size):.3g}{letter} {noun}".rstrip()
-    return f"{number:,.0f} {noun}".rstrip() if number == int(number) else f"{number:.3g} {noun}".rstrip()
+    digits = f"{number:,.0f}" if number == int(number) or number >= 100 else f"{number:.3g}"
+    return f"{digits} {noun}".rstrip()
 
 
 def _all(sections: Sections) -> Iterable[Finding]:

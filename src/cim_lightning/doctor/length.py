@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cim_lightning.doctor.finding import Finding, count
+from cim_lightning.optim import LRAndWeightDecay
 
 POINTS = 1000  # steps at which the schedule is evaluated
 
@@ -62,7 +63,7 @@ def length_findings(length: Length, data: Any, trainer: L.Trainer) -> list[Findi
 
 
 def rate_findings(optim: Any, optimizer: Optimizer, schedule: Any, length: Length) -> list[Finding]:
-    """Return the learning rate at the start, its highest value, and at the end.
+    """Return the learning rate at the start, its highest value and the end, and a changing weight decay.
 
     Args:
         optim: the settings, see `Optim`.
@@ -80,4 +81,8 @@ def rate_findings(optim: Any, optimizer: Optimizer, schedule: Any, length: Lengt
         highest = max(rates, key=lambda step: rates[step])
         text = f"{rates[0]:.3g} at step 0, {rates[highest]:.3g} at step {highest:,}"
         findings.append(Finding("schedule", f"{text}, {rates[length.steps - 1]:.3g} at the last step"))
+    if isinstance(schedule, LRAndWeightDecay):
+        first, last = (schedule.weight_decay(step) for step in (0, length.steps - 1))
+        if first != last:
+            findings.append(Finding("weight decay", f"{first:.3g} at step 0, {last:.3g} at the last step"))
     return findings

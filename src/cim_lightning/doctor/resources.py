@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
-from cim_lightning.doctor.finding import Finding
+from cim_lightning.doctor.finding import Finding, count
 from cim_lightning.doctor.length import Length
-
-MOMENTS = {"AdamW": 2, "Adam": 2, "SGD": 1, "Lars": 1, "Lamb": 2}  # tensors per parameter in an optimizer
 
 
 def time_findings(loader: float, step: float, devices: int, length: Length, where: str) -> list[Finding]:
@@ -29,26 +26,26 @@ def time_findings(loader: float, step: float, devices: int, length: Length, wher
     else:
         limit = f"the steps; the workers could deliver {loader / step:.2g}x as many images"
     return [
-        Finding("workers", f"{loader:,.3g} images/s per device"),
-        Finding("steps", f"{step:,.3g} images/s per device ({where})"),
+        Finding("workers", count(loader, "images/s per device")),
+        Finding("steps", count(step, f"images/s per device ({where})")),
         Finding("limit", limit),
         Finding("time", f"{duration(seconds)} for {length.images:,} images, without validation"),
     ]
 
 
-def memory_findings(
-    method: nn.Module, optimizer: Optimizer, peak: int, total: int, where: str
-) -> list[Finding]:
+def memory_findings(method: nn.Module, checkpoint: int, peak: int, total: int, where: str) -> list[Finding]:
     """Return the memory of weights and optimizer, and the measured peak.
 
     Args:
+        method: that is trained.
+        checkpoint: bytes of its state and that of its optimizer.
         peak: measured in the trial, in bytes.
         total: memory of the device, in bytes.
         where: device, and what was measured.
     """
-    weights, moments = state_bytes(method, optimizer)
-    trained = sum(p.numel() * p.element_size() for g in optimizer.param_groups for p in g["params"])
-    text = f"{size(weights)} weights, {size(trained)} gradients, {size(moments)} optimizer"
+    weights = sum(tensor.nbytes for tensor in method.state_dict().values())
+    gradients = sum(weight.nbytes for weight in method.parameters() if weight.requires_grad)
+    text = f"{size(weights)} weights, {size(gradients)} gradients, {size(checkpoint - weights)} optimizer"
     problem = "no memory is left" if peak > total else ""
     return [
         Finding("weights and optimizer", text),
@@ -56,32 +53,25 @@ def memory_findings(
     ]
 
 
-def disk_findings(method: nn.Module, optimizer: Optimizer, checkpoints: int, folder: Path) -> list[Finding]:
+def disk_findings(checkpoint: int, files: int, folder: Path) -> list[Finding]:
     """Return the disk space that the checkpoints need, and what is free.
 
     Args:
-        checkpoints: number of files.
+        checkpoint: bytes of one.
+        files: number of checkpoints.
         folder: of the run, which need not exist.
     """
-    one = sum(state_bytes(method, optimizer))
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    needed = checkpoints * one
+    needed = files * checkpoint
     problem = "" if needed < free else f"{size(needed - free)} more are needed"
-    text = f"{checkpoints} checkpoints of {size(one)}; {size(free)} are free in {existing}"
+    text = f"{files} checkpoints of {size(checkpoint)}; {size(free)} are free in {existing}"
     return [Finding("disk", text, problem)]
-
-
-def state_bytes(method: nn.Module, optimizer: Optimizer) -> tuple[int, int]:
-    """Return the bytes of weights and buffers, and of the optimizer's moments, in a checkpoint."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in method.state_dict().values())
-    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
-    return weights, MOMENTS.get(type(optimizer).__name__, 2) * trained
 
 
 def size(number: float) -> str:
     """Return a number of bytes as text."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if number >= unit:
             return f"{number / unit:,.3g} {name}"
     return f"{number / 1e3:,.3g} kB"

@@ -20,7 +20,7 @@ class Trial(L.Callback):
     """Record what happens in the steps of a training, without changing them."""
 
     def __init__(self) -> None:
-        self.dtypes: dict[str, str] = {}  # of the outputs, by name of the part
+        self.dtypes: dict[str, set[str]] = {}  # of the outputs of all modules, by name of the part
         self.norms: list[Tensor] = []  # of the gradient, before clipping
         self.without_gradient: set[str] = set()
         self.with_gradient: set[str] = set()
@@ -28,10 +28,13 @@ class Trial(L.Callback):
         self.images = 0  # per step
         self.step_bytes = 0  # peak memory of the device, or of the process on a CPU
         self._started = 0.0
+        self._hooks: list[Any] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, part in pl_module.named_children():
-            part.register_forward_hook(lambda module, inputs, outputs, name=name: self._record(name, outputs))
+            for module in part.modules():
+                hook = module.register_forward_hook(lambda *args, name=name: self._record(name, args[-1]))
+                self._hooks.append(hook)
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
@@ -50,6 +53,8 @@ class Trial(L.Callback):
         _synchronize(pl_module.device)
         self.seconds.append(time.perf_counter() - self._started)
         self.step_bytes = _peak_bytes(pl_module.device)
+        while self._hooks:  # they would slow the next steps
+            self._hooks.pop().remove()
 
     def images_per_s(self, data: Any, device: torch.device) -> float:
         """Return the speed of the fastest step with its cropping, in images of one device."""
@@ -58,7 +63,7 @@ class Trial(L.Callback):
     def _record(self, name: str, outputs: Any) -> None:
         tensor = _first_float(outputs)
         if tensor is not None:
-            self.dtypes.setdefault(name, str(tensor.dtype).removeprefix("torch."))
+            self.dtypes.setdefault(name, set()).add(str(tensor.dtype).removeprefix("torch."))
 
 
 def cropping_seconds(data: Any, images: int, device: torch.device) -> float:
@@ -82,7 +87,7 @@ def trial_findings(trial: Trial, method: nn.Module, clip: float | None) -> list[
         clip: largest norm of the gradient; None: no clipping.
     """
     weights = {str(p.dtype).removeprefix("torch.") for p in method.parameters()}
-    parts = [f"{part} {dtype}" for part, dtype in trial.dtypes.items()]
+    parts = [f"{part} {' and '.join(sorted(dtypes))}" for part, dtypes in trial.dtypes.items()]
     findings = [
         Finding("data type of weights", ", ".join(sorted(weights))),
         Finding("data type of outputs", ", ".join(parts)),

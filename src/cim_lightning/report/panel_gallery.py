@@ -35,7 +35,7 @@ def frames(panels: Sequence[tuple[int, Path]], count: int) -> dict[int, str]:
     uris = {}
     for step, path in evenly_spaced(panels, count):
         try:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=("PNG",)) as picture:  # other formats can start programs
                 image = picture.convert("RGB")
         except OSError:  # a running job may be writing it
             continue
