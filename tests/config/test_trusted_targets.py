@@ -45,6 +45,7 @@ HOSTILE = [
     ("data.cropping", {"_target_": "cim_lightning.data.torchvision_datasets.os.mkdir", "path": "executed"}),
     ("data.cropping", {"_target_": ["os.mkdir"]}),
     ("data.cropping", {"_target_": "eval"}),
+    ("method.optim", {"_target_": "os.mkdir\x1b[2J\nrefused"}),
     ("data.root", "${oc.env:HOME}"),
     ("method.backbone.name", "${oc.decode:${oc.env:HOME}}"),
 ]  # fmt: skip
@@ -92,7 +93,7 @@ def test_nothing_in_the_settings_of_a_checkpoint_runs(save, tmp_path, path, valu
             ConfigError, match=r"^checkpoint=run\.ckpt: its settings (name|have the inter)"
         ) as raised:
             call()
-        assert "\n" not in str(raised.value)
+        assert str(raised.value).isprintable()
     assert not (tmp_path / "executed").exists()
     assert "planted" not in set(sys.modules) - before
 

@@ -49,7 +49,7 @@ def check_trusted(settings: Any, path: str | Path, trusted_packages: Iterable[st
         ConfigError: a `_target_` is neither in conf/ nor in a trusted package, or a text has `${`.
     """
     for target in targets(settings):
-        name = target if isinstance(target, str) else format_value(target)
+        name = _shown(target)
         trusted = any(f"{name}.".startswith(f"{package}.") for package in trusted_packages)
         if name in conf_targets() or trusted:
             continue
@@ -59,8 +59,13 @@ def check_trusted(settings: Any, path: str | Path, trusted_packages: Iterable[st
         rule = f"its settings name {name}, which could run any code"
         raise ConfigError("checkpoint", path, rule, hint=hint)
     if text := next(_interpolations(settings), None):
-        rule = f"its settings have the interpolation {text}; those of a run have none"
+        rule = f"its settings have the interpolation {_shown(text)}; those of a run have none"
         raise ConfigError("checkpoint", path, rule, hint=OTHER_SOURCE)
+
+
+def _shown(value: Any) -> str:
+    """Return a value from a file for a line of a terminal, without control characters."""
+    return value if isinstance(value, str) and value.isprintable() else ascii(value)
 
 
 def _interpolations(settings: Any) -> Iterator[str]:
