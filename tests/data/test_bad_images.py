@@ -4,6 +4,8 @@ import csv
 import functools
 import multiprocessing
 import os
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from cim_lightning.data.bad_share import SAMPLE, BadShare, check_sample
 from cim_lightning.data.batch import Samples
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.folder import folder
+from cim_lightning.data.format_check import check_first_images
 from cim_lightning.data.loader import Loading
+from cim_lightning.data.pixel_format import RGB8
 from cim_lightning.data.view_dataset import CenterSquare, ViewDataset, view_loader
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.errors import BadImageError, ConfigError, LoadingError
 
 ODD_NAMES = ("a,b.jpg", 'quote".jpg', "line\nbreak.jpg", os.fsdecode(b"\xff\xfe.jpg"), "猫.jpg")
 
@@ -251,6 +255,34 @@ def test_a_sample_is_read_at_the_start(good):
 def test_a_sample_with_few_bad_images_is_good():
     check_sample(Images(1000, range(3)), 0.1)
     check_sample(Images(0, range(0)), 0.1)
+
+
+class HungImages(Images):
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        os.read(os.pipe()[0], 1)  # nobody writes
+        raise AssertionError
+
+
+@pytest.mark.fault(
+    "data",
+    "a read at the start that does not end",
+    "after `data.timeout` seconds, one line names the image; exit code 1",
+)
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the signals of POSIX")
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda images: check_sample(images, 0.1, timeout=0.1),
+        lambda images: check_first_images(images, RGB8, timeout=0.1),
+    ],
+)
+def test_a_read_at_the_start_that_does_not_end(check):
+    line = (
+        "timeout=0.1: no image within this time (seconds), while reading '/photos/0.jpg'; "
+        "check the drive, or try timeout=0.2"
+    )
+    with pytest.raises(LoadingError, match=f"^{re.escape(line)}$"):
+        check(HungImages(20, range(0)))
 
 
 @pytest.mark.fault(

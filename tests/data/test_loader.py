@@ -1,5 +1,6 @@
 """Waiting for a batch ends: reads that do not end, dead workers, full shared memory, signals."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from cim_lightning import stop_signals
 from cim_lightning.data.loader import BatchLoader, Loading
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.reading import Reading, image_name
+from cim_lightning.data.workers import explain_failure
 from cim_lightning.errors import BadImageError, LoadingError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the signals of POSIX")
@@ -171,6 +173,15 @@ def test_a_worker_dies_while_nobody_waits_for_it() -> None:
     time.sleep(0.5)
     with pytest.raises(LoadingError, match="a worker was killed"):
         next(batches)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "")])
+def test_the_connection_to_a_killed_worker_ends_before_its_exit_code_is_known(error: Exception) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=die(signal.SIGKILL))
+    worker.start()
+    explained = explain_failure(error, [worker], 1)
+    assert explained is not None
+    assert "a worker was killed" in str(explained)
 
 
 @pytest.mark.fault(

@@ -7,6 +7,7 @@ import numpy as np
 
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.batch import Batch, Samples
+from cim_lightning.data.loader import read_within
 from cim_lightning.data.reading import image_path
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -75,16 +76,17 @@ def _name(source: Any, index: int) -> str:
     return f"image {index}" if path is None else path
 
 
-def check_sample(source: Any, max_share: float) -> None:
+def check_sample(source: Any, max_share: float, timeout: float | None = None) -> None:
     """Read some images at the start, and stop if too many of them cannot be decoded.
 
     Raises:
         ConfigError: see BadShare.
+        LoadingError: an image is not read within the time limit, in seconds.
     """
     images = BadImages(max_share)
     for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)):
         try:
-            source[int(index)]
+            read_within(source, int(index), timeout)
         except BadImageError as error:
             images.reasons[_name(source, int(index))] = error.reason
     BadShare(images, source, len(source)).count(min(SAMPLE, len(source)), len(images.reasons))

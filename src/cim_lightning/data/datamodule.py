@@ -102,9 +102,9 @@ class ImageData(ResumableData):
     def splits(self) -> Splits:
         """Training and validation images, opened on first use. Assign it to share images between modules."""
         splits = self.source(**self.source_kwargs)
-        check_first_images(splits.train, self.pixels)
+        check_first_images(splits.train, self.pixels, self.timeout)
         for source in splits[:2]:
-            check_sample(source, self.bad_images.max_share)
+            check_sample(source, self.bad_images.max_share, self.timeout)
         return splits
 
     def setup(self, stage: str | None = None) -> None:

@@ -134,6 +134,21 @@ class BatchLoader(DataLoader[Any]):
                 worker.kill()
 
 
+def read_within(source: Any, index: int, seconds: float | None) -> Any:
+    """Return an image and label of a Source, read in this process without a loader.
+
+    Raises:
+        LoadingError: the read took longer than the time limit.
+    """
+    try:
+        with _alarm(seconds):
+            return source[index]
+    except Alarm:
+        rule = f"no image within this time (seconds), while reading {image_name(source, index)}"
+        hint = f"check the drive, or try timeout={2 * (seconds or 0):.10g}"
+        raise LoadingError("timeout", seconds, rule, hint=hint) from None
+
+
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
     """Raise Alarm in the block after some seconds, in the main thread of systems that have the signal."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -17,6 +18,7 @@ from cim_lightning import stop_signals
 from cim_lightning.errors import LoadingError
 
 PARENT_CHECK = 5.0  # seconds between two checks whether the parent is alive
+EXIT_TIME = 2.0  # seconds within which a process that lost its connections ends
 SHM = Path("/dev/shm")
 
 
@@ -72,6 +74,12 @@ def explain_failure(
         workers: the processes that it started.
         num_workers: the number of processes that it needs.
     """
+    if workers and isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        # A process that is killed closes its sockets and its sentinel first. Its exit code follows.
+        ended = wait([worker.sentinel for worker in workers], EXIT_TIME)
+        for worker in workers:
+            if worker.sentinel in ended:
+                worker.join(EXIT_TIME)
     codes = [worker.exitcode for worker in workers if worker.exitcode]
     text, fewer = str(error), num_workers // 2
     if "shared memory" in text or -signal.SIGBUS in codes:
