@@ -2,6 +2,7 @@
 
 import pytest
 
+from cim_lightning.atomic import update_json
 from cim_lightning.report.runs import differing_keys, group_by_setting, read_runs
 
 
@@ -25,6 +26,14 @@ def test_unfinished_runs_and_only_those_of_cim_pretrain_are_read(write_run, tmp_
     (folder / "wandb" / "files" / "config.yaml").write_text("seed: {value: 1}")
     assert [(run.seed, run.finished) for run in read_runs(tmp_path)] == [(0, False), (1, True)]
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("damage", [{"overrides": [1]}, {"overrides": None}, {"metrics": [3]}])
+def test_a_run_json_with_other_types_is_skipped_with_a_warning(write_run, tmp_path, caplog, damage):
+    update_json(write_run("0", []) / "run.json", damage)
+    write_run("1", [])
+    assert [run.folder.name for run in read_runs(tmp_path)] == ["1"]
+    assert f"skipped {tmp_path / '0'}, which cannot be read" in caplog.text
 
 
 def test_an_evaluation_is_not_a_run(write_run, tmp_path):

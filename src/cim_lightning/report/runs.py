@@ -68,7 +68,7 @@ def read_all(folder: Path, name: str, read: Callable[[Path], Any]) -> list[Any]:
     for path in sorted((path.parent for path in folder.rglob(name)), key=_sort_key):
         try:
             records.append(read(path))
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             log.warning("skipped %s, which cannot be read (%s)", path, reason)
     return records
