@@ -43,7 +43,7 @@ def test_a_run_lists_all_kinds_of_damaged_files(tmp_path, run_pretrain, tiny, ca
     run_pretrain(
         *with_root(tiny, root),
         "data.max_bad_share=0.6",
-        "data.num_workers=1",
+        "callbacks.knn=null",
         "output_dir=run",
         "trainer.max_epochs=1",
     )
