@@ -5,15 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.config import messages, validate
 from cim_lightning.config.compose import CONF, choice_config
+from cim_lightning.config.saved_settings import data_of_run, pixel_defaults
 from cim_lightning.config.trusted_targets import check_trusted
 from cim_lightning.errors import ConfigError
-from cim_lightning.old_settings import upgrade
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
     from cim_lightning.checkpoint import Weights
@@ -143,7 +142,7 @@ def _build_backbone(choice: str, settings: dict[str, Any]) -> "Backbone":
     try:
         cfg = choice_config("backbone", choice)
         OmegaConf.set_struct(cfg, False)
-        cfg.merge_with({"data": _pixel_defaults(), "backbone": settings})
+        cfg.merge_with({"data": pixel_defaults(), "backbone": settings})
         validate.check_target("backbone", cfg, "evaluate")
         return build(cfg.backbone)
     except Exception as error:
@@ -191,24 +190,9 @@ def fill_from_checkpoint(cfg: DictConfig, weights: "Weights", trusted_packages: 
         if not isinstance(weights, PlainWeights):
             data |= {"view_size": weights.image_size(), "channels": weights.in_channels()}
     elif isinstance(weights, ExportedBackbone) and (run := weights.path.with_name("config.yaml")).exists():
-        data = _data_of_run(run)  # a run without training has no checkpoint
+        data = data_of_run(run)  # a run without training has no checkpoint
         check_trusted(data, run, trusted_packages)
     else:
         raise ConfigError("data: these weights have no data set; try data=folder data.root=...")
     unset = {key: None for key in cfg.data if "_target_" in given}  # hints of errors name them, too
-    cfg.data = OmegaConf.merge(unset, _pixel_defaults(), data, given)
-
-
-def _data_of_run(file: Path) -> Any:
-    """Return the data settings in the config.yaml of a run, or raise ConfigError."""
-    try:
-        return upgrade(yaml.safe_load(file.read_text("utf-8")))["data"]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        hint = "try data=folder data.root=..."
-        raise ConfigError("checkpoint", file, "cannot be read as the settings of a run", hint=hint) from error
-
-
-def _pixel_defaults() -> dict[str, int]:
-    """Return the channels and bits of images; runs of earlier versions have no settings for them."""
-    defaults: Any = OmegaConf.load(CONF / "data" / "_images.yaml")
-    return {key: defaults[key] for key in ("channels", "bits")}
+    cfg.data = OmegaConf.merge(unset, pixel_defaults(), data, given)

@@ -85,13 +85,9 @@ class _Suggestions:
         settings = self.synonyms.get(name, [])
         known = [setting for setting in settings if self._exists(setting)] or settings[-1:]
         top = self.key.partition(".")[0]
-        for setting in sorted(
-            known, key=lambda setting: bool(self.parent) and not setting.startswith(f"{top}.")
-        ):
-            if is_group(setting):
-                yield from self._choice(setting)
-            else:
-                yield self._try(setting, name)
+        known.sort(key=lambda setting: bool(self.parent) and not setting.startswith(f"{top}."))
+        for setting in known:
+            yield from self._choice(setting) if is_group(setting) else [self._try(setting, name)]
 
     def _by_group(self) -> Iterator[str]:
         """Yield hints for a setting of a group that has another name: `model.name`."""
@@ -184,9 +180,8 @@ class _Suggestions:
 
     def _names_of(self, parent: str) -> list[str]:
         """Return the settings of a group, also of its other choices."""
-        names = dict.fromkeys(self._node(parent) if parent else self.settings)
-        for settings in settings_of(parent).values():
-            names |= dict.fromkeys(settings)
+        others = [name for settings in settings_of(parent).values() for name in settings]
+        names = dict.fromkeys([*(self._node(parent) if parent else self.settings), *others])
         return [name for name in names if name not in HYDRA_KEYS and name != "defaults"]
 
     def _node(self, path: str) -> dict[str, Any]:
