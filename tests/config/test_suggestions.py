@@ -250,3 +250,16 @@ def test_similarity_counts_words_beginnings_and_abbreviations():
     assert closest("epochs", ["max_epochs", "max_steps"]) == "max_epochs"
     assert closest("zzz", ["max_epochs"]) is None
     assert closest("cifar10", ["cifar10_ablation", "cifar10_cpu"]) == "cifar10_cpu"
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("min_lr=1e-6", "the learning rate follows a linear warm-up and a cosine to 0"),
+        ("+optim.lr_decay=0.1", "the learning rate follows a linear warm-up and a cosine to 0"),
+        ("nb-classes=10", "the number of classes follows from the images"),
+        ("local_rank=0", "trainer.devices and trainer.num_nodes start and connect all processes"),
+    ],
+)
+def test_a_setting_without_a_counterpart_gets_the_reason(override, reason):
+    assert suggest_setting(override, "pretrain") == reason

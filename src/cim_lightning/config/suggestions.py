@@ -19,7 +19,7 @@ from cim_lightning.config.choices import (
 from cim_lightning.config.compose import CONF, default_config
 from cim_lightning.config.setting_paths import HYDRA_KEYS, setting_paths
 from cim_lightning.config.signatures import accepts
-from cim_lightning.config.synonyms import settings_for, translate
+from cim_lightning.config.synonyms import reason_without, settings_for, translate
 from cim_lightning.errors import format_value
 
 SURE, POSSIBLE = 0.75, 0.6  # similarities of names
@@ -35,7 +35,8 @@ def suggest_setting(override: str, command: str, cfg: DictConfig | None = None) 
         command: such as "pretrain".
         cfg: the composed configuration; None: the defaults of the command.
     """
-    return _Suggestions(override, command, default_config(command) if cfg is None else cfg).hint()
+    cfg = default_config(command) if cfg is None else cfg
+    return reason_without(override.partition("=")[0]) or _Suggestions(override, command, cfg).hint()
 
 
 class _Suggestions:
@@ -83,7 +84,9 @@ class _Suggestions:
             if setting in self.paths or is_group(setting):
                 yield f"try {translated}"
         settings = self.synonyms.get(name, [])
-        known = [setting for setting in settings if self._exists(setting)] or settings[-1:]
+        known = [s for s in settings if s in self.paths or is_group(s) or self._can_be_added(s)] or settings[
+            -1:
+        ]
         top = self.key.partition(".")[0]
         known.sort(key=lambda setting: bool(self.parent) and not setting.startswith(f"{top}."))
         for setting in known:
@@ -170,9 +173,6 @@ class _Suggestions:
 
     def _assign(self, path: str) -> str:
         return f"{path}={self._value_for(path)}"
-
-    def _exists(self, setting: str) -> bool:
-        return setting in self.paths or is_group(setting) or self._can_be_added(setting)
 
     def _can_be_added(self, path: str) -> bool:
         parent, _, name = path.rpartition(".")

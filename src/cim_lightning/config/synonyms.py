@@ -37,6 +37,12 @@ def translate(name: str, value: str) -> str | None:
     return None
 
 
+def reason_without(key: str) -> str:
+    """Return why a name of other projects has no setting here; "" for any other name."""
+    name = key.lstrip("+~").rpartition(".")[2].lower().replace("-", "_")
+    return next((reason for reason, names in _table()["absent"].items() if name in names.split()), "")
+
+
 def choice_for(group: str, name: str) -> str | None:
     """Return the choice of a group that has this name in other projects."""
     name = name.lower().replace("-", "_")
