@@ -12,7 +12,16 @@ import pytest
 import torch
 
 from cim_lightning import atomic, checkpoint_io
-from cim_lightning.checkpoint_files import LAST, PREVIOUS, check, damage, exists, global_step, newest
+from cim_lightning.checkpoint_files import (
+    LAST,
+    PREVIOUS,
+    check,
+    check_fits,
+    damage,
+    exists,
+    global_step,
+    newest,
+)
 from cim_lightning.checkpoint_io import AtomicCheckpointIO
 from cim_lightning.config.messages import explain
 from cim_lightning.errors import ConfigError
@@ -262,3 +271,31 @@ def test_checkpoints_are_readable_as_the_umask_says(folder):
     finally:
         os.umask(before)
     assert (folder / LAST).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.fault(
+    "checkpoint", "a checkpoint of another method, or without the state of the optimizer", "one line"
+)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"state_dict": {"weight": torch.zeros(4)}}, "has the weights of another method or network"),
+        ({"state_dict": {"bias": torch.zeros(5)}}, "has the weights of another method or network"),
+        ({"state_dict": {"weight": 5}}, "has the weights of another method or network"),
+        ({"state_dict": [5]}, "has the weights of another method or network"),
+        ({"optimizer_states": []}, "is incomplete: it has no usable optimizer_states"),
+        ({"optimizer_states": [{"state": {}}]}, "is incomplete: it has no usable optimizer_states"),
+        ({"optimizer_states": 5}, "is incomplete: it has no usable optimizer_states"),
+        ({"lr_schedulers": None}, "is incomplete: it has no usable lr_schedulers"),
+        ({"global_step": "3"}, "is incomplete: it has no usable global_step"),
+        ({"callbacks": []}, "is incomplete: it has no usable callbacks"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(folder, change, reason):
+    intact = content() | {"optimizer_states": [{"state": {0: {}}}], "lr_schedulers": [{}]}
+    state = {"weight": torch.zeros(5)}
+    torch.save(intact, folder / "a.ckpt")
+    check_fits(folder / "a.ckpt", state)
+    torch.save(intact | change, folder / "a.ckpt")
+    with pytest.raises(ConfigError, match=rf"^resume=\S+: {reason}.*; (try|backbone)"):
+        check_fits(folder / "a.ckpt", state)

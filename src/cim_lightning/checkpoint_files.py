@@ -3,6 +3,7 @@
 import logging
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,35 @@ def check(path: Path, parameter: str = "resume") -> None:
         raise ConfigError(parameter, path, reason, hint=hint)
 
 
+def check_fits(path: Path, state: Mapping[str, Any], parameter: str = "resume") -> None:
+    """Check that training can continue from an intact checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        state: weights and buffers of the method.
+        parameter: for the error.
+
+    Raises:
+        ConfigError: its weights are of another method or network, or the state of the optimizer is missing.
+    """
+    content = _load(path)
+    weights, optimizers = content["state_dict"], content.get("optimizer_states")
+    if not isinstance(weights, dict) or _shapes(weights) != _shapes(state):
+        rule = "has the weights of another method or network than these settings"
+        raise ConfigError(parameter, path, rule, hint="try the settings of its run, or backbone.weights=FILE")
+    kinds = {"global_step": int, "loops": dict, "callbacks": dict, "lr_schedulers": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if not isinstance(optimizers, list) or not all(
+        isinstance(o, dict) and o.get("state") for o in optimizers
+    ):
+        wrong.append("optimizer_states")
+    if wrong or not optimizers:
+        rule = f"is incomplete: it has no usable {(wrong or ['optimizer_states'])[0]}"
+        raise ConfigError(
+            parameter, path, rule, hint="backbone.weights=FILE starts a new run from its weights"
+        )
+
+
 def damage(path: Path) -> str | None:
     """Return why a file is not an intact checkpoint of a training; None if it is one.
 
@@ -104,6 +134,10 @@ def _load(path: Path) -> dict[str, Any]:
 
     content = torch.load(path, "cpu", weights_only=True, mmap=True)
     return content if isinstance(content, dict) else {}
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
 
 
 def _reason(error: Exception) -> str:

@@ -85,7 +85,8 @@ def test_a_run_that_does_not_recover_ends_and_its_steps_can_be_replayed(
     assert caught.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cim-pretrain: ")]
     assert re.match(
-        "cim-pretrain: stopped: 3 steps in a row, from step 0 on, .* none of them .* a lower learning rate",
+        r"cim-pretrain: stopped: 3 steps in a row, from step 0 on, .* none of them .* "
+        r"a lower learning rate \(optim\.base_lr\), or .*trainer\.gradient_clip_val",
         line,
     )
     tmp_path = tmp_path / "run"

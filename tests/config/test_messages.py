@@ -159,3 +159,13 @@ def test_a_full_disk_gets_one_line():
 
 def test_a_file_that_a_user_did_not_choose_is_no_mistake_of_the_user():
     assert messages.explain(FileNotFoundError(errno.ENOENT, "No such file", "/x/y"), "pretrain") is None
+
+
+def test_an_advice_names_the_settings():
+    cfg = OmegaConf.create(
+        {"optim": {"base_lr": 1}, "trainer": {"precision": "x"}, "a": {"k": 1}, "b": {"k": 1}}
+    )
+    line = "a lower rate (base_lr), precision=32-true, k=3, other=4 in x/base_lr=1"
+    expected = "a lower rate (optim.base_lr), trainer.precision=32-true, k=3, other=4 in x/base_lr=1"
+    assert messages.name_settings(line, cfg) == expected
+    assert messages.name_settings(line, None) == line

@@ -18,6 +18,7 @@ from cim_lightning.lightning_internals import batches_processed
 log = logging.getLogger(__name__)
 GPU_LAG = 2  # steps after which results are read from a GPU, which computes behind the host
 MIN_SCALE = 1.0  # of the loss in fp16; gradients that overflow at a larger scale are no fault of the run
+STATE = ("skipped", "in_a_row", "overflows", "first")  # attributes in a checkpoint
 MAX_LINES = 10  # skipped steps that get a log line
 
 
@@ -49,10 +50,10 @@ class FiniteGuard(L.Callback):
 
     def state_dict(self) -> dict[str, int]:
         self._read_pending(0)
-        return {name: getattr(self, name) for name in ("skipped", "in_a_row", "overflows", "first")}
+        return {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        vars(self).update(state_dict)
+        vars(self).update({name: state_dict[name] for name in STATE})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.trainer, self.last = trainer, pl_module.finite_step.result
@@ -126,7 +127,9 @@ class FiniteGuard(L.Callback):
     def _stop_if_stuck(self, trainer: L.Trainer) -> None:
         if self.in_a_row < self.max_in_a_row:
             return
-        clipping = "a smaller gradient_clip_val" if trainer.gradient_clip_val else "gradient_clip_val=1"
+        clipping = (
+            "smaller gradients (gradient_clip_val)" if trainer.gradient_clip_val else "gradient_clip_val=1"
+        )
         advice = ["a lower learning rate (base_lr)", clipping]
         if str(trainer.precision) != "32-true":
             advice.append("precision=32-true")

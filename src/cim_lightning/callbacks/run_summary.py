@@ -47,7 +47,7 @@ class RunSummary(L.Callback):
         return {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        vars(self).update(state_dict)
+        vars(self).update({name: state_dict[name] for name in STATE if name in state_dict})
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         data = _image_data(trainer)

@@ -26,10 +26,10 @@ def check(folder: Path, method: Any) -> None:
     size, free = checkpoint_bytes(method), shutil.disk_usage(folder).free
     existing = sum(path.stat().st_size for path in folder.glob("checkpoints/*.ckpt"))
     if free < size:
-        rule = f"has {_gigabytes(free)} free space, and a checkpoint needs {_gigabytes(size)}"
+        rule = f"has {_readable(free)} free space, and a checkpoint needs {_readable(size)}"
         raise ConfigError("output_dir", folder, rule, hint="free some space, or try another output_dir")
     if free + existing < FILES * size:
-        sizes = folder, _gigabytes(free), _gigabytes(FILES * size)
+        sizes = folder, _readable(free), _readable(FILES * size)
         log.warning("%s: %s free space, and checkpoints need %s; the run stops if the disk is full", *sizes)
 
 
@@ -40,5 +40,5 @@ def checkpoint_bytes(method: Any) -> int:
     return state + MOMENTS * trained
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
+def _readable(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"

@@ -21,5 +21,5 @@ def explain_lost_process() -> Iterator[None]:
 
         if not isinstance(error, DistError) and "gloo" not in str(error):
             raise
-        outcome = stop_signals.outcome() or "run the same command again"
-        raise RunError(f"another process of this run ended; its own error, if any, is above; {outcome}") from error
+        line = "another process of this run ended; its own error, if any, is above"
+        raise RunError(f"{line}; {stop_signals.outcome() or 'run the same command again'}") from error

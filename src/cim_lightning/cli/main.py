@@ -141,7 +141,7 @@ def _exit_on_error(
         print(f"{program}: interrupted; run the same command to resume", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (EvaluationError, RunError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {messages.name_settings(str(error), cfg)}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         line = messages.explain(error, command, cfg, arguments or ())

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning import stop_signals
 from cim_lightning.atomic import atomic_write, read_json, update_json
-from cim_lightning.checkpoint_files import global_step
+from cim_lightning.checkpoint_files import check_fits, global_step
 from cim_lightning.cli import disk_space, evaluation_trainer
 from cim_lightning.cli.close_wandb import close_wandb
 from cim_lightning.cli.evaluate import check_evaluators, evaluate, requested_evaluators
@@ -102,6 +102,8 @@ def _train(settings: dict[str, Any], folder: Path, checkpoint: str | None) -> An
         rule = f"the budget is planned for {planned} processes, but Lightning starts {trainer.world_size}"
         raise ConfigError("trainer.devices", cfg.trainer.get("devices"), rule, hint="try a number of devices")
     data.trainer = trainer  # which divides its batches
+    if checkpoint is not None:
+        check_fits(Path(checkpoint), method.state_dict())
     changes = [] if checkpoint is None else resume.check_data(checkpoint, folder, settings, data)
     check_evaluators(cfg, method, data, folder, HydraConfig.get().overrides.task)
     if trainer.is_global_zero:

@@ -48,6 +48,22 @@ def explain(
     return explain_hydra_error(error, command, arguments)
 
 
+def name_settings(line: str, cfg: DictConfig | None) -> str:
+    """Replace the parameters in an advice, such as "(base_lr)" or "precision=32-true", by their settings.
+
+    A parameter of several groups stays as it is.
+    """
+    if cfg is None:
+        return line
+    defined = {path for _, path in setting_paths(cfg)}
+
+    def replace(match: re.Match[str]) -> str:
+        found = [path for path in defined if path.rpartition(".")[2] == match[0]]
+        return found[0] if len(found) == 1 else match[0]
+
+    return re.sub(r"(?<![\w./])[a-z]\w*(?==|\))", replace, line)
+
+
 def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | None) -> str:
     """Return an error's line with the paths of its settings instead of the parameters.
 
