@@ -101,7 +101,7 @@ MISTAKES = {
         ["output_dir={photos}/val/a/0.png/run"],
         ["output_dir={photos}/val/a/0.png/run", "written", "try"],
     ),
-    "not a checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "is not a checkpoint", "resume=auto"]),
+    "not a checkpoint": (["resume={photos}/val/a/0.png"], ["0.png", "is an image", "another checkpoint"]),
     "rotation": (["cropping.rotation=400"], [": cropping.rotation=400", "try cropping.rotation=180"]),
     "exemplar larger than view": (
         ["cropping.exemplar_size=64"],
@@ -129,7 +129,6 @@ MISTAKES = {
             "method=dino",
             "cropping=multi_crop",
             "cropping.local_crop.size=16",
-            "decoder=cross_attention",
             "method.target_temperature.start=0",
         ],
         ["method.target_temperature.start=0", "above 0", "method.target_temperature.start=0.04"],
@@ -161,7 +160,7 @@ MISTAKES = {
     ),
     "budget without a size": (["budget=images"], ["budget.images", "budget.images=..."]),
     "budget below a step": (
-        ["budget=images", "budget.images=7"],
+        ["budget=images", "budget.images=7", "trainer.max_epochs=null"],
         ["budget.images=7", "8 images", "try budget.images=8"],
     ),
     "file": (
@@ -174,6 +173,8 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_gets_one_line(case, run_pretrain, tiny, photos, capfd):
     arguments, parts = MISTAKES[case]
+    if case == "target temperature":  # a method without a decoder, whose settings would be refused first
+        tiny = [override for override in tiny if not override.startswith("decoder.")]
     with pytest.raises(SystemExit) as ended:
         run_pretrain(*tiny, "output_dir=run", *(argument.format(photos=photos) for argument in arguments))
     assert ended.value.code == 2
