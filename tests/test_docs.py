@@ -28,7 +28,9 @@ def commands(page: Path) -> list[str]:
     lines = [
         line for block in BLOCK.findall(page.read_text()) for line in block.replace("\\\n", " ").splitlines()
     ]
-    return [line for line in lines if re.match(r"cim-(pretrain|evaluate|export|prepare|doctor (?!replay))", line)]
+    return [
+        line for line in lines if re.match(r"cim-(pretrain|evaluate|export|prepare|doctor) (?!replay)", line)
+    ]
 
 
 def overrides(command: str) -> list[str]:

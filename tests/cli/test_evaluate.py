@@ -113,7 +113,10 @@ MISTAKES = {
         ["checkpoint=untrained", "data=folder", "data.root=x"],
         ["backbone:", "try backbone="],
     ),
-    "evaluator": (["checkpoint=untrained", "evaluation=knnn"], ["evaluation=knnn", "did you mean evaluation=knn?"]),
+    "evaluator": (
+        ["checkpoint=untrained", "evaluation=knnn"],
+        ["evaluation=knnn", "did you mean evaluation=knn?"],
+    ),
     "setting": (
         ["checkpoint=untrained", "evaluation.knn.kss=[3]"],
         ["evaluation.knn.kss=[3]", "did you mean evaluation.knn.ks=[3]?"],
