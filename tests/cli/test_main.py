@@ -194,13 +194,6 @@ def test_the_installed_script_reports_a_mistake_in_one_line(tiny, tmp_path):
     assert "data.root=nowhere: does not exist" in line
 
 
-def test_an_error_with_running_workers_ends_the_process(tiny, tmp_path):
-    command = [PRETRAIN, *tiny, "data.num_workers=1", "callbacks.best.monitor=val/los", "output_dir=run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "monitor='val/los'" in done.stderr.splitlines()[-1]
-
-
 def test_a_root_for_a_data_set_without_one_suggests_data_folder(run_pretrain, tiny, photos, capfd):
     arguments = [argument for argument in tiny if argument != "data=folder"]
     with pytest.raises(SystemExit):
