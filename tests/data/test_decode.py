@@ -1,6 +1,8 @@
 """Decoding of all file formats, compared with pixel values computed by hand."""
 
+import errno
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cim_lightning.data.decode import bad_image_errors, decode
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.errors import BadImageError, ConfigError, LoadingError
 from tests.lookalikes import tiff_bytes
 
 # 2 rows, 3 columns, all pixels different, so that all rotations and flips differ
@@ -284,3 +286,16 @@ def test_a_missing_package_is_no_bad_image():
     """All images of the format need it: skipping them one by one would hide the reason."""
     with pytest.raises(ConfigError, match=r"^missing$"), bad_image_errors("a.dcm"):
         raise ConfigError("missing")
+
+
+@pytest.mark.fault(
+    "data", "too many open files in a process that decodes", "one line; intact images are not listed as bad"
+)
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_process_without_free_descriptors_makes_no_image_bad(number):
+    with pytest.raises(
+        LoadingError, match=r"^num_workers: too many open files: .*; try fewer workers, or ulimit"
+    ), bad_image_errors("a.png"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(BadImageError, match="Input/output error"), bad_image_errors("a.png"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))

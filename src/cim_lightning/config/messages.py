@@ -69,7 +69,8 @@ def _with_path(error: ConfigError, outermost: BaseException, cfg: DictConfig | N
 
     Settings of the object that raised the error come first, then settings with the error's value.
     """
-    line = str(error).strip().rpartition("ConfigError: ")[2]  # a data worker's has a traceback in front
+    # A data worker's error has a traceback in front.
+    line = re.split(r"(?:Config|Loading)Error: ", str(error).strip())[-1]
     name = error.parameter or line.partition("=")[0]  # and has lost its attributes
     if cfg is None or not name.isidentifier():
         return line

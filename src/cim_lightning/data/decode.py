@@ -1,6 +1,7 @@
 """Decode photographs and drawings to upright RGB images: the formats of Pillow and of two plugins."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from cim_lightning.data.foreign_content import describe_content
 from cim_lightning.data.image_formats import FORMATS, pillow_formats
 from cim_lightning.data.png_metadata import without_metadata
-from cim_lightning.errors import BadImageError, ConfigError
+from cim_lightning.errors import BadImageError, ConfigError, LoadingError
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
 # Pillow logs an error for each TIFF of many bands, and raises it, too.
@@ -91,12 +92,21 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 @contextlib.contextmanager
 def bad_image_errors(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
-    """Raise errors of the block as BadImageErrors, one line with path and reason; ConfigErrors unchanged."""
+    """Raise errors of the block as BadImageErrors, one line with path and reason; ConfigErrors unchanged.
+
+    Raises:
+        LoadingError: this process may not open more files. The image itself may be intact.
+    """
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:  # damaged files cause nearly any exception in Pillow, even struct.error
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            rule = "too many open files: this process cannot open an image"
+            raise LoadingError(
+                "num_workers", rule=rule, hint="try fewer workers, or ulimit -n 65536"
+            ) from error
         # repr, because a line break in a path would break the one-line message
         name = f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
         raise BadImageError(_reason(error), name) from error
