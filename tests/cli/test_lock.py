@@ -62,6 +62,11 @@ def test_processes_of_other_devices_need_no_lock(rank, tmp_path, monkeypatch):
     assert not lock.acquire(tmp_path).is_locked
 
 
+@pytest.mark.fault(
+    "command",
+    "two commands with the same output folder",
+    "the second one ends with one line, and changes nothing",
+)
 @pytest.mark.usefixtures("locking_process")
 @pytest.mark.parametrize("sweep", [["-m", "seed=0,1"], []])
 def test_a_command_reports_the_lock_in_one_line_and_does_not_change_the_folder(

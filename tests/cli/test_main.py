@@ -194,6 +194,20 @@ def test_the_installed_script_reports_a_mistake_in_one_line(tiny, tmp_path):
     assert "data.root=nowhere: does not exist" in line
 
 
+def test_an_error_with_running_workers_ends_the_process(tiny, tmp_path):
+    lines = ["import lightning as L", "from cim_lightning.errors import ConfigError"]
+    lines += [
+        "class Stop(L.Callback):",
+        "  def on_train_batch_end(self, *args): raise ConfigError('k', 1, 'ends here')",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    command = [PRETRAIN, *tiny, "data.num_workers=1", "+callbacks.mine._target_=mine.Stop", "output_dir=run"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("=1: ends here")
+
+
 def test_a_root_for_a_data_set_without_one_suggests_data_folder(run_pretrain, tiny, photos, capfd):
     arguments = [argument for argument in tiny if argument != "data=folder"]
     with pytest.raises(SystemExit):

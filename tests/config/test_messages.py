@@ -124,6 +124,7 @@ def test_a_default_output_folder_that_cannot_be_written_gets_one_line(tmp_path, 
         assert line == f"output_dir={name}: cannot be written (Permission denied); try another output_dir"
 
 
+@pytest.mark.fault("disk", "the output folder is read-only", "one line: try another output_dir")
 def test_a_file_in_the_output_folder_that_cannot_be_written_gets_the_line_of_the_folder():
     error = OSError(errno.EROFS, "Read-only file system", "/runs/a/metrics.csv")
     line = messages.explain(error, "pretrain", CFG, ["output_dir=/runs/a"])
