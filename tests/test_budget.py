@@ -49,6 +49,7 @@ def test_a_mistake_gets_one_line(settings, message, suggestion):
 
 def test_a_run_ends_with_its_budget_and_its_schedule(run_pretrain, tiny, tmp_path):
     """56 images are 7 steps of 8: a whole epoch of 5, and 2 of the next."""
+    tiny.remove("trainer.max_epochs=2")
     run_pretrain(*tiny, "budget=images", "budget.images=56", f"output_dir={tmp_path / 'run'}")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["steps"], metrics["images_seen"]) == (7, 56)

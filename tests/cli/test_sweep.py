@@ -309,6 +309,7 @@ class Notes(L.Callback):
         (self.folder / "notes.json").write_text(json.dumps(seen))
 
 
+@pytest.mark.slow
 def test_ray_runs_one_job_per_gpu_and_queues_the_others(small, tmp_path):
     """Ray gets one GPU that this machine does not have; with two, all jobs would share two cores."""
     gpus = [

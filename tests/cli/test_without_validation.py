@@ -20,7 +20,7 @@ def test_a_run_without_validation_trains_and_resumes(run_pretrain, tiny, tmp_pat
         assert metrics["train/loss"] > 0
         assert not [name for name in metrics if name.startswith(("val/", "initial/"))]
     assert (folder / "backbone.safetensors").exists()
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
 @pytest.mark.user_input(

@@ -125,7 +125,12 @@ def minutes(recipe: str) -> list[str]:
     return arguments[:-1]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+ORDINARY = {"encoders", "exemplars", "rotation"}  # the other recipes take minutes together
+
+
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(r, marks=[pytest.mark.slow] * (r not in ORDINARY)) for r in RECIPES]
+)
 def test_one_job_of_the_short_command_trains_and_evaluates(recipe, run_pretrain, photos, tmp_path):
     flag, experiment, *typed = minutes(recipe)
     base = "cifar10_cpu" if recipe == "length" else "cifar10_ablation"  # its length is a budget

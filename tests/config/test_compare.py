@@ -62,6 +62,7 @@ def test_all_methods_have_the_same_budget_backbone_data_and_evaluation(recipe):
         assert cfg.optim.keys() == every[0].optim.keys()
 
 
+@pytest.mark.slow
 def test_a_comparison_writes_one_table_of_all_methods(run_pretrain, photos, tmp_path, capfd):
     run_pretrain(
         "-m",

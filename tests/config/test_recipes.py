@@ -86,6 +86,7 @@ def test_the_published_fine_tuning_has_steps_of_1024_images_on_8_devices() -> No
     assert cfg.protocol.crop_pct == 0.875  # resize to 256, crop 224
 
 
+@pytest.mark.slow
 def test_one_step_of_the_published_recipe_at_batch_2(
     run_pretrain: Callable[..., None], photos: Path, tmp_path: Path
 ) -> None:

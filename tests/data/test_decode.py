@@ -293,9 +293,12 @@ def test_a_missing_package_is_no_bad_image():
 )
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_process_without_free_descriptors_makes_no_image_bad(number):
-    with pytest.raises(
-        LoadingError, match=r"^num_workers: too many open files: .*; try fewer workers, or ulimit"
-    ), bad_image_errors("a.png"):
+    with (
+        pytest.raises(
+            LoadingError, match=r"^num_workers: too many open files: .*; try fewer workers, or ulimit"
+        ),
+        bad_image_errors("a.png"),
+    ):
         raise OSError(number, os.strerror(number))
     with pytest.raises(BadImageError, match="Input/output error"), bad_image_errors("a.png"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))

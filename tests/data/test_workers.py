@@ -77,7 +77,7 @@ def run(script: str, folder: Path, *args: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the command kill")
-@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_ignore_sigint_and_sigterm_and_exit_with_their_parent(
     tmp_path: Path, start_method: str
 ) -> None:

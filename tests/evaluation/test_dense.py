@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.segmentation import SegmentationSplits
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation import dense as dense_module
@@ -50,7 +51,7 @@ def source(train: int = 12, shuffled: bool = False) -> Any:
 
 def context(folder: Path, patch: int = 8, rank: int = 0, world_size: int = 1) -> EvalContext:
     backbone = ModuleBackbone(nn.AvgPool2d(patch), 3, patch).eval()
-    data = SimpleNamespace(num_workers=0, view=SimpleNamespace(size=16))
+    data = SimpleNamespace(loading=Loading(0, None), view=SimpleNamespace(size=16))
     cpu = torch.device("cpu")
     return EvalContext(backbone, None, data, cpu, folder, 0, {}, rank=rank, world_size=world_size)
 

@@ -34,7 +34,10 @@ GRAPHS = {  # per compiled graph of a step: the batch sizes of its image and map
 }
 
 
-@pytest.mark.parametrize("method", GRAPHS)
+SLOW = {"simmim", "dino", "mae"}  # compiling takes most of the time
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.slow] * (m in SLOW)) for m in GRAPHS])
 def test_each_network_of_the_training_step_is_compiled_once(method, method_overrides, tiny, tmp_path):
     """One graph per network and input size, without a graph break; validation is not compiled."""
     (tmp_path / "counted.py").write_text(SCRIPT)

@@ -34,14 +34,11 @@ def create_timm_model(name: str, kwargs: Mapping[str, Any], in_channels: int = 3
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise ConfigError("name", name, "is not a model of timm", hint=hint)
-    for key, value in kwargs.items():
-        if isinstance(value, int | float) and value < (
-            key == "depth"
-        ):  # timm would fail with the first images
-            low = int(key == "depth")
-            raise ConfigError(
-                "kwargs", {key: value}, f"{key} must be at least {low}", hint=f"leave {key} out"
-            )
+    for key, value in kwargs.items():  # timm would fail with the first images
+        low = 1 if key == "depth" else 0
+        if isinstance(value, int | float) and value < low:
+            rule = f"{key} must be at least {low}"
+            raise ConfigError("kwargs", {key: value}, rule, hint=f"leave {key} out")
     try:
         return timm.create_model(name, **kwargs, in_chans=in_channels, num_classes=0)
     except INVALID_ARGUMENTS as error:

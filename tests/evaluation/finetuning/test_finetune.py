@@ -84,7 +84,7 @@ def training(**changes: Any) -> ClassifierTraining:
     [
         ({}, False),
         ({"finetune": False, "epochs": 8}, False),
-        ({"ema": 0.5, "aug_repeats": 2}, True),
+        ({"ema": 0.5, "aug_repeats": 2, "epochs": 12}, True),
     ],
     ids=["fine-tuned", "probed", "weight average, a third unlabeled"],
 )

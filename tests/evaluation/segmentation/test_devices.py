@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.segmentation import SegmentationSplits
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.dense import Dense
@@ -72,7 +73,7 @@ def evaluate(folder: Path, accumulate: int, rank: int = 0, world_size: int = 1) 
     torch.manual_seed(0)
     backbone = TimmBackbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier").eval()
     torch.manual_seed(rank)  # the training depends on the context's seed only
-    data = SimpleNamespace(num_workers=0, view=SimpleNamespace(size=16))
+    data = SimpleNamespace(loading=Loading(0, None), view=SimpleNamespace(size=16))
     cpu = torch.device("cpu")
     context = EvalContext(backbone, None, data, cpu, folder, 0, {}, None, factory, rank, world_size)
     sgd = partial(torch.optim.SGD, momentum=0.9)

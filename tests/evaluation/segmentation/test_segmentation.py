@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cim_lightning.config.compose import CONF, register_resolvers
+from cim_lightning.data.loader import Loading
 from cim_lightning.data.segmentation import SegmentationSplits
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
@@ -66,7 +67,7 @@ def vit(**kwargs) -> Backbone:
 
 
 def context(folder: Path, backbone: Backbone, seed: int = 0, workers: int = 0, **trainer: Any) -> EvalContext:
-    data = SimpleNamespace(num_workers=workers, view=SimpleNamespace(size=16))
+    data = SimpleNamespace(loading=Loading(workers, None), view=SimpleNamespace(size=16))
     settings = {"accelerator": "cpu", "devices": 1, "enable_model_summary": False, **trainer}
     factory = TrainerFactory(partial(L.Trainer, **settings))
     cpu = torch.device("cpu")
