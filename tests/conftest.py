@@ -1,5 +1,7 @@
 """Run-time checks of shapes and types in every signature, and fixtures of a small run of `cim-pretrain`."""
 
+import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,26 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def process_state() -> Iterator[None]:
+    """Restore the signal handlers after a test, and remove its log handlers, whose streams are closed."""
+    from cim_lightning import stop_signals
+
+    handlers = {number: signal.getsignal(number) for number in stop_signals.SIGNALS}
+    loggers = [logging.getLogger(), logging.getLogger("cim_lightning")]
+    before = [[*logger.handlers] for logger in loggers]
+    yield
+    stop_signals.uninstall()
+    for number, handler in handlers.items():
+        if handler is not None:  # of another language than Python
+            signal.signal(number, handler)
+    for logger, earlier in zip(loggers, before, strict=True):
+        for handler in [*logger.handlers]:
+            if handler not in earlier and not type(handler).__module__.startswith("_pytest"):
+                logger.removeHandler(handler)
+                handler.close()
 
 
 @pytest.fixture(scope="session")
