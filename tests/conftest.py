@@ -16,6 +16,9 @@ CONF = Path(__file__).parents[1] / "conf"
 INT_IS_FLOAT = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook("cim_lightning", INT_IS_FLOAT).__enter__()
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start processes in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
