@@ -83,7 +83,7 @@ ALLOWED = {
         *("callbacks.nonfinite_records", "callbacks.step_seed"),
         *("checkpoint", "config.from_checkpoint", "config.trusted_targets", "data.batch", "finite_step"),
     },
-    "doctor": {"cropping.batch", "data.resampling", "optim", "replay"},
+    "doctor": {"config.machine", "cropping.batch", "data.resampling", "optim", "replay"},
     # Layer 4
     "api": {"config", "data", "evaluation", "methods", "models"},
     "cli": {

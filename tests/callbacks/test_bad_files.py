@@ -76,7 +76,7 @@ def run(folder: Path, *bad: str, epochs: int, checkpoint: Path | None = None) ->
 
 
 @pytest.mark.fault(
-    "process", "a run with damaged images is resumed", "`bad_files.csv` goes on, without doubles"
+    "process", "a run with damaged images is resumed", "`bad_files.csv` continues; each image has one row"
 )
 def test_a_resumed_run_adds_to_the_file_and_a_new_one_starts_it(tmp_path, caplog):
     last = tmp_path / "last.ckpt"

@@ -164,7 +164,10 @@ def test_the_free_space_is_checked(tmp_path, monkeypatch, caplog):
 def test_an_upload_that_hangs_does_not_keep_the_command(monkeypatch, capsys):
     ended: list[int] = []
     run = SimpleNamespace(dir="run/wandb/offline-run-1/files")
-    finish = lambda code: stop_signals.time.sleep(0 if stop_signals.received() is None else 5)  # noqa: E731
+
+    def finish(code: int) -> None:
+        stop_signals.time.sleep(0 if stop_signals.received() is None else 5)
+
     monkeypatch.setitem(close_wandb.sys.modules, "wandb", SimpleNamespace(run=run, finish=finish))
     monkeypatch.setattr(close_wandb, "SECONDS", 0.01)
     monkeypatch.setattr(close_wandb.os, "_exit", ended.append)

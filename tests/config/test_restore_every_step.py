@@ -1,6 +1,5 @@
 """Training restored after every step repeats all that followed; with other batches or devices, all images."""
 
-import csv
 import json
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.run_builder import build_run
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.lightning_internals import quiet
+from tests.equal_runs import assert_same, metrics, rows
 
 COMMON = [
     *("backbone=vit_micro_patch4", "backbone.kwargs.depth=2", "backbone.kwargs.embed_dim=16"),
@@ -38,7 +38,6 @@ COMMON = [
     *("logger=[csv]", "callbacks.last.every_minutes=0"),
     *(f"callbacks.{name}=null" for name in ("panels", "best", "knn", "progress")),
 ]
-CLOCK = ("train/images_per_s", "train/data_wait", "seconds", "images_per_s", "peak_memory_bytes")
 
 
 class Image(NamedTuple):
@@ -122,31 +121,6 @@ def train(settings: Any, folder: Path, after: Path | None = None) -> Finished:
         checkpoint = None if after is None else str(after / "last.ckpt")
         run.trainer.fit(run.method, datamodule=run.data, ckpt_path=checkpoint)
     return Finished(folder, recorder.batches)
-
-
-def assert_same(found: Any, expected: Any, path: str) -> None:
-    if isinstance(found, torch.Tensor):
-        assert torch.equal(found, expected), path
-    elif isinstance(found, dict):
-        assert found.keys() == expected.keys(), path
-        for key in found:
-            assert_same(found[key], expected[key], f"{path}.{key}")
-    elif isinstance(found, list | tuple):
-        assert len(found) == len(expected), path
-        for i, pair in enumerate(zip(found, expected, strict=True)):
-            assert_same(*pair, f"{path}.{i}")
-    else:
-        assert found == expected, path
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
-
-
-def metrics(folder: Path) -> dict[str, Any]:
-    values = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in values.items() if key not in (*CLOCK, "git_commit")}
 
 
 def assert_repeats(restored: Finished, straight: Finished, step: int) -> None:

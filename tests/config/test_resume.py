@@ -1,7 +1,5 @@
 """Interrupted and uninterrupted runs end bit-identical, wherever the interruption happens."""
 
-import csv
-import json
 import os
 import shutil
 import signal
@@ -25,7 +23,6 @@ EPOCHS = 3
 BATCHES = 5  # per epoch: 43 images, 8 per batch
 METHODS = {file.stem for file in (CONF / "method").glob("*.yaml")}
 OTHER_METHODS = sorted(METHODS - {"cim", "random"})  # CIM has its own tests here; "random" does not train
-CLOCK = ("train/images_per_s", "train/data_wait", "seconds", "images_per_s", "peak_memory_bytes")
 
 
 class Stop(Exception):
@@ -54,21 +51,6 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
 
 
-def assert_same(found: Any, expected: Any, path: str = "") -> None:
-    if isinstance(found, torch.Tensor):
-        assert torch.equal(found, expected), path
-    elif isinstance(found, dict):
-        assert found.keys() == expected.keys(), path
-        for key in found:
-            assert_same(found[key], expected[key], f"{path}.{key}")
-    elif isinstance(found, list | tuple):
-        assert len(found) == len(expected), path
-        for i, pair in enumerate(zip(found, expected, strict=True)):
-            assert_same(*pair, f"{path}.{i}")
-    else:
-        assert found == expected, path
-
-
 def assert_same_run(folder: Path, straight: Path) -> None:
     """Compare weights, optimizer, schedule and all logged values except timings."""
     resumed, expected = checkpoint(folder), checkpoint(straight)
@@ -78,17 +60,6 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     assert metrics(folder) == metrics(straight)
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
-
-
-def metrics(folder: Path) -> dict[str, Any]:
-    values = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in values.items() if key not in (*CLOCK, "git_commit")}
-
-
-@pytest.fixture
 def command(tiny: list[str]) -> Callable[..., list[str]]:
     return lambda accumulate=1: [
         *tiny,
@@ -347,6 +318,7 @@ ONE_DEVICE = """
 import os, signal
 import lightning
 from cim_lightning.callbacks import checkpoints
+from tests.equal_runs import assert_same, metrics, rows
 
 checkpoints.SYNC_EVERY = 2
 

@@ -150,10 +150,10 @@ def test_a_state_of_an_earlier_version_is_refused():
 @pytest.mark.fault(
     "data",
     "images were added or removed, and the run resumes with data.changed=allow",
-    "the epoch goes on with its new length, or ends if as many steps are trained",
+    "the epoch continues with its new length; it ends if as many steps are trained already",
 )
-def test_an_epoch_of_another_length_goes_on_or_ends(count, position):
-    """After two of three steps. An epoch of five steps goes on; one of two steps or of one step has ended."""
+def test_an_epoch_of_another_length_continues_or_ends(count, position):
+    """After two of three steps. An epoch of five steps continues; one of two steps or less has ended."""
     before = data(STEP)
     train(before, 5)
     state = before.state_dict()

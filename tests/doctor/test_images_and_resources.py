@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cim_lightning.cli.disk_space import checkpoint_bytes
+from cim_lightning.config.machine import format_bytes
 from cim_lightning.doctor import resources
 from cim_lightning.doctor.finding import Finding, count, problems, table
 from cim_lightning.doctor.images import image_findings
@@ -90,7 +91,7 @@ def test_units():
         "5.53 M",
         "2.5 G",
     ]
-    assert [resources.size(n) for n in (500, 2.5e6, 3e10, 4e12)] == ["0.5 kB", "2.5 MB", "30 GB", "4 TB"]
+    assert [format_bytes(n) for n in (500, 2.5e6, 3e10, 4e12)] == ["0.5 kB", "2.5 MB", "30 GB", "4 TB"]
     assert [resources.duration(s) for s in (7, 150, 9000, 3e5)] == ["7 s", "2.5 min", "2.5 h", "3.47 days"]
 
 

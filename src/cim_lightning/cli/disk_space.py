@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from cim_lightning.config.machine import format_bytes
 from cim_lightning.errors import ConfigError
 
 FILES = 4  # last, previous, best, and one that is being written
@@ -26,10 +27,10 @@ def check(folder: Path, method: Any) -> None:
     size, free = checkpoint_bytes(method), shutil.disk_usage(folder).free
     existing = sum(path.stat().st_size for path in folder.glob("checkpoints/*.ckpt"))
     if free < size:
-        rule = f"has {_readable(free)} free space, and a checkpoint needs {_readable(size)}"
+        rule = f"has {format_bytes(free)} free space, and a checkpoint needs {format_bytes(size)}"
         raise ConfigError("output_dir", folder, rule, hint="free some space, or try another output_dir")
     if free + existing < FILES * size:
-        sizes = folder, _readable(free), _readable(FILES * size)
+        sizes = folder, format_bytes(free), format_bytes(FILES * size)
         log.warning("%s: %s free space, and checkpoints need %s; the run stops if the disk is full", *sizes)
 
 
@@ -38,7 +39,3 @@ def checkpoint_bytes(method: Any) -> int:
     state = sum(tensor.nbytes for tensor in method.state_dict().values())
     trained = sum(weight.nbytes for weight in method.parameters() if weight.requires_grad)
     return state + MOMENTS * trained
-
-
-def _readable(count: int) -> str:
-    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"

@@ -15,5 +15,8 @@ def memory_bytes() -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Return a size in gigabytes or terabytes."""
-    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e12:,.3g} TB"
+    """Return a number of bytes in the unit that fits, from kB to TB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.3g} {name}"
+    return f"{size / 1e3:,.3g} kB"

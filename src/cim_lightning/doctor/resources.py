@@ -2,10 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import nn
 
+from cim_lightning.config.machine import format_bytes, memory_bytes
 from cim_lightning.doctor.finding import Finding, count
 from cim_lightning.doctor.length import Length
 
@@ -45,11 +46,12 @@ def memory_findings(method: nn.Module, checkpoint: int, peak: int, total: int, w
     """
     weights = sum(tensor.nbytes for tensor in method.state_dict().values())
     gradients = sum(weight.nbytes for weight in method.parameters() if weight.requires_grad)
-    text = f"{size(weights)} weights, {size(gradients)} gradients, {size(checkpoint - weights)} optimizer"
+    parts = {"weights": weights, "gradients": gradients, "optimizer": checkpoint - weights}
+    text = ", ".join(f"{format_bytes(size)} {name}" for name, size in parts.items())
     problem = "no memory is left" if peak > total else ""
     return [
         Finding("weights and optimizer", text),
-        Finding("peak memory", f"{size(peak)} of {size(total)} ({where})", problem),
+        Finding("peak memory", f"{format_bytes(peak)} of {format_bytes(total)} ({where})", problem),
     ]
 
 
@@ -64,17 +66,9 @@ def disk_findings(checkpoint: int, files: int, folder: Path) -> list[Finding]:
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     needed = files * checkpoint
-    problem = "" if needed < free else f"{size(needed - free)} more are needed"
-    text = f"{files} checkpoints of {size(checkpoint)}; {size(free)} are free in {existing}"
+    problem = "" if needed < free else f"{format_bytes(needed - free)} more are needed"
+    text = f"{files} checkpoints of {format_bytes(checkpoint)}; {format_bytes(free)} are free in {existing}"
     return [Finding("disk", text, problem)]
-
-
-def size(number: float) -> str:
-    """Return a number of bytes as text."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if number >= unit:
-            return f"{number / unit:,.3g} {name}"
-    return f"{number / 1e3:,.3g} kB"
 
 
 def duration(seconds: float) -> str:
@@ -85,12 +79,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def total_memory(device: Any) -> int:
+def total_memory(device: torch.device) -> int:
     """Return the memory of a device in bytes."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_properties(device).total_memory
-    import os
-
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    on_gpu = device.type == "cuda"
+    return torch.cuda.get_device_properties(device).total_memory if on_gpu else memory_bytes()
