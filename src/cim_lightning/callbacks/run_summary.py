@@ -85,9 +85,8 @@ class RunSummary(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.latest |= _metrics(trainer, "val/", "train/")
-        self.epochs = (
-            trainer.current_epoch + 1
-        )  # the last one may be incomplete; Lightning forgets it on resume
+        # The last one may be incomplete. Lightning forgets it on resume.
+        self.epochs = trainer.current_epoch + 1
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.interrupted:
