@@ -140,5 +140,6 @@ def test_views_must_fit_into_memory(size, batch, workers, gigabytes, parameter):
     if parameter is None:
         check(*settings(), machine=machine)
         return
-    error = refused(f"{parameter}=.* GB; try {parameter}=", *settings(), machine=machine)
+    unit = "GB" if gigabytes >= 1 else "MB"
+    error = refused(f"{parameter}=.* {unit}; try {parameter}=", *settings(), machine=machine)
     check(*settings(**{parameter.removeprefix("data."): error.suggest}), machine=machine)
