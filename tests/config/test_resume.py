@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from cim_lightning import CIM
 from cim_lightning.config.compose import CONF
 from cim_lightning.config.resume import add_output_dir
+from tests.equal_runs import assert_same, metrics, rows
 
 EPOCHS = 3
 BATCHES = 5  # per epoch: 43 images, 8 per batch
@@ -60,6 +61,7 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     assert metrics(folder) == metrics(straight)
 
 
+@pytest.fixture
 def command(tiny: list[str]) -> Callable[..., list[str]]:
     return lambda accumulate=1: [
         *tiny,
@@ -318,7 +320,6 @@ ONE_DEVICE = """
 import os, signal
 import lightning
 from cim_lightning.callbacks import checkpoints
-from tests.equal_runs import assert_same, metrics, rows
 
 checkpoints.SYNC_EVERY = 2
 
