@@ -45,6 +45,15 @@ def test_slicing_selects_the_boxes_of_views():
     assert part.view == boxes.view
 
 
+def test_autocast_does_not_round_the_geometry():
+    boxes = sample((0.05, 0.48), (1 / 3, 3.0), 45, b=4, k=6)
+    maps, corners, area = boxes.rasterize(160, 160), boxes.corners, boxes.area
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(boxes.corners, corners)
+        assert torch.equal(boxes.area, area)
+        assert torch.equal(boxes.rasterize(160, 160), maps)
+
+
 sides = st.integers(8, 400)
 spans = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)
 ratios = st.tuples(st.floats(0.05, 20), st.floats(0.05, 20)).map(sorted)
