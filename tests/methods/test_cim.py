@@ -199,12 +199,15 @@ def test_the_mean_map_has_skill_0_and_the_true_map_1():
     assert perfect["iou"] == perfect["pointing"] == 1
 
 
-def test_the_contrastive_term_is_added_with_its_weight(normalize):
+@pytest.mark.parametrize(("reduction", "factor"), [("sum", 2), ("mean", 1)])
+def test_the_contrastive_term_is_reduced_over_the_two_exemplars_like_the_map_loss(
+    normalize, reduction, factor
+):
     batch = crops()
-    without = cim().compute_losses(batch)["loss"]
-    method = cim(contrast=functools.partial(CONTRAST, weight=0.5))
+    without = cim(reduction=reduction).compute_losses(batch)["loss"]
+    method = cim(contrast=functools.partial(CONTRAST, weight=0.5), reduction=reduction)
     metrics = method.compute_losses(batch)
-    torch.testing.assert_close(metrics["loss"], without + metrics["contrast"])
+    torch.testing.assert_close(metrics["loss"], without + factor * metrics["contrast"])
     online = method.backbone(normalize(batch.exemplars).flatten(0, 1)).pooled
     keys = method.contrast_target.network(method.target.network(normalize(batch.context)).pooled)
     torch.testing.assert_close(metrics["contrast"], method.contrast(online, keys))

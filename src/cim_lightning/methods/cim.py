@@ -42,7 +42,7 @@ class CIM(Method):
         optim, batch_size: see Method.
         baseline: mean-map baseline of the same cropping; its skill is 0. None: of ExemplarCropper().
         online_input: "exemplars" (as in the paper) or "context"; the target encoder has the other as input.
-        reduction: "sum" (as in the paper) or "mean" over the exemplars of an image.
+        reduction: "sum" (as in the paper) or "mean" over the exemplars of an image, for both losses.
         cross_frame: targets where exemplars and context are of different frames; None: such batches are
             refused. Their maps are otherwise the boxes, which hold where both frames are the same.
         contrast: builds the global contrastive head from the backbone's width; None: no contrastive loss.
@@ -88,14 +88,15 @@ class CIM(Method):
         logits = self._decode(crops, online, target).float()
         maps = self.target_maps(crops, target if self.online_input == "exemplars" else None)
         correlation = F.binary_cross_entropy_with_logits(logits, maps)
-        loss = correlation * (logits.shape[1] if self.reduction == "sum" else 1)
+        exemplars = logits.shape[1] if self.reduction == "sum" else 1
+        loss = correlation * exemplars
         metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
         for name in ("iou", "best_iou", "pointing"):
             metrics[name + BASELINE] = logits.new_full((), getattr(self.baseline, name))
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
-            loss = loss + metrics["contrast"]
+            loss = loss + metrics["contrast"] * exemplars
         # DDP requires a gradient of every parameter, but some decoders do not use the pooled features.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
