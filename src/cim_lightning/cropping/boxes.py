@@ -53,6 +53,24 @@ class Boxes:
         height, width = self.view
         return self.size.prod(dim=-1) / (height * width)
 
+    def positions(
+        self, grid: tuple[int, int], flipped: Bool[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b k n 2"]:
+        """Return the centers (x, y) of the patches of each crop, in view pixels and row-major order.
+
+        Args:
+            grid: rows and columns of the crop's patches; n = rows * columns.
+            flipped: which crops are mirrored, so that they show their boxes from right to left. None: none.
+        """
+        down, right = ((torch.arange(cells, device=self.center.device) + 0.5) / cells - 0.5 for cells in grid)
+        x, y = self.size[..., 0, None] * right, self.size[..., 1, None] * down  # "b k columns", "b k rows"
+        if flipped is not None:
+            x = torch.where(flipped[..., None], -x, x)
+        x, y = x[..., None, :], y[..., :, None]
+        cos, sin = self.angle.cos()[..., None, None], self.angle.sin()[..., None, None]
+        offsets = torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1).flatten(2, 3)
+        return self.center[:, :, None] + offsets
+
     def rasterize(self, height: int, width: int) -> Bool[Tensor, "b k {height} {width}"]:
         """Return masks of height x width pixels over the view, True where the pixel center is in the box."""
         device = self.center.device

@@ -31,6 +31,7 @@ class Crops(NamedTuple):
     maps: Bool[Tensor, "b k s s"]  # True inside the box of the exemplar
     boxes: Boxes
     other_frames: Float[Tensor, "b c s s"] | None = None  # None: exemplars and context are of the same frame
+    flipped: Bool[Tensor, "b k"] | None = None  # which exemplars are mirrored; None: none
 
     @property
     def num_images(self) -> int:
@@ -82,4 +83,5 @@ class ExemplarCropper(Cropper):
             maps=params.boxes.rasterize(self.context_size, self.context_size),
             boxes=params.boxes,
             other_frames=resize(frames[1], self.context_size) if len(frames) > 1 else None,
+            flipped=params.flipped,
         )

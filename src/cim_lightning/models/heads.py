@@ -3,12 +3,12 @@
 from itertools import pairwise
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.models.gathered_keys import gather_keys
 
 
 class ContrastiveHead(nn.Module):
@@ -52,14 +52,9 @@ class ContrastiveHead(nn.Module):
         if len(keys) > len(queries):  # several target rows per image, each the positive of a query
             queries = queries.repeat_interleave(len(keys) // len(queries), dim=0)
         labels = torch.arange(len(keys), device=keys.device).repeat_interleave(len(queries) // len(keys))
-        # In validation, the loss does not depend on the number of devices.
-        if self.training and torch.distributed.is_initialized():
-            rank = torch.distributed.get_rank()
-            labels = labels + rank * len(keys)
-            gathered = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
-            torch.distributed.all_gather(gathered, keys.detach())
-            gathered[rank] = keys
-            keys = torch.cat(gathered)
+        if self.training:  # in validation, the loss does not depend on the number of devices
+            keys, first = gather_keys(keys)
+            labels = labels + first
         logits = queries @ keys.T / self.temperature
         return self.weight * 2 * self.temperature * F.cross_entropy(logits, labels)
 

@@ -1,0 +1,100 @@
+"""Token correlation: each token of an exemplar is located among the tokens of the contexts."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.models.gathered_keys import gather_keys
+from cim_lightning.models.initialization import init_xavier
+
+# Similarities that are in memory at the same time, 256 MiB in fp32. If there are more, they are computed in
+# chunks, and once more in the backward pass. 256 images with the paper's sizes have 6 * 10^8 of them.
+MAX_SIMILARITIES = 2**26
+
+
+class TokenCorrelation(nn.Module):
+    """Cross-entropy between the places of exemplar tokens and a softmax over all context tokens of the batch.
+
+    The caller projects both kinds of tokens, those of the target encoder by a copy of `projector`, see
+    models/target.py. The places are known from the boxes, see cropping/places.py.
+
+    Args:
+        dim: width of the backbone's features.
+        hidden_dim, out_dim: widths of the projector, an MLP with one hidden layer.
+        temperature: of the softmax over cosine similarities.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int = 512, out_dim: int = 64, temperature: float = 0.1):
+        super().__init__()
+        check_at_least("hidden_dim", hidden_dim, 1)
+        check_at_least("out_dim", out_dim, 1)
+        check_above("temperature", temperature, 0, suggest=0.1)
+        self.projector = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
+        self.projector.apply(init_xavier)
+        self.temperature = temperature
+
+    def forward(
+        self,
+        queries: Float[Tensor, "b k n out"],
+        keys: Float[Tensor, "b m out"],
+        places: Float[Tensor, "b k n m"],
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss of the b k n exemplar tokens, in nats.
+
+        In training, the keys are gathered over all devices; gradients reach those of this device. In
+        validation, the loss does not depend on the number of devices.
+
+        Args:
+            queries: projected exemplar tokens, of any length.
+            keys: projected context tokens of the same images, of any length.
+            places: where each exemplar token is among the m tokens of its own context; each row sums to 1.
+        """
+        queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
+        flat = keys.flatten(0, 1)
+        everywhere = gather_keys(flat)[0] if self.training else flat
+        similarity = (self._own_similarity(queries, keys) * places).sum(dim=-1)
+        return (self._log_normalizer(queries.flatten(0, 2), everywhere) - similarity.flatten()).mean()
+
+    @torch.no_grad()
+    def accuracy(
+        self,
+        queries: Float[Tensor, "b k n out"],
+        keys: Float[Tensor, "b m out"],
+        places: Float[Tensor, "b k n m"],
+    ) -> Float[Tensor, ""]:
+        """Return the share of exemplar tokens that are most similar to a patch of their place.
+
+        The place of a token has up to four patches. Only the patches of the token's own context compete, so
+        that the number does not depend on the size of the batch.
+        """
+        similarity = self._own_similarity(F.normalize(queries, dim=-1), F.normalize(keys, dim=-1))
+        return (places.gather(-1, similarity.argmax(dim=-1, keepdim=True)) > 0).float().mean()
+
+    def _own_similarity(
+        self, queries: Float[Tensor, "b k n out"], keys: Float[Tensor, "b m out"]
+    ) -> Float[Tensor, "b k n m"]:
+        """Return the similarities to the tokens of the own context, in units of the temperature."""
+        return (queries @ keys[:, None].transpose(-2, -1)).float() / self.temperature
+
+    def _log_normalizer(
+        self, queries: Float[Tensor, "q out"], keys: Float[Tensor, "m out"]
+    ) -> Float[Tensor, " q"]:
+        """Return the logarithm of the softmax's denominator for each query."""
+        chunks = math.ceil(len(queries) * len(keys) / MAX_SIMILARITIES)
+        if chunks <= 1:
+            return self._logsumexp(queries, keys)
+        parts = [
+            checkpoint(self._logsumexp, part, keys, use_reentrant=False, preserve_rng_state=False)
+            for part in queries.chunk(chunks)
+        ]
+        return torch.cat(parts)
+
+    def _logsumexp(
+        self, queries: Float[Tensor, "q out"], keys: Float[Tensor, "m out"]
+    ) -> Float[Tensor, " q"]:
+        return ((queries @ keys.T).float() / self.temperature).logsumexp(dim=-1)
