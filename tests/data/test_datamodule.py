@@ -138,6 +138,17 @@ def test_the_val_loader_yields_every_image_with_the_same_views_every_time():
     assert first == second
 
 
+def test_validation_and_evaluation_share_no_seed_with_training():
+    """The keys of these training and validation images are the same numbers."""
+    images = data(partial(scenes, 16, 16))
+    training = {seed for batch in islice(images.train_dataloader(), 20) for seed in batch.seeds.tolist()}
+    loaders = [images.val_dataloader(), images.eval_dataloader("train", None)]
+    loaders += [images.random_crop_dataloader("train", None, epoch) for epoch in range(2)]
+    others = [{seed for batch in loader for seed in batch.seeds.tolist()} for loader in loaders]
+    assert len(training) == 10 * 16  # ten epochs
+    assert all(len(seeds) == 16 and not seeds & training for seeds in others)
+
+
 def test_the_first_validation_batches_have_every_class(tmp_path):
     for name in "abcd":
         for split, count in (("train", 2), ("val", 20)):
