@@ -39,6 +39,27 @@ class MeanMapBaseline:
 
 def estimate_mean_map_baseline(cropping: ExemplarCropper) -> MeanMapBaseline:
     """Estimate the baseline of a cropping from sampled boxes of a square view."""
+    chunks = _sample_maps(cropping)
+    mean = _mean_map(chunks)
+    loss = F.binary_cross_entropy(mean, mean).item()
+    # Each half is predicted from the other one: the maximum of a mean map is too good on its own boxes.
+    first, second = chunks[: NUM_CHUNKS // 2], chunks[NUM_CHUNKS // 2 :]
+    iou, best_iou, pointing = ((_predict(first, second) + _predict(second, first)) / 2).tolist()
+    return MeanMapBaseline(loss, iou, best_iou, pointing)
+
+
+def mean_map_logits(cropping: ExemplarCropper) -> Float[Tensor, "s s"]:
+    """Return the logits of the mean correlation map, at which a decoder may start (see models/map_prior.py).
+
+    The loss of these logits is that of the mean-map baseline. They are finite where no sampled box is.
+    """
+    mean = _mean_map(_sample_maps(cropping))
+    side = round(len(mean) ** 0.5)
+    return torch.logit(mean, eps=0.5 / (NUM_CHUNKS * CHUNK_SIZE)).unflatten(0, (side, side))
+
+
+def _sample_maps(cropping: ExemplarCropper) -> list[Bool[Tensor, "m n"]]:
+    """Return the maps of sampled boxes in a square view, in chunks."""
     side = min(cropping.context_size, MAX_SIZE)
     generator = torch.Generator().manual_seed(SEED)
 
@@ -47,13 +68,7 @@ def estimate_mean_map_baseline(cropping: ExemplarCropper) -> MeanMapBaseline:
 
     area, ratio, position, angle = uniform(NUM_DRAWS), uniform(NUM_DRAWS), uniform(2), uniform()
     boxes = cropping.boxes.from_uniform(area, ratio, position, angle, (side, side))
-    chunks = [boxes[i : i + 1].rasterize(side, side).flatten(0, 1).flatten(1) for i in range(NUM_CHUNKS)]
-    mean = _mean_map(chunks)
-    loss = F.binary_cross_entropy(mean, mean).item()
-    # Each half is predicted from the other one: the maximum of a mean map is too good on its own boxes.
-    first, second = chunks[: NUM_CHUNKS // 2], chunks[NUM_CHUNKS // 2 :]
-    iou, best_iou, pointing = ((_predict(first, second) + _predict(second, first)) / 2).tolist()
-    return MeanMapBaseline(loss, iou, best_iou, pointing)
+    return [boxes[i : i + 1].rasterize(side, side).flatten(0, 1).flatten(1) for i in range(NUM_CHUNKS)]
 
 
 def _mean_map(chunks: list[Bool[Tensor, "m n"]]) -> Float[Tensor, " n"]:

@@ -18,6 +18,7 @@ from cim_lightning.checks import check_at_least, check_divides
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.initialization import init_xavier
+from cim_lightning.models.map_prior import MapPrior
 
 
 @runtime_checkable
@@ -40,10 +41,17 @@ class CorrelationDecoder(nn.Module):
         depth: number of cross-attention blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLPs, in units of width.
+        prior: logits of the map at which the decoder starts; None: a random start, as in the paper.
     """
 
     def __init__(
-        self, dim: int, width: int = 512, depth: int = 1, num_heads: int = 16, mlp_ratio: float = 4.0
+        self,
+        dim: int,
+        width: int = 512,
+        depth: int = 1,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        prior: Float[Tensor, "h w"] | None = None,
     ):
         super().__init__()
         check_sizes(width, depth, mlp_ratio, num_heads)
@@ -53,6 +61,7 @@ class CorrelationDecoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, 2)
         self.apply(init_xavier)
+        self.prior = nn.Identity() if prior is None else MapPrior(prior, self.head)
 
     def forward(
         self, context: Features, exemplars: Features, size: tuple[int, int]
@@ -65,7 +74,7 @@ class CorrelationDecoder(nn.Module):
         queries = queries[:, None]  # the same for all exemplars, so the first block projects them once
         for block in self.blocks:
             queries = block(queries, keys)
-        return _upsample(self.head(self.norm(queries)).unflatten(-2, (h, w)), size)
+        return self.prior(_upsample(self.head(self.norm(queries)).unflatten(-2, (h, w)), size))
 
 
 class CrossAttention(nn.Module):
@@ -103,9 +112,17 @@ class ConvolutionDecoder(nn.Module):
         width: width of the decoder.
         depth: number of MLP blocks after the correlation.
         mlp_ratio: hidden width of the MLPs, in units of width.
+        prior: see CorrelationDecoder.
     """
 
-    def __init__(self, dim: int, width: int = 512, depth: int = 1, mlp_ratio: float = 4.0):
+    def __init__(
+        self,
+        dim: int,
+        width: int = 512,
+        depth: int = 1,
+        mlp_ratio: float = 4.0,
+        prior: Float[Tensor, "h w"] | None = None,
+    ):
         super().__init__()
         check_sizes(width, depth, mlp_ratio)
         self.embed = nn.Linear(dim, width)
@@ -114,8 +131,10 @@ class ConvolutionDecoder(nn.Module):
             nn.Sequential(nn.LayerNorm(width, eps=1e-6), Mlp(width, int(width * mlp_ratio)))
             for _ in range(depth)
         )
-        self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 2))
+        last = nn.Linear(width, 2)
+        self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), last)
         self.apply(init_xavier)
+        self.prior = nn.Identity() if prior is None else MapPrior(prior, last)
 
     def forward(
         self, context: Features, exemplars: Features, size: tuple[int, int]
@@ -130,7 +149,7 @@ class ConvolutionDecoder(nn.Module):
         tokens = correlations[0].unflatten(0, (b, k, d)).movedim(2, -1)
         for block in self.blocks:
             tokens = tokens + block(tokens)
-        return _upsample(self.head(tokens), size)
+        return self.prior(_upsample(self.head(tokens), size))
 
     def _project(self, grid: Float[Tensor, "n d1 h w"]) -> Float[Tensor, "n d2 h w"]:
         return self.norm(self.embed(grid.movedim(1, -1))).movedim(-1, 1)
