@@ -4,6 +4,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.errors import ConfigError
+
+
+def exemplar_places(
+    crops: Crops, exemplar_grid: tuple[int, int], context_grid: tuple[int, int]
+) -> Float[Tensor, "b k n m"]:
+    """Return where the patches of the exemplars are among the patches of their contexts, see `soft_places`.
+
+    Args:
+        exemplar_grid, context_grid: rows and columns of the patches.
+
+    Raises:
+        ConfigError: exemplars and contexts are of different frames.
+    """
+    if crops.other_frames is not None:
+        rule = "their places are known only where exemplars and context are of the same frame"
+        raise ConfigError("tokens", "correlation", rule, hint="try data.max_gap=0")
+    return soft_places(crops.boxes.positions(exemplar_grid, crops.flipped), crops.boxes.view, context_grid)
+
 
 def soft_places(
     positions: Float[Tensor, "b k n 2"], view: tuple[int, int], grid: tuple[int, int]

@@ -19,6 +19,7 @@ from cim_lightning.cropping.correlation_metrics import (
     iou_and_pointing,
 )
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.cropping.places import exemplar_places
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import BASELINE, Metric
@@ -27,6 +28,8 @@ from cim_lightning.models.decoder import CorrelationDecoder, Decoder
 from cim_lightning.models.heads import ContrastiveHead
 from cim_lightning.models.label_propagation import LabelPropagation
 from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.models.token_correlation import TOKEN_METRICS, TokenCorrelation
+from cim_lightning.models.token_locator import ProjectedTokens, TokenLocator
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine()
@@ -37,24 +40,25 @@ class CIM(Method):
 
     Args:
         backbone: the online encoder.
-        decoder: builds the correlation decoder from the backbone's width.
+        decoder: builds the correlation decoder from the backbone's width; None: no map loss, with `tokens`.
         target: builds the target from an online network (see models/target.py).
         optim, batch_size: see Method.
         baseline: mean-map baseline of the same cropping; its skill is 0. None: of ExemplarCropper().
         online_input: "exemplars" (as in the paper) or "context"; the target encoder has the other as input.
-        reduction: "sum" (as in the paper) or "mean" over the exemplars of an image, for both losses.
+        reduction: "sum" (as in the paper) or "mean" over the exemplars of an image, for all losses.
         cross_frame: targets where exemplars and context are of different frames; None: such batches are
             refused. Their maps are otherwise the boxes, which hold where both frames are the same.
         contrast: builds the global contrastive head from the backbone's width; None: no contrastive loss.
+        tokens: builds the token correlation from the backbone's width; None: no token loss.
     """
 
     batch_type = Crops
-    metrics = (*METRICS, Metric("contrast", "contrastive loss", higher_is_better=False))
+    metrics = (*METRICS, *TOKEN_METRICS, Metric("contrast", "contrastive loss", higher_is_better=False))
 
     def __init__(
         self,
         backbone: Backbone,
-        decoder: Callable[[int], Decoder] = CorrelationDecoder,
+        decoder: Callable[[int], Decoder] | None = CorrelationDecoder,
         target: Callable[[torch.nn.Module], Target] = EmaTarget,
         optim: Optim = OPTIM,
         baseline: MeanMapBaseline | None = None,
@@ -63,16 +67,24 @@ class CIM(Method):
         contrast: Callable[[int], ContrastiveHead] | None = None,
         batch_size: int = 256,
         cross_frame: LabelPropagation | None = None,
+        tokens: Callable[[int], TokenCorrelation] | None = None,
     ):
         super().__init__(backbone, optim, batch_size)
         check_one_of("online_input", online_input, ("exemplars", "context"))
         check_one_of("reduction", reduction, ("sum", "mean"))
         self.baseline = baseline or estimate_mean_map_baseline(ExemplarCropper())
         self.online_input, self.reduction, self.cross_frame = online_input, reduction, cross_frame
-        self.decoder = decoder(backbone.dim)
+        if decoder is None and tokens is None:
+            hint = "try method/tokens=correlation, or leave decoder out"
+            raise ConfigError("decoder", None, "there is no loss without a decoder or tokens", hint=hint)
+        if tokens is not None and cross_frame is not None:
+            rule, name = "does not work with tokens", type(cross_frame).__name__
+            raise ConfigError("cross_frame", name, rule, hint="try method/cross_frame=null")
+        self.decoder = None if decoder is None else decoder(backbone.dim)
         self.target = target(backbone)
         self.contrast = None if contrast is None else contrast(backbone.dim)
         self.contrast_target = None if self.contrast is None else target(self.contrast.projector)
+        self.tokens = None if tokens is None else TokenLocator(tokens(backbone.dim), target)
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
@@ -85,18 +97,28 @@ class CIM(Method):
 
     def compute_losses(self, crops: Crops) -> dict[str, Tensor]:
         online, target = self._encode(crops)
-        logits = self._decode(crops, online, target).float()
-        maps = self.target_maps(crops, target if self.online_input == "exemplars" else None)
-        correlation = F.binary_cross_entropy_with_logits(logits, maps)
-        exemplars = logits.shape[1] if self.reduction == "sum" else 1
-        loss = correlation * exemplars
-        metrics = {"skill": self.baseline.skill(correlation)} | iou_and_pointing(logits, crops.maps)
+        losses: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
+        tokens = None
+        if self.tokens is not None:
+            tokens = self.tokens(online, target, self.online_input == "context")
+            places = exemplar_places(crops, tokens.exemplar_grid, tokens.context_grid)
+            metrics |= self.tokens.metrics(tokens, places)
+            losses.append(metrics["tokens"])
+        logits = self._decode(crops, online, target, tokens).float()
+        if self.decoder is not None:
+            maps = self.target_maps(crops, target if self.online_input == "exemplars" else None)
+            losses.append(F.binary_cross_entropy_with_logits(logits, maps))
+            metrics["skill"] = self.baseline.skill(losses[-1])
+        metrics |= iou_and_pointing(logits, crops.maps)
         for name in ("iou", "best_iou", "pointing"):
             metrics[name + BASELINE] = logits.new_full((), getattr(self.baseline, name))
         if self.contrast is not None and self.contrast_target is not None:
             keys = self.contrast_target(self.contrast.projector, target.pooled)
             metrics["contrast"] = self.contrast(online.pooled, keys)
-            loss = loss + metrics["contrast"] * exemplars
+            losses.append(metrics["contrast"])
+        exemplars = logits.shape[1] if self.reduction == "sum" else 1
+        loss = torch.stack(losses).sum() * exemplars
         # DDP requires a gradient of every parameter, but some decoders do not use the pooled features.
         return {"loss": loss + 0 * (online.pooled.sum() + target.pooled.sum())} | metrics
 
@@ -130,6 +152,8 @@ class CIM(Method):
         pairs: list[tuple[Target, torch.nn.Module]] = [(self.target, self.backbone)]
         if self.contrast is not None and self.contrast_target is not None:
             pairs.append((self.contrast_target, self.contrast.projector))
+        if self.tokens is not None:
+            pairs.append(self.tokens.target_pair)
         return pairs
 
     def _encode(self, crops: Crops) -> tuple[Features, Features]:
@@ -138,6 +162,16 @@ class CIM(Method):
         online, target = inputs if self.online_input == "exemplars" else reversed(inputs)
         return self.backbone(online), self.target(self.backbone, target)
 
-    def _decode(self, crops: Crops, online: Features, target: Features) -> Float[Tensor, "b k s s"]:
-        exemplars, context = (online, target) if self.online_input == "exemplars" else (target, online)
-        return self.decoder(context, exemplars, (crops.maps.shape[-2], crops.maps.shape[-1]))
+    def _decode(
+        self, crops: Crops, online: Features, target: Features, tokens: ProjectedTokens | None = None
+    ) -> Float[Tensor, "b k s s"]:
+        """Return the logits of the decoder; without one, those of the tokens, for metrics and panels."""
+        size = (crops.maps.shape[-2], crops.maps.shape[-1])
+        if self.decoder is not None:
+            exemplars, context = (online, target) if self.online_input == "exemplars" else (target, online)
+            return self.decoder(context, exemplars, size)
+        assert self.tokens is not None
+        with torch.no_grad():
+            return self.tokens.maps(
+                tokens or self.tokens(online, target, self.online_input == "context"), size
+            )

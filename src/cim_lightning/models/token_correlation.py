@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
 from cim_lightning.models.gathered_keys import gather_keys
 from cim_lightning.models.initialization import init_xavier
 
+TOKEN_METRICS = (
+    Metric("tokens", "token loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
+    Metric("token_accuracy", "token accuracy", PRETEXT, (TABLE, PLOT), True),
+)
 # Similarities that are in memory at the same time, 256 MiB in fp32. If there are more, they are computed in
 # chunks, and once more in the backward pass. 256 images with the paper's sizes have 6 * 10^8 of them.
 MAX_SIMILARITIES = 2**26
@@ -27,16 +32,25 @@ class TokenCorrelation(nn.Module):
         dim: width of the backbone's features.
         hidden_dim, out_dim: widths of the projector, an MLP with one hidden layer.
         temperature: of the softmax over cosine similarities.
+        weight: factor of the loss.
     """
 
-    def __init__(self, dim: int, hidden_dim: int = 512, out_dim: int = 64, temperature: float = 0.1):
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int = 512,
+        out_dim: int = 64,
+        temperature: float = 0.1,
+        weight: float = 1.0,
+    ):
         super().__init__()
         check_at_least("hidden_dim", hidden_dim, 1)
         check_at_least("out_dim", out_dim, 1)
         check_above("temperature", temperature, 0, suggest=0.1)
+        check_above("weight", weight, 0, suggest=1)
         self.projector = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
         self.projector.apply(init_xavier)
-        self.temperature = temperature
+        self.temperature, self.weight = temperature, weight
 
     def forward(
         self,
@@ -54,11 +68,11 @@ class TokenCorrelation(nn.Module):
             keys: projected context tokens of the same images, of any length.
             places: where each exemplar token is among the m tokens of its own context; each row sums to 1.
         """
-        queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
-        flat = keys.flatten(0, 1)
-        everywhere = gather_keys(flat)[0] if self.training else flat
-        similarity = (self._own_similarity(queries, keys) * places).sum(dim=-1)
-        return (self._log_normalizer(queries.flatten(0, 2), everywhere) - similarity.flatten()).mean()
+        at_place = (self._similarity(queries, keys) * places).sum(dim=-1).flatten()
+        queries, keys = F.normalize(queries.flatten(0, 2), dim=-1), F.normalize(keys.flatten(0, 1), dim=-1)
+        if self.training:
+            keys, _ = gather_keys(keys)
+        return self.weight * (self._log_normalizer(queries, keys) - at_place).mean()
 
     @torch.no_grad()
     def accuracy(
@@ -72,13 +86,35 @@ class TokenCorrelation(nn.Module):
         The place of a token has up to four patches. Only the patches of the token's own context compete, so
         that the number does not depend on the size of the batch.
         """
-        similarity = self._own_similarity(F.normalize(queries, dim=-1), F.normalize(keys, dim=-1))
-        return (places.gather(-1, similarity.argmax(dim=-1, keepdim=True)) > 0).float().mean()
+        found = self._similarity(queries, keys).argmax(dim=-1, keepdim=True)
+        return (places.gather(-1, found) > 0).float().mean()
 
-    def _own_similarity(
+    def maps(
+        self,
+        queries: Float[Tensor, "b k n out"],
+        keys: Float[Tensor, "b m out"],
+        grid: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
+        """Return the logits of maps that show where the tokens of each exemplar are in its own context.
+
+        A patch has the sum of the tokens' probabilities, a softmax over the patches of the own context. The
+        sum is divided by its maximum, so that a logit is above 0 where the sum is above half of the maximum.
+
+        Args:
+            queries, keys: as in `forward`.
+            grid: rows and columns of the context's patches; m = rows * columns.
+            size: height and width of the maps in pixels.
+        """
+        sums = self._similarity(queries, keys).softmax(dim=-1).sum(dim=2).unflatten(-1, grid)
+        sums = F.interpolate(sums, size, mode="bilinear", align_corners=False)
+        return torch.logit(sums / sums.amax(dim=(-2, -1), keepdim=True), eps=1e-6)
+
+    def _similarity(
         self, queries: Float[Tensor, "b k n out"], keys: Float[Tensor, "b m out"]
     ) -> Float[Tensor, "b k n m"]:
-        """Return the similarities to the tokens of the own context, in units of the temperature."""
+        """Return the similarities to the tokens of the own context, divided by the temperature."""
+        queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
         return (queries @ keys[:, None].transpose(-2, -1)).float() / self.temperature
 
     def _log_normalizer(
