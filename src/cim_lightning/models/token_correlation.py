@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
+from cim_lightning.models.backbone import Features
 from cim_lightning.models.gathered_keys import gather_keys
 from cim_lightning.models.initialization import init_xavier
 
@@ -134,3 +135,8 @@ class TokenCorrelation(nn.Module):
         self, queries: Float[Tensor, "q out"], keys: Float[Tensor, "m out"]
     ) -> Float[Tensor, " q"]:
         return ((queries @ keys.T).float() / self.temperature).logsumexp(dim=-1)
+
+
+def grid_tokens(features: Features) -> Float[Tensor, "b m d"]:
+    """Return the patch tokens in row-major order, without the pooled vector."""
+    return features.grid.flatten(2).transpose(1, 2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.target import Target
-from cim_lightning.models.token_correlation import TokenCorrelation
+from cim_lightning.models.token_correlation import TokenCorrelation, grid_tokens
 
 
 class ProjectedTokens(NamedTuple):
@@ -41,7 +41,7 @@ class TokenLocator(nn.Module):
     def forward(self, online: Features, target: Features, online_is_context: bool) -> ProjectedTokens:
         """Project features of b k exemplars and b contexts, one of which is of the online encoder."""
         projector = self.correlation.projector
-        tokens = projector(_tokens(online)), self.target(projector, _tokens(target))
+        tokens = projector(grid_tokens(online)), self.target(projector, grid_tokens(target))
         grids = _grid(online), _grid(target)
         if online_is_context:
             tokens, grids = tokens[::-1], grids[::-1]
@@ -59,10 +59,6 @@ class TokenLocator(nn.Module):
     ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
         """Return the logits of maps of `size` (height, width), see `TokenCorrelation`."""
         return self.correlation.maps(tokens.exemplars, tokens.contexts, tokens.context_grid, size)
-
-
-def _tokens(features: Features) -> Float[Tensor, "b m d"]:
-    return features.grid.flatten(2).transpose(1, 2)
 
 
 def _grid(features: Features) -> tuple[int, int]:
