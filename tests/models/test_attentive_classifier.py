@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cim_lightning.models.attentive_classifier import AttentiveClassifier
+from cim_lightning.models.attentive_classifier import AttentiveClassifier, normalized_cells
 
 
 def classifier(dim: int = 5, num_classes: int = 3) -> AttentiveClassifier:
@@ -27,13 +27,13 @@ def test_the_logits_are_those_of_one_attention_head_by_hand():
     attended = (shares[..., None] * values).sum(dim=1)
     attended = attended @ attention.out_proj.weight.T + attention.out_proj.bias
     expected = attended @ model.linear.weight.T + model.linear.bias
-    torch.testing.assert_close(model(grid), expected)
+    torch.testing.assert_close(model(normalized_cells(grid)), expected)
 
 
 def test_the_order_of_the_cells_and_the_other_images_do_not_matter():
     model, grid = classifier(), torch.randn(2, 5, 2, 3, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(model(grid.flip(2, 3)), model(grid))
-    torch.testing.assert_close(model(grid[:1]), model(grid)[:1])
+    torch.testing.assert_close(model(normalized_cells(grid.flip(2, 3))), model(normalized_cells(grid)))
+    torch.testing.assert_close(model(normalized_cells(grid[:1])), model(normalized_cells(grid))[:1])
 
 
 @pytest.mark.parametrize(("dim", "heads"), [(192, 3), (64, 1), (100, 1)])
@@ -43,5 +43,17 @@ def test_a_head_has_64_channels_if_they_divide_the_width(dim, heads):
 
 def test_gradients_reach_every_parameter():
     model = classifier(128)
-    model(torch.randn(2, 128, 2, 2)).square().sum().backward()
+    model(normalized_cells(torch.randn(2, 128, 2, 2))).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters())
+
+
+def test_the_logits_and_gradients_are_those_of_torch_attention_with_two_heads():
+    model = classifier(128).double()
+    grid = torch.randn(2, 128, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    cells = model.norm(grid.flatten(2).transpose(1, 2))
+    attended, _ = model.attention(model.query.expand(2, -1, -1), cells, cells)
+    expected, found = model.linear(attended[:, 0]), model(normalized_cells(grid))
+    torch.testing.assert_close(found, expected)
+    parameters = [*model.parameters()]
+    gradients = [torch.autograd.grad(logits.square().sum(), parameters) for logits in (found, expected)]
+    torch.testing.assert_close(*gradients)

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from cim_lightning.cropping.views import Views, to_unit_range
 from cim_lightning.evaluation.distributed import sum_over_processes
 from cim_lightning.evaluation.frozen_grids import Grids
-from cim_lightning.models.attentive_classifier import AttentiveClassifier
+from cim_lightning.models.attentive_classifier import AttentiveClassifier, normalized_cells
 from cim_lightning.models.backbone import Backbone
 
 
@@ -43,7 +43,8 @@ class AttentiveModule(L.LightningModule):
 
     def logits(self, grids: Float[Tensor, "b d h w"]) -> list[Float[Tensor, "b n"]]:
         """Return the logits of each classifier for feature maps."""
-        return [classifier(grids.float()) for classifier in self.classifiers]
+        cells = normalized_cells(grids.float())
+        return [classifier(cells) for classifier in self.classifiers]
 
     @torch.no_grad()
     def grids(self, views: Views) -> Float[Tensor, "b d h2 w2"]:
