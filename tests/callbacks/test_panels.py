@@ -11,7 +11,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from cim_lightning.callbacks.panels import CorrelationPanels, _pixels, draw
+from cim_lightning.callbacks.panels import CorrelationPanels, _pixels, add_foreign_exemplars, draw
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 
 
@@ -81,6 +81,33 @@ def test_the_prediction_changes_the_last_row_only():
     rows = np.flatnonzero((none != true).any(axis=(1, 2)))
     assert len(rows)
     assert rows.min() > 0.66 * len(none)
+
+
+def test_a_foreign_exemplar_is_that_of_the_next_image_with_an_empty_map():
+    crops = crops_of(b=3, k=2)
+    found = add_foreign_exemplars(crops)
+    assert torch.equal(found.exemplars[:, :2], crops.exemplars)
+    assert torch.equal(found.maps[:, :2], crops.maps)
+    for i, following in enumerate((1, 2, 0)):
+        assert torch.equal(found.exemplars[i, 2], crops.exemplars[following, 0])
+    assert not found.maps[:, 2].any()
+    assert add_foreign_exemplars(crops_of(b=1)).exemplars.shape[1] == 2
+
+
+def test_foreign_exemplars_are_drawn_without_a_box_beside_those_of_the_image():
+    crops = crops_of(b=2, k=2)
+    figure = draw(add_foreign_exemplars(crops), torch.zeros(2, 3, 32, 32))
+    (axes,) = figure.axes
+    assert len([patch for patch in axes.patches if type(patch).__name__ == "Polygon"]) == 2 * 2
+    assert len(axes.images) == 2 * (1 + 3 * 3)
+    tiles = [tuple(image.get_extent()) for image in axes.images]
+    assert len({*tiles}) == len(tiles)  # none covers another
+    *_, (left, _, bottom, _) = tiles
+    own = max(extent[1] for extent in tiles[:7])  # the context and the exemplars of the image
+    assert left > own
+    assert left + 1 <= axes.get_xlim()[1]
+    assert bottom <= axes.get_ylim()[0]
+    assert [text.get_text() for text in axes.texts][2:] == ["foreign"]
 
 
 class Method(L.LightningModule):

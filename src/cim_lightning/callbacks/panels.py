@@ -22,9 +22,10 @@ COLORS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#46f0f0", "#f0
 GRAY = "#888888"
 INCH = 1.1  # side of an exemplar
 MAX_EXEMPLARS = 6
-TITLE_WIDTH = 4  # in exemplars
+TITLE_WIDTH = 3  # in exemplars
 CONTEXT = 3.05  # side of the context, in exemplars
 DARK = 0.5  # an image whose brightest value is below is brightened
+GAP = 0.3  # between the exemplars of an image and those of other images, in exemplars
 FILLED = 0.97  # share of a tile's side that its image fills
 
 
@@ -53,6 +54,7 @@ class CorrelationPanels(L.Callback):
             return
         parts: Any = (None if part is None else part[: self.num_images] for part in crops)
         crops = Crops(*parts)
+        crops = add_foreign_exemplars(crops)
         with torch.no_grad():
             probability = pl_module(crops).float().sigmoid()
         figure = draw(crops, probability)
@@ -69,16 +71,33 @@ class CorrelationPanels(L.Callback):
                 logger.experiment.add_image("panels", image, step, dataformats="HWC")
 
 
+def add_foreign_exemplars(crops: Crops) -> Crops:
+    """Append the first exemplar of the next image to the exemplars of each image; its map is empty.
+
+    The last image gets that of the first. Crops of one image are returned as they are.
+    """
+    if crops.num_images < 2:
+        return crops
+    exemplars = torch.cat((crops.exemplars, crops.exemplars[:, :1].roll(-1, 0)), dim=1)
+    maps = torch.cat((crops.maps, torch.zeros_like(crops.maps[:, :1])), dim=1)
+    return crops._replace(exemplars=exemplars, maps=maps)
+
+
 def draw(crops: Crops, probability: Tensor) -> Figure:
     """Draw the context of each image, and rows with its exemplars, true maps and predicted maps.
+
+    Exemplars without a box are of other images; a gap separates them from those of the image.
 
     Args:
         crops: of b views.
         probability: predicted maps "b k s s", 0..1.
     """
-    b, k = crops.boxes.angle.shape
-    k = min(k, MAX_EXEMPLARS)
-    width, height = max(k, TITLE_WIDTH) + 3.2, b * 3.15 + 0.3
+    b, boxes = crops.boxes.angle.shape
+    own = min(boxes, MAX_EXEMPLARS)
+    columns = {j: 3.2 + j for j in range(own)}  # left edge of each exemplar
+    foreign = 3.2 + max(own, TITLE_WIDTH) + GAP
+    columns |= {j: foreign + j - boxes for j in range(boxes, crops.exemplars.shape[1])}
+    width, height = max(*columns.values(), 2.2 + TITLE_WIDTH) + 1, b * 3.15 + 0.3
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles: axes are slow to draw
     axes.axis("off")
@@ -88,23 +107,26 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
         axes.imshow(image, interpolation="nearest", extent=(x, x + side, y + side, y), zorder=1)
         axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=color, linewidth=width, zorder=3))
 
+    gains = [_gain(context) for context in crops.context]
     for i in range(b):
         top = 0.3 + i * 3.15
-        gain = _gain(crops.context[i])
-        context = _pixels(crops.context[i] * gain)
+        context = _pixels(crops.context[i] * gains[i])
         tile(0.05, top, CONTEXT, context)
         scale = CONTEXT * FILLED / np.array([crops.boxes.view[1], crops.boxes.view[0]])
-        for j in range(k):
-            color = COLORS[j % len(COLORS)]
-            corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
-            axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
-            x = 3.2 + j
+        for j, x in columns.items():
+            color = COLORS[j % len(COLORS)] if j < boxes else GRAY
+            if j < boxes:
+                corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
+                axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
+            gain = gains[i if j < boxes else (i + 1) % b]
             tile(x, top, 1, _pixels(crops.exemplars[i, j] * gain), color)
             tile(x, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
             tile(x, top + 2.04, 1, _overlay(context, probability[i, j]))
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow has moved them
     axes.text(0.05, 0.2, "context", fontsize=8)
     axes.text(3.2, 0.2, "exemplars; correlation maps; predicted maps", fontsize=8)
+    if len(columns) > own:
+        axes.text(foreign, 0.2, "foreign", fontsize=8)
     return figure
 
 

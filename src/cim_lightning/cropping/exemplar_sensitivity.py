@@ -53,6 +53,7 @@ def exemplar_sensitivity(
       percent, as in a nested analysis of variance. They add up to 100. By position: the mean over all images
       and exemplars. By context: the mean over the exemplars of an image, minus the former. By exemplar: the
       rest. With k exemplars, 1/k of the variance between independent exemplars counts as that of the context.
+      Constant logits have the shares 0.
 
     Args:
         logits: of each context with its own exemplars.
@@ -64,7 +65,7 @@ def exemplar_sensitivity(
     b, k, pixels = logits.shape
     metrics: dict[str, Tensor] = {}
     if k > 1:
-        # Cross-entropies of all pairs of a prediction and a map differ only by the products of logits and map.
+        # The cross-entropies of a prediction against two maps differ only by its products with the maps.
         fits = logits @ maps.transpose(1, 2) / pixels
         own = fits.diagonal(dim1=1, dim2=2)[..., None]
         preferred = (own > fits).float() + (own == fits).float() / 2  # a half on the diagonal

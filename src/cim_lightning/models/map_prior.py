@@ -10,7 +10,7 @@ class MapPrior(nn.Module):
 
     Args:
         logits: of the prior, at any resolution; see `mean_map_logits` for those of the mean map.
-        head: the last linear layer of the decoder. It is set to zero, so that the decoder starts at the prior.
+        head: the last linear layer of the decoder, which is set to zero: the decoder starts at the prior.
     """
 
     logits: Float[Tensor, "h w"]
