@@ -52,14 +52,19 @@ class FiniteStep:
         """Note the loss of a batch."""
         self._losses.append(loss.detach())
 
-    def check(self, optimizer: Optimizer, scaler: GradScaler | None = None) -> StepResult:
+    def check(
+        self, optimizer: Optimizer, scaler: GradScaler | None = None, accumulate: int = 1
+    ) -> StepResult:
         """Measure the gradients, and let the optimizer skip the step if they are not finite.
 
-        An optimizer without `found_inf` (see torch.amp.GradScaler) costs a synchronization with the device.
+        The last step of an epoch may have fewer batches than the others. Its gradients become the mean of its
+        batches. An optimizer without `found_inf` (see torch.amp.GradScaler) costs a synchronization with the
+        device.
 
         Args:
             optimizer: has the gradients of the step.
             scaler: of fp16 training; its scale is removed from the gradients.
+            accumulate: number by which the loss of each batch was divided.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         device, on_device = parameters[0].device, _reads_found_inf(optimizer)
@@ -69,7 +74,10 @@ class FiniteStep:
             if on_device:  # Lightning does it for the other optimizers
                 scaler.unscale_(optimizer)
         dtype = torch.promote_types(parameters[0].dtype, torch.float32)  # fp16 would overflow
-        norms = torch.stack(torch._foreach_norm([p.grad for p in parameters], 2, dtype))
+        gradients = [p.grad for p in parameters]
+        if 0 < len(self._losses) < accumulate:
+            torch._foreach_mul_(gradients, accumulate / len(self._losses))
+        norms = torch.stack(torch._foreach_norm(gradients, 2, dtype))
         norm = torch.linalg.vector_norm(norms)
         applied = norm.isfinite().float()
         lrs = [group["lr"] for group in optimizer.param_groups]

@@ -23,7 +23,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.finite_step import propagate
 from cim_lightning.lightning_internals import quiet
 
-ENTRIES = {"step", "precision", "scale", "rank", "accumulate", "batches"}  # of a record
+ENTRIES = {"step", "precision", "scale", "rank", "batches"}  # of a record
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def replay(file: str | Path, device: str = "cpu", trusted_packages: Iterable[str
                 loss = method.compute_batch_losses((crops, labels))["loss"]
             watch.check("loss", loss)
             losses.append(loss.item())
-            propagate(loss / record["accumulate"] * scale).backward()
+            propagate(loss / len(record["batches"]) * scale).backward()
         gradients = {n: p.grad / scale for n, p in method.named_parameters() if p.grad is not None}
     for name, gradient in gradients.items():
         watch.check(f"gradient of {name}", gradient)

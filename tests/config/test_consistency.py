@@ -16,6 +16,9 @@ from cim_lightning.errors import ConfigError
 BASE = ("paths.run=run", "output_dir=run", "logger=[csv]", "trainer=cpu", "data.num_workers=2")
 
 
+BUDGET = ("budget=images", "budget.images=512")
+
+
 @functools.cache
 def base(*choices: str) -> DictConfig:
     register_resolvers()
@@ -82,6 +85,14 @@ VALUE = functools.partial(pytest.mark.user_input, "value")
                 "`trainer.max_epochs` beside a budget", "refused, because the budget sets the length"
             ),
         ),
+        (
+            [*BUDGET, "trainer.accumulate_grad_batches=4", "trainer.limit_train_batches=10"],
+            r"trainer\.limit_train_batches=10: with a budget, .* a multiple of .*; try .*=8$",
+        ),
+        (
+            [*BUDGET, "trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=0.5"],
+            r"trainer\.limit_train_batches=0\.5: with a budget, .* a multiple of .*; try .*=2$",
+        ),
         (["+trainer.logger=true"], r"trainer\.logger=true: the group logger sets it; try logger=\.\.\."),
         (["trainer.use_distributed_sampler=true"], r"trainer\.use_distributed_sampler=true: the sampler of"),
         (["paths.run=null"], r"paths\.run=null: must be a folder; set output_dir instead"),
@@ -104,6 +115,10 @@ def test_a_setting_without_sense_is_refused(overrides, message):
         ["budget=images", "budget.images=512"],
         ["+budget.images=512", "budget=[]", "trainer.max_epochs=5"],  # the budget of a recipe, switched off
         ["budget=images", "budget.images=512", "trainer.max_steps=-1"],
+        [*BUDGET, "trainer.limit_train_batches=0.5"],
+        [*BUDGET, "trainer.limit_train_batches=6", "trainer.accumulate_grad_batches=3"],
+        [*BUDGET, "trainer.accumulate_grad_batches=3"],
+        ["trainer.limit_train_batches=5", "trainer.accumulate_grad_batches=2"],
         ["trainer.max_steps=5"],
     ],
 )

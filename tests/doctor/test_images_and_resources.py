@@ -53,7 +53,7 @@ def test_rows_of_the_images():
     ],
 )
 def test_the_slower_part_sets_the_time(loader, step, limit, time):
-    rows = {f.name: f.value for f in resources.time_findings(loader, step, 2, Length(30, 10, 100), "cpu")}
+    rows = {f.name: f.value for f in resources.time_findings(loader, step, 2, Length(30, 300, 100), "cpu")}
     assert rows["limit"] == limit
     assert rows["time"] == f"{time} for 3,000 images, without validation"
 

@@ -21,24 +21,25 @@ def trainer(**settings: object) -> L.Trainer:
 
 
 @pytest.mark.parametrize(
-    ("settings", "steps_per_epoch", "steps"),
+    ("settings", "steps_per_epoch", "steps", "batches"),
     [
-        ({"max_epochs": 3}, 31, 93),  # 1000 // 32 steps
-        ({"max_epochs": 3, "limit_train_batches": 0.5}, 15, 45),  # half of 62 batches, by two
-        ({"max_epochs": 3, "limit_train_batches": 7}, 3, 9),
-        ({"max_epochs": -1, "max_steps": 50}, 31, 50),
-        ({"max_epochs": 1, "max_steps": 50}, 31, 31),  # what ends first
+        ({"max_epochs": 3}, 31, 93, 186),  # 1000 // 32 steps
+        ({"max_epochs": 3, "limit_train_batches": 0.5}, 16, 48, 93),  # half of 62 batches, by two
+        ({"max_epochs": 3, "limit_train_batches": 7}, 4, 12, 21),  # the last step has one batch
+        ({"max_epochs": -1, "max_steps": 10, "limit_train_batches": 7}, 4, 10, 18),
+        ({"max_epochs": -1, "max_steps": 50}, 31, 50, 100),
+        ({"max_epochs": 1, "max_steps": 50}, 31, 31, 62),  # what ends first
     ],
 )
-def test_steps_of_a_training(settings, steps_per_epoch, steps):
+def test_steps_of_a_training(settings, steps_per_epoch, steps, batches):
     length = training_length(data(1000, 16), trainer(accumulate_grad_batches=2, **settings))
-    assert length == Length(32, steps_per_epoch, steps)
-    assert length.images == 32 * steps
+    found = (length.images_per_step, length.steps_per_epoch, length.steps, length.images)
+    assert found == (32, steps_per_epoch, steps, 16 * batches)
 
 
 def test_rows_of_the_length():
     one = trainer(accumulate_grad_batches=2, max_epochs=3)
-    rows = {f.name: f.value for f in length_findings(Length(32, 31, 93), data(1000, 16), one)}
+    rows = {f.name: f.value for f in length_findings(Length(32, 992, 93), data(1000, 16), one)}
     assert rows == {
         "optimizer step": "32 images = 16 per batch x 2 accumulated batches on 1 device",
         "epoch": "31 steps, 992 images; 8 others are left out, other ones in each epoch",
@@ -47,7 +48,7 @@ def test_rows_of_the_length():
 
 
 def test_learning_rates_at_the_start_the_peak_and_the_end():
-    optim, length = AdamWCosine(base_lr=1e-3, warmup=0.1), Length(32, 31, 100)
+    optim, length = AdamWCosine(base_lr=1e-3, warmup=0.1), Length(32, 992, 100)
     optimizer, schedule = optim(nn.Linear(2, 3), 32, 100)
     rows = {f.name: f.value for f in rate_findings(optim, optimizer, schedule, length)}
     assert rows["learning rate"] == "0.000125 = base_lr 0.001 x 0.125, for 32 images"

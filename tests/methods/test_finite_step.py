@@ -19,6 +19,7 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.cropping.multi_crop import MultiCropper
 from cim_lightning.cropping.random_crop import RandomCrop
+from cim_lightning.cropping.resize import ImageBatch
 from cim_lightning.finite_step import FiniteStep, clip_gradients, propagate
 from cim_lightning.methods.cim import CIM
 from cim_lightning.methods.dino import DINO
@@ -98,13 +99,12 @@ def batches(name: str, bad: int | None = None, value: float = math.nan) -> DataL
 def fit(method: Method, loader: Any, callbacks: Any = (), **options: Any) -> L.Trainer:
     trainer = L.Trainer(
         accelerator="cpu",
-        max_epochs=1,
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **{"gradient_clip_val": 1.0} | options,
+        **{"max_epochs": 1, "gradient_clip_val": 1.0} | options,
     )
     trainer.fit(method, loader)
     return trainer
@@ -224,6 +224,43 @@ def test_the_norm_and_the_clipped_gradients_are_those_of_torch():
         factor = 1 if value is None else min(value / (float(result.norm) + 1e-6), 1)
         for parameter, gradient in zip(module.parameters(), gradients, strict=True):
             torch.testing.assert_close(parameter.grad, gradient * factor)
+
+
+class Slope(Method):
+    """The gradient of its only weight is the mean brightness of a batch."""
+
+    batch_type = ImageBatch
+
+    def __init__(self, backbone: Any, optim: Any):
+        super().__init__(backbone.requires_grad_(False), optim, batch_size=1)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def compute_losses(self, crops):
+        return {"loss": self.weight * crops.images.mean()}
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "epoch"),
+    [
+        (1, [0.25, 0.75, 0.5]),
+        (2, [(0.25 + 0.75) / 2, 0.5]),  # Lightning alone: 0.5 / 2 in the last step
+        (3, [(0.25 + 0.75 + 0.5) / 3]),
+        (4, [(0.25 + 0.75 + 0.5) / 3]),
+    ],
+)
+def test_the_gradient_of_a_step_is_the_mean_of_its_batches(accumulate, epoch, vit):
+    def plain_sgd(module: torch.nn.Module, *_: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        optimizer = torch.optim.SGD(module.parameters(), 0.5)
+        return optimizer, LambdaLR(optimizer, lambda step: 1.0)
+
+    method, norms = Slope(vit(), plain_sgd), Norms()
+    loader = DataLoader([ImageBatch(torch.full((1, 3, 2, 2), value)) for value in (0.25, 0.75, 0.5)], None)
+    trainer = fit(method, loader, [norms], max_epochs=2, accumulate_grad_batches=accumulate)
+    last_batches = [min(first + accumulate, 3) - 1 for first in range(0, 3, accumulate)]
+    found = [float(norms.results[epoch * 3 + batch].norm) for epoch in range(2) for batch in last_batches]
+    assert found == pytest.approx(epoch * 2)
+    assert float(method.weight.detach()) == pytest.approx(-0.5 * 2 * sum(epoch))
+    assert trainer.global_step == trainer.estimated_stepping_batches == 2 * len(epoch)
 
 
 @pytest.mark.fault("numbers", "fp16 gradients overflow", "the step is not applied; the loss scale is halved")

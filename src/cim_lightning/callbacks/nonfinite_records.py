@@ -78,7 +78,6 @@ def describe(step: Step, trainer: L.Trainer, later_steps: int) -> dict[str, Any]
         "rank": trainer.global_rank,
         "devices": trainer.world_size,
         "device": trainer.strategy.root_device.type,
-        "accumulate": trainer.accumulate_grad_batches,
         "grad_norm": float(step.scalars[0]),
         "grad_norms": dict(zip(parameters, step.norms.tolist(), strict=True)),
         "batches": batches,

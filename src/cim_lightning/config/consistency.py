@@ -94,13 +94,22 @@ def _check_used(cfg: DictConfig, given: Mapping[str, str]) -> None:
 
 
 def _check_budget(cfg: DictConfig, given: Mapping[str, str]) -> None:
-    """Refuse a second length of training beside a budget."""
-    for key in LENGTHS if has_budget(cfg) else ():
+    """Refuse a second length of training beside a budget, and steps that it would count as whole ones."""
+    if not has_budget(cfg):
+        return
+    for key in LENGTHS:
         if key in given and given[key] not in ("null", "-1"):
             rule = "the budget sets the length of training"
             raise ConfigError(
                 key, given[key], rule, hint=f"leave it out, or try budget=[] {key}={given[key]}"
             )
+    limit, accumulate = (cfg.trainer.get(n) for n in ("limit_train_batches", "accumulate_grad_batches"))
+    if not isinstance(accumulate, int) or accumulate < 2 or not isinstance(limit, int | float):
+        return
+    if limit % accumulate if isinstance(limit, int) else limit < 1:
+        rule = f"with a budget, it must be a multiple of trainer.accumulate_grad_batches={accumulate}"
+        whole = max(int(limit) // accumulate, 1) * accumulate
+        raise ConfigError("trainer.limit_train_batches", limit, rule, suggest=whole)
 
 
 def _check_checkpoints(callbacks: Mapping[str, Any]) -> None:

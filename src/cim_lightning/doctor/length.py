@@ -15,13 +15,18 @@ POINTS = 1000  # steps at which the schedule is evaluated
 class Length(NamedTuple):
     """Length of a training in optimizer steps."""
 
-    images_per_step: int  # over all devices and accumulated batches
-    steps_per_epoch: int
+    images_per_step: int  # over all devices and accumulated batches; the last one of an epoch may have fewer
+    images_per_epoch: int
     steps: int
 
     @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.images_per_epoch // self.images_per_step)
+
+    @property
     def images(self) -> int:
-        return self.steps * self.images_per_step
+        epochs, steps = divmod(self.steps, self.steps_per_epoch)
+        return epochs * self.images_per_epoch + steps * self.images_per_step
 
 
 def training_length(data: Any, trainer: L.Trainer) -> Length:
@@ -35,13 +40,13 @@ def training_length(data: Any, trainer: L.Trainer) -> Length:
     per_step = data.batch_size * accumulate * trainer.world_size
     batches, limit = len(data.splits.train) // per_step * accumulate, trainer.limit_train_batches
     batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    per_epoch = max(batches // accumulate, 1)
-    limits = []
+    per_epoch = max(batches, 1) * per_step // accumulate
+    length, limits = Length(per_step, per_epoch, 0), []
     if trainer.max_steps is not None and trainer.max_steps >= 0:
         limits.append(trainer.max_steps)
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        limits.append(trainer.max_epochs * per_epoch)
-    return Length(per_step, per_epoch, min(limits))
+        limits.append(trainer.max_epochs * length.steps_per_epoch)
+    return length._replace(steps=min(limits))
 
 
 def length_findings(length: Length, data: Any, trainer: L.Trainer) -> list[Finding]:
@@ -51,9 +56,8 @@ def length_findings(length: Length, data: Any, trainer: L.Trainer) -> list[Findi
     step += f" x {accumulate} accumulated batches" if accumulate > 1 else ""
     step += f" x {devices} devices" if devices > 1 else " on 1 device"
     epochs = length.steps / length.steps_per_epoch
-    per_epoch = length.steps_per_epoch * length.images_per_step
-    left_out = len(data.splits.train) - per_epoch
-    epoch = f"{length.steps_per_epoch:,} steps, {per_epoch:,} images"
+    left_out = len(data.splits.train) - length.images_per_epoch
+    epoch = f"{length.steps_per_epoch:,} steps, {length.images_per_epoch:,} images"
     epoch += f"; {left_out:,} others are left out, other ones in each epoch" if left_out > 0 else ""
     return [
         Finding("optimizer step", step),

@@ -179,7 +179,8 @@ class Method(L.LightningModule, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        result = self.finite_step.check(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        result = self.finite_step.check(optimizer, scaler, self.trainer.accumulate_grad_batches)
         self.log("train/grad_norm", result.norm)
         clip_gradients(result, gradient_clip_val, gradient_clip_algorithm)
 
