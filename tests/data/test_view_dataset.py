@@ -96,6 +96,15 @@ def test_views_and_their_seeds_differ_across_epochs_indices_and_seeds():
     assert len({views[epoch, index].seed for epoch in range(50) for index in range(7)}) == 350
 
 
+def test_evaluation_has_no_seed_of_training():
+    training, evaluation = random_views(), random_views()
+    evaluation.evaluation = True
+    keys = [(epoch, index) for epoch in range(50) for index in range(7)]
+    assert not {training[key].seed for key in keys} & {evaluation[key].seed for key in keys}
+    assert not torch.equal(training[0, 4].view, evaluation[0, 4].view)
+    assert same(evaluation[0, 4], evaluation[0, 4])
+
+
 @given(
     width=st.integers(1, 400),
     height=st.integers(1, 400),
@@ -221,7 +230,7 @@ def test_good_images_have_the_same_views_beside_bad_ones():
 
 def test_in_evaluation_a_replaced_image_has_no_label():
     views = random_views(3)
-    views.labels_replaced = False
+    views.evaluation = True
     assert [views[0, i].label for i in range(5)] == [0, 1, 2, -1, 4]
 
 

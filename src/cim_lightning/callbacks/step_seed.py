@@ -1,4 +1,4 @@
-"""Seeds of the random layers of a network, such as stochastic depth."""
+"""Seeds of the random layers of a network, such as stochastic depth, in training and in validation."""
 
 from typing import Any
 
@@ -11,10 +11,11 @@ from cim_lightning.lightning_internals import batches_processed
 
 
 class StepSeed(L.Callback):
-    """Seed torch before every training batch from the seed, the rank and the number of batches processed.
+    """Seed torch before every batch from the seed, the rank, the stage and the number of the batch.
 
     A resumed run thus draws the same numbers. A restored generator would not suffice: new data loaders draw
-    from it.
+    from it. Training batches are counted from the start of the run, and validation batches from the start of
+    a validation, so that every validation draws the same numbers.
 
     Args:
         seed: seed of the run.
@@ -27,14 +28,21 @@ class StepSeed(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(step_seed(self.seed, trainer.global_rank, batches_processed(trainer)))
 
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        torch.manual_seed(step_seed(self.seed, trainer.global_rank, batch_idx, validation=True))
 
-def step_seed(seed: int, rank: int, batch: int) -> int:
-    """Return the seed of a training batch.
+
+def step_seed(seed: int, rank: int, batch: int, validation: bool = False) -> int:
+    """Return the seed of a batch.
 
     Args:
         seed: of the run.
         rank: of the process.
-        batch: batches of this process since the start of the run.
+        batch: batches of this process since the start of the run, or of the validation.
+        validation: validation draws other numbers than training.
     """
-    words = np.random.SeedSequence((seed, rank, batch)).generate_state(2)
+    stream = (1,) if validation else ()
+    words = np.random.SeedSequence((seed, rank, batch), spawn_key=stream).generate_state(2)
     return int(words[0]) << 32 | int(words[1])

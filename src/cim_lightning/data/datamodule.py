@@ -163,7 +163,7 @@ class ImageData(ResumableData):
         if not len(self.splits.val):
             return []
         batches = validation_batches(self.splits.val, self.seed, self.batch_size, *device_and_count(self))
-        return self._loader(self.splits.val, self.view, batches, labels_replaced=False)
+        return self._loader(self.splits.val, self.view, batches, evaluation=True)
 
     def eval_dataloader(
         self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
@@ -176,7 +176,7 @@ class ImageData(ResumableData):
         """
         source, view = getattr(self.splits, split), view or CenterSquare(self.view.size)
         batches = random_batches(source, self.seed, self.batch_size, limit)
-        return self._loader(source, view, batches[rank::world_size], labels_replaced=False)
+        return self._loader(source, view, batches[rank::world_size], evaluation=True)
 
     def random_crop_dataloader(
         self, split: str, limit: int | None, epoch: int, rank: int = 0, world_size: int = 1
@@ -184,7 +184,7 @@ class ImageData(ResumableData):
         """Return one random view of each image of `eval_dataloader`; the views depend on the epoch."""
         source = getattr(self.splits, split)
         batches = random_batches(source, self.seed, self.batch_size, limit, epoch)
-        return self._loader(source, self.view, batches[rank::world_size], labels_replaced=False)
+        return self._loader(source, self.view, batches[rank::world_size], evaluation=True)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
         """Return the indices of at most `limit` random labeled training images, in random order."""
@@ -194,7 +194,7 @@ class ImageData(ResumableData):
         self.current = batch.samples
         return self.cropping(batch.views, batch.seeds), batch.labels
 
-    def _loader(self, source: Any, view: View, batches: Any, labels_replaced: bool = True) -> DataLoader[Any]:
+    def _loader(self, source: Any, view: View, batches: Any, evaluation: bool = False) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = ViewDataset(source, view, self.seed, view is self.view, labels_replaced)
+        dataset = ViewDataset(source, view, self.seed, view is self.view, evaluation)
         return view_loader(dataset, batches, self.loading, pin_memory)

@@ -110,7 +110,8 @@ EvalView = CenterSquare | ResizeCenterCrop
 class ViewDataset(Dataset[Sample]):
     """Samples by (epoch, index). Their random numbers depend on the seed, the epoch and the image's key.
 
-    If an image cannot be decoded, a random one replaces it, with its own label.
+    If an image cannot be decoded, a random one replaces it. It has its own label in training, and none in
+    evaluation, which counts no image twice.
     """
 
     source: Any  # a Source, or a Subset of one
@@ -118,7 +119,7 @@ class ViewDataset(Dataset[Sample]):
     seed: int
     paired: bool = False  # if the source has pairs of images, return views "2 c h w" of a pair
     keys: UInt64[np.ndarray, " n"] = field(init=False)
-    labels_replaced: bool = True  # whether a replaced image has a label; evaluation counts no image twice
+    evaluation: bool = False  # the random numbers differ from those of training with the same keys
     reading: Reading = field(default_factory=Reading, init=False)  # the loader replaces it
 
     def __post_init__(self) -> None:
@@ -134,13 +135,14 @@ class ViewDataset(Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, int(self.keys[index])))
+        entropy, stream = (self.seed, epoch, int(self.keys[index])), (1,) if self.evaluation else ()
+        rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=stream))
         seed = int(rng.integers(2**62))
         decoded, skipped = self._decode(index, rng)
         if decoded is None:
             return Sample(None, NO_LABEL, 0, epoch, index, skipped)
         image, label = decoded
-        if skipped and not self.labels_replaced:
+        if skipped and self.evaluation:
             label = NO_LABEL
         pixels = np.asarray(self.view(image, rng))
         view = torch.from_numpy(pixels.copy()).permute(2, 0, 1)

@@ -54,7 +54,7 @@ class LabeledImages(ResumableData):
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self._train_images, self.view, self.train_order(), labels_replaced=True)
+        return self._loader(self._train_images, self.view, self.train_order(), evaluation=False)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the batches of this device; each labeled image is in one batch of one device."""
@@ -62,13 +62,13 @@ class LabeledImages(ResumableData):
         chosen = random_part(source, self.images.seed, self.num_val)
         keys = [(0, index) for index in chosen if labels is None or labels[index] >= 0]
         batches = even_batches(keys, self.images.batch_size, *device_and_count(self))
-        return self._loader(source, self.val_view, batches, labels_replaced=False) if keys else []
+        return self._loader(source, self.val_view, batches, evaluation=True) if keys else []
 
     @property
     def _train_images(self) -> Subset[Any]:
         return Subset(self.images.splits.train, self.indices)  # pyright: ignore
 
-    def _loader(self, source: Any, view: View, batches: Any, labels_replaced: bool) -> DataLoader[Any]:
+    def _loader(self, source: Any, view: View, batches: Any, evaluation: bool) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = ViewDataset(source, view, self.seed, labels_replaced=labels_replaced)
+        dataset = ViewDataset(source, view, self.seed, evaluation=evaluation)
         return view_loader(dataset, batches, self.images.loading, pin_memory)
