@@ -4,7 +4,7 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from cim_lightning.cropping.batch import num_images
@@ -36,7 +36,7 @@ def flops_per_image(method: Any, crops: Any) -> Flops:
         model = copy.deepcopy(method, tensors).train()
         batch = (crops, torch.zeros(count, dtype=torch.long))
         with FlopCounterMode(display=False) as forward:
-            loss = model.compute_batch_losses(tree_map_only(torch.Tensor, _to_meta, batch))["loss"]
+            loss = model.compute_batch_losses(tree_map(_to_meta, batch))["loss"]
         if not loss.requires_grad:
             return Flops(0.0, 0.0)
         with FlopCounterMode(display=False) as backward:
@@ -44,8 +44,10 @@ def flops_per_image(method: Any, crops: Any) -> Flops:
     return Flops(forward.get_total_flops() / count, backward.get_total_flops() / count)
 
 
-def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    empty = torch.empty_like(tensor, device="meta")
-    if isinstance(tensor, torch.nn.Parameter):
-        return torch.nn.Parameter(empty, requires_grad=tensor.requires_grad)
-    return empty
+def _to_meta(value: Any) -> Any:
+    """Return a tensor, or what has tensors and a method `to`, without data; other values as they are."""
+    if isinstance(value, torch.nn.Parameter):
+        return torch.nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=value.requires_grad)
+    if isinstance(value, torch.Tensor):
+        return torch.empty_like(value, device="meta")
+    return value.to("meta") if hasattr(value, "to") else value

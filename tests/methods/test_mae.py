@@ -11,6 +11,7 @@ from cim_lightning.cropping.masking import MaskedCropper
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.mae import MAE
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.masked_pixels import patch_pixels
 from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.timm_backbone import TimmBackbone
 
@@ -52,12 +53,11 @@ def patches_of(images: torch.Tensor, side: int) -> list[list[torch.Tensor]]:
     ]
 
 
-def test_a_patch_without_contrast_is_divided_by_the_published_epsilon(vit):
-    model = mae(vit())
-    assert not model.targets(torch.full((1, 3, 16, 16), 0.5)).any()
+def test_a_patch_without_contrast_is_divided_by_the_published_epsilon():
+    assert not patch_pixels(torch.full((1, 3, 16, 16), 0.5), 4, True).any()
     images = torch.full((1, 3, 16, 16), 0.0)
     images[..., ::2] = 2e-3  # half of the pixels of each patch: the unbiased variance is 1e-6 * n / (n - 1)
-    targets = model.targets(images)
+    targets = patch_pixels(images, 4, True)
     n = targets.shape[-1]
     torch.testing.assert_close(targets.amax(), torch.tensor(1e-3 / math.sqrt(1e-6 * n / (n - 1) + 1e-6)))
 
@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_square_error_over_masked_patches(vit, views, norm_
     images = torch.arange(3 * 16 * 16.0).view(1, 3, 16, 16)
     predicted = torch.randn(6, 16, 48)
     total, count = 0.0, 0
-    layout = mae(vit(), False).targets(images)[0, 0].long()  # order of the pixels of a patch
+    layout = patch_pixels(images, 4, False)[0, 0].long()  # order of the pixels of a patch
     first_patch = images[0, :, :4, :4].flatten().long().tolist()
     order = [first_patch.index(int(pixel)) for pixel in layout]
     for b, patches in enumerate(patches_of(normalize(crops.images), 4)):
@@ -91,7 +91,7 @@ def test_the_loss_is_the_mean_square_error_over_masked_patches(vit, views, norm_
 def test_a_perfect_prediction_has_loss_0_and_visible_patches_do_not_count(vit, views, normalize):
     crops = CROPPING(views, 0)
     model = mae(vit())
-    perfect = model.targets(normalize(crops.images))
+    perfect = patch_pixels(normalize(crops.images), 4, True)
     model.decoder = FixedDecoder(perfect)
     assert model.compute_losses(crops)["loss"] < 1e-9
     model.decoder = FixedDecoder(torch.where(crops.mask.flatten(1)[..., None], perfect, perfect + 9))

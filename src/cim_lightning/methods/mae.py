@@ -5,19 +5,17 @@ Published: ViT-B/16, 1600 epochs on ImageNet-1k, 83.6 top-1 after fine-tuning, 6
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.cropping.masking import MaskedImages
 from cim_lightning.methods.method import Method
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.masked_backbone import MaskedViTEncoder, upsample_mask
+from cim_lightning.models.masked_backbone import MaskedViTEncoder, visible_patches
+from cim_lightning.models.masked_pixels import masked_error, patch_pixels
 from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(warmup=40 / 800)
-EPSILON = 1e-6  # added to the variance of a patch, which can be 0
 
 
 class MAE(Method):
@@ -50,19 +48,8 @@ class MAE(Method):
     def compute_losses(self, crops: MaskedImages) -> dict[str, Tensor]:
         images = self.backbone.normalize(crops.images)
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
-        mask = upsample_mask(crops.mask, grid).flatten(1)
-        cells = crops.mask[0].numel()
-        num_visible = mask.shape[1] // cells * (cells - crops.num_masked)  # equal for all images
-        visible = mask.int().argsort(dim=1, stable=True)[:, :num_visible]
+        mask, visible = visible_patches(crops.mask, crops.num_masked, grid)
         tokens = self.encoder(self.backbone, images, visible)
-        predicted = self.decoder(tokens, visible, grid).float()
-        error = (predicted - self.targets(images)).square().mean(dim=-1)
-        return {"loss": (error * mask).sum() / mask.sum()}
-
-    def targets(self, images: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n pixels"]:
-        """Return the pixels of normalized images to predict, for patches in row-major order of the grid."""
-        patches = F.pixel_unshuffle(images.float(), self.patch_size).flatten(2).transpose(1, 2)
-        if not self.norm_pix_loss:
-            return patches
-        deviation = (patches.var(dim=-1, keepdim=True) + EPSILON).sqrt()
-        return (patches - patches.mean(dim=-1, keepdim=True)) / deviation
+        predicted = self.decoder(tokens, visible, grid)
+        pixels = patch_pixels(images, self.patch_size, self.norm_pix_loss)
+        return {"loss": masked_error(predicted, pixels, mask)}

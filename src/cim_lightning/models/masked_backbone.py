@@ -62,6 +62,24 @@ class MaskTokenHook(nn.Module):
         return torch.where(mask[..., None], self.token.to(patches.dtype), patches)
 
 
+def visible_patches(
+    mask: Bool[Tensor, "b h w"], num_masked: int, grid: tuple[int, int]
+) -> tuple[Bool[Tensor, "b n"], Int64[Tensor, "b v"]]:
+    """Return the mask of the patches of a grid of (rows, columns), and the indices of the visible ones.
+
+    Args:
+        mask: True for masked cells.
+        num_masked: masked cells of each image.
+
+    Raises:
+        ConfigError: see `upsample_mask`.
+    """
+    patches = upsample_mask(mask, grid).flatten(1)
+    cells = mask[0].numel()
+    num_visible = patches.shape[1] // cells * (cells - num_masked)  # equal for all images
+    return patches, patches.int().argsort(dim=1, stable=True)[:, :num_visible]
+
+
 def upsample_mask(
     mask: Bool[Tensor, "b h w"], grid: tuple[int, int]
 ) -> Bool[Tensor, "b {grid[0]} {grid[1]}"]:

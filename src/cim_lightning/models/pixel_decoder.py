@@ -51,7 +51,13 @@ class PixelDecoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
     ) -> Float[Tensor, "b n pixels"]:
-        """Return the pixels of all n patches, in row-major order of a grid of (rows, columns).
+        """Return the pixels of all n patches; for the arguments see `fill_in`."""
+        return self.head(self.fill_in(tokens, visible, grid))
+
+    def fill_in(
+        self, tokens: Float[Tensor, "b m d"], visible: Int64[Tensor, "b v"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b n width"]:
+        """Return features of all n patches, in row-major order of a grid of (rows, columns).
 
         Args:
             tokens: prefix tokens, then the tokens of the visible patches.
@@ -63,5 +69,4 @@ class PixelDecoder(nn.Module):
         indices = visible[..., None].expand(-1, -1, self.width)
         patches = masked.scatter(1, indices, tokens[:, prefix:])
         patches = patches + build_sincos2d_pos_embed(list(grid), self.width, device=tokens.device)
-        tokens = self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))
-        return self.head(tokens[:, prefix:])
+        return self.norm(self.blocks(torch.cat((tokens[:, :prefix], patches), dim=1)))[:, prefix:]

@@ -1,0 +1,124 @@
+"""Masked correlational modeling: exemplars are located in contexts of which the online encoder reads a part.
+
+Not published. It joins CIM (Li, Xie, Loy, CVPR 2023) with MAE (He et al., CVPR 2022).
+"""
+
+import functools
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cim_lightning.checks import check_at_least
+from cim_lightning.cropping.masked_exemplars import MaskedCrops
+from cim_lightning.cropping.places import soft_places
+from cim_lightning.methods.method import Method
+from cim_lightning.metric_registry import PLOT, PRETEXT, Metric
+from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.masked_backbone import MaskedViTEncoder, visible_patches
+from cim_lightning.models.masked_pixels import masked_error, patch_pixels
+from cim_lightning.models.pixel_decoder import PixelDecoder
+from cim_lightning.models.target import EmaTarget, Target
+from cim_lightning.models.token_correlation import TOKEN_METRICS, TokenCorrelation
+from cim_lightning.optim import AdamWCosine, Optim
+
+OPTIM = AdamWCosine(warmup=40 / 800)
+TOKENS = functools.partial(TokenCorrelation, hidden_dim=128, out_dim=32)
+
+
+class MaskedCIM(Method):
+    """Locates the tokens of exemplars in contexts that are filled in from their visible patches.
+
+    The online encoder reads the visible patches of the context. A narrow decoder fills in the masked ones.
+    The target encoder reads the exemplars. Each exemplar token is located among the filled-in tokens of all
+    contexts of the batch. The decoder predicts the masked pixels, too.
+
+    Args:
+        backbone: the online encoder, a ViT.
+        decoder: builds the decoder from the backbone's width and the number of values in a patch.
+        tokens: builds the token correlation from the backbone's width.
+        target: builds the target from an online network (see models/target.py).
+        optim, batch_size: see Method.
+        norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
+        pixel_weight: factor of the pixel loss; 0: none.
+    """
+
+    batch_type = MaskedCrops
+    metrics = (
+        *TOKEN_METRICS,
+        Metric("pixels", "pixel loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: Callable[[int, int], PixelDecoder] = PixelDecoder,
+        tokens: Callable[[int], TokenCorrelation] = TOKENS,
+        target: Callable[[nn.Module], Target] = EmaTarget,
+        optim: Optim = OPTIM,
+        norm_pix_loss: bool = True,
+        pixel_weight: float = 1.0,
+        batch_size: int = 256,
+    ):
+        super().__init__(backbone, optim, batch_size)
+        check_at_least("pixel_weight", pixel_weight, 0)
+        backbone.check_skips_patches()
+        self.patch_size = backbone.patch_size
+        self.norm_pix_loss, self.pixel_weight = norm_pix_loss, pixel_weight
+        self.encoder = MaskedViTEncoder()
+        self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.in_channels)
+        self.expand = nn.Linear(self.decoder.width, backbone.dim)
+        self.tokens = tokens(backbone.dim)
+        self.target = target(backbone)
+        self.tokens_target = target(self.tokens.projector)
+
+    def prepare(self, batch: MaskedCrops, num_classes: int | None) -> None:
+        super().prepare(batch, num_classes)
+        exemplars, context = batch.crops.exemplars, batch.crops.context
+        for images, parameter in ((exemplars, "exemplar_size"), (context, "context_size")):
+            self.backbone.check_size((images.shape[-2], images.shape[-1]), parameter)
+
+    def forward(self, batch: MaskedCrops) -> Float[Tensor, "b k s s"]:
+        """Return correlation logits: the places of the tokens of each exemplar in its context."""
+        context = self.backbone.normalize(batch.crops.context)
+        keys = self.tokens.projector(self.expand(self.fill_in(context, batch)[0]))
+        size = (context.shape[-2], context.shape[-1])
+        return self.tokens.maps(self.queries(batch)[0], keys, self._grid(context), size)
+
+    def compute_losses(self, batch: MaskedCrops) -> dict[str, Tensor]:
+        context = self.backbone.normalize(batch.crops.context)
+        filled, mask = self.fill_in(context, batch)
+        keys = self.tokens.projector(self.expand(filled))
+        queries, places = self.queries(batch)
+        tokens = self.tokens(queries, keys, places)
+        pixels = masked_error(
+            self.decoder.head(filled), patch_pixels(context, self.patch_size, self.norm_pix_loss), mask
+        )
+        metrics = {"tokens": tokens, "pixels": pixels}
+        if not self.training:
+            metrics["token_accuracy"] = self.tokens.accuracy(queries, keys, places)
+        return {"loss": tokens + self.pixel_weight * pixels} | metrics
+
+    def fill_in(
+        self, context: Float[Tensor, "b c s s"], batch: MaskedCrops
+    ) -> tuple[Float[Tensor, "b m width"], Tensor]:
+        """Return the decoder's features of all patches, and the mask of the patches. Contexts are normalized."""
+        grid = self._grid(context)
+        mask, visible = visible_patches(batch.mask, batch.num_masked, grid)
+        return self.decoder.fill_in(self.encoder(self.backbone, context, visible), visible, grid), mask
+
+    def queries(self, batch: MaskedCrops) -> tuple[Float[Tensor, "b k n out"], Float[Tensor, "b k n m"]]:
+        """Return the projected tokens of the exemplars, and their places in the contexts."""
+        crops = batch.crops
+        exemplars = self.backbone.normalize(crops.exemplars).flatten(0, 1)
+        features = self.target(self.backbone, exemplars)
+        queries = self.tokens_target(self.tokens.projector, features.grid.flatten(2).transpose(1, 2))
+        positions = crops.boxes.positions(features.grid.shape[-2:], crops.flipped)
+        places = soft_places(positions, crops.boxes.view, self._grid(crops.context))
+        return queries.unflatten(0, (crops.num_images, -1)), places
+
+    def target_pairs(self) -> list[tuple[Target, nn.Module]]:
+        return [(self.target, self.backbone), (self.tokens_target, self.tokens.projector)]
+
+    def _grid(self, images: Tensor) -> tuple[int, int]:
+        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
