@@ -38,6 +38,30 @@ def maps() -> torch.Tensor:
     return torch.rand(B, K, *SIZE, generator=torch.Generator().manual_seed(9)) < 0.3
 
 
+@pytest.mark.parametrize(("head_std", "expected"), [(1.0, 53), (1e-4, 6 * math.log(2))])
+def test_the_loss_of_six_exemplars_at_the_start(head_std, expected):
+    """Near 53 in the released code, and 6 log 2 for logits of 0."""
+    generator = torch.Generator().manual_seed(0)
+    context = Features(
+        torch.randn(2, 16, generator=generator), torch.randn(2, 16, 10, 10, generator=generator)
+    )
+    exemplars = Features(
+        torch.randn(8, 16, generator=generator), torch.randn(8, 16, 4, 4, generator=generator)
+    )
+    maps = (torch.rand(2, 4, 160, 160, generator=generator) < 0.31).float()
+    losses = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        logits = CorrelationDecoder(16, width=512, head_std=head_std)(context, exemplars, (160, 160))
+        losses.append(6 * F.binary_cross_entropy_with_logits(logits, maps).item())
+    assert sum(losses) / 5 == pytest.approx(expected, rel=0.2)
+
+
+def test_with_a_prior_the_last_layer_cannot_be_random():
+    with pytest.raises(ConfigError, match=r"^head_std=1\.0: with a prior, .*; try head_std=null"):
+        CorrelationDecoder(DIM, WIDTH, 1, HEADS, prior=torch.zeros(3, 3), head_std=1.0)
+
+
 # --- slow references ---
 
 

@@ -14,7 +14,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_at_least, check_divides
+from cim_lightning.checks import check_above, check_at_least, check_divides
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.initialization import init_xavier
@@ -42,6 +42,8 @@ class CorrelationDecoder(nn.Module):
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLPs, in units of width.
         prior: logits of the map at which the decoder starts; None: a random start, as in the paper.
+        head_std: standard deviation of the initial weights of the last layer, which is 1 in the released
+            code. None: Xavier-uniform, with initial logits near 0.
     """
 
     def __init__(
@@ -52,15 +54,22 @@ class CorrelationDecoder(nn.Module):
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
         prior: Float[Tensor, "h w"] | None = None,
+        head_std: float | None = None,
     ):
         super().__init__()
         check_sizes(width, depth, mlp_ratio, num_heads)
+        check_above("head_std", head_std, 0, suggest=1.0)
+        if prior is not None and head_std is not None:
+            rule = "with a prior, the last layer starts at 0"
+            raise ConfigError("head_std", head_std, rule, suggest=None)
         self.width = width
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(CrossAttention(width, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, 2)
         self.apply(init_xavier)
+        if head_std is not None:
+            nn.init.normal_(self.head.weight, std=head_std)
         self.prior = nn.Identity() if prior is None else MapPrior(prior, self.head)
 
     def forward(
