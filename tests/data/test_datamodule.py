@@ -143,7 +143,7 @@ def test_validation_and_evaluation_share_no_seed_with_training():
     images = data(partial(scenes, 16, 16))
     training = {seed for batch in islice(images.train_dataloader(), 20) for seed in batch.seeds.tolist()}
     loaders = [images.val_dataloader(), images.eval_dataloader("train", None)]
-    loaders += [images.random_crop_dataloader("train", None, epoch) for epoch in range(2)]
+    loaders += [images.eval_dataloader("train", None, images.view, epoch=epoch) for epoch in range(2)]
     others = [{seed for batch in loader for seed in batch.seeds.tolist()} for loader in loaders]
     assert len(training) == 10 * 16  # ten epochs
     assert all(len(seeds) == 16 and not seeds & training for seeds in others)

@@ -45,6 +45,7 @@ def test_cifar10(tmp_path):
     train, val, *_ = torchvision_datasets.cifar10(str(tmp_path), download=False)
     assert train.classes == val.classes == names
     assert (len(train), len(val)) == (5, 2)
+    assert (train.labels.tolist(), val.labels.tolist()) == ([1, 2, 3, 4, 5], [9, 0])
     assert (color(train, 2), train[2][1]) == ((3, 20, 30), 3)
     assert (color(val, 1), val[0][1]) == ((4, 5, 6), 9)
     assert train[0][0].size == (32, 32)
@@ -58,6 +59,7 @@ def test_cifar100(tmp_path):
     train, val, *_ = torchvision_datasets.cifar100(str(tmp_path), download=False)
     assert train.classes is not None
     assert train.classes[train[0][1]] == "class 99"
+    assert train.labels.tolist() == [99]
     assert (color(val, 0), val[0][1]) == ((1, 2, 3), 42)
 
 
@@ -96,6 +98,7 @@ def test_imagenette_has_wordnet_ids_rgb_images_and_our_decoder(tmp_path):
     save_photos(home, ".jpeg", n01440764=Image.new("L", (8, 8), 50), n03888257=Image.new("L", (8, 8), 90))
     train, val, *_ = torchvision_datasets.imagenette(str(tmp_path), download=False)
     assert train.classes == ["n01440764", "n03888257"]
+    assert train.labels.tolist() == [0, 1]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
     (home / "train" / "n01440764" / "0.jpeg").write_bytes(b"")
     with pytest.raises(BadImageError, match="empty"):
@@ -109,6 +112,7 @@ def test_imagenet_has_wordnet_ids_and_our_decoder(tmp_path, monkeypatch):
     save_photos(tmp_path, ".JPEG", n01440764=Image.new("L", (8, 8), 50), n02012849=Image.new("L", (8, 8), 90))
     train, val, *_ = torchvision_datasets.imagenet(str(tmp_path))
     assert train.classes == ["n01440764", "n02012849"]
+    assert train.labels.tolist() == [0, 1]
     assert (color(val, 1), val[1][1]) == ((90, 90, 90), 1)
     (tmp_path / "val" / "n01440764" / "0.JPEG").write_bytes(b"")
     with pytest.raises(BadImageError, match="empty"):
@@ -118,6 +122,7 @@ def test_imagenet_has_wordnet_ids_and_our_decoder(tmp_path, monkeypatch):
 def test_images_become_rgb_and_labels_int():
     class Gray(list):
         classes = ("one", "two")
+        targets = (1,)
 
     image, label = LabeledDataset(Gray([(Image.new("L", (2, 2), 5), np.int64(1))]))[0]
     assert (image.mode, label, type(label)) == ("RGB", 1, int)
@@ -171,7 +176,7 @@ def test_only_one_process_downloads_at_a_time(tmp_path, monkeypatch):
     counts = []
 
     class Downloaded:
-        classes = ("a", "b")
+        classes, targets = ("a", "b"), (0,)
 
         def __init__(self, root, **options):
             active.append(self)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.checks import check_above, check_at_least, check_share
 from cim_lightning.cropping.cropper import Cropping
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import check_sample
@@ -17,6 +17,7 @@ from cim_lightning.data.changed_images import REFUSE, check_changes, check_polic
 from cim_lightning.data.eval_batches import random_batches, validation_batches
 from cim_lightning.data.format_check import check_first_images
 from cim_lightning.data.image_keys import image_keys, random_labeled
+from cim_lightning.data.label_share import hide_labels
 from cim_lightning.data.loader import Loading
 from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.resumable import ResumableData, device_and_count
@@ -53,12 +54,13 @@ class ImageData(ResumableData):
         max_bad_share: share of images that cannot be decoded, above which the run stops; see BadShare.
         view_size, view_scale, view_ratio, view_flip: see RandomResizedCropFlip.
         seed: of the image order, views and crops.
+        label_share: share of the training images whose label is used in training and evaluation, above 0 and
+            at most 1, see `choose_labeled`; None: all labels.
         channels, bits: of all images, see PixelFormat. A source with the parameter `pixels` gets the format.
         source_kwargs: arguments of the source, such as `root`, the folder of its images, or `download`.
 
     Raises:
-        ConfigError: a parameter is out of range; in setup, the source cannot be opened, or its training set
-            is smaller than a batch.
+        ConfigError: a parameter is out of range; in setup, the source cannot be opened or is too small.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ImageData(ResumableData):
         timeout: float | None = 600,
         max_bad_share: float = 0.1,
         changed: str = REFUSE,
+        label_share: float | None = None,
         **source_kwargs: Any,
     ):
         super().__init__()
@@ -85,10 +88,12 @@ class ImageData(ResumableData):
         check_at_least("seed", seed, 0)
         check_above("timeout", timeout, 0, suggest=600)
         check_policy(changed)
+        check_share("label_share", label_share, zero=False)
         self.pixels = PixelFormat(channels, bits)
         self.source = bind_pixels(source, source_kwargs, self.pixels)
         self.source_kwargs, self.cropping = source_kwargs, cropping
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed, self.label_share = seed, label_share
         self.timeout, self.changed, self.bad_images = timeout, changed, BadImages(max_bad_share)
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
         self.current: Samples | None = None  # of the batch that is being trained or validated
@@ -107,8 +112,13 @@ class ImageData(ResumableData):
             check_sample(source, self.bad_images.max_share, self.timeout)
         return splits
 
+    def images(self, split: str) -> Any:
+        """Return the images of a split. The hidden labels of training images are NO_LABEL."""
+        images = getattr(self.splits, split)
+        return hide_labels(images, self.label_share, self.seed) if split == "train" else images
+
     def setup(self, stage: str | None = None) -> None:
-        images, order = len(self.splits.train), self.train_order()
+        images, order = len(self.images("train")), self.train_order()
         if not len(order):
             batches = order.world_size * order.accumulate  # per optimizer step
             rule = f"{batches} batch(es) of this size need more than the training set of {images} images"
@@ -143,52 +153,42 @@ class ImageData(ResumableData):
 
     def train_order(self) -> ResumableBatchSampler:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        settings = (
-            image_keys(self.splits.train),
-            self.batch_size,
-            self.seed,
-            self.position,
-            *device_and_count(self),
-        )
-        return ResumableBatchSampler(*settings, accumulate=accumulate)
+        settings = (image_keys(self.splits.train), self.batch_size, self.seed, self.position)
+        return ResumableBatchSampler(*settings, *device_and_count(self), accumulate=accumulate)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.train, self.view, self.train_order())
+        return self._loader(self.images("train"), self.view, self.train_order())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the same views and crops of this device's validation images in every call.
-
-        Without validation images, the list of loaders is empty, and Lightning does not validate.
-        """
+        """Return the same views and crops of a device's images in every call; without images, no loader."""
         if not len(self.splits.val):
             return []
         batches = validation_batches(self.splits.val, self.seed, self.batch_size, *device_and_count(self))
         return self._loader(self.splits.val, self.view, batches, evaluation=True)
 
     def eval_dataloader(
-        self, split: str, limit: int | None, view: View | None = None, rank: int = 0, world_size: int = 1
+        self,
+        split: str,
+        limit: int | None,
+        view: View | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        epoch: int = 0,
     ) -> DataLoader[Any]:
         """Return batches of at most `limit` random images of a split, the same in every call.
 
         Args:
             view: transforms an image; None: the centered square of the training view's size.
             rank, world_size: a process gets the batches rank, rank + world_size, ... of all batches.
+            epoch: on which a random view, such as that of training, depends.
         """
-        source, view = getattr(self.splits, split), view or CenterSquare(self.view.size)
-        batches = random_batches(source, self.seed, self.batch_size, limit)
-        return self._loader(source, view, batches[rank::world_size], evaluation=True)
-
-    def random_crop_dataloader(
-        self, split: str, limit: int | None, epoch: int, rank: int = 0, world_size: int = 1
-    ) -> DataLoader[Any]:
-        """Return one random view of each image of `eval_dataloader`; the views depend on the epoch."""
-        source = getattr(self.splits, split)
+        source, view = self.images(split), view or CenterSquare(self.view.size)
         batches = random_batches(source, self.seed, self.batch_size, limit, epoch)
-        return self._loader(source, self.view, batches[rank::world_size], evaluation=True)
+        return self._loader(source, view, batches[rank::world_size], evaluation=True)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
         """Return the indices of at most `limit` random labeled training images, in random order."""
-        return random_labeled(self.splits.train, self.seed)[:limit]
+        return random_labeled(self.images("train"), self.seed)[:limit]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         self.current = batch.samples

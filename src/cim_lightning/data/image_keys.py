@@ -11,8 +11,9 @@ from torch.utils.data import Subset
 
 from cim_lightning.image_random import image_seeds, splitmix64
 
-# Uses of `mix`, so that the order of the images, their split and a random part of them are independent.
-ORDER, SPLIT, PART = 0, 1, 2
+# Uses of `mix`, so that the order of the images, their split, a random part of them and their labels are
+# independent.
+ORDER, SPLIT, PART, LABELED = 0, 1, 2, 3
 
 
 def name_key(name: bytes) -> int:
@@ -62,8 +63,14 @@ def shuffled(keys: UInt64[np.ndarray, " n"], *numbers: int) -> Int64[np.ndarray,
 
 
 def random_part(source: Any, seed: int, limit: int | None = None) -> Sequence[int]:
-    """Return the indices of at most `limit` random images of a Source, in random order."""
-    return shuffled(image_keys(source), PART, seed)[:limit].tolist()
+    """Return the indices of at most `limit` random images of a Source, in random order.
+
+    If there is a limit, images with a label precede those without one.
+    """
+    order, labels = shuffled(image_keys(source), PART, seed), getattr(source, "labels", None)
+    if limit is not None and labels is not None:
+        order = order[np.argsort(np.asarray(labels)[order] < 0, kind="stable")]
+    return order[:limit].tolist()
 
 
 def random_labeled(source: Any, seed: int) -> list[int]:

@@ -14,7 +14,7 @@ class Source(Protocol):
     Images have the `PixelFormat` of the data set. Labels are in 0..len(classes) - 1, or NO_LABEL (-1).
 
     Optional attributes:
-        labels: an int array, required if some images have no label.
+        labels: an int array, required if some images have no label, and for `label_share`.
         unknown_classes: sorted names of classes that training images lack. Their images have no label.
         path: method that returns the path of image i, for messages.
         keys: uint64 numbers that identify the images, such as hashes of their names. The order, the views and

@@ -22,8 +22,10 @@ class LabeledDataset:
         self._dataset, self._pixels = dataset, pixels
         # ImageNet and Imagenette have WordNet IDs, the folder names of ImageNet-C and similar data sets.
         self.classes: list[str] | None = list(getattr(dataset, "wnids", dataset.classes))
-        # Only STL-10 has unlabeled images, and an attribute with its labels.
-        self.labels = np.asarray(getattr(dataset, "labels", np.zeros(len(dataset), np.int64)))
+        labels = getattr(dataset, "labels", getattr(dataset, "targets", None))
+        if labels is None:  # Imagenette has neither attribute
+            labels = [label for _, label in dataset._samples]
+        self.labels = np.asarray(labels, np.int64)
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -54,7 +54,7 @@ class Representation:
         processes = (context.rank, context.world_size)
         features = context.features("val", self.num_images).mean.float()
         views = [
-            context.data.random_crop_dataloader("val", self.num_images, epoch, *processes)
+            context.data.eval_dataloader("val", self.num_images, context.data.view, *processes, epoch)
             for epoch in range(2)
         ]
         first, second = (extract(context.backbone, view, context.device).mean.float() for view in views)

@@ -12,10 +12,10 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.label_head import UNLABELED
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine()
-UNLABELED = -1
 
 
 class Supervised(Method):

@@ -100,6 +100,7 @@ class SyntheticScenes:
         check_within("image_size", self.image_size, 16, 1024)
         check_at_least("seed", self.seed, 0)
         self.classes = list(CLASSES)
+        self.labels = np.arange(self.num_images) % len(self.classes)
 
     def __len__(self) -> int:
         return self.num_images
@@ -107,7 +108,7 @@ class SyntheticScenes:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         """Return the image of scene `index`, and its class: the index modulo the number of classes."""
         image = Image.fromarray(render(self.scene(index), self.image_size))
-        return self.pixels.convert(image), index % len(self.classes)
+        return self.pixels.convert(image), int(self.labels[index])
 
     def scene(self, index: int) -> Scene:
         """Return the parameters of scene `index`."""
