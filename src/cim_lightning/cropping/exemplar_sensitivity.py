@@ -6,7 +6,7 @@ edge. These metrics swap the features of exemplars and contexts, so that the enc
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from cim_lightning.cropping.correlation_metrics import MeanMapBaseline
@@ -37,8 +37,8 @@ SENSITIVITY_METRICS = (
 def exemplar_sensitivity(
     logits: Float[Tensor, "b k s s"],
     swapped: Float[Tensor, "b k s s"],
-    maps: Float[Tensor, "b k s s"] | Bool[Tensor, "b k s s"],
-    baseline: MeanMapBaseline,
+    maps: Float[Tensor, "b k s s"],
+    baseline: MeanMapBaseline | None,
 ) -> dict[str, Tensor]:
     """Return the metrics that a batch defines: without those of one image or one exemplar if it has only one.
 
@@ -59,9 +59,9 @@ def exemplar_sensitivity(
         logits: of each context with its own exemplars.
         swapped: of each context with the exemplars of the next image; the last context has the first image's.
         maps: of the exemplars, 0..1.
-        baseline: whose skill is 0.
+        baseline: whose skill is 0; None: without skills.
     """
-    logits, swapped, maps = (t.float().flatten(2) for t in (logits, swapped, maps))
+    logits, swapped, maps = (tensor.flatten(2) for tensor in (logits, swapped, maps))
     b, k, pixels = logits.shape
     metrics: dict[str, Tensor] = {}
     if k > 1:
@@ -71,8 +71,9 @@ def exemplar_sensitivity(
         preferred = (own > fits).float() + (own == fits).float() / 2  # a half on the diagonal
         metrics["exemplar_sensitivity"] = 100 * (preferred.sum() - b * k / 2) / (b * k * (k - 1))
         other = (fits.sum() - own.sum()) / (b * k * (k - 1))
-        metrics["skill_other_exemplar"] = baseline.skill(F.softplus(logits).mean() - other)
-    if b > 1:
+        if baseline is not None:
+            metrics["skill_other_exemplar"] = baseline.skill(F.softplus(logits).mean() - other)
+    if b > 1 and baseline is not None:
         for name, places in (("skill_swapped", maps), ("skill_other_context", maps.roll(-1, 0))):
             metrics[name] = baseline.skill(F.binary_cross_entropy_with_logits(swapped, places))
     return metrics | (_variance_shares(logits) if b > 1 and k > 1 else {})

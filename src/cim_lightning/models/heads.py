@@ -8,7 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.metric_registry import Metric
 from cim_lightning.models.gathered_keys import gather_keys
+
+CONTRAST = Metric("contrast", "contrastive loss", higher_is_better=False)
 
 
 class ContrastiveHead(nn.Module):
