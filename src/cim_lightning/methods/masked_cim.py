@@ -5,6 +5,7 @@ Not published. It joins CIM (Li, Xie, Loy, CVPR 2023) with MAE (He et al., CVPR 
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from cim_lightning.cropping.places import soft_places
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import PLOT, PRETEXT, Metric
 from cim_lightning.models.backbone import Backbone
-from cim_lightning.models.masked_backbone import MaskedViTEncoder, visible_patches
+from cim_lightning.models.label_head import METRICS as LABEL_METRICS
+from cim_lightning.models.label_head import LabelHead
+from cim_lightning.models.masked_backbone import MaskedViTEncoder, pooled_tokens, visible_patches
 from cim_lightning.models.masked_pixels import masked_error, patch_pixels
 from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.target import EmaTarget, Target
@@ -41,11 +44,13 @@ class MaskedCIM(Method):
         optim, batch_size: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
         pixel_weight: factor of the pixel loss; 0: none.
+        labels, labels_weight: see LabelHead. It classifies the class token of the visible patches.
     """
 
     batch_type = MaskedCrops
     metrics = (
         *TOKEN_METRICS,
+        *LABEL_METRICS,
         Metric("pixels", "pixel loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
     )
 
@@ -59,6 +64,8 @@ class MaskedCIM(Method):
         norm_pix_loss: bool = True,
         pixel_weight: float = 1.0,
         batch_size: int = 256,
+        labels: float | None = None,
+        labels_weight: float = 1.0,
     ):
         super().__init__(backbone, optim, batch_size)
         check_at_least("pixel_weight", pixel_weight, 0)
@@ -71,9 +78,11 @@ class MaskedCIM(Method):
         self.tokens = tokens(backbone.dim)
         self.target = target(backbone)
         self.tokens_target = target(self.tokens.projector)
+        self.label_head = LabelHead(backbone.dim, labels, labels_weight)
 
     def prepare(self, batch: MaskedCrops, num_classes: int | None) -> None:
         super().prepare(batch, num_classes)
+        self.label_head.prepare(num_classes)
         exemplars, context = batch.crops.exemplars, batch.crops.context
         for images, parameter in ((exemplars, "exemplar_size"), (context, "context_size")):
             self.backbone.check_size((images.shape[-2], images.shape[-1]), parameter)
@@ -85,9 +94,12 @@ class MaskedCIM(Method):
         size = (context.shape[-2], context.shape[-1])
         return self.tokens.maps(self.queries(batch)[0], keys, self._grid(context), size)
 
-    def compute_losses(self, batch: MaskedCrops) -> dict[str, Tensor]:
+    def compute_batch_losses(self, batch: Any) -> dict[str, Tensor]:
+        return self.compute_losses(*self.unpack(batch))
+
+    def compute_losses(self, batch: MaskedCrops, labels: Tensor | None = None) -> dict[str, Tensor]:
         context = self.backbone.normalize(batch.crops.context)
-        filled, mask = self.fill_in(context, batch)
+        filled, mask, encoded = self.fill_in(context, batch)
         keys = self.tokens.projector(self.expand(filled))
         queries, places = self.queries(batch)
         tokens = self.tokens(queries, keys, places)
@@ -97,15 +109,21 @@ class MaskedCIM(Method):
         metrics = {"tokens": tokens, "pixels": pixels}
         if not self.training:
             metrics["token_accuracy"] = self.tokens.accuracy(queries, keys, places)
-        return {"loss": tokens + self.pixel_weight * pixels} | metrics
+        metrics["loss"] = tokens + self.pixel_weight * pixels
+        return self.label_head.add_to(metrics, pooled_tokens(self.backbone, encoded), labels)
 
     def fill_in(
         self, context: Float[Tensor, "b c s s"], batch: MaskedCrops
-    ) -> tuple[Float[Tensor, "b m width"], Tensor]:
-        """Return the decoder's features of all patches, and the mask of the patches. Contexts are normalized."""
+    ) -> tuple[Float[Tensor, "b m width"], Tensor, Float[Tensor, "b v d"]]:
+        """Return the decoder's features of all patches, the mask of the patches, and the encoder's tokens.
+
+        Args:
+            context: normalized.
+        """
         grid = self._grid(context)
         mask, visible = visible_patches(batch.mask, batch.num_masked, grid)
-        return self.decoder.fill_in(self.encoder(self.backbone, context, visible), visible, grid), mask
+        encoded = self.encoder(self.backbone, context, visible)
+        return self.decoder.fill_in(encoded, visible, grid), mask, encoded
 
     def queries(self, batch: MaskedCrops) -> tuple[Float[Tensor, "b k n out"], Float[Tensor, "b k n m"]]:
         """Return the projected tokens of the exemplars, and their places in the contexts."""

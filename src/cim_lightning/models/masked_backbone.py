@@ -62,6 +62,11 @@ class MaskTokenHook(nn.Module):
         return torch.where(mask[..., None], self.token.to(patches.dtype), patches)
 
 
+def pooled_tokens(backbone: Backbone, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
+    """Return the class token in the output of MaskedViTEncoder; of a backbone without one, the mean."""
+    return tokens[:, 0] if backbone.num_prefix_tokens else tokens.mean(dim=1)
+
+
 def visible_patches(
     mask: Bool[Tensor, "b h w"], num_masked: int, grid: tuple[int, int]
 ) -> tuple[Bool[Tensor, "b n"], Int64[Tensor, "b v"]]:
