@@ -46,9 +46,8 @@ class ContrastiveHead(nn.Module):
     def forward(self, online: Float[Tensor, "n d"], keys: Float[Tensor, "m out"]) -> Tensor:
         """Return the mean loss of n online features and m projected target features, in the same image order.
 
-        One of n and m is a multiple of the other: an image with k exemplars has k consecutive rows. Keys are
-        gathered over all devices. Gradients reach a trained target (shared, separate) through the keys of its
-        own device.
+        One of n and m is a multiple of the other: an image with k exemplars has k consecutive rows. In
+        training, the keys are gathered over all devices, and gradients reach a trained target.
         """
         queries = F.normalize(self.predictor(self.projector(online)), dim=-1)
         keys = F.normalize(keys, dim=-1)

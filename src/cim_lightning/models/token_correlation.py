@@ -13,6 +13,7 @@ from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
 from cim_lightning.models.backbone import Features
 from cim_lightning.models.gathered_keys import gather_keys
 from cim_lightning.models.initialization import init_xavier
+from cim_lightning.models.token_maps import token_maps
 
 TOKEN_METRICS = (
     Metric("tokens", "token loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
@@ -61,8 +62,8 @@ class TokenCorrelation(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the mean loss of the b k n exemplar tokens, in nats.
 
-        In training, the keys are gathered over all devices; gradients reach those of this device. In
-        validation, the loss does not depend on the number of devices.
+        In training, the keys are gathered over all devices, and gradients reach all of them. In validation,
+        the loss does not depend on the number of devices.
 
         Args:
             queries: projected exemplar tokens, of any length.
@@ -97,19 +98,16 @@ class TokenCorrelation(nn.Module):
         grid: tuple[int, int],
         size: tuple[int, int],
     ) -> Float[Tensor, "b k {size[0]} {size[1]}"]:
-        """Return the logits of maps that show where the tokens of each exemplar are in its own context.
+        """Return the logits of maps that show where the tokens of each exemplar are, see `token_maps`.
 
-        A patch has the sum of the tokens' probabilities, a softmax over the patches of the own context. The
-        sum is divided by its maximum, so that a logit is above 0 where the sum is above half of the maximum.
+        The probabilities of a token are a softmax over the patches of its own context.
 
         Args:
             queries, keys: as in `forward`.
             grid: rows and columns of the context's patches; m = rows * columns.
             size: height and width of the maps in pixels.
         """
-        sums = self._similarity(queries, keys).softmax(dim=-1).sum(dim=2).unflatten(-1, grid)
-        sums = F.interpolate(sums, size, mode="bilinear", align_corners=False)
-        return torch.logit(sums / sums.amax(dim=(-2, -1), keepdim=True), eps=1e-6)
+        return token_maps(self._similarity(queries, keys).softmax(dim=-1), grid, size)
 
     def _similarity(
         self, queries: Float[Tensor, "b k n out"], keys: Float[Tensor, "b m out"]
