@@ -1,6 +1,7 @@
 """Floating-point operations of a training step, counted by torch."""
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -39,9 +40,29 @@ def flops_per_image(method: Any, crops: Any) -> Flops:
             loss = model.compute_batch_losses(tree_map(_to_meta, batch))["loss"]
         if not loss.requires_grad:
             return Flops(0.0, 0.0)
-        with FlopCounterMode(display=False) as backward:
+        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as backward:
             loss.backward()
     return Flops(forward.get_total_flops() / count, backward.get_total_flops() / count)
+
+
+def _convolution_backward(
+    gradient: torch.Size, inputs: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any
+) -> int:
+    """Return the operations of the gradients of a convolution.
+
+    Each gradient needs as many as the forward pass. torch's own formula multiplies those of the weights by
+    the number of groups.
+
+    Args:
+        gradient, inputs, weight: shapes; the gradient is that of the output.
+        args: the further arguments of aten::convolution_backward.
+    """
+    _, _, _, _, transposed, _, _, (of_inputs, of_weight, _) = args
+    places = inputs[2:] if transposed else gradient[2:]
+    return 2 * (of_inputs + of_weight) * inputs[0] * math.prod(places) * weight.numel()
+
+
+FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}  # by operation
 
 
 def _to_meta(value: Any) -> Any:
