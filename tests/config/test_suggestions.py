@@ -23,6 +23,9 @@ weight_decay=0.1 -> optim.weight_decay=0.1
 beta2=0.99 -> optim.betas=[0.9,0.99]
 warmup_epochs=30 -> optim.warmup=0.1
 optimizer=adamw -> optim=adamw
+decoder.prior=constant -> decoder/prior=constant
+method.contrast=global -> method/contrast=global
+method.tokens.temperature=0.2 -> method/tokens=correlation method.tokens.temperature=0.2
 scheduler=cosine -> optim=adamw
 sched=cosine -> optim=adamw
 epochs=5 -> trainer.max_epochs=5
@@ -181,7 +184,8 @@ def test_a_budget_replaces_the_number_of_epochs():
 def test_nothing_similar_gets_the_names_that_exist(configs):
     cfg = configs["pretrain"]
     assert (
-        suggest_setting("decoder.foo=1", "pretrain", cfg) == "choose from depth, mlp_ratio, num_heads, width"
+        suggest_setting("decoder.foo=1", "pretrain", cfg)
+        == "choose from depth, head_std, mlp_ratio, num_heads, width"
     )
     assert suggest_setting("zzz=1", "pretrain", cfg) == "cim-pretrain --help lists the settings"
     added = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg)), {"target": {"momentun": 1}})

@@ -57,10 +57,9 @@ class _Suggestions:
         for find in ways[: 1 if self.key.startswith(ADDED) else None]:
             if hint := next(find(), None):
                 return hint
-        names = [name for name in self._node(self.parent) if name not in HYDRA_KEYS]
-        if not names:
+        if not (names := sorted(self._node(self.parent).keys() - HYDRA_KEYS)):
             return f"cim-{self.command} --help lists the settings"
-        hint = f"choose from {', '.join(sorted(names))}"
+        hint = f"choose from {', '.join(names)}"
         return hint if "_target_" in self._node(self.parent) else f"{hint}; or add it: +{self.key}=..."
 
     def _in_parent(self) -> Iterator[str]:
@@ -69,7 +68,10 @@ class _Suggestions:
         for setting in self.synonyms.get(self.leaf, []):
             if setting.endswith(f" {self.key}"):
                 yield self._try(setting, self.leaf)
-        if is_group(self.parent) and (option := option_with(self.parent, self.leaf)):
+        group, parent = self.key.replace(".", "/"), self.parent.replace(".", "/")
+        if parent and is_group(group):  # such as decoder/prior
+            yield from self._choice(group)
+        if is_group(parent) and (option := option_with(parent, self.leaf)):
             yield f"try {option} {self._assign(self.key)}"
         if accepts(str(node.get("_target_", "")), self.leaf):
             yield f"to add an argument, try +{self._assign(self.key)}"
@@ -84,11 +86,9 @@ class _Suggestions:
             if setting in self.paths or is_group(setting):
                 yield f"try {translated}"
         settings = self.synonyms.get(name, [])
-        known = [s for s in settings if s in self.paths or is_group(s) or self._can_be_added(s)] or settings[
-            -1:
-        ]
-        top = self.key.partition(".")[0]
-        known.sort(key=lambda setting: bool(self.parent) and not setting.startswith(f"{top}."))
+        known = [s for s in settings if s in self.paths or is_group(s) or self._can_be_added(s)]
+        top = self.key.partition(".")[0] + "."
+        known = sorted(known or settings[-1:], key=lambda s: bool(self.parent) and not s.startswith(top))
         for setting in known:
             yield from self._choice(setting) if is_group(setting) else [self._try(setting, name)]
 
