@@ -78,6 +78,7 @@ def test_the_page_fits_and_follows_the_color_scheme(open_page, width, scheme):
         "Overview",
         "Results",
         "Curves",
+        "Results against cost",
         "Parallel coordinates",
         "Correlation panels",
         "Settings that differ",
@@ -98,7 +99,7 @@ def test_a_click_on_an_axis_converts_all_curves(open_page, width):
     assert title.inner_html() == "epochs"
     assert tab.evaluate(first) == pytest.approx([0, 2])
     for name, end, label in [("seconds", 20, "seconds of training"), ("images", 1000, "images seen")]:
-        tab.locator("label", has_text=name).click()
+        tab.locator("[name=axis-curves]").locator("..").filter(has_text=name).click()
         tab.wait_for_function(f"{first}[1] === {end}")
         assert title.inner_html() == label
     low, high = tab.evaluate("document.getElementById('curves').layout.xaxis3.range")
@@ -110,8 +111,18 @@ def test_an_unfinished_run_without_a_setup_is_plotted_against_steps_only(open_pa
     tab = open_page(1280, "light")
     last = "document.getElementById('curves').data.at(-1).x"
     assert tab.evaluate(last) == []
-    tab.locator("label", has_text="steps").click()
+    tab.locator("[name=axis-curves]").locator("..").filter(has_text="steps").click()
     tab.wait_for_function(f"{last}.length === 2")
+
+
+def test_a_click_on_an_axis_shows_the_points_of_that_axis(open_page):
+    tab = open_page(1280, "light")
+    final = "document.getElementById('costs').data.find((trace) => trace.mode === 'lines+markers')"
+    assert tab.evaluate(f"{final}.x") == pytest.approx([3])  # TFLOP
+    tab.locator("[name=axis-costs]").locator("..").filter(has_text="seconds").click()
+    tab.wait_for_function(f"{final}.x[0] === 20")
+    title = tab.locator("#costs .infolayer .xtitle, #costs .infolayer .x2title")
+    assert title.last.inner_html() == "seconds of training"
 
 
 def test_the_slider_changes_the_picture(open_page):

@@ -54,6 +54,27 @@ def test_failed_jobs_are_reported_also_without_a_finished_run(write_run, tmp_pat
     assert "Unfinished" not in text
 
 
+def test_a_reference_is_compared_with_the_others_at_each_budget(write_run, tmp_path, report, capsys):
+    for method, budgets in (("mae", (3, 9)), ("cim", (3, 9)), ("dino", (9,))):
+        for budget in budgets:
+            for seed in range(2):
+                overrides = [f"method={method}", f"budget.petaflop={budget}", f"seed={seed}"]
+                knn = 30 + seed * (1 + len(method)) + budget
+                write_run(f"{method}-{budget}-{seed}", overrides, **{"val/knn": float(knn)})
+    report(tmp_path, "--reference", "dino")
+    assert capsys.readouterr().err == (
+        "budget.petaflop=3: no differences, because no run of dino is finished\n"
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert "Differences (budget.petaflop=9) from dino." in text
+    assert "Differences (budget.petaflop=3)" not in text
+    assert "<td>reference</td>" in (tmp_path / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        report(tmp_path, "-r", "mea")
+    rule = "must be a setting with a finished run; try one of: cim; mae; dino"
+    assert capsys.readouterr().err == f"cim-report: --reference=mea: {rule}\n"
+
+
 def test_several_folders_make_one_page_and_a_run_counts_once(write_run, tmp_path, report, capsys):
     write_run("a/0", ["method=mae"])
     write_run("b", ["method=cim"])

@@ -8,13 +8,16 @@ from cim_lightning.report.failures import Failure
 from cim_lightning.report.runs import Run, run_titles
 
 
-def markdown(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
+def markdown(
+    title: str, runs: Sequence[Run], failed: Sequence[Failure] = (), reference: str | None = None
+) -> str:
     """Return the table, the differences, and the failed and unfinished runs; numbers as on the page."""
     parts, comparison = [f"# {title}"], Comparison(runs)
     if comparison.rows:
         parts.append(tables.results(comparison).markdown())
-    if differences := tables.differences(comparison):
-        parts += ["Differences from the best setting (t-test, uncorrected):", differences.markdown()]
+    for length, differences in tables.differences(runs, reference).items():
+        at = f" ({length})" if length else ""
+        parts += [f"Differences{at} {tables.correction(reference)}:", differences.markdown()]
     folders = [run.folder for run in unfinished(runs, failed)]
     titles = zip(run_titles(runs), runs, strict=True)
     rest = [f"{title}: {run.folder}" for title, run in titles if run.folder in folders]

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cim_lightning.config.result_settings import changes_result
-from cim_lightning.report import failures, plots, provenance, tables
+from cim_lightning.report import cost_plot, failures, plots, provenance, tables
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.curves import AXES, step_costs
 from cim_lightning.report.failures import Failure
@@ -18,8 +18,14 @@ from cim_lightning.report.tables import Cell, Table
 MAX_COMMANDS = 6  # at the top; the command of every run is at the end
 
 
-def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str:
-    """Return the page: tables, curves and panels of finished and unfinished runs, and the failed jobs."""
+def page(
+    title: str, runs: Sequence[Run], failed: Sequence[Failure] = (), reference: str | None = None
+) -> str:
+    """Return the page: tables, curves and panels of finished and unfinished runs, and the failed jobs.
+
+    Args:
+        reference: setting that the others are compared with; None: the best one of each column.
+    """
     environment = Environment(
         loader=PackageLoader("cim_lightning.report"),
         autoescape=True,
@@ -29,7 +35,11 @@ def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str
     )
     comparison = Comparison(runs)
     finished = [run for run in runs if run.finished]
-    figures = {"curves": plots.curves(runs), "coordinates": plots.coordinates(finished)}
+    figures = {
+        "curves": plots.curves(runs),
+        "costs": cost_plot.costs(finished),
+        "coordinates": plots.coordinates(finished),
+    }
     commands = dict.fromkeys(provenance.sweep_command(run) or provenance.command(run) for run in runs)
     return environment.get_template("page.html.j2").render(
         title=title,
@@ -39,7 +49,8 @@ def page(title: str, runs: Sequence[Run], failed: Sequence[Failure] = ()) -> str
         commands=[*commands][:MAX_COMMANDS],
         more_commands=len(commands) > MAX_COMMANDS,
         results=tables.results(comparison) if comparison.rows else None,
-        differences=tables.differences(comparison),
+        differences=tables.differences(runs, reference),
+        correction=tables.correction(reference),
         failed=list(zip(failures.lines(failed, runs), failed, strict=True)),
         figures={name: figure for name, figure in figures.items() if figure is not None},
         library=plots.library() if any(figures.values()) else "",

@@ -1,7 +1,8 @@
-"""t-tests between settings, over seeds."""
+"""t-tests between settings, over seeds, corrected for the number of tests."""
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cim_lightning.report.columns import Column
@@ -12,17 +13,41 @@ ROUNDING = 1e-9  # largest rounding error, relative to the largest value
 
 
 class Difference(NamedTuple):
-    """Difference of two means, with the two-sided p of Student's t and the number of runs on either side."""
+    """Difference of two means, with a t-test.
+
+    Args:
+        mean: of the first setting minus that of the second.
+        p: two-sided p of Student's t.
+        n: number of runs on either side.
+        paired: whether the runs are paired by their seeds; else it is Welch's test.
+        corrected: p corrected for the number of tests, by Holm.
+        tests: number of tests.
+    """
 
     mean: float
     p: float
     n: tuple[int, int]
     paired: bool
+    corrected: float
+    tests: int = 1
 
     def text(self, digits: int) -> str:
+        """Return the difference, the corrected p, and the test."""
         test = f"paired, n = {self.n[0]}" if self.paired else f"Welch, n = {self.n[0]}, {self.n[1]}"
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        return f"{self.mean:+.{digits}f}, {p} ({test})"
+        number = f"{self.tests} test{'' if self.tests == 1 else 's'}"
+        return f"{self.mean:+.{digits}f}, {_p_text(self.corrected)} ({test}; {number})"
+
+    @property
+    def note(self) -> str:
+        """The p of this test alone."""
+        return f"{_p_text(self.p)} alone"
+
+
+class Differences(NamedTuple):
+    """Differences of settings from a reference, by the name of the setting."""
+
+    reference: str
+    by_setting: dict[str, Difference]
 
 
 def t_test(a: Sequence[float], b: Sequence[float], paired: bool) -> Difference | None:
@@ -43,8 +68,8 @@ def t_test(a: Sequence[float], b: Sequence[float], paired: bool) -> Difference |
     else:  # from statistics, because scipy warns of precision if the values of a side are nearly equal
         sides = [(statistics.fmean(values), statistics.stdev(values), len(values)) for values in (a, b)]
         test = stats.ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False)
-    mean = statistics.fmean(a) - statistics.fmean(b)
-    return Difference(mean, float(test.pvalue), (len(a), len(b)), paired)
+    mean, p = statistics.fmean(a) - statistics.fmean(b), float(test.pvalue)
+    return Difference(mean, p, (len(a), len(b)), paired, corrected=p)
 
 
 def between(a: Sequence[Run], b: Sequence[Run], column: Column) -> Difference | None:
@@ -56,12 +81,57 @@ def between(a: Sequence[Run], b: Sequence[Run], column: Column) -> Difference | 
     return t_test(*values, paired=same)
 
 
-def against_best(comparison: Comparison) -> dict[str, dict[str, Difference]]:
-    """Return the differences from the best setting that can be tested: column title -> setting."""
-    tested: dict[str, dict[str, Difference]] = {}
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number, in the same order.
+
+    The probability that any true null hypothesis has a corrected p below alpha is at most alpha.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    corrected, highest = [1.0] * len(ps), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, (len(ps) - rank) * ps[i])
+        corrected[i] = min(highest, 1.0)
+    return corrected
+
+
+def differences(comparison: Comparison, reference: str | None = None) -> dict[str, Differences]:
+    """Return the differences that can be tested, by the title of the column.
+
+    Args:
+        comparison: finished runs by setting.
+        reference: name of a setting; p is corrected for the tests of a column against it. None: the best
+            setting of each column; p is corrected for the tests of all pairs, which covers the choice of the
+            best.
+    """
+    tested = {}
     for column in comparison.goals:
-        best = comparison.runs.get(comparison.best(column) or "")
-        for name, runs in comparison.runs.items():
-            if best and runs is not best and (difference := between(runs, best, column)):
-                tested.setdefault(column.title, {})[name] = difference
+        name = comparison.best(column) if reference is None else reference
+        if name not in comparison.runs:
+            continue
+        others = [other for other in comparison.runs if other != name]
+        pairs = [(other, name) for other in others]
+        if reference is None:
+            pairs += itertools.combinations(others, 2)
+        by_pair = _corrected(comparison, pairs, column)
+        found = {other: by_pair[other, name] for other in others if (other, name) in by_pair}
+        if found:
+            tested[column.title] = Differences(name, found)
     return tested
+
+
+def _corrected(
+    comparison: Comparison, pairs: Iterable[tuple[str, str]], column: Column
+) -> dict[tuple[str, str], Difference]:
+    """Return the corrected tests of the pairs of settings that can be tested."""
+    found = {(a, b): between(comparison.runs[a], comparison.runs[b], column) for a, b in pairs}
+    tests = {pair: difference for pair, difference in found.items() if difference is not None}
+    corrected = holm([difference.p for difference in tests.values()])
+    return {
+        pair: difference._replace(corrected=p, tests=len(tests))
+        for (pair, difference), p in zip(tests.items(), corrected, strict=True)
+    }
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cim_lightning.report import significance
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.config_diff import differing_settings
+from cim_lightning.report.lengths import comparisons
 from cim_lightning.report.runs import Run, group_by_setting
-from cim_lightning.report.significance import against_best
 
 
 class Cell(NamedTuple):
@@ -46,18 +47,38 @@ def results(comparison: Comparison) -> Table:
     return Table(["setting", "n", *(column.title for column in columns)], rows)
 
 
-def differences(comparison: Comparison) -> Table | None:
-    """Return one row per setting: difference from the best one and its p; None if nothing can be tested."""
-    tested = against_best(comparison)
+def differences(runs: Sequence[Run], reference: str | None = None) -> dict[str, Table]:
+    """Return the differences from the reference, or else from the best setting: length of training -> table.
+
+    A length without a finished run of the reference has no table.
+    """
+    found = {length: _differences(comparison, reference) for length, comparison in comparisons(runs).items()}
+    return {length: table for length, table in found.items() if table is not None}
+
+
+def _differences(comparison: Comparison, reference: str | None) -> Table | None:
+    """Return one row per setting; None if nothing can be tested."""
+    tested = significance.differences(comparison, reference)
     columns = [column for column in comparison.goals if column.title in tested]
     rows = []
     for name in comparison.rows:
         row = [Cell(name)]
         for column in columns:
-            found, best = tested[column.title].get(name), comparison.best(column) == name
-            row.append(Cell("best" if best else found.text(column.digits) if found else "", best=best))
+            compared_with, found = tested[column.title]
+            if name == compared_with:
+                row.append(Cell("best" if reference is None else "reference", best=reference is None))
+            else:
+                difference = found.get(name)
+                row.append(Cell(difference.text(column.digits), difference.note) if difference else Cell(""))
         rows.append(row)
     return Table(["setting", *(column.title for column in columns)], rows) if columns else None
+
+
+def correction(reference: str | None) -> str:
+    """Return what `differences` compares with, and which tests its p values are corrected for."""
+    if reference is None:
+        return "from the best setting. p is corrected by Holm for the tests of all pairs in a column"
+    return f"from {reference}. p is corrected by Holm for the tests against it in a column"
 
 
 def settings(runs: Sequence[Run]) -> Table | None:

@@ -14,12 +14,15 @@ function themed(layout) {
   return changes;
 }
 
-// Convert steps into their cost on an axis; empty for a run that did not record it.
+// Points against an axis: steps converted into their cost, or the points of each axis; empty for a run or a trace that did
+// not record it.
 function against(figure, axis) {
-  return figure.data.map(({ meta }) => {
+  const points = ({ meta, y }) => {
+    if (meta.points) return meta.points[axis] ?? { x: [], y: [] };
     const cost = meta.costs[axis];
-    return cost === undefined ? [] : meta.steps.map((step) => step * cost);
-  });
+    return { x: cost === undefined ? [] : meta.steps.map((step) => step * cost), y };
+  };
+  return figure.data.map(points);
 }
 
 const touch = matchMedia("(pointer: coarse)").matches;
@@ -42,13 +45,13 @@ paint();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 
 function choose(input) {
-  const plot = figures.curves;
-  const bottom = lowest(plot.layout);
-  const changes = { [`${bottom}.title.text`]: input.dataset.title };
+  const plot = figures[input.dataset.figure];
+  const points = against(plot, input.value);
+  const changes = { [`${lowest(plot.layout)}.title.text`]: input.dataset.title };
   for (const axis of axesOf(plot.layout).filter((key) => key[0] === "x")) changes[`${axis}.autorange`] = true;
-  Plotly.update(plot, { x: against(plot, input.value) }, changes);
+  Plotly.update(plot, { x: points.map(({ x }) => x), y: points.map(({ y }) => y) }, changes);
 }
-for (const input of document.querySelectorAll('input[name="axis"]')) {
+for (const input of document.querySelectorAll('input[name^="axis-"]')) {
   input.addEventListener("change", () => choose(input));
   if (input.checked) choose(input);
 }
