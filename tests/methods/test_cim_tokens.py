@@ -171,7 +171,7 @@ def test_the_tokens_of_one_batch_are_learned(online_input):
         ({"tokens": None}, r"^decoder=null: there is no loss .* or tokens; try method/tokens=correlation"),
         (
             {"cross_frame": LabelPropagation()},
-            r"^cross_frame=LabelPropagation: does not work with tokens; try",
+            r"^cross_frame=LabelPropagation: does not work with tokens; leave one",
         ),
     ],
 )

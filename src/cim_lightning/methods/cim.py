@@ -83,7 +83,7 @@ class CIM(Method):
             raise ConfigError("absent", absent, "must be 0 without a decoder", suggest=0)
         if tokens is not None and cross_frame is not None:
             rule, name = "does not work with tokens", type(cross_frame).__name__
-            raise ConfigError("cross_frame", name, rule, hint="try method/cross_frame=null")
+            raise ConfigError("cross_frame", name, rule, hint="leave one of them out")
         self.decoder = None if decoder is None else decoder(backbone.dim)
         self.target = target(backbone)
         self.contrast = None if contrast is None else contrast(backbone.dim)
