@@ -1,5 +1,6 @@
 """Color augmentation against torchvision and a slow transcription: every operation, and their order."""
 
+import colorsys
 import itertools
 import re
 
@@ -8,7 +9,7 @@ import torch
 from torchvision.transforms.v2 import functional as V
 
 from cim_lightning.cropping import appearance as appearance_module
-from cim_lightning.cropping.appearance import LUMA, Appearance, ColorParams, _log_skipped, color_matrix
+from cim_lightning.cropping.appearance import Appearance, ColorParams, _log_skipped, color_matrix
 from cim_lightning.errors import ConfigError
 
 # Orders of brightness, contrast, saturation and hue.
@@ -57,7 +58,7 @@ def test_jitter_and_grayscale_match_torchvision_in_the_sampled_order(monkeypatch
 
 def slow_jitter(image: torch.Tensor, order, brightness, contrast, saturation, hue) -> torch.Tensor:
     """Apply the operations to the pixels, one after another."""
-    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    axis = torch.ones(3) / 3**0.5
     for step in order:
         luma = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
         if step == 0:
@@ -67,10 +68,12 @@ def slow_jitter(image: torch.Tensor, order, brightness, contrast, saturation, hu
         elif step == 2:
             image = saturation * image + (1 - saturation) * luma
         else:
-            y, i, q = torch.einsum("ij,jhw->ihw", to_yiq, image)
-            chroma = torch.complex(i, q) * torch.exp(torch.tensor(2j * torch.pi * hue))
-            yiq = torch.stack((y, chroma.real, chroma.imag))
-            image = torch.einsum("ij,jhw->ihw", torch.linalg.inv(to_yiq), yiq)
+            angle = torch.tensor(2 * torch.pi * hue)  # of Rodrigues' rotation formula
+            colors = image.movedim(0, -1)
+            across = torch.linalg.cross(axis.expand_as(colors), colors)
+            along = (colors @ axis)[..., None] * axis
+            colors = along + (colors - along) * angle.cos() + across * angle.sin()
+            image = colors.movedim(-1, 0)
     return image
 
 
@@ -87,17 +90,31 @@ def test_jitter_with_hue_matches_the_slow_transcription_in_every_order():
 
 
 @pytest.mark.parametrize("turns", [0.05, 0.25, -0.1, 0.5])
-def test_hue_changes_neither_luma_nor_grays_and_is_invertible(turns):
+def test_hue_changes_neither_the_mean_of_the_channels_nor_grays_and_is_invertible(turns):
     before, appearance = images(3, 0.35, 0.65), Appearance(**COLOR)
     after = appearance.apply(before, params(3, hue=turns))
-    luma = torch.tensor(LUMA)
-    torch.testing.assert_close(
-        torch.einsum("c,nchw->nhw", luma, after), torch.einsum("c,nchw->nhw", luma, before), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(after.mean(dim=1), before.mean(dim=1), atol=1e-5, rtol=0)
     assert (after - before).abs().max() > 0.01
     torch.testing.assert_close(appearance.apply(after, params(3, hue=-turns)), before, atol=1e-5, rtol=0)
     gray = before[:, :1].expand(-1, 3, -1, -1)
     torch.testing.assert_close(appearance.apply(gray, params(3, hue=turns)), gray, atol=1e-5, rtol=0)
+
+
+def test_hue_turns_in_the_direction_of_torchvision():
+    before = images(3, 0.3, 0.7)
+    third = Appearance(**COLOR).apply(before, params(3, hue=1 / 3))
+    torch.testing.assert_close(third, V.adjust_hue(before, 1 / 3), atol=1e-5, rtol=0)  # red becomes green
+    for turns in (-0.1, -0.03, 0.03, 0.1):
+        after = Appearance(**COLOR).apply(before, params(3, hue=turns))
+        changes = torch.stack(((after - before).flatten(), (V.adjust_hue(before, turns) - before).flatten()))
+        assert torch.corrcoef(changes)[0, 1] > 0.75
+        for step in range(12):
+            color = colorsys.hsv_to_rgb(step / 12, 0.5, 0.7)
+            pixel = torch.tensor(color, dtype=torch.float32).view(1, 3, 1, 1)
+            turned = Appearance(**COLOR).apply(pixel, params(1, hue=turns)).flatten().tolist()
+            assert (colorsys.rgb_to_hsv(*turned)[0] - step / 12 + 0.5) % 1 - 0.5 == pytest.approx(
+                turns, rel=0.1
+            )
 
 
 def test_five_hue_rotations_by_a_fifth_are_the_identity():
