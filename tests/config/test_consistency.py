@@ -135,6 +135,15 @@ def test_the_number_of_workers_is_limited_by_the_cores(cores, workers, valid):
     assert error.suggest == cores - 1
 
 
+def test_the_data_must_have_the_share_of_labels_of_the_method():
+    check("method.labels=0.1")
+    check("data.label_share=0.1")
+    error = refused(
+        "data.label_share=0.2: must be method.labels, 0.1", "method.labels=0.1", "data.label_share=0.2"
+    )
+    assert error.hint == "leave data.label_share out"
+
+
 @pytest.mark.parametrize(
     ("size", "batch", "workers", "gigabytes", "parameter"),
     [

@@ -33,7 +33,10 @@ class Source:
 def test_rows_of_the_images():
     splits = SimpleNamespace(train=Source(), describe=lambda: "10 images")
     rows = {
-        f.name: f.value for f in image_findings(SimpleNamespace(splits=splits, view=SimpleNamespace(size=24)))
+        f.name: f.value
+        for f in image_findings(
+            SimpleNamespace(splits=splits, view=SimpleNamespace(size=24), label_share=None)
+        )
     }
     assert rows["images"] == "10 images"
     assert rows["classes"] == "4: a, b, c, ..."

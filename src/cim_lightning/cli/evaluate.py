@@ -128,6 +128,8 @@ def evaluate(
     if backbone.loaded_weights is not None:
         log.info("weights: %s", backbone.loaded_weights)
     log.info("%s", splits.describe())
+    if data.label_share is not None:
+        log.info("%s", data.images("train").describe_labels())
     if weights.path is not None:
         version: dict[str, Any] = {"modified": weights.path.stat().st_mtime_ns}
     else:

@@ -142,6 +142,8 @@ def _log_run(folder: Path, data: Any, method: Any, trainer: Any, checkpoint: str
     if method.backbone.loaded_weights is not None:
         log.info("weights: %s", method.backbone.loaded_weights)
     log.info("%s", data.splits.describe())
+    if data.label_share is not None:
+        log.info("%s", data.images("train").describe_labels())
     if not len(data.splits.val):
         log.info("no validation: no val/ metrics, k-NN accuracy, panels or best.ckpt")
     log.info("%s, %s", trainer.strategy.root_device, trainer.precision)

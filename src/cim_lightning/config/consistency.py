@@ -48,6 +48,10 @@ def check_pretraining(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     """Check the settings of a pre-training, see `check`."""
     check(cfg, overrides)
     check_trainer(cfg.trainer, has_length=has_budget(cfg))
+    labels, share = OmegaConf.select(cfg, "method.labels"), OmegaConf.select(cfg, "data.label_share")
+    if labels is not None and share != labels:
+        hint = "leave data.label_share out"
+        raise ConfigError("data.label_share", share, f"must be method.labels, {labels}", hint=hint)
 
 
 def given_settings(overrides: Sequence[str]) -> dict[str, str]:

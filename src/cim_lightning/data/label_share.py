@@ -34,6 +34,10 @@ class PartlyLabeled:
         """Return a pair of images, of a source that has pairs."""
         return self.source.sample(index, rng)[0], int(self.labels[index])
 
+    def describe_labels(self) -> str:
+        """Return how many images have a label."""
+        return f"labels of {np.count_nonzero(self.labels != NO_LABEL):,} training images are used"
+
     def __getattr__(self, name: str) -> Any:
         if name == "source":  # while it is unpickled in a worker
             raise AttributeError(name)

@@ -29,6 +29,8 @@ def image_findings(data: Any) -> list[Finding]:
         findings.append(Finding("classes", f"{len(classes)}: {shown}"))
     else:
         findings.append(Finding("classes", "none; no k-NN accuracy during training"))
+    if data.label_share is not None:
+        findings.append(Finding("labels", data.images("train").describe_labels()))
     sample = np.random.default_rng(0).permutation(len(train))[:SAMPLE].tolist()
     sizes, reasons = _decode(train, sample)
     if sizes:
