@@ -112,9 +112,8 @@ def test_hue_turns_in_the_direction_of_torchvision():
             color = colorsys.hsv_to_rgb(step / 12, 0.5, 0.7)
             pixel = torch.tensor(color, dtype=torch.float32).view(1, 3, 1, 1)
             turned = Appearance(**COLOR).apply(pixel, params(1, hue=turns)).flatten().tolist()
-            assert (colorsys.rgb_to_hsv(*turned)[0] - step / 12 + 0.5) % 1 - 0.5 == pytest.approx(
-                turns, rel=0.1
-            )
+            shift = (colorsys.rgb_to_hsv(*turned)[0] - step / 12 + 0.5) % 1 - 0.5
+            assert shift == pytest.approx(turns, rel=0.12)
 
 
 def test_five_hue_rotations_by_a_fifth_are_the_identity():
