@@ -77,10 +77,10 @@ def test_defaults_of_croppings_decoders_targets_and_optimizers(choice):
     assert differences(defaults_of(target), group) == []
 
 
-def test_defaults_of_the_contrastive_head():
-    contrast = settings("method", "method/contrast=global")["contrast"]
-    target = get_object(contrast["_target_"])
-    assert differences(target, contrast) == []
+@pytest.mark.parametrize(("name", "choice"), [("contrast", "global"), ("tokens", "correlation")])
+def test_defaults_of_the_optional_losses_of_cim(name, choice):
+    group = settings("method", f"method/{name}={choice}")[name]
+    assert differences(get_object(group["_target_"]), group) == []
 
 
 @pytest.mark.parametrize("method", METHODS)

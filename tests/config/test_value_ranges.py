@@ -20,7 +20,12 @@ BASE = ("paths.run=run", "output_dir=run", "logger=[]", "trainer=cpu", "data.num
 SMALL = ("backbone=vit_micro_patch4", "data.view_size=32")
 EVALUATORS = "knn,linear,lowshot,attentive,representation,correlation,robustness,dense,finetune,segmentation"
 COMMANDS = {
-    "cim": ("cropping=small", f"evaluation=[{EVALUATORS}]", "method/contrast=global"),
+    "cim": (
+        "cropping=small",
+        f"evaluation=[{EVALUATORS}]",
+        "method/contrast=global",
+        "method/tokens=correlation",
+    ),
     "convolution": ("cropping=small", "decoder=convolution"),
     "mae": ("method=mae",),
     "ijepa": ("method=ijepa",),
@@ -36,6 +41,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ConvolutionDecoder": (8,),
     "BlockPredictor": (8,),
     "ContrastiveHead": (8,),
+    "TokenCorrelation": (8,),
     "DINOHead": (8,),
 }
 # Settings for which -1 or NaN has a meaning, or which something else checks.
