@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
@@ -111,6 +112,18 @@ def sincos_table(h: int, w: int, dim: int) -> torch.Tensor:
             angles = [position * 10000 ** (-4 * i / dim) for position in (y, x) for i in range(dim // 4)]
             rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
     return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(4, 0.11), (10, 0.02)])
+def test_resampled_positions_are_close_to_those_of_the_released_code(side, expected):
+    """It resamples without antialiasing, by a factor that is a little above the ratio of the sides."""
+    table = sincos_table(14, 14, 384)[None]
+    ours = resample_abs_pos_embed(table, [side, side], [14, 14], num_prefix_tokens=0)
+    grid, factor = table.unflatten(1, (14, 14)).movedim(-1, 1), (side + 0.1) / 14
+    released = torch.nn.functional.interpolate(grid, scale_factor=(factor, factor), mode="bicubic")
+    released = released.flatten(2).mT
+    difference = (ours - released).square().mean().sqrt() / released.square().mean().sqrt()
+    assert difference.item() == pytest.approx(expected, rel=0.1)
 
 
 def test_sincos_positions_are_fixed_and_zero_for_the_class_token():

@@ -54,7 +54,11 @@ def init_timm_xavier(model: nn.Module) -> None:
 
 
 def fix_sincos_positions(model: Any) -> None:
-    """Set a timm model's position table to 2d sine-cosine embeddings, 0 for prefix tokens, and freeze it."""
+    """Set a timm model's position table to 2d sine-cosine embeddings, 0 for prefix tokens, and freeze it.
+
+    The patches are in row-major order. The quarters of an embedding are the sines of y, the sines of x, the
+    cosines of y and the cosines of x. For other grids, timm resamples the table, bicubic and antialiased.
+    """
     table = model.pos_embed
     grid = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), table.shape[2])
     prefix = grid.new_zeros(table.shape[1] - len(grid), table.shape[2])
