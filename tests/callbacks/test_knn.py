@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cim_lightning.callbacks.knn import OnlineKNN
-from cim_lightning.errors import ConfigError
+from cim_lightning.errors import ConfigError, RunError
 from cim_lightning.evaluation.features import spread
 from cim_lightning.models.backbone import Backbone, Features
 
@@ -43,7 +43,7 @@ def measure(train: list[int], val: list[int]) -> tuple[dict[str, Any], list[tupl
 
     trainer: Any = MagicMock(spec=L.Trainer, state=SimpleNamespace(fn="validate"))
     trainer.datamodule = SimpleNamespace(eval_dataloader=eval_dataloader)
-    trainer.global_rank, trainer.world_size = 0, 1
+    trainer.global_rank, trainer.world_size, trainer.global_step = 0, 1, 7
     module = SimpleNamespace(
         eval_backbone=Colors(),
         device=torch.device("cpu"),
@@ -73,6 +73,13 @@ def test_without_labels_only_collapse_metrics_are_logged():
     expected = spread(views.float().mean(dim=(2, 3)) / 255)
     assert logged["val/feature_std"] == pytest.approx(expected, rel=1e-3)  # stored in fp16
     assert 1 <= logged["val/effective_rank"] <= 3
+
+
+def test_features_that_are_not_finite_stop_the_run_with_a_line(monkeypatch):
+    monkeypatch.setattr(Colors, "compute_features", lambda self, x: Features(x.mean(dim=(2, 3)) / 0, x))
+    message = r"^stopped at step 7: the features of the val images are not finite; .* rate \(base_lr\), or"
+    with pytest.raises(RunError, match=message):
+        measure([0, 1, 2], [0, 1])
 
 
 @pytest.mark.parametrize("name", ["every_n_epochs", "num_train", "num_val", "k"])

@@ -1,6 +1,7 @@
 """Summary of a run, with a clock that the test controls, and across interruptions."""
 
 import json
+import math
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -104,6 +105,16 @@ def test_first_and_last_validation_are_in_metrics_json(tmp_path):
     assert (metrics["steps"], metrics["epochs"], metrics["devices"]) == (30, 4, 2)  # epoch 3 is the fourth
     assert (metrics["forward_flops_per_image"], metrics["backward_flops_per_image"]) == (3, 6)
     assert metrics["train_images"] == 50
+
+
+def test_a_metric_that_is_not_finite_is_null_and_reported(tmp_path, caplog):
+    fit(RunSummary(str(tmp_path)), val_skill=math.nan, val_iou=0.5, train_loss=math.inf)
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert (metrics["val/skill"], metrics["val/iou"], metrics["train/loss"]) == (None, 0.5, None)
+    lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        "not finite, and null in metrics.json: val/skill, train/loss; try a lower learning rate, or fp32"
+    ]
 
 
 def test_a_run_without_a_step_has_equal_first_and_last_validations(tmp_path):

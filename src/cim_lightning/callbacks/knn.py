@@ -6,8 +6,14 @@ import lightning as L
 
 from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.checks import check_above, check_at_least
-from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.features import FeatureSet, effective_rank, extract, spread
+from cim_lightning.errors import ConfigError, RunError
+from cim_lightning.evaluation.features import (
+    FeatureSet,
+    NonfiniteFeaturesError,
+    effective_rank,
+    extract,
+    spread,
+)
 from cim_lightning.evaluation.knn import knn_accuracies, log_few_neighbors
 
 
@@ -51,13 +57,24 @@ class OnlineKNN(L.Callback):
         pl_module.eval_backbone.check_size((data.view.size, data.view.size), "view_size")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Log the metrics.
+
+        Raises:
+            RunError: a feature is not finite, or exceeds the range of fp16.
+        """
         if not is_due(trainer, self.every_n_epochs):
             return
         processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
 
         def features(split: str, limit: int) -> FeatureSet:
             batches = trainer.datamodule.eval_dataloader(split, limit, **processes)  # pyright: ignore
-            return extract(pl_module.eval_backbone, batches, pl_module.device)
+            try:
+                return extract(pl_module.eval_backbone, batches, pl_module.device)
+            except NonfiniteFeaturesError as error:
+                raise RunError(
+                    f"stopped at step {trainer.global_step}: the features of the {split} images are not "
+                    "finite; try a new run with a lower learning rate (base_lr), or precision=32-true"
+                ) from error
 
         val = features("val", self.num_val)
         metrics = {"val/feature_std": spread(val.mean), "val/effective_rank": effective_rank(val.mean)}

@@ -1,6 +1,7 @@
 """Summary of a run: `metrics.json`, its setup in `run.json`, and the table at the end."""
 
 import logging
+import math
 import platform
 import time
 from pathlib import Path
@@ -104,7 +105,8 @@ class RunSummary(L.Callback):
             "peak_memory_bytes": peak(pl_module.device),
         }
         # The first and the last validation are the same in a run without a step.
-        metrics = initial | (self.latest or self.initial) | cost | self._setup(trainer, pl_module)
+        measured = _without_nonfinite(initial | (self.latest or self.initial))
+        metrics = measured | cost | self._setup(trainer, pl_module)
         write_json(self.folder / "metrics.json", metrics)
         log.info("\n%s\n", table(metrics))
 
@@ -146,6 +148,14 @@ def _image_data(trainer: L.Trainer) -> Any:
     """Return the trainer's ImageData; None if it trains on other data loaders."""
     data = getattr(trainer, "datamodule", None)
     return data if hasattr(data, "dummy_batch") else None
+
+
+def _without_nonfinite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Return metrics with null instead of NaN and infinity, which JSON lacks, after a warning."""
+    if lost := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        advice = "try a lower learning rate, or fp32"
+        log.warning("not finite, and null in metrics.json: %s; %s", ", ".join(lost), advice)
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _metrics(trainer: L.Trainer, *prefixes: str) -> dict[str, Any]:

@@ -21,6 +21,17 @@ Vectors = Float[Tensor, "n d"]
 Labels = Int64[Tensor, " n"]  # -1: no label
 
 
+class NonfiniteFeaturesError(ConfigError):
+    """Features that are not finite, or exceed the range of fp16."""
+
+    def __init__(self) -> None:
+        limit = torch.finfo(STORED).max
+        super().__init__(
+            f"the backbone's features are not finite, or exceed {limit:g}: training has diverged, or the "
+            "weights are damaged; try a lower learning rate, or another checkpoint"
+        )
+
+
 class FeatureSet(NamedTuple):
     """Features of n images, in fp16 on the CPU."""
 
@@ -44,7 +55,7 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
         layers: above 1: means over that many last layers (see LastLayers).
 
     Raises:
-        ConfigError: a feature is not finite, or exceeds the range of fp16.
+        NonfiniteFeaturesError: a feature is not finite, or exceeds the range of fp16.
     """
     model = backbone if layers == 1 else LastLayers(backbone, layers)
     modes = [(module, module.training) for module in model.modules()]
@@ -60,11 +71,7 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
         module.training = training
     features = FeatureSet(*(gather_batches(parts, device) for parts in (pooled, mean, labels)))
     if not (_all_finite(features.pooled) and _all_finite(features.mean)):  # k-NN would not notice
-        limit = torch.finfo(STORED).max
-        raise ConfigError(
-            f"the backbone's features are not finite, or exceed {limit:g}: training has diverged, or the "
-            "weights are damaged; try a lower learning rate, or another checkpoint"
-        )
+        raise NonfiniteFeaturesError()
     return features
 
 
