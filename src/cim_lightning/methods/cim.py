@@ -14,6 +14,7 @@ from torch import Tensor
 from cim_lightning.checks import check_one_of
 from cim_lightning.cropping.correlation_metrics import MeanMapBaseline, estimate_mean_map_baseline
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.cropping.map_objective import MAP_METRICS, Change, MapObjective, unchanged
 from cim_lightning.cropping.places import exemplar_places
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.method import Method
@@ -23,7 +24,6 @@ from cim_lightning.models.heads import CONTRAST, ContrastiveHead
 from cim_lightning.models.label_head import METRICS as LABEL_METRICS
 from cim_lightning.models.label_head import LabelHead
 from cim_lightning.models.label_propagation import LabelPropagation
-from cim_lightning.models.map_objective import MAP_METRICS, Change, MapObjective, unchanged
 from cim_lightning.models.target import EmaTarget, Target
 from cim_lightning.models.token_correlation import TOKEN_METRICS, TokenCorrelation
 from cim_lightning.models.token_locator import ProjectedTokens, TokenLocator
@@ -186,7 +186,7 @@ class CIM(Method):
         """Return the logits, by the decoder or else by the tokens, after a change of the exemplars."""
         is_online, size = self.online_input == "exemplars", (crops.maps.shape[-2], crops.maps.shape[-1])
         exemplars, context = (online, target) if is_online else (target, online)
-        exemplars = change(exemplars, crops.exemplars.shape[1])
+        exemplars = Features(*change(exemplars, crops.exemplars.shape[1]))
         if self.decoder is not None:
             return self.decoder(context, exemplars, size)
         assert self.tokens is not None

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cim_lightning.cropping.absent_exemplars import AbsentExemplars, of_next_image
 from cim_lightning.errors import ConfigError
-from cim_lightning.models.absent_exemplars import AbsentExemplars, of_next_image
 from cim_lightning.models.backbone import Features
 
 B, K = 3, 4
@@ -21,7 +21,7 @@ def numbered(b: int = B, k: int = K) -> Features:
 
 
 def test_the_next_image_of_the_last_one_is_the_first():
-    pooled = of_next_image(numbered(), K).pooled.flatten().tolist()
+    pooled = of_next_image(numbered(), K)[0].flatten().tolist()
     assert pooled == [10, 11, 12, 13, 20, 21, 22, 23, 0, 1, 2, 3]
 
 
@@ -37,7 +37,7 @@ def test_the_next_image_of_the_last_one_is_the_first():
 )
 def test_a_share_of_the_exemplars_is_replaced_by_those_of_the_next_images(share, expected):
     absent = AbsentExemplars(share)
-    found = absent.replace(numbered(), K)
+    found = Features(*absent.replace(numbered(), K))
     assert found.pooled.flatten().tolist() == expected
     assert torch.equal(found.grid, found.pooled[:, :, None, None].expand(-1, 2, 3, 1))
     own = numbered().pooled.flatten().tolist()
@@ -54,7 +54,7 @@ def test_the_loss_is_the_mean_over_all_exemplars_with_empty_maps_for_the_absent_
     maps = (torch.rand(B, k, 2, 2, generator=generator) < 0.5).float()
     true, area = maps.clone(), []
     own = numbered(B, k).pooled.flatten()
-    for n in (absent.replace(numbered(B, k), k).pooled.flatten() != own).nonzero().flatten().tolist():
+    for n in (absent.replace(numbered(B, k), k)[0].flatten() != own).nonzero().flatten().tolist():
         true[n // k, n % k] = 0
         area.append(torch.sigmoid(logits[n // k, n % k]).mean().item())
     assert len(area) == 6

@@ -11,14 +11,14 @@ from torch import Tensor
 from cim_lightning.checks import check_share
 from cim_lightning.errors import ConfigError
 from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
-from cim_lightning.models.backbone import Features
 
 ABSENT_AREA = Metric("absent_area", "area, absent exemplars", PRETEXT, (TABLE, PLOT), False)
+Rows = tuple[Tensor, ...]  # features of exemplars: tensors with b k rows each, k of an image in sequence
 
 
-def of_next_image(exemplars: Features, k: int) -> Features:
+def of_next_image(exemplars: Rows, k: int) -> Rows:
     """Return for each image the k exemplars of the next image; the last image gets those of the first."""
-    return Features(*(part.roll(-k, 0) for part in exemplars))
+    return tuple(part.roll(-k, 0) for part in exemplars)
 
 
 class AbsentExemplars:
@@ -48,13 +48,13 @@ class AbsentExemplars:
         rule = f"is less than one of the {batch_size * k} exemplars of a batch"
         raise ConfigError("absent", self.share, rule, suggest=math.ceil(100 / (batch_size * k)) / 100)
 
-    def replace(self, exemplars: Features, k: int) -> Features:
+    def replace(self, exemplars: Rows, k: int) -> Rows:
         """Return the features of b k exemplars after the replacement."""
-        b = len(exemplars.grid) // k
+        b = len(exemplars[0]) // k
         if not (count := self.count(b, k)):
             return exemplars
         foreign = of_next_image(exemplars, k)
-        return Features(*map(functools.partial(_join, k=k, count=count), exemplars, foreign))
+        return tuple(map(functools.partial(_join, k=k, count=count), exemplars, foreign))
 
     def present(self, maps: Shaped[Tensor, "b k s s"]) -> Shaped[Tensor, "..."]:
         """Return the maps or logits of the exemplars that are not replaced, as those of one image."""

@@ -6,14 +6,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cim_lightning.cropping.absent_exemplars import ABSENT_AREA, AbsentExemplars, Rows, of_next_image
 from cim_lightning.cropping.correlation_metrics import METRICS, MeanMapBaseline, iou_and_pointing
 from cim_lightning.cropping.exemplar_sensitivity import SENSITIVITY_METRICS, exemplar_sensitivity
 from cim_lightning.metric_registry import BASELINE
-from cim_lightning.models.absent_exemplars import ABSENT_AREA, AbsentExemplars, of_next_image
-from cim_lightning.models.backbone import Features
 
 MAP_METRICS = (*METRICS, *SENSITIVITY_METRICS, ABSENT_AREA)
-Change = Callable[[Features, int], Features]  # of the features of b k exemplars; the second argument is k
+Change = Callable[[Rows, int], Rows]  # of the features of b k exemplars; the second argument is k
 
 
 class MapObjective:
@@ -28,7 +27,7 @@ class MapObjective:
     def __init__(self, baseline: MeanMapBaseline, absent: float):
         self.baseline, self.absent = baseline, AbsentExemplars(absent)
 
-    def replace(self, exemplars: Features, k: int) -> Features:
+    def replace(self, exemplars: Rows, k: int) -> Rows:
         """Return the features of b k exemplars, of which the absent ones are those of other images."""
         return self.absent.replace(exemplars, k)
 
@@ -66,6 +65,6 @@ class MapObjective:
         return exemplar_sensitivity(own.float(), decode(of_next_image).float(), maps, baseline)
 
 
-def unchanged(exemplars: Features, k: int) -> Features:
+def unchanged(exemplars: Rows, k: int) -> Rows:
     """Return the features of the exemplars as they are."""
     return exemplars
