@@ -28,8 +28,9 @@ SETTINGS = {
 def masked_cim(backbone, **changes) -> MaskedCIM:
     torch.manual_seed(3)
     model = MaskedCIM(backbone, **SETTINGS | changes)
-    for parameter in model.target.network.parameters():
-        parameter.data += 0.01  # the target differs from the online network
+    for target in (model.target, model.tokens_target):
+        for parameter in target.network.parameters():
+            parameter.data += 0.01  # the targets differ from the online networks
     return model
 
 
