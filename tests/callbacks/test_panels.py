@@ -1,7 +1,7 @@
 """Correlation panels: content, colors, and when they are drawn."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import MagicMock
 
 import lightning as L
@@ -11,7 +11,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from cim_lightning.callbacks.panels import CorrelationPanels, _pixels, add_foreign_exemplars, draw
+from cim_lightning.callbacks.panels import CorrelationPanels, _first, _overlay, _pixels, draw, swap_exemplars
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
 
 
@@ -29,6 +29,10 @@ def rendered(figure: Any) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+def drawn(crops: Crops) -> Any:
+    return draw(crops, crops.maps.float(), crops.maps[:, 0].float())
+
+
 def test_pixels_of_an_image_in_0_to_1_are_shown_unchanged():
     image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(1))
     np.testing.assert_array_equal(_pixels(image), image.permute(1, 2, 0))
@@ -44,7 +48,7 @@ def test_one_channel_is_shown_as_gray_and_the_first_three_of_many():
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_panel_is_drawn(channels):
     crops = crops_of(channels=channels)
-    picture = rendered(draw(crops, crops.maps.float()))
+    picture = rendered(drawn(crops))
     assert picture.std() > 20
     assert picture[-1, -1].tolist() == [255, 255, 255]  # the margin
 
@@ -57,16 +61,17 @@ def test_dark_images_are_brightened_and_their_exemplars_by_the_same_factor(chann
     normalized = bright._replace(context=context, exemplars=bright.exemplars / 2)
     scaled = normalized._replace(context=context * scale, exemplars=normalized.exemplars * scale[:, None])
     scaled.context[:, 3:] = 0.9  # is not shown
-    expected, found = (rendered(draw(crops, crops.maps.float())) for crops in (normalized, scaled))
+    expected, found = (rendered(drawn(crops)) for crops in (normalized, scaled))
     middle = len(found) // 2
-    np.testing.assert_array_equal(found[:middle], expected[:middle])
+    own = found.shape[1] * 4 // 5  # without the exemplar of the other image
+    np.testing.assert_array_equal(found[:middle, :own], expected[:middle, :own])
     assert found[middle:].mean() < expected[middle:].mean()  # is not dark, so it is shown as it is
 
 
 def test_a_box_is_where_its_map_is():
     crops = crops_of(b=1, k=1)
     expected = crops.maps[0, 0].nonzero().float().mean(dim=0).flip(0) / 32  # center of the map, x and y, 0..1
-    figure = draw(crops, crops.maps.float())
+    figure = drawn(crops)
     (axes,) = figure.axes
     outline = next(patch for patch in axes.patches if type(patch).__name__ == "Polygon")
     left, right, bottom, top = axes.images[0].get_extent()  # the context
@@ -76,45 +81,79 @@ def test_a_box_is_where_its_map_is():
 
 def test_the_prediction_changes_the_last_row_only():
     crops = crops_of(b=1, k=2)
-    none = rendered(draw(crops, torch.zeros_like(crops.maps, dtype=torch.float32)))
-    true = rendered(draw(crops, crops.maps.float()))
+    none = rendered(draw(crops, torch.zeros(1, 2, 32, 32), torch.zeros(1, 32, 32)))
+    true = rendered(drawn(crops))
     rows = np.flatnonzero((none != true).any(axis=(1, 2)))
     assert len(rows)
     assert rows.min() > 0.66 * len(none)
 
 
-def test_a_foreign_exemplar_is_that_of_the_next_image_with_an_empty_map():
+def test_the_last_column_has_the_first_exemplar_of_the_next_image_and_an_empty_map():
     crops = crops_of(b=3, k=2)
-    found = add_foreign_exemplars(crops)
-    assert torch.equal(found.exemplars[:, :2], crops.exemplars)
-    assert torch.equal(found.maps[:, :2], crops.maps)
-    for i, following in enumerate((1, 2, 0)):
-        assert torch.equal(found.exemplars[i, 2], crops.exemplars[following, 0])
-    assert not found.maps[:, 2].any()
-    assert add_foreign_exemplars(crops_of(b=1)).exemplars.shape[1] == 2
-
-
-def test_foreign_exemplars_are_drawn_without_a_box_beside_those_of_the_image():
-    crops = crops_of(b=2, k=2)
-    figure = draw(add_foreign_exemplars(crops), torch.zeros(2, 3, 32, 32))
+    foreign = torch.rand(3, 32, 32)
+    figure = draw(crops, crops.maps.float(), foreign)
     (axes,) = figure.axes
-    assert len([patch for patch in axes.patches if type(patch).__name__ == "Polygon"]) == 2 * 2
-    assert len(axes.images) == 2 * (1 + 3 * 3)
+    assert len([patch for patch in axes.patches if type(patch).__name__ == "Polygon"]) == 3 * 2
+    assert len(axes.images) == 3 * (1 + 3 * 3)
     tiles = [tuple(image.get_extent()) for image in axes.images]
-    assert len({*tiles}) == len(tiles)  # none covers another
-    *_, (left, _, bottom, _) = tiles
-    own = max(extent[1] for extent in tiles[:7])  # the context and the exemplars of the image
-    assert left > own
-    assert left + 1 <= axes.get_xlim()[1]
-    assert bottom <= axes.get_ylim()[0]
+    assert len({*tiles}) == len(tiles)
+    for i, following in enumerate((1, 2, 0)):
+        _, first, *_, shown, true, predicted = axes.images[10 * i : 10 * i + 10]
+        np.testing.assert_array_equal(shown.get_array(), _pixels(crops.exemplars[following, 0]))
+        np.testing.assert_array_equal(
+            true.get_array(), _overlay(_pixels(crops.context[i]), torch.zeros(32, 32))
+        )
+        np.testing.assert_array_equal(predicted.get_array(), _overlay(_pixels(crops.context[i]), foreign[i]))
+        assert shown.get_extent()[0] > first.get_extent()[0] + 2
+        assert shown.get_extent()[1] <= axes.get_xlim()[1]
     assert [text.get_text() for text in axes.texts][2:] == ["foreign"]
+
+
+def test_one_image_has_no_foreign_exemplar():
+    (axes,) = drawn(crops_of(b=1, k=2)).axes
+    assert len(axes.images) == 1 + 3 * 2
+    assert len(axes.texts) == 2
+
+
+class Wrapped(NamedTuple):
+    """A batch of a method with more than crops."""
+
+    crops: Crops
+    mask: torch.Tensor
+    num_masked: int
+
+    @property
+    def num_images(self) -> int:
+        return self.crops.num_images
+
+
+def test_exemplars_are_swapped_in_crops_and_in_batches_that_have_crops():
+    crops = crops_of(b=3)
+    swapped = swap_exemplars(Wrapped(crops, torch.zeros(3, 2, 2), 1))
+    for found in (swapped.crops, swap_exemplars(crops)):
+        for i, following in enumerate((1, 2, 0)):
+            assert torch.equal(found.exemplars[i], crops.exemplars[following])
+        assert torch.equal(found.context, crops.context)
+    first = _first(swapped, 2)
+    assert (first.num_images, len(first.mask), first.num_masked) == (2, 2, 1)
+    assert first.crops.boxes.center.shape[0] == 2
 
 
 class Method(L.LightningModule):
     """A method whose logits are all 0."""
 
-    def forward(self, crops: Crops) -> torch.Tensor:
-        return torch.zeros(crops.maps.shape)
+    def forward(self, batch: Any) -> torch.Tensor:
+        return torch.zeros(getattr(batch, "crops", batch).maps.shape)
+
+
+@pytest.mark.parametrize("labels", [(), (torch.zeros(3),)])
+def test_batches_that_have_crops_are_drawn(labels, tmp_path):
+    panels = CorrelationPanels(str(tmp_path / "panels"), num_images=2, every_n_epochs=1)
+    batch = Wrapped(crops_of(), torch.zeros(3, 2, 2), 1)
+    panels.on_validation_batch_end(
+        trainer(current_epoch=0, global_step=12), Method(), None, (batch, *labels) if labels else batch, 0
+    )
+    assert (tmp_path / "panels" / "step-00000012.png").exists()
 
 
 def trainer(**state: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cim_lightning.callbacks.validation_schedule import is_due
 from cim_lightning.checks import check_at_least
+from cim_lightning.cropping.boxes import Boxes
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.cropping.views import rgb_preview
 from cim_lightning.loggers.protocols import LogsImages
@@ -47,17 +48,16 @@ class CorrelationPanels(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        crops = batch if isinstance(batch, Crops) else batch[0]  # with or without labels
+        batch = batch if hasattr(batch, "num_images") else batch[0]  # with or without labels
+        crops = getattr(batch, "crops", batch)
         if batch_idx or not trainer.is_global_zero or not isinstance(crops, Crops):
             return
         if not is_due(trainer, self.every_n_epochs):
             return
-        parts: Any = (None if part is None else part[: self.num_images] for part in crops)
-        crops = Crops(*parts)
-        crops = add_foreign_exemplars(crops)
+        batch = _first(batch, self.num_images)
         with torch.no_grad():
-            probability = pl_module(crops).float().sigmoid()
-        figure = draw(crops, probability)
+            predicted, foreign = (pl_module(b).float().sigmoid() for b in (batch, swap_exemplars(batch)))
+        figure = draw(getattr(batch, "crops", batch), predicted, foreign[:, 0])
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:08d}.png"
         figure.savefig(path, dpi=100)
@@ -71,33 +71,27 @@ class CorrelationPanels(L.Callback):
                 logger.experiment.add_image("panels", image, step, dataformats="HWC")
 
 
-def add_foreign_exemplars(crops: Crops) -> Crops:
-    """Append the first exemplar of the next image to the exemplars of each image; its map is empty.
-
-    The last image gets that of the first. Crops of one image are returned as they are.
-    """
-    if crops.num_images < 2:
-        return crops
-    exemplars = torch.cat((crops.exemplars, crops.exemplars[:, :1].roll(-1, 0)), dim=1)
-    maps = torch.cat((crops.maps, torch.zeros_like(crops.maps[:, :1])), dim=1)
-    return crops._replace(exemplars=exemplars, maps=maps)
+def swap_exemplars(batch: Any) -> Any:
+    """Return crops, or a batch that has `crops`, in which each image has the exemplars of the next one."""
+    if isinstance(batch, Crops):
+        return batch._replace(exemplars=batch.exemplars.roll(-1, 0))
+    return batch._replace(crops=swap_exemplars(batch.crops))
 
 
-def draw(crops: Crops, probability: Tensor) -> Figure:
+def draw(crops: Crops, predicted: Tensor, foreign: Tensor) -> Figure:
     """Draw the context of each image, and rows with its exemplars, true maps and predicted maps.
 
-    Exemplars without a box are of other images; a gap separates them from those of the image.
+    The last column of several images is the first exemplar of the next image, whose true map is empty.
 
     Args:
         crops: of b views.
-        probability: predicted maps "b k s s", 0..1.
+        predicted: maps "b k s s", 0..1.
+        foreign: maps "b s s" predicted for the first exemplar of the next image, 0..1.
     """
-    b, boxes = crops.boxes.angle.shape
-    own = min(boxes, MAX_EXEMPLARS)
-    columns = {j: 3.2 + j for j in range(own)}  # left edge of each exemplar
-    foreign = 3.2 + max(own, TITLE_WIDTH) + GAP
-    columns |= {j: foreign + j - boxes for j in range(boxes, crops.exemplars.shape[1])}
-    width, height = max(*columns.values(), 2.2 + TITLE_WIDTH) + 1, b * 3.15 + 0.3
+    b, k = crops.boxes.angle.shape
+    k = min(k, MAX_EXEMPLARS)
+    last = 3.2 + max(k, TITLE_WIDTH) + GAP  # left edge of the foreign exemplar
+    width, height = last + (1 if b > 1 else 0), b * 3.15 + 0.3
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles: axes are slow to draw
     axes.axis("off")
@@ -113,21 +107,31 @@ def draw(crops: Crops, probability: Tensor) -> Figure:
         context = _pixels(crops.context[i] * gains[i])
         tile(0.05, top, CONTEXT, context)
         scale = CONTEXT * FILLED / np.array([crops.boxes.view[1], crops.boxes.view[0]])
-        for j, x in columns.items():
-            color = COLORS[j % len(COLORS)] if j < boxes else GRAY
-            if j < boxes:
-                corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
-                axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
-            gain = gains[i if j < boxes else (i + 1) % b]
-            tile(x, top, 1, _pixels(crops.exemplars[i, j] * gain), color)
-            tile(x, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
-            tile(x, top + 2.04, 1, _overlay(context, probability[i, j]))
+        for j in range(k):
+            color = COLORS[j % len(COLORS)]
+            corners = crops.boxes.corners[i, j].cpu().numpy() * scale + (0.05, top)
+            axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=1.5, zorder=2))
+            tile(3.2 + j, top, 1, _pixels(crops.exemplars[i, j] * gains[i]), color)
+            tile(3.2 + j, top + 1.02, 1, _overlay(context, crops.maps[i, j].float()))
+            tile(3.2 + j, top + 2.04, 1, _overlay(context, predicted[i, j]))
+        if b > 1:
+            following = (i + 1) % b
+            tile(last, top, 1, _pixels(crops.exemplars[following, 0] * gains[following]))
+            tile(last, top + 1.02, 1, _overlay(context, torch.zeros_like(foreign[i])))
+            tile(last, top + 2.04, 1, _overlay(context, foreign[i]))
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow has moved them
     axes.text(0.05, 0.2, "context", fontsize=8)
     axes.text(3.2, 0.2, "exemplars; correlation maps; predicted maps", fontsize=8)
-    if len(columns) > own:
-        axes.text(foreign, 0.2, "foreign", fontsize=8)
+    if b > 1:
+        axes.text(last, 0.2, "foreign", fontsize=8)
     return figure
+
+
+def _first(batch: Any, n: int) -> Any:
+    """Return the first n images of a batch: of its tensors and boxes, also in nested tuples."""
+    if isinstance(batch, tuple):
+        return type(batch)(*(_first(part, n) for part in batch))
+    return batch[:n] if isinstance(batch, Tensor | Boxes) else batch
 
 
 def _gain(context: Tensor) -> float:
