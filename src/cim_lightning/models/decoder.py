@@ -79,11 +79,15 @@ class CorrelationDecoder(nn.Module):
         b, _, h, w = context.grid.shape
         positions = build_sincos2d_pos_embed([h, w], self.width, device=context.grid.device)
         queries = self.embed(context.grid.flatten(2).transpose(1, 2)) + positions
-        keys = self.embed(_tokens(exemplars)).unflatten(0, (b, -1))
+        keys = self.embed_exemplars(exemplars, b)
         queries = queries[:, None]  # the same for all exemplars, so the first block projects them once
         for block in self.blocks:
             queries = block(queries, keys)
         return self.prior(_upsample(self.head(self.norm(queries)).unflatten(-2, (h, w)), size))
+
+    def embed_exemplars(self, exemplars: Features, b: int) -> Float[Tensor, "{b} k m width"]:
+        """Return the tokens to which the contexts attend, for b k exemplars."""
+        return self.embed(_tokens(exemplars)).unflatten(0, (b, -1))
 
 
 class CrossAttention(nn.Module):
