@@ -4,6 +4,7 @@ import csv
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,6 +12,7 @@ from cim_lightning.config import consistency, validate
 from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.doubtful_settings import doubtful_settings
+from cim_lightning.config.from_checkpoint import build
 
 RECIPES = sorted(file.stem for file in (CONF / "experiment" / "compare").glob("*.yaml"))
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -62,6 +64,26 @@ def test_all_methods_have_the_same_budget_backbone_data_and_evaluation(recipe):
         assert cfg.optim.keys() == every[0].optim.keys()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "method"), [entrant for entrant in ENTRANTS if "imagenette" in entrant[0]]
+)
+def test_every_method_has_a_loss_and_gradients_on_its_views(recipe, method):
+    """The images, patches and crops have the sizes of the recipe; the backbone is small."""
+    small = [f"++backbone.kwargs.{size}" for size in ("depth=1", "embed_dim=48", "num_heads=3")]
+    cfg = composed(f"experiment=compare/{recipe}", f"compare={recipe}/{method}", *small)
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    cropping, built = (build(OmegaConf.create(settings[group])) for group in ("cropping", "method"))
+    views = torch.randint(0, 256, (2, 3, *2 * [cfg.data.view_size]), dtype=torch.uint8)
+    crops = cropping(views, 0)
+    built.prepare(crops, 10)
+    loss = built.compute_batch_losses((crops, torch.tensor([3, 7])))["loss"]
+    assert loss.isfinite()
+    if method != "random":
+        loss.backward()
+        gradients = [p.grad for p in built.backbone.parameters() if p.grad is not None]
+        assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
 @pytest.mark.slow
 def test_a_comparison_writes_one_table_of_all_methods(run_pretrain, photos, tmp_path, capfd):
     run_pretrain(
@@ -77,6 +99,7 @@ def test_a_comparison_writes_one_table_of_all_methods(run_pretrain, photos, tmp_
         "trainer.log_every_n_steps=1",
         "callbacks.panels=null",
         "evaluation.linear.epochs=2",
+        "evaluation.attentive.epochs=1",
         f"output_dir={tmp_path / 'sweep'}",
     )
     printed = capfd.readouterr().out
