@@ -1,12 +1,18 @@
 """`cim-report`, from its arguments to its files or to its error."""
 
 import csv
+import json
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from cim_lightning.cli import main
+from cim_lightning.report import failures
+from cim_lightning.report.comparison import Comparison
+from cim_lightning.report.cost_curves import total_costs
+from cim_lightning.report.runs import read_runs
 
 
 @pytest.fixture
@@ -136,6 +142,62 @@ def test_a_run_with_incomplete_files_is_skipped(write_run, tmp_path, report, cap
     report(tmp_path)
     assert capsys.readouterr().out.startswith("1 finished and 0 unfinished")
     assert "skipped" in caplog.text
+
+
+@pytest.mark.fault(
+    "command", "a file of a run has a value of the wrong kind", "the report skips the run with one line"
+)
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("metrics.json", {"val/knn": "high"}),
+        ("metrics.json", {"val/knn": [1]}),
+        ("metrics.json", {"val/knn": 10**400}),
+        ("metrics.json", {"seconds": {}}),
+        ("metrics.json", {"steps": -1}),
+        ("metrics.json", {"device": 3}),
+        ("evaluation/metrics.json", {"knn/mean_k20": True}),
+        (
+            "evaluation/metrics.json",
+            {"metrics": {"knn/mean_k20": {"name": "a", "title": "b", "digits": "c"}}},
+        ),
+        ("evaluation/metrics.json", {"metrics": []}),
+        ("run.json", {"command": None}),
+        ("run.json", {"choices": {}}),
+        ("run.json", {"overrides": "seed=0"}),
+        ("run.json", {"setup": [1]}),
+        ("run.json", {"setup": {"images_per_step": "many"}}),
+        ("run.json", {"metrics": [{"name": "skill", "title": "skill", "section": "other"}]}),
+        ("run.json", {"image_changes": [{}]}),
+        ("config.yaml", {"seed": "first"}),
+        ("failure.json", {"reason": 3}),
+    ],
+)
+def test_a_run_with_values_of_the_wrong_kind_is_skipped_with_one_line(
+    write_run, tmp_path, caplog, file, changes
+):
+    write_run("0", ["seed=0"], {"knn/mean_k20": 1.0})
+    path = write_run("1", ["seed=1"], {"knn/mean_k20": 1.0}, failed="reason") / file
+    path.write_text(json.dumps((yaml.safe_load(path.read_text()) or {}) | changes))
+    runs, failed = read_runs(tmp_path), failures.read(tmp_path)
+    assert (len(runs), len(failed)) == ((2, 0) if file == "failure.json" else (1, 1))
+    (message,) = caplog.messages
+    assert message.startswith(f"skipped {tmp_path / '1'}, which cannot be read (ValueError: {file}")
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+def test_unknown_costs_are_left_out(write_run, tmp_path):
+    unknown = dict.fromkeys(("train_images", "forward_flops_per_image", "backward_flops_per_image"))
+    folder = write_run("0", ["seed=0"], setup=unknown, **unknown, **{"val/knn": 50.0})
+    (run,) = read_runs(folder)
+    assert total_costs(run) == {"steps": 10, "images": 1000, "seconds": 20}
+    comparison = Comparison([run])
+    assert {"epochs", "TFLOP total"}.isdisjoint(comparison.rows["cim"])
+    assert comparison.rows["cim"]["seconds"].mean == 20
+    numbers = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(numbers | {"train_images": 0}))
+    assert "epochs" not in Comparison(read_runs(folder)).rows["cim"]
 
 
 def test_a_run_of_a_version_that_recorded_less_is_shown(write_run, tmp_path, report):

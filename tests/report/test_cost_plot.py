@@ -1,12 +1,13 @@
 """The figure of results against cost, parsed from its JSON."""
 
 import json
+from typing import Any
 
 from cim_lightning.report.cost_plot import costs
 from cim_lightning.report.runs import read_runs
 
 
-def drawn(tmp_path):
+def drawn(tmp_path) -> Any:
     text = costs([run for run in read_runs(tmp_path) if run.finished])
     return None if text is None else json.loads(text)
 

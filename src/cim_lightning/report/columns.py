@@ -34,7 +34,7 @@ class Column(NamedTuple):
         """Return the value of a run; None if it has no finite one."""
         try:
             value = self.compute(run.numbers)
-        except KeyError:
+        except (KeyError, ZeroDivisionError):  # of a run without training images
             return None
         return value if value is not None and math.isfinite(value) else None
 

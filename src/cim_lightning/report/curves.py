@@ -69,7 +69,8 @@ def step_costs(run: Run) -> dict[str, float]:
     with suppress(KeyError):
         images = numbers["images_seen"] / steps if "images_seen" in numbers else numbers["images_per_step"]
         costs["images"] = images
-        costs["epochs"] = images / numbers["train_images"]
+        with suppress(ZeroDivisionError, KeyError):
+            costs["epochs"] = images / numbers["train_images"]
         costs["TFLOP"] = images * flops_per_image(numbers) / 1e12
     return costs
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cim_lightning.atomic import atomic_write, read_json, write_json
+from cim_lightning.report.file_checks import FAILURE, check_values
 from cim_lightning.report.runs import Job, Run, differing_keys, is_own_file, parse_overrides, read_all
 
 TRACE = "failure.txt"
@@ -48,6 +49,7 @@ def lines(failures: Sequence[Failure], runs: Sequence[Run]) -> list[str]:
 
 def _read(folder: Path) -> Failure:
     content = read_json(folder / "failure.json")
+    check_values("failure.json", content, FAILURE, required=True)
     overrides, swept = parse_overrides(content["overrides"]), parse_overrides(content["swept"])
     if not is_own_file(folder / TRACE, folder):
         raise ValueError(f"{TRACE} is a link to a file outside of the run")

@@ -11,10 +11,10 @@ import yaml
 from cim_lightning.atomic import read_json
 from cim_lightning.config.result_settings import distinguishes_runs
 from cim_lightning.metric_registry import METRICS, Metric, by_section_order
+from cim_lightning.report.file_checks import INFO, OPTIONAL, check_numbers, check_values, is_metric
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation/metrics.json"
-INFO_KEYS = {"command", "overrides", "choices", "cwd", "config_dirs", "sweep", "swept"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Run(Job):
 
     @property
     def setup(self) -> dict[str, Any]:
-        """Cost per image, device and versions; empty before training starts."""
-        return self.info.get("setup", {})
+        """Cost per image, device and versions, as far as they are known; empty before training starts."""
+        return _known(self.info.get("setup", {}))
 
     @property
     def seed(self) -> int:
@@ -78,15 +78,20 @@ def read_run(folder: Path) -> Run:
     """Return the run in a folder.
 
     Raises:
-        ValueError: `run.json` or `config.yaml` is incomplete.
+        ValueError: a file is incomplete, or has an invalid value.
     """
     info, settings = read_json(folder / "run.json"), yaml.safe_load((folder / "config.yaml").read_text())
-    if not info.keys() >= INFO_KEYS or "seed" not in settings:
-        raise ValueError("run.json or config.yaml is incomplete")
+    check_values("run.json", info, INFO, required=True)
+    check_values("run.json", info, OPTIONAL, required=False)
+    check_numbers("run.json", _known(info.get("setup", {})))
+    if not isinstance(settings, dict) or type(settings.get("seed")) is not int:
+        raise ValueError("config.yaml is incomplete: it has no seed")
     overrides, swept = parse_overrides(info["overrides"]), parse_overrides(info["swept"])
     declared = {fields["name"]: Metric.from_dict(fields) for fields in info.get("metrics", ())}
     metrics = {f"val/{name}": metric for name, metric in (METRICS | declared).items()}
     evaluation = read_json(folder / EVALUATION).get("metrics", {})
+    if not (isinstance(evaluation, dict) and all(map(is_metric, evaluation.values()))):
+        raise ValueError(f"{EVALUATION}: metrics has an invalid value")
     metrics |= {f"evaluation/{name}": Metric.from_dict(fields) for name, fields in evaluation.items()}
     return Run(folder, overrides, swept, info, settings, read_numbers(folder), metrics)
 
@@ -95,10 +100,15 @@ def read_numbers(folder: Path) -> dict[str, Any]:
     """Return `metrics.json`, and the metrics of the evaluation as "evaluation/<evaluator>/<metric>".
 
     An unfinished run has none.
+
+    Raises:
+        ValueError: a metric or a cost is no number.
     """
-    numbers = read_json(folder / "metrics.json")
+    numbers = _known(read_json(folder / "metrics.json"))
+    check_numbers("metrics.json", numbers)
     if numbers:
-        evaluation = read_json(folder / EVALUATION)
+        evaluation = _known(read_json(folder / EVALUATION))
+        check_numbers(EVALUATION, evaluation)
         numbers |= {f"evaluation/{name}": value for name, value in evaluation.items() if "/" in name}
     return numbers
 
@@ -151,6 +161,11 @@ def run_titles(runs: Sequence[Run]) -> list[str]:
     titles = [f"{settings[run.folder]}, seed {run.seed}" for run in runs]
     unique = [titles.count(title) == 1 for title in titles]
     return [t if u else f"{t} ({run.folder.name})" for t, u, run in zip(titles, unique, runs, strict=True)]
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries without those that are null, such as a cost that is unknown."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _sort_key(path: Path) -> list[tuple[bool, str]]:
