@@ -7,15 +7,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_at_least
 from cim_lightning.cropping.masked_exemplars import MaskedCrops
-from cim_lightning.cropping.places import soft_places
+from cim_lightning.cropping.places import exemplar_places
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import PLOT, PRETEXT, Metric
-from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.backbone import Backbone, Features
 from cim_lightning.models.label_head import METRICS as LABEL_METRICS
 from cim_lightning.models.label_head import LabelHead
 from cim_lightning.models.masked_backbone import MaskedViTEncoder, pooled_tokens, visible_patches
@@ -23,6 +23,7 @@ from cim_lightning.models.masked_pixels import masked_error, patch_pixels
 from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.target import EmaTarget, Target
 from cim_lightning.models.token_correlation import TOKEN_METRICS, TokenCorrelation
+from cim_lightning.models.token_locator import ProjectedTokens, TokenLocator
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(warmup=40 / 800)
@@ -75,9 +76,8 @@ class MaskedCIM(Method):
         self.encoder = MaskedViTEncoder()
         self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.in_channels)
         self.expand = nn.Linear(self.decoder.width, backbone.dim)
-        self.tokens = tokens(backbone.dim)
+        self.tokens = TokenLocator(tokens(backbone.dim), target)
         self.target = target(backbone)
-        self.tokens_target = target(self.tokens.projector)
         self.label_head = LabelHead(backbone.dim, labels, labels_weight)
 
     def prepare(self, batch: MaskedCrops, num_classes: int | None) -> None:
@@ -90,32 +90,27 @@ class MaskedCIM(Method):
     def forward(self, batch: MaskedCrops) -> Float[Tensor, "b k s s"]:
         """Return correlation logits: the places of the tokens of each exemplar in its context."""
         context = self.backbone.normalize(batch.crops.context)
-        keys = self.tokens.projector(self.expand(self.fill_in(context, batch)[0]))
-        size = (context.shape[-2], context.shape[-1])
-        return self.tokens.maps(self.queries(batch)[0], keys, self._grid(context), size)
+        tokens = self.project(self.fill_in(context, batch)[0], batch)
+        return self.tokens.maps(tokens, (context.shape[-2], context.shape[-1]))
 
     def compute_batch_losses(self, batch: Any) -> dict[str, Tensor]:
         return self.compute_losses(*self.unpack(batch))
 
     def compute_losses(self, batch: MaskedCrops, labels: Tensor | None = None) -> dict[str, Tensor]:
         context = self.backbone.normalize(batch.crops.context)
-        filled, mask, encoded = self.fill_in(context, batch)
-        keys = self.tokens.projector(self.expand(filled))
-        queries, places = self.queries(batch)
-        tokens = self.tokens(queries, keys, places)
-        pixels = masked_error(
-            self.decoder.head(filled), patch_pixels(context, self.patch_size, self.norm_pix_loss), mask
-        )
-        metrics = {"tokens": tokens, "pixels": pixels}
-        if not self.training:
-            metrics["token_accuracy"] = self.tokens.accuracy(queries, keys, places)
-        metrics["loss"] = tokens + self.pixel_weight * pixels
-        return self.label_head.add_to(metrics, pooled_tokens(self.backbone, encoded), labels)
+        filled, mask, pooled = self.fill_in(context, batch)
+        tokens = self.project(filled, batch)
+        places = exemplar_places(batch.crops, tokens.exemplar_grid, tokens.context_grid)
+        metrics = self.tokens.metrics(tokens, places)
+        pixels = patch_pixels(context, self.patch_size, self.norm_pix_loss)
+        metrics["pixels"] = masked_error(self.decoder.head(filled), pixels, mask)
+        metrics["loss"] = metrics["tokens"] + self.pixel_weight * metrics["pixels"]
+        return self.label_head.add_to(metrics, pooled, labels)
 
     def fill_in(
         self, context: Float[Tensor, "b c s s"], batch: MaskedCrops
-    ) -> tuple[Float[Tensor, "b m width"], Tensor, Float[Tensor, "b v d"]]:
-        """Return the decoder's features of all patches, the mask of the patches, and the encoder's tokens.
+    ) -> tuple[Float[Tensor, "b m width"], Bool[Tensor, "b m"], Float[Tensor, "b d"]]:
+        """Return the decoder's features of all patches, the mask of the patches, and the pooled features.
 
         Args:
             context: normalized.
@@ -123,20 +118,17 @@ class MaskedCIM(Method):
         grid = self._grid(context)
         mask, visible = visible_patches(batch.mask, batch.num_masked, grid)
         encoded = self.encoder(self.backbone, context, visible)
-        return self.decoder.fill_in(encoded, visible, grid), mask, encoded
+        return self.decoder.fill_in(encoded, visible, grid), mask, pooled_tokens(self.backbone, encoded)
 
-    def queries(self, batch: MaskedCrops) -> tuple[Float[Tensor, "b k n out"], Float[Tensor, "b k n m"]]:
-        """Return the projected tokens of the exemplars, and their places in the contexts."""
-        crops = batch.crops
-        exemplars = self.backbone.normalize(crops.exemplars).flatten(0, 1)
-        features = self.target(self.backbone, exemplars)
-        queries = self.tokens_target(self.tokens.projector, features.grid.flatten(2).transpose(1, 2))
-        positions = crops.boxes.positions(features.grid.shape[-2:], crops.flipped)
-        places = soft_places(positions, crops.boxes.view, self._grid(crops.context))
-        return queries.unflatten(0, (crops.num_images, -1)), places
+    def project(self, filled: Float[Tensor, "b m width"], batch: MaskedCrops) -> ProjectedTokens:
+        """Return the projected tokens of the filled-in contexts and of the exemplars."""
+        exemplars = self.backbone.normalize(batch.crops.exemplars).flatten(0, 1)
+        grid = self.expand(filled).transpose(1, 2).unflatten(-1, self._grid(batch.crops.context))
+        context = Features(grid.mean(dim=(2, 3)), grid)
+        return self.tokens(context, self.target(self.backbone, exemplars), online_is_context=True)
 
     def target_pairs(self) -> list[tuple[Target, nn.Module]]:
-        return [(self.target, self.backbone), (self.tokens_target, self.tokens.projector)]
+        return [(self.target, self.backbone), self.tokens.target_pair]
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
