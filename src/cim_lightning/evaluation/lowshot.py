@@ -16,7 +16,7 @@ from cim_lightning.evaluation.features import Labels
 from cim_lightning.evaluation.logistic import fit_weights
 from cim_lightning.evaluation.requirements import needs_labels
 from cim_lightning.evaluation.standardized import accuracies, standardize
-from cim_lightning.metric_registry import Metric
+from cim_lightning.metric_registry import COLUMN, Metric
 from cim_lightning.models.backbone import FEATURES
 
 LBFGS_STEPS = 100  # enough to converge on few labels
@@ -31,7 +31,15 @@ class LowShot:
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("*_*_percent", "*, * % of the labels", higher_is_better=True, digits=1, unit="%"),
+        Metric(
+            "*_*_percent",
+            "*, * % of the labels",
+            places=(COLUMN,),
+            higher_is_better=True,
+            short="low-shot, *, * % of labels",
+            digits=1,
+            unit="%",
+        ),
         Metric("*_*_percent_deviation", "*, * % of the labels, deviation of draws", digits=1, unit="%"),
         Metric("*_*_per_class", "*, * labels per class", higher_is_better=True, digits=1, unit="%"),
         Metric("*_*_per_class_deviation", "*, * labels per class, deviation of draws", digits=1, unit="%"),
