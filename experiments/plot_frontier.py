@@ -33,7 +33,7 @@ class Trial(NamedTuple):
 def read_table(path: Path) -> list[Trial]:
     """Return the runs of a `table.csv`."""
     trials = []
-    for row in csv.DictReader(path.open()):
+    for row in csv.DictReader(path.read_text().splitlines()):
         method = re.search(r"(?:compare|method)=([^,]+)", row["setting"])
         results = {
             title: max(values)

@@ -37,7 +37,7 @@ def best(rows: list[dict[str, str]]) -> dict[str, tuple[str, float, int]]:
 
 def main(table: Path) -> None:
     print("| method | trials | best | k-NN and probe, % |\n|---|---|---|---|")
-    for method, (trial, value, count) in best(list(csv.DictReader(table.open()))).items():
+    for method, (trial, value, count) in best(list(csv.DictReader(table.read_text().splitlines()))).items():
         print(f"| {method} | {count} | `{trial}` | {value:.1f} |")
 
 
