@@ -25,6 +25,13 @@ def test_a_token_in_one_patch_is_a_disk_about_the_center_of_the_patch():
         torch.testing.assert_close(logits.sigmoid(), share, atol=1e-5, rtol=0)
 
 
+def test_autocast_changes_no_map():
+    places = torch.rand(2, 3, 4, 25, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    expected = token_maps(places, (5, 5), (20, 20))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(token_maps(places, (5, 5), (20, 20)), expected)
+
+
 @pytest.mark.parametrize(("tokens", "expected"), [(2, 0.83), (4, 0.86), (8, 0.89)])
 def test_tokens_at_the_places_of_a_box_fill_the_box(tokens, expected):
     random = ImageRandom(image_seeds(0, 32))

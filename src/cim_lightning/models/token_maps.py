@@ -21,15 +21,16 @@ def token_maps(
         grid: rows and columns of the context's patches; m = rows * columns.
         size: height and width of the maps in pixels.
     """
-    weights = probabilities.sum(dim=2).unflatten(-1, grid)
-    for axis in (0, 1):
-        centers = torch.arange(grid[axis], device=weights.device) + 0.5
-        shares = probabilities.unflatten(-1, grid).sum(dim=-1 if axis == 0 else -2)
-        # A row of c tokens at the distance d has the variance c^2 d^2 / 12, and c^2 is the number of tokens.
-        variance = (shares @ centers).var(dim=-1, correction=0)
-        width = (3 * variance / probabilities.shape[2]).sqrt().clamp(min=MIN_WIDTH)
-        pixels = (torch.arange(size[axis], device=weights.device) + 0.5) * (grid[axis] / size[axis])
-        distance = (pixels[:, None] - centers) / width[..., None, None]
-        kernel = torch.exp(-distance.square() / 2)  # "b k pixels cells"
-        weights = kernel @ weights if axis == 0 else weights @ kernel.transpose(-1, -2)
+    with torch.autocast(probabilities.device.type, enabled=False):  # a share near 1 has no logit in bf16
+        weights = probabilities.sum(dim=2).unflatten(-1, grid)
+        for axis in (0, 1):
+            centers = torch.arange(grid[axis], device=weights.device) + 0.5
+            shares = probabilities.unflatten(-1, grid).sum(dim=-1 if axis == 0 else -2)
+            # A row of c tokens at distance d has the variance c^2 d^2 / 12; c^2 is the number of tokens.
+            variance = (shares @ centers).var(dim=-1, correction=0)
+            width = (3 * variance / probabilities.shape[2]).sqrt().clamp(min=MIN_WIDTH)
+            pixels = (torch.arange(size[axis], device=weights.device) + 0.5) * (grid[axis] / size[axis])
+            distance = (pixels[:, None] - centers) / width[..., None, None]
+            kernel = torch.exp(-distance.square() / 2)  # "b k pixels cells"
+            weights = kernel @ weights if axis == 0 else weights @ kernel.transpose(-1, -2)
     return torch.logit(weights / weights.amax(dim=(-2, -1), keepdim=True), eps=1e-6)
