@@ -54,7 +54,7 @@ def test_all_parameters_differ_between_exemplars(cropper):
     params = sample_params(cropper(num_exemplars=10), 30)
     boxes, colors = params.boxes, params.colors
     for values in (*boxes.center.unbind(dim=-1), *boxes.size.unbind(dim=-1), boxes.angle):
-        assert values.unique().numel() > 290
+        assert values.unique().numel() > 280  # some boxes are as wide as the view
     for factor in (colors.brightness, colors.contrast, colors.saturation, colors.hue, colors.sigma):
         sampled = factor[factor != factor.mode().values]  # without the neutral value
         assert sampled.unique().numel() > 0.95 * sampled.numel() > 100
