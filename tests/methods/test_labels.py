@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cim_lightning.cropping.correlation_metrics import MeanMapBaseline
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.cropping.masked_exemplars import MaskedExemplarCropper
 from cim_lightning.cropping.masking import MaskedCropper
@@ -23,9 +24,12 @@ EXEMPLARS = ExemplarCropper(2, context_size=16, exemplar_size=8)
 PIXELS = functools.partial(PixelDecoder, width=16, depth=1, num_heads=2, mlp_ratio=2.0)
 TOKENS = functools.partial(TokenCorrelation, hidden_dim=12, out_dim=7)
 DECODER = functools.partial(CorrelationDecoder, width=16, num_heads=2)
+SMALL_CIM = functools.partial(
+    CIM, decoder=DECODER, baseline=MeanMapBaseline(loss=0.5, iou=0.25, best_iou=0.375, pointing=0.125)
+)
 METHODS = {
-    "cim": (functools.partial(CIM, decoder=DECODER), EXEMPLARS),
-    "cim, context": (functools.partial(CIM, decoder=DECODER, online_input="context"), EXEMPLARS),
+    "cim": (SMALL_CIM, EXEMPLARS),
+    "cim, context": (functools.partial(SMALL_CIM, online_input="context"), EXEMPLARS),
     "masked_cim": (
         functools.partial(MaskedCIM, decoder=PIXELS, tokens=TOKENS),
         MaskedExemplarCropper(EXEMPLARS, 4, 0.5),
@@ -76,7 +80,7 @@ def test_the_classification_of_online_features_is_added_to_the_loss(vit, views, 
     }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["cim", "masked_cim", "mae"])
 def test_a_batch_without_labels_has_the_loss_and_gradients_of_the_method_alone(vit, views, name):
     plain, cropping = build(name, vit)
     model, _ = build(name, vit, labels=0.5)
@@ -95,7 +99,7 @@ def test_a_batch_without_labels_has_the_loss_and_gradients_of_the_method_alone(v
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["cim", "masked_cim", "mae"])
 def test_data_without_labels_are_refused(vit, views, name):
     model, cropping = build(name, vit, labels=0.5)
     crops = cropping(views, 0)
@@ -111,8 +115,8 @@ def test_labels_are_learned(vit, views):
     model, cropping = build("mae", vit, labels=4 / 6)
     crops, everything = cropping(views, 0), torch.tensor([1, 3, 0, 4, 0, 2])
     model.prepare(crops, 5)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(30):
         optimizer.zero_grad()
         model.compute_batch_losses((crops, LABELS))["loss"].backward()
         optimizer.step()

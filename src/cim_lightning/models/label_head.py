@@ -15,7 +15,7 @@ UNLABELED = -1
 WEIGHT = 1.0
 METRICS = (
     Metric("label_loss", "cross-entropy of the labels", higher_is_better=False),
-    Metric("label_accuracy", "classification accuracy", higher_is_better=True, digits=1, unit="%"),
+    Metric("label_accuracy", "accuracy of the label head", higher_is_better=True, digits=1, unit="%"),
 )
 
 
@@ -39,7 +39,9 @@ class LabelHead(nn.Module):
         check_share("labels", labels, zero=False)
         check_at_least("labels_weight", weight, 0)
         if labels is None and weight != WEIGHT:
-            raise ConfigError("labels_weight", weight, "there is no classifier without labels", suggest=WEIGHT)
+            raise ConfigError(
+                "labels_weight", weight, "there is no classifier without labels", suggest=WEIGHT
+            )
         self.dim, self.labels, self.weight = dim, labels, weight
         self.classifier: nn.Linear | None = None
         self.register_load_state_dict_pre_hook(_build_as_saved)
@@ -92,9 +94,8 @@ class LabelHead(nn.Module):
         total = F.cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="sum")
         if self.training:
             return {"label_loss": total / (self.labels * len(labels))}
-        labeled = labels != UNLABELED
-        count = labeled.sum().clamp(min=1)
-        correct = ((logits.argmax(dim=-1) == labels) & labeled).sum()
+        count = (labels != UNLABELED).sum().clamp(min=1)
+        correct = (logits.argmax(dim=-1) == labels).sum()
         return {"label_loss": total / count, "label_accuracy": 100 * correct / count}
 
 
