@@ -31,8 +31,8 @@ def bad_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is finite, and its gradient is NaN."""
     compute_losses = CIM.compute_losses
 
-    def patched(self: CIM, crops: Any) -> dict[str, torch.Tensor]:
-        losses = compute_losses(self, crops)
+    def patched(self: CIM, *batch: Any) -> dict[str, torch.Tensor]:
+        losses = compute_losses(self, *batch)
         zero = (0 * self.decoder.embed.weight).sum()
         return losses | {"loss": losses["loss"] + zero.sqrt()}  # its derivative at 0 is infinite
 
