@@ -237,7 +237,8 @@ def test_devices_share_the_validation_images(world_size):
     assert sorted(view.flatten().tolist() for view in parts) == sorted(v.flatten().tolist() for v in whole)
 
 
-def test_more_devices_than_validation_images_repeat_them():
-    part = data(partial(scenes, 20, 3), batch_size=2)
+@pytest.mark.parametrize(("images", "expected"), [(3, 3), (9, 9), (10, 2)])
+def test_fewer_than_two_validation_images_per_device_are_repeated(images, expected):
+    part = data(partial(scenes, 20, images), batch_size=2)
     part.trainer = Mock(global_rank=4, world_size=5, strategy=Mock(root_device=CPU))
-    assert len(read(part.val_dataloader())[0]) == 3
+    assert len(read(part.val_dataloader())[0]) == expected

@@ -23,9 +23,13 @@ def random_batches(
 
 
 def validation_batches(source: Any, seed: int, batch_size: int, rank: int, world_size: int) -> list[Keys]:
-    """Return one device's batches of all images of a Source. With fewer images than devices, all have all."""
+    """Return one device's batches of all images of a Source.
+
+    With fewer than two images per device, all devices have all images: metrics that compare images are logged
+    on every device or on none, which their reduction over the devices requires.
+    """
     batches = random_batches(source, seed, batch_size)
-    if world_size == 1 or len(source) < world_size:
+    if world_size == 1 or len(source) < 2 * world_size:
         return batches
     # Devices have the same number of batches, because DDP communicates in every forward pass.
     return even_batches([key for batch in batches for key in batch], batch_size, rank, world_size)
