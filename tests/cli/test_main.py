@@ -288,7 +288,8 @@ def test_metrics_json_is_flat_and_has_the_origin(run_pretrain, tiny, tmp_path):
     run_pretrain(*tiny, "trainer.max_steps=2", "output_dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
-    names = ("loss", "skill", "iou", "pointing", "knn", "knn_pooled", "feature_std", "effective_rank")
+    names = ("loss", "skill", "skill_swapped", "exemplar_sensitivity", "iou", "pointing", "knn", "knn_pooled")
+    names += ("feature_std", "effective_rank")
     for name in names:
         assert {f"initial/{name}", f"val/{name}"} <= metrics.keys()
     assert {"train/loss", "train/lr", "train/momentum", "train/grad_norm"} <= metrics.keys()
