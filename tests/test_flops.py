@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cim_lightning.flops import NUM_IMAGES, flops_per_image
+from cim_lightning.flops import flops_per_image, images_to_count
 from cim_lightning.models.timm_backbone import TimmBackbone
 
 
@@ -19,7 +19,7 @@ class Layers(torch.nn.Module):
         return {"loss": self.second(self.first(self.norm(batch[0]))).sum()}
 
 
-CROPS = torch.rand(NUM_IMAGES, 5)
+CROPS = torch.rand(8, 5)
 
 
 def test_a_multiply_add_is_two_operations_and_backward_is_twice_forward():
@@ -41,7 +41,7 @@ def test_attention_is_counted_in_full():
             q = batch[0].view(-1, 2, 10, 8).requires_grad_()
             return {"loss": torch.nn.functional.scaled_dot_product_attention(q, q, q).sum()}
 
-    flops = flops_per_image(Attention(), torch.rand(NUM_IMAGES, 160))
+    flops = flops_per_image(Attention(), torch.rand(8, 160))
     assert flops.forward == 2 * 2 * (2 * 10 * 10 * 8)  # scores and weighted sum, of two heads
 
 
@@ -53,7 +53,17 @@ def test_counting_changes_neither_weights_nor_random_streams():
     assert all(torch.equal(before[name], value) for name, value in layers.state_dict().items())
     assert all(parameter.grad is None for parameter in layers.parameters())
     assert torch.equal(rng_state, torch.get_rng_state())
-    assert NUM_IMAGES > 1
+
+
+def test_a_contrastive_loss_counts_the_keys_of_the_batch():
+    class Similarities(Layers):
+        def compute_batch_losses(self, batch):
+            features = batch[0].requires_grad_()
+            return {"loss": (features @ features.T).sum()}
+
+    # The forward pass has 2 * 5 operations for each other image of the batch.
+    assert flops_per_image(Similarities(), torch.rand(images_to_count(32), 5)).forward == 2 * 5 * 32
+    assert [images_to_count(batch_size) for batch_size in (1, 8, 64, 4096)] == [2, 8, 64, 64]
 
 
 def test_a_loss_without_gradient_counts_as_0():

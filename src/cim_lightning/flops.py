@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cim_lightning.cropping.batch import num_images
 from cim_lightning.rng import fork_rng
 
-NUM_IMAGES = 8  # suggested batch size of the count; batch normalization needs more than one
+MIN_IMAGES, MAX_IMAGES = 2, 64  # of the count: batch normalization needs two; more take memory for the crops
 
 
 class Flops(NamedTuple):
@@ -19,6 +19,11 @@ class Flops(NamedTuple):
 
     forward: float
     backward: float
+
+
+def images_to_count(batch_size: int) -> int:
+    """Return the batch size of the count. The cost per image of a contrastive loss grows with the batch."""
+    return min(max(batch_size, MIN_IMAGES), MAX_IMAGES)
 
 
 def flops_per_image(method: Any, crops: Any) -> Flops:
@@ -29,7 +34,7 @@ def flops_per_image(method: Any, crops: Any) -> Flops:
 
     Args:
         method: a Method, after `prepare`.
-        crops: a batch of the method's type, of NUM_IMAGES images or of any other number above 1.
+        crops: a batch of the method's type, of `images_to_count` images.
     """
     count = num_images(crops)
     tensors = {id(tensor): _to_meta(tensor) for tensor in (*method.parameters(), *method.buffers())}

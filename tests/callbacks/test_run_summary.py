@@ -19,7 +19,7 @@ from cim_lightning.metric_registry import register
 
 register(*PRETEXT_METRICS, *DINO.metrics)
 BATCH = (torch.zeros(8), torch.zeros(8))
-METHOD: Any = SimpleNamespace(device=torch.device("cpu"), global_batch_size=48)
+METHOD: Any = SimpleNamespace(device=torch.device("cpu"), global_batch_size=48, batch_size=8)
 
 
 @pytest.fixture

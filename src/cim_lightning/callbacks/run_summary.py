@@ -14,7 +14,7 @@ from cim_lightning.atomic import update_json, write_json
 from cim_lightning.callbacks.finite_guard import find_guard
 from cim_lightning.callbacks.peak_memory import peak, reset_peak
 from cim_lightning.cropping.batch import num_images
-from cim_lightning.flops import NUM_IMAGES, Flops, flops_per_image
+from cim_lightning.flops import Flops, flops_per_image, images_to_count
 from cim_lightning.lightning_internals import validate_after_last_step
 from cim_lightning.metric_registry import TABLE, before_after, declared
 from cim_lightning.versions import versions
@@ -53,7 +53,7 @@ class RunSummary(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         data = _image_data(trainer)
         if stage == "fit" and data is not None:
-            self.flops = flops_per_image(pl_module, data.dummy_batch(NUM_IMAGES))
+            self.flops = flops_per_image(pl_module, data.dummy_batch(images_to_count(pl_module.batch_size)))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._write_setup(trainer, pl_module)

@@ -92,9 +92,9 @@ def _length(cfg: DictConfig, data: Any, method: Any, processes: int) -> dict[str
         return {"max_steps": 0}
     if not has_budget(cfg):
         return {}
-    from cim_lightning.flops import NUM_IMAGES, flops_per_image
+    from cim_lightning.flops import flops_per_image, images_to_count
 
     accumulate = cfg.trainer.get("accumulate_grad_batches") or 1
     images = method.batch_size * accumulate * processes
-    flops = flops_per_image(method, data.dummy_batch(NUM_IMAGES))
+    flops = flops_per_image(method, data.dummy_batch(images_to_count(method.batch_size)))
     return {"max_steps": build(cfg.budget).max_steps(sum(flops), images), "max_epochs": -1}
