@@ -11,6 +11,7 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.cropping.masked_exemplars import MaskedCrops, MaskedExemplarCropper
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.masked_cim import MaskedCIM
+from cim_lightning.models.coding_rate import CodingRate
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.target import EmaTarget
@@ -21,6 +22,7 @@ SETTINGS = {
     "decoder": functools.partial(PixelDecoder, width=16, depth=1, num_heads=2, mlp_ratio=2.0),
     "tokens": functools.partial(TokenCorrelation, hidden_dim=12, out_dim=7, temperature=0.5),
     "target": functools.partial(EmaTarget, momentum=0.9),
+    "rate": CodingRate(0.3, 0.2),
     "optim": Mock,
 }
 
@@ -73,7 +75,10 @@ def test_the_loss_is_that_of_a_transcription(vit, views, normalize, pixel_weight
     patches = (patches - patches.mean(-1, True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
     errors = (model.decoder.head(filled) - patches).square()[batch.mask.flatten(1)]
     assert losses["pixels"].item() == pytest.approx(errors.mean().item(), rel=1e-5)
-    expected = losses["tokens"] + pixel_weight * losses["pixels"]
+    features = (tokens[:, 0], tokens[:, 1:].mean(dim=1))
+    rate = sum(CodingRate(0.3, 0.2)(vectors) for vectors in features)
+    assert losses["coding_rate"].item() == pytest.approx(rate.item(), rel=1e-5)
+    expected = losses["tokens"] + pixel_weight * losses["pixels"] - 0.3 * rate
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
@@ -95,6 +100,10 @@ def test_gradients_reach_every_trained_parameter_and_no_target(vit, views):
     targets = (*model.target.parameters(), *model.tokens.target.parameters())
     assert all(parameter.grad is None for parameter in targets)
     assert model.backbone.blocks()[0].attn.qkv.weight.grad.abs().max() > 0
+
+
+def test_without_a_rate_the_loss_has_none(vit, views):
+    assert "coding_rate" not in masked_cim(vit(), rate=None).compute_losses(CROPPING(views, 0))
 
 
 def test_both_targets_follow(vit, views, detach_from_trainer):

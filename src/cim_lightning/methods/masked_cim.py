@@ -3,6 +3,7 @@
 Not published. It joins CIM (Li, Xie, Loy, CVPR 2023) with MAE (He et al., CVPR 2022).
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from cim_lightning.cropping.places import exemplar_places
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import PLOT, PRETEXT, Metric
 from cim_lightning.models.backbone import Backbone, Features
+from cim_lightning.models.coding_rate import CodingRate
 from cim_lightning.models.label_head import METRICS as LABEL_METRICS
 from cim_lightning.models.label_head import LabelHead
 from cim_lightning.models.masked_backbone import MaskedViTEncoder, pooled_tokens, visible_patches
@@ -27,6 +29,7 @@ from cim_lightning.models.token_locator import ProjectedTokens, TokenLocator
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(warmup=40 / 800)
+RATE = CodingRate()
 TOKENS = functools.partial(TokenCorrelation, hidden_dim=128, out_dim=32)
 
 
@@ -45,6 +48,7 @@ class MaskedCIM(Method):
         optim, batch_size: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
         pixel_weight: factor of the pixel loss; 0: none.
+        rate: coding rate of the online encoder's pooled and mean features, which is maximized; None: none.
         labels, labels_weight: see LabelHead. It classifies the class token of the visible patches.
     """
 
@@ -52,6 +56,7 @@ class MaskedCIM(Method):
     metrics = (
         *TOKEN_METRICS,
         *LABEL_METRICS,
+        Metric("coding_rate", "coding rate", PRETEXT, (), True, splits=("train", "val")),
         Metric("pixels", "pixel loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
     )
 
@@ -64,6 +69,7 @@ class MaskedCIM(Method):
         optim: Optim = OPTIM,
         norm_pix_loss: bool = True,
         pixel_weight: float = 1.0,
+        rate: CodingRate | None = RATE,
         batch_size: int = 256,
         labels: float | None = None,
         labels_weight: float = 1.0,
@@ -73,6 +79,7 @@ class MaskedCIM(Method):
         backbone.check_skips_patches()
         self.patch_size = backbone.patch_size
         self.norm_pix_loss, self.pixel_weight = norm_pix_loss, pixel_weight
+        self.rate = copy.deepcopy(rate)
         self.encoder = MaskedViTEncoder()
         self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.in_channels)
         self.expand = nn.Linear(self.decoder.width, backbone.dim)
@@ -98,19 +105,24 @@ class MaskedCIM(Method):
 
     def compute_losses(self, batch: MaskedCrops, labels: Tensor | None = None) -> dict[str, Tensor]:
         context = self.backbone.normalize(batch.crops.context)
-        filled, mask, pooled = self.fill_in(context, batch)
+        filled, mask, encoded = self.fill_in(context, batch)
         tokens = self.project(filled, batch)
         places = exemplar_places(batch.crops, tokens.exemplar_grid, tokens.context_grid)
         metrics = self.tokens.metrics(tokens, places)
         pixels = patch_pixels(context, self.patch_size, self.norm_pix_loss)
         metrics["pixels"] = masked_error(self.decoder.head(filled), pixels, mask)
         metrics["loss"] = metrics["tokens"] + self.pixel_weight * metrics["pixels"]
+        pooled = pooled_tokens(self.backbone, encoded)
+        if self.rate is not None:
+            mean = encoded[:, self.backbone.num_prefix_tokens :].mean(dim=1)
+            metrics["coding_rate"] = self.rate(pooled) + self.rate(mean)
+            metrics["loss"] = metrics["loss"] - self.rate.weight * metrics["coding_rate"]
         return self.label_head.add_to(metrics, pooled, labels)
 
     def fill_in(
         self, context: Float[Tensor, "b c s s"], batch: MaskedCrops
-    ) -> tuple[Float[Tensor, "b m width"], Bool[Tensor, "b m"], Float[Tensor, "b d"]]:
-        """Return the decoder's features of all patches, the mask of the patches, and the pooled features.
+    ) -> tuple[Float[Tensor, "b m width"], Bool[Tensor, "b m"], Float[Tensor, "b v d"]]:
+        """Return the decoder's features of all patches, the mask of the patches, and the encoder's tokens.
 
         Args:
             context: normalized.
@@ -118,7 +130,7 @@ class MaskedCIM(Method):
         grid = self._grid(context)
         mask, visible = visible_patches(batch.mask, batch.num_masked, grid)
         encoded = self.encoder(self.backbone, context, visible)
-        return self.decoder.fill_in(encoded, visible, grid), mask, pooled_tokens(self.backbone, encoded)
+        return self.decoder.fill_in(encoded, visible, grid), mask, encoded
 
     def project(self, filled: Float[Tensor, "b m width"], batch: MaskedCrops) -> ProjectedTokens:
         """Return the projected tokens of the filled-in contexts and of the exemplars."""
