@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,30 @@ def test_a_plot_has_the_better_features_of_finished_trials(tmp_path):
     assert run == ("cim", {"TFLOP total": 3, "seconds": 7}, {"k-NN, %": 25})
     plot.main(tmp_path / "plot.png", tmp_path / "trials.jsonl", tmp_path / "table.csv")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_a_search_records_failed_trials_too_and_runs_each_once(tmp_path, monkeypatch):
+    search = script("search/run.py")
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        folder = Path(next(part for part in command if part.startswith("output_dir=")).split("=")[1])
+        (folder / "metrics.json").write_text(json.dumps({"seconds": 7, "device": "x"}))
+        if "lr=9" in command:
+            return subprocess.CompletedProcess(command, 2, "", "a\nlr=9: too high\n")
+        (folder / "evaluation").mkdir()
+        (folder / "evaluation" / "metrics.json").write_text(json.dumps({"knn/mean_k20": 40.5}))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(search.subprocess, "run", run)
+    plan, results = tmp_path / "plan.yaml", tmp_path / "results.jsonl"
+    plan.write_text("common: [seed=3]\ntrials:\n  good: [lr=1]\n  bad: [lr=9]\n")
+    search.main(plan, "images", results)
+    search.main(plan, "images", results)
+    good, bad = (json.loads(line) for line in results.read_text().splitlines())
+    assert len(commands) == 2
+    assert commands[0][1:4] == ["seed=3", "lr=1", "data.root=images"]
+    assert good["numbers"] == {"seconds": 7, "knn/mean_k20": 40.5}
+    assert bad["error"] == ["lr=9: too high"]
+    assert "error" not in good
