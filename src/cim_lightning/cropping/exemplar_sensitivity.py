@@ -25,11 +25,11 @@ SENSITIVITY_METRICS = (
         unit="%",
     ),
     Metric("skill_swapped", "skill, foreign exemplar", PRETEXT, (TABLE, COLUMN), baseline=0.0),
-    Metric("skill_other_exemplar", "skill, other exemplar", places=(TABLE,), baseline=0.0),
-    Metric("skill_other_context", "skill, foreign context", places=(TABLE,), baseline=0.0),
-    Metric("variance_position", "logits by position", places=(TABLE,), digits=1, baseline=100.0, unit="%"),
-    Metric("variance_context", "logits by context", places=(TABLE,), digits=1, baseline=0.0, unit="%"),
-    Metric("variance_exemplar", "logits by exemplar", places=(TABLE,), digits=1, baseline=0.0, unit="%"),
+    Metric("skill_other_exemplar", "skill, other exemplar", PRETEXT, (TABLE,), baseline=0.0),
+    Metric("skill_other_context", "skill, foreign context", PRETEXT, (TABLE,), baseline=0.0),
+    Metric("variance_position", "logits by position", PRETEXT, (TABLE,), digits=1, baseline=100.0, unit="%"),
+    Metric("variance_context", "logits by context", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"),
+    Metric("variance_exemplar", "logits by exemplar", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"),
 )
 
 
