@@ -71,7 +71,10 @@ def test_the_classification_of_online_features_is_added_to_the_loss(vit, views, 
     logits = model.label_head.classifier(classified(model, crops))
     known = LABELS >= 0
     term = F.cross_entropy(logits[known], LABELS[known], reduction="sum") / (0.5 * 6)
-    torch.testing.assert_close(losses.pop("label_loss"), term)
+    torch.testing.assert_close(losses["label_loss"], term)
+    trained = [p for p in model.backbone.parameters() if p.requires_grad]  # the term trains the encoder
+    both = (torch.autograd.grad(x, trained, retain_graph=True) for x in (losses.pop("label_loss"), term))
+    torch.testing.assert_close(*both)
     torch.testing.assert_close(losses.pop("loss"), expected.pop("loss") + 3 * term)
     assert losses.keys() == expected.keys()
     assert model.state_dict().keys() - plain.state_dict().keys() == {
