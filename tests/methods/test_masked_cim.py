@@ -11,6 +11,7 @@ from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.cropping.masked_exemplars import MaskedCrops, MaskedExemplarCropper
 from cim_lightning.errors import ConfigError
 from cim_lightning.methods.masked_cim import MaskedCIM
+from cim_lightning.models.alignment import Alignment
 from cim_lightning.models.coding_rate import CodingRate
 from cim_lightning.models.module_backbone import ModuleBackbone
 from cim_lightning.models.pixel_decoder import PixelDecoder
@@ -23,6 +24,7 @@ SETTINGS = {
     "tokens": functools.partial(TokenCorrelation, hidden_dim=12, out_dim=7, temperature=0.5),
     "target": functools.partial(EmaTarget, momentum=0.9),
     "rate": CodingRate(0.3, 0.2),
+    "alignment": Alignment(0.7),
     "optim": Mock,
 }
 
@@ -78,7 +80,14 @@ def test_the_loss_is_that_of_a_transcription(vit, views, normalize, pixel_weight
     features = (tokens[:, 0], tokens[:, 1:].mean(dim=1))
     rate = sum(CodingRate(0.3, 0.2)(vectors) for vectors in features)
     assert losses["coding_rate"].item() == pytest.approx(rate.item(), rel=1e-5)
-    expected = losses["tokens"] + pixel_weight * losses["pixels"] - 0.3 * rate
+    aligned = 0.0
+    for features, kind in ((tokens[:, 0], "pooled"), (tokens[:, 1:].mean(dim=1), "mean")):
+        exemplars = model.target.network(normalize(batch.crops.exemplars).flatten(0, 1)).get(kind)
+        exemplars, features = exemplars - exemplars.mean(dim=0), features - features.mean(dim=0)
+        cosines = torch.cosine_similarity(exemplars, features.repeat_interleave(2, dim=0))
+        aligned += 1 - cosines.mean()
+    assert losses["alignment"].item() == pytest.approx(aligned.item(), rel=1e-5)
+    expected = losses["tokens"] + pixel_weight * losses["pixels"] - 0.3 * rate + 0.7 * aligned
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
@@ -102,8 +111,10 @@ def test_gradients_reach_every_trained_parameter_and_no_target(vit, views):
     assert model.backbone.blocks()[0].attn.qkv.weight.grad.abs().max() > 0
 
 
-def test_without_a_rate_the_loss_has_none(vit, views):
-    assert "coding_rate" not in masked_cim(vit(), rate=None).compute_losses(CROPPING(views, 0))
+def test_terms_can_be_left_out(vit, views):
+    losses = masked_cim(vit(), rate=None, alignment=None).compute_losses(CROPPING(views, 0))
+    assert not {"coding_rate", "alignment"} & losses.keys()
+    assert losses["loss"].item() == pytest.approx((losses["tokens"] + losses["pixels"]).item())
 
 
 def test_both_targets_follow(vit, views, detach_from_trainer):

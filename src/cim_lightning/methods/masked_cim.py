@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from cim_lightning.cropping.masked_exemplars import MaskedCrops
 from cim_lightning.cropping.places import exemplar_places
 from cim_lightning.methods.method import Method
 from cim_lightning.metric_registry import PLOT, PRETEXT, Metric
+from cim_lightning.models.alignment import Alignment
 from cim_lightning.models.backbone import Backbone, Features
 from cim_lightning.models.coding_rate import CodingRate
 from cim_lightning.models.label_head import METRICS as LABEL_METRICS
@@ -29,16 +31,17 @@ from cim_lightning.models.token_locator import ProjectedTokens, TokenLocator
 from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(warmup=40 / 800)
-RATE = CodingRate()
+RATE, ALIGNMENT = CodingRate(), Alignment()
 TOKENS = functools.partial(TokenCorrelation, hidden_dim=128, out_dim=32)
 
 
 class MaskedCIM(Method):
     """Locates the tokens of exemplars in contexts that are filled in from their visible patches.
 
-    The online encoder reads the visible patches of the context. A narrow decoder fills in the masked ones.
-    The target encoder reads the exemplars. Each exemplar token is located among the filled-in tokens of all
-    contexts of the batch. The decoder predicts the masked pixels, too.
+    The online encoder reads the visible patches of the context. A narrow decoder fills in the masked ones
+    and predicts their pixels. The target encoder reads the exemplars. Each exemplar token is located among the
+    filled-in tokens of all contexts of the batch. The features of a context are aligned with those of its
+    exemplars, and the features of different contexts are spread.
 
     Args:
         backbone: the online encoder, a ViT.
@@ -48,7 +51,8 @@ class MaskedCIM(Method):
         optim, batch_size: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
         pixel_weight: factor of the pixel loss; 0: none.
-        rate: coding rate of the online encoder's pooled and mean features, which is maximized; None: none.
+        rate: coding rate of the pooled and mean features of the contexts, which is maximized; None: none.
+        alignment: loss between these features and those of the exemplars; None: none.
         labels, labels_weight: see LabelHead. It classifies the class token of the visible patches.
     """
 
@@ -56,6 +60,9 @@ class MaskedCIM(Method):
     metrics = (
         *TOKEN_METRICS,
         *LABEL_METRICS,
+        Metric(
+            "alignment", "distance of exemplars and contexts", PRETEXT, (), False, splits=("train", "val")
+        ),
         Metric("coding_rate", "coding rate", PRETEXT, (), True, splits=("train", "val")),
         Metric("pixels", "pixel loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
     )
@@ -70,6 +77,7 @@ class MaskedCIM(Method):
         norm_pix_loss: bool = True,
         pixel_weight: float = 1.0,
         rate: CodingRate | None = RATE,
+        alignment: Alignment | None = ALIGNMENT,
         batch_size: int = 256,
         labels: float | None = None,
         labels_weight: float = 1.0,
@@ -79,7 +87,7 @@ class MaskedCIM(Method):
         backbone.check_skips_patches()
         self.patch_size = backbone.patch_size
         self.norm_pix_loss, self.pixel_weight = norm_pix_loss, pixel_weight
-        self.rate = copy.deepcopy(rate)
+        self.rate, self.alignment = copy.deepcopy((rate, alignment))
         self.encoder = MaskedViTEncoder()
         self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.in_channels)
         self.expand = nn.Linear(self.decoder.width, backbone.dim)
@@ -97,7 +105,7 @@ class MaskedCIM(Method):
     def forward(self, batch: MaskedCrops) -> Float[Tensor, "b k s s"]:
         """Return correlation logits: the places of the tokens of each exemplar in its context."""
         context = self.backbone.normalize(batch.crops.context)
-        tokens = self.project(self.fill_in(context, batch)[0], batch)
+        tokens = self.project(self.fill_in(context, batch)[0], self.encode_exemplars(batch), batch)
         return self.tokens.maps(tokens, (context.shape[-2], context.shape[-1]))
 
     def compute_batch_losses(self, batch: Any) -> dict[str, Tensor]:
@@ -106,17 +114,25 @@ class MaskedCIM(Method):
     def compute_losses(self, batch: MaskedCrops, labels: Tensor | None = None) -> dict[str, Tensor]:
         context = self.backbone.normalize(batch.crops.context)
         filled, mask, encoded = self.fill_in(context, batch)
-        tokens = self.project(filled, batch)
+        exemplars = self.encode_exemplars(batch)
+        tokens = self.project(filled, exemplars, batch)
         places = exemplar_places(batch.crops, tokens.exemplar_grid, tokens.context_grid)
         metrics = self.tokens.metrics(tokens, places)
         pixels = patch_pixels(context, self.patch_size, self.norm_pix_loss)
         metrics["pixels"] = masked_error(self.decoder.head(filled), pixels, mask)
         metrics["loss"] = metrics["tokens"] + self.pixel_weight * metrics["pixels"]
         pooled = pooled_tokens(self.backbone, encoded)
+        mean = encoded[:, self.backbone.num_prefix_tokens :].mean(dim=1)
         if self.rate is not None:
-            mean = encoded[:, self.backbone.num_prefix_tokens :].mean(dim=1)
             metrics["coding_rate"] = self.rate(pooled) + self.rate(mean)
             metrics["loss"] = metrics["loss"] - self.rate.weight * metrics["coding_rate"]
+        if self.alignment is not None:
+            pairs = ((pooled, exemplars.pooled), (mean, exemplars.grid.mean(dim=(2, 3))))
+            losses = [
+                self.alignment(online, target.unflatten(0, (len(online), -1))) for online, target in pairs
+            ]
+            metrics["alignment"] = torch.stack(losses).sum()
+            metrics["loss"] = metrics["loss"] + self.alignment.weight * metrics["alignment"]
         return self.label_head.add_to(metrics, pooled, labels)
 
     def fill_in(
@@ -132,12 +148,16 @@ class MaskedCIM(Method):
         encoded = self.encoder(self.backbone, context, visible)
         return self.decoder.fill_in(encoded, visible, grid), mask, encoded
 
-    def project(self, filled: Float[Tensor, "b m width"], batch: MaskedCrops) -> ProjectedTokens:
+    def encode_exemplars(self, batch: MaskedCrops) -> Features:
+        """Return the features of the target encoder, with b k rows."""
+        return self.target(self.backbone, self.backbone.normalize(batch.crops.exemplars).flatten(0, 1))
+
+    def project(
+        self, filled: Float[Tensor, "b m width"], exemplars: Features, batch: MaskedCrops
+    ) -> ProjectedTokens:
         """Return the projected tokens of the filled-in contexts and of the exemplars."""
-        exemplars = self.backbone.normalize(batch.crops.exemplars).flatten(0, 1)
         grid = self.expand(filled).transpose(1, 2).unflatten(-1, self._grid(batch.crops.context))
-        context = Features(grid.mean(dim=(2, 3)), grid)
-        return self.tokens(context, self.target(self.backbone, exemplars), online_is_context=True)
+        return self.tokens(Features(grid.mean(dim=(2, 3)), grid), exemplars, online_is_context=True)
 
     def target_pairs(self) -> list[tuple[Target, nn.Module]]:
         return [(self.target, self.backbone), self.tokens.target_pair]
