@@ -39,9 +39,9 @@ class MaskedCIM(Method):
     """Locates the tokens of exemplars in contexts that are filled in from their visible patches.
 
     The online encoder reads the visible patches of the context. A narrow decoder fills in the masked ones
-    and predicts their pixels. The target encoder reads the exemplars. Each exemplar token is located among the
-    filled-in tokens of all contexts of the batch. The features of a context are aligned with those of its
-    exemplars, and the features of different contexts are spread.
+    and predicts their pixels. The target encoder reads the exemplars. Each exemplar token is located among
+    the filled-in tokens of all contexts of the batch. The features of a context are aligned with those of
+    its exemplars, and the features of different contexts are spread.
 
     Args:
         backbone: the online encoder, a ViT.
