@@ -32,7 +32,7 @@ SETTINGS = {
 def masked_cim(backbone, **changes) -> MaskedCIM:
     torch.manual_seed(3)
     model = MaskedCIM(backbone, **SETTINGS | changes)
-    for target in (model.target, model.tokens.target):
+    for target, _ in model.target_pairs():
         for parameter in target.network.parameters():
             parameter.data += 0.01  # the targets differ from the online networks
     return model
@@ -112,9 +112,16 @@ def test_gradients_reach_every_trained_parameter_and_no_target(vit, views):
 
 
 def test_terms_can_be_left_out(vit, views):
-    losses = masked_cim(vit(), rate=None, alignment=None).compute_losses(CROPPING(views, 0))
+    batch = CROPPING(views, 0)
+    losses = masked_cim(vit(), rate=None, alignment=None).compute_losses(batch)
     assert not {"coding_rate", "alignment"} & losses.keys()
     assert losses["loss"].item() == pytest.approx((losses["tokens"] + losses["pixels"]).item())
+    model = masked_cim(vit(), tokens=None, rate=None, alignment=None, pixel_weight=2.0)
+    losses = model.compute_losses(batch)
+    assert losses.keys() == {"loss", "pixels"}
+    assert losses["loss"].item() == pytest.approx(2 * losses["pixels"].item())
+    assert not model.predicts_maps
+    assert len(model.target_pairs()) == 1
 
 
 def test_both_targets_follow(vit, views, detach_from_trainer):

@@ -52,7 +52,7 @@ class CorrelationPanels(L.Callback):
         crops = getattr(batch, "crops", batch)
         if batch_idx or not trainer.is_global_zero or not isinstance(crops, Crops):
             return
-        if not is_due(trainer, self.every_n_epochs):
+        if not is_due(trainer, self.every_n_epochs) or not getattr(pl_module, "predicts_maps", True):
             return
         batch = _first(batch, self.num_images)
         with torch.no_grad():

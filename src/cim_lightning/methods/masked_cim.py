@@ -46,7 +46,7 @@ class MaskedCIM(Method):
     Args:
         backbone: the online encoder, a ViT.
         decoder: builds the decoder from the backbone's width and the number of values in a patch.
-        tokens: builds the token correlation from the backbone's width.
+        tokens: builds the token correlation from the backbone's width; None: none.
         target: builds the target from an online network (see models/target.py).
         optim, batch_size: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
@@ -71,7 +71,7 @@ class MaskedCIM(Method):
         self,
         backbone: Backbone,
         decoder: Callable[[int, int], PixelDecoder] = PixelDecoder,
-        tokens: Callable[[int], TokenCorrelation] = TOKENS,
+        tokens: Callable[[int], TokenCorrelation] | None = TOKENS,
         target: Callable[[nn.Module], Target] = EmaTarget,
         optim: Optim = OPTIM,
         norm_pix_loss: bool = True,
@@ -90,8 +90,8 @@ class MaskedCIM(Method):
         self.rate, self.alignment = copy.deepcopy((rate, alignment))
         self.encoder = MaskedViTEncoder()
         self.decoder = decoder(backbone.dim, self.patch_size**2 * backbone.in_channels)
-        self.expand = nn.Linear(self.decoder.width, backbone.dim)
-        self.tokens = TokenLocator(tokens(backbone.dim), target)
+        self.expand = None if tokens is None else nn.Linear(self.decoder.width, backbone.dim)
+        self.tokens = None if tokens is None else TokenLocator(tokens(backbone.dim), target)
         self.target = target(backbone)
         self.label_head = LabelHead(backbone.dim, labels, labels_weight)
 
@@ -102,8 +102,14 @@ class MaskedCIM(Method):
         for images, parameter in ((exemplars, "exemplar_size"), (context, "context_size")):
             self.backbone.check_size((images.shape[-2], images.shape[-1]), parameter)
 
+    @property
+    def predicts_maps(self) -> bool:
+        """True if `forward` returns maps, which needs tokens."""
+        return self.tokens is not None
+
     def forward(self, batch: MaskedCrops) -> Float[Tensor, "b k s s"]:
         """Return correlation logits: the places of the tokens of each exemplar in its context."""
+        assert self.tokens is not None
         context = self.backbone.normalize(batch.crops.context)
         tokens = self.project(self.fill_in(context, batch)[0], self.encode_exemplars(batch), batch)
         return self.tokens.maps(tokens, (context.shape[-2], context.shape[-1]))
@@ -115,12 +121,15 @@ class MaskedCIM(Method):
         context = self.backbone.normalize(batch.crops.context)
         filled, mask, encoded = self.fill_in(context, batch)
         exemplars = self.encode_exemplars(batch)
-        tokens = self.project(filled, exemplars, batch)
-        places = exemplar_places(batch.crops, tokens.exemplar_grid, tokens.context_grid)
-        metrics = self.tokens.metrics(tokens, places)
+        metrics: dict[str, Tensor] = {}
         pixels = patch_pixels(context, self.patch_size, self.norm_pix_loss)
         metrics["pixels"] = masked_error(self.decoder.head(filled), pixels, mask)
-        metrics["loss"] = metrics["tokens"] + self.pixel_weight * metrics["pixels"]
+        metrics["loss"] = self.pixel_weight * metrics["pixels"]
+        if self.tokens is not None:
+            tokens = self.project(filled, exemplars, batch)
+            places = exemplar_places(batch.crops, tokens.exemplar_grid, tokens.context_grid)
+            metrics |= self.tokens.metrics(tokens, places)
+            metrics["loss"] = metrics["loss"] + metrics["tokens"]
         pooled = pooled_tokens(self.backbone, encoded)
         mean = encoded[:, self.backbone.num_prefix_tokens :].mean(dim=1)
         if self.rate is not None:
@@ -156,11 +165,14 @@ class MaskedCIM(Method):
         self, filled: Float[Tensor, "b m width"], exemplars: Features, batch: MaskedCrops
     ) -> ProjectedTokens:
         """Return the projected tokens of the filled-in contexts and of the exemplars."""
+        assert self.tokens is not None
+        assert self.expand is not None
         grid = self.expand(filled).transpose(1, 2).unflatten(-1, self._grid(batch.crops.context))
         return self.tokens(Features(grid.mean(dim=(2, 3)), grid), exemplars, online_is_context=True)
 
     def target_pairs(self) -> list[tuple[Target, nn.Module]]:
-        return [(self.target, self.backbone), self.tokens.target_pair]
+        pairs: list[tuple[Target, nn.Module]] = [(self.target, self.backbone)]
+        return pairs if self.tokens is None else [*pairs, self.tokens.target_pair]
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
