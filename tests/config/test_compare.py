@@ -64,6 +64,19 @@ def test_all_methods_have_the_same_budget_backbone_data_and_evaluation(recipe):
         assert cfg.optim.keys() == every[0].optim.keys()
 
 
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.endswith("_cpu")])
+def test_a_search_of_rates_is_measured_on_training_images(recipe):
+    cfg = composed(f"experiment=[compare/{recipe},search/rates]", f"compare={recipe}/mae", hydra=True)
+    assert (cfg.data.val, cfg.data.source.val_fraction) == ("random", 0.1)
+    assert cfg.budget.petaflop == 0.003
+    evaluated = [name for name, evaluator in cfg.evaluation.items() if "_target_" in evaluator]
+    assert sorted(evaluated) == ["knn", "linear"]
+    compared = composed(f"experiment=compare/{recipe}", hydra=True).hydra.sweeper.params
+    searched = cfg.hydra.sweeper.params
+    assert searched.compare == compared.compare
+    assert str(searched.seed) not in str(compared.seed).split(",")
+
+
 @pytest.mark.parametrize(
     ("recipe", "method"), [entrant for entrant in ENTRANTS if "imagenette" in entrant[0]]
 )

@@ -317,6 +317,19 @@ def test_a_random_split_of_train(tmp_path):
     assert len(splits.val) == 1
 
 
+@pytest.mark.user_input("folder", "data.val=random", "part of the training images, although others are named")
+@pytest.mark.parametrize("settings", [{}, {"train": "train"}])
+def test_random_validation_images_are_training_images_although_others_are_named(tmp_path, settings):
+    tree(tmp_path, "train/x/0 train/y/1 train/x/2 train/y/3 test/x/4 test/y/5")
+    splits = open_folder(str(tmp_path), 0.25, val="random", **settings)
+    found = contents(splits.train, tmp_path) | contents(splits.val, tmp_path)
+    assert found == {"train/x/0": "x", "train/x/2": "x", "train/y/1": "y", "train/y/3": "y"}
+    assert splits.drawn
+    assert len(splits.val) > 0
+    if not settings:
+        assert splits.describe().endswith(" for validation); skipped: 2 in test")
+
+
 def test_all_images_are_classes_and_validation_is_random(tmp_path):
     splits = open_folder(str(tree(tmp_path, "x/0 y/1 val/2")), 0.3, train=".")
     found = contents(splits.train, tmp_path) | contents(splits.val, tmp_path)

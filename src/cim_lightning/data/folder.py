@@ -15,6 +15,8 @@ from cim_lightning.data.pixel_format import PixelFormat
 from cim_lightning.data.source import Splits
 from cim_lightning.errors import ConfigError, format_value
 
+RANDOM = "random"  # value of `val`: part of the training images, even if others are named for validation
+
 
 def folder(
     root: str | Sequence[str],
@@ -39,8 +41,10 @@ def folder(
         seed: of the random split.
         pixels: format of the images.
         train, val: of the same kinds as root, and relative to it or to the working directory; null: found by
-            name. `train=.` uses all images, and `val=none` no validation images. Validation images are left
-            out of the training images.
+            name. `train=.` uses all images, and `val=none` no validation images. `val=random` draws the
+            validation images from the training images, even if others are named for validation: those are
+            left out, so that a search can be measured without them. Validation images are left out of the
+            training images.
 
     Raises:
         ConfigError: a path does not exist or has too few images; or folders look like splits, but have other
@@ -51,18 +55,21 @@ def folder(
     val = normalize_val(val)
     roots = _paths("root", root) or []
     _check_disjoint(roots)
-    if train is None and val in (None, NO_VAL):
+    if train is None and val in (None, NO_VAL, RANDOM):
         named = _by_name(roots, pixels)
     else:
         named = given_splits(roots, _paths("train", train), _paths("val", val), pixels.suffixes)
+    if val == RANDOM and named.val:
+        unused = Counter({f"in {named.val_name}": sum(map(len, named.val))})
+        named = named._replace(val=[], val_name="", skipped=named.skipped + unused)
     return open_splits(named, root, val, val_fraction, seed, pixels)
 
 
 def _paths(parameter: str, value: str | Sequence[str] | None) -> list[GivenPath] | None:
-    """Return the paths of a parameter: None if it is not given, none for NO_VAL."""
+    """Return the paths of a parameter: None if it is not given, none for NO_VAL and RANDOM."""
     if value is None:
         return None
-    if (parameter, value) == ("val", NO_VAL):
+    if parameter == "val" and value in (NO_VAL, RANDOM):
         return []
     paths = [value] if isinstance(value, str) else [str(path) for path in value]
     if not paths or "" in paths:  # "" would be the working directory
