@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from cim_lightning.data.datamodule import ImageData
-from cim_lightning.data.image_keys import LABELED, mix, random_part
+from cim_lightning.data.image_keys import LABELED, image_keys, mix, random_part
 from cim_lightning.data.label_share import choose_labeled, hide_labels
 from cim_lightning.data.source import NO_LABEL, NoImages, Splits
 from cim_lightning.errors import BadImageError, ConfigError
@@ -180,6 +180,7 @@ def test_a_part_of_the_images_has_the_labels_of_the_whole():
     differ = whole.labels[indices] != part.labels
     assert differ.sum() < 4  # the first image of a class
     assert part[1][1] == part.labels[1]
+    assert image_keys(part).tolist() == list(indices)
 
 
 def test_a_source_that_does_not_list_its_labels_is_refused():

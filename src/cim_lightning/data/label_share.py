@@ -23,6 +23,7 @@ class PartlyLabeled:
 
     def __init__(self, source: Any, labels: Int64[np.ndarray, " n"]):
         self.source, self.labels = source, labels
+        self.keys = image_keys(source)  # a Subset has no attribute with those of its images
 
     def __len__(self) -> int:
         return len(self.source)
