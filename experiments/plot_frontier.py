@@ -49,9 +49,9 @@ def read_trials(path: Path) -> list[Trial]:
     """Return the finished trials of a search."""
     trials = []
     for record in map(json.loads, path.read_text().splitlines()):
-        numbers = record.get("numbers")
-        if numbers is None:  # it failed
+        if "error" in record:  # it failed, perhaps after some numbers were written
             continue
+        numbers = record["numbers"]
         flops = numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
         costs = {"TFLOP total": flops * numbers["images_seen"] / 1e12, "seconds": numbers["seconds"]}
         results = {

@@ -42,7 +42,7 @@ def test_a_plot_has_the_better_features_of_finished_trials(tmp_path):
         "seconds": 5,
     }
     numbers |= {"evaluation/knn/mean_k20": 30, "evaluation/knn/pooled_k20": 31, "evaluation/linear/mean": 40}
-    records = [{"name": "mae 1", "numbers": numbers}, {"name": "mae 2", "error": ["no"]}]
+    records = [{"name": "mae 1", "numbers": numbers}, {"name": "mae 2", "numbers": {}, "error": ["no"]}]
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (trial,) = plot.read_trials(tmp_path / "trials.jsonl")
     assert trial.method == "mae"

@@ -63,11 +63,14 @@ def evaluate(run: Path, share: str) -> dict[str, float]:
         )
     numbers = json.loads((folder / "metrics.json").read_text())
     trained = json.loads((run / "metrics.json").read_text())
-    return numbers | {"label_accuracy": trained.get("val/label_accuracy", float("nan"))}
+    own = {"label_accuracy": trained["val/label_accuracy"]} if "val/label_accuracy" in trained else {}
+    return numbers | own
 
 
 def cell(values: list[float]) -> str:
-    """Return the mean and the standard deviation over the seeds."""
+    """Return the mean and the standard deviation over the seeds; "" without values."""
+    if not values:
+        return ""
     return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
 
 
@@ -91,7 +94,7 @@ def main() -> None:
     print(f"|{'---|' * (3 + len(COLUMNS))}")
     for (method, share, labels), runs in rows.items():
         used = "no" if labels == "null" else "yes"
-        cells = [cell([numbers[column] for numbers in runs]) for column in COLUMNS]
+        cells = [cell([numbers[column] for numbers in runs if column in numbers]) for column in COLUMNS]
         print(f"| {method} | {float(share):.0%} | {used} | {' | '.join(cells)} |")
 
 
