@@ -109,6 +109,16 @@ def test_the_last_column_has_the_first_exemplar_of_the_next_image_and_an_empty_m
     assert [text.get_text() for text in axes.texts][2:] == ["foreign"]
 
 
+def test_a_foreign_exemplar_is_as_bright_as_in_its_own_row():
+    crops = crops_of(b=2, k=1)
+    context = crops.context / crops.context.amax(dim=(1, 2, 3), keepdim=True)
+    context[1] /= 4
+    (axes,) = drawn(crops._replace(context=context)).axes
+    foreign, own = axes.images[4], axes.images[8]  # 1 + 3 own + 3 foreign tiles per image
+    np.testing.assert_array_equal(foreign.get_array(), own.get_array())
+    np.testing.assert_allclose(own.get_array(), _pixels(crops.exemplars[1, 0] * 4), atol=1e-6)
+
+
 def test_one_image_has_no_foreign_exemplar():
     (axes,) = drawn(crops_of(b=1, k=2)).axes
     assert len(axes.images) == 1 + 3 * 2
