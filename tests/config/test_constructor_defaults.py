@@ -1,5 +1,6 @@
 """The defaults of constructors, for use without Hydra, against the values in conf/."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -38,7 +39,10 @@ def settings(group: str, *overrides: str) -> dict[str, Any]:
 def defaults_of(function: Any) -> dict[str, Any]:
     """Return the default of each parameter of a class, a function or a partial that has one."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    found = {p.name: p.default for p in parameters if p.default is not p.empty}
+    fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
+    built = {f.name: f.default_factory() for f in fields if f.default_factory is not dataclasses.MISSING}
+    return found | built
 
 
 def differences(default: Any, setting: Any, path: str = "") -> list[str]:

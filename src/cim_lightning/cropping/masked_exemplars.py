@@ -1,6 +1,6 @@
 """Contexts with random masks, and exemplars of the same views, for masked correlational modeling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float
@@ -34,7 +34,7 @@ class MaskedExemplarCropper(Cropper):
         mask_ratio: share of masked cells, above 0 and below 1; rounded up to whole cells.
     """
 
-    exemplars: ExemplarCropper
+    exemplars: ExemplarCropper = field(default_factory=lambda: ExemplarCropper(num_exemplars=1))
     mask_patch_size: int = 16
     mask_ratio: float = 0.75
 

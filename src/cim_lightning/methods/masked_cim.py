@@ -32,7 +32,7 @@ from cim_lightning.optim import AdamWCosine, Optim
 
 OPTIM = AdamWCosine(warmup=40 / 800)
 RATE, ALIGNMENT = CodingRate(), Alignment()
-TOKENS = functools.partial(TokenCorrelation, hidden_dim=128, out_dim=32)
+TOKENS = functools.partial(TokenCorrelation, hidden_dim=128, out_dim=32, weight=0.1)
 
 
 class MaskedCIM(Method):

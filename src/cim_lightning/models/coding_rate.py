@@ -26,7 +26,7 @@ class CodingRate(nn.Module):
         distortion: squared error at which a direction counts as coded, in units of the squared length 1.
     """
 
-    def __init__(self, weight: float = 0.02, distortion: float = 0.5):
+    def __init__(self, weight: float = 0.05, distortion: float = 0.5):
         super().__init__()
         check_at_least("weight", weight, 0)
         check_above("distortion", distortion, 0, suggest=0.5)
