@@ -42,6 +42,14 @@ def test_a_series_connects_the_means_of_its_budgets(write_run, tmp_path):
     assert figure["layout"]["xaxis"]["type"] == "log"
 
 
+def test_a_line_is_in_the_order_of_the_costs(write_run, tmp_path):
+    for job, thousands in enumerate((3, 1, 2)):
+        overrides, costs = ["method=mae", f"budget.images={thousands}000"], {"images_seen": 1000 * thousands}
+        write_run(str(job), overrides, **costs, **{"val/knn": 30.0 + thousands})
+    _, final, *_ = drawn(tmp_path)["data"]
+    assert (final["x"], final["y"]) == ([3, 6, 9], [31, 32, 33])
+
+
 def test_equal_costs_have_a_linear_axis_and_every_goal_a_row(write_run, tmp_path):
     for job, method in enumerate(("mae", "cim")):
         write_run(str(job), [f"method={method}"], {"knn/mean_k20": 40.0}, **{"val/knn": 30.0})

@@ -72,7 +72,8 @@ def _row(grouped: Grouped, column: Column) -> list[dict[str, Any]]:
     traces = [_trace("best run", {axis: _xy(*points) for axis, points in best.items()}, **gray)]
     for i, (name, groups) in enumerate(grouped.items()):
         color = COLORS[i % len(COLORS)]
-        points = [point for group in groups if (point := final_point(group, column)) is not None]
+        found = [point for group in groups if (point := final_point(group, column)) is not None]
+        points = sorted(found, key=lambda point: point.costs.get(AXIS, 0.0))  # a line in this order
         if points and not any(_trained(run) for group in groups for run in group):
             traces.append(_untrained(name, points, trained, color))
             continue
