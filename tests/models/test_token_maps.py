@@ -40,3 +40,7 @@ def test_tokens_at_the_places_of_a_box_fill_the_box(tokens, expected):
     metrics = iou_and_pointing(token_maps(places, (10, 10), (80, 80)), boxes.rasterize(80, 80))
     assert metrics["iou"] > expected
     assert metrics["pointing"] > 0.99
+
+
+def test_operations_are_counted_on_the_meta_device():
+    assert token_maps(torch.ones(2, 3, 4, 6, device="meta"), (2, 3), (8, 12)).shape == (2, 3, 8, 12)

@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.models.autocast import autocast_device
 from cim_lightning.models.gathered_keys import gather_keys
 
-SMALLEST = 1e-4  # length of centered features below which they count as equal, so that rounding does not
+SMALLEST = 1e-4  # centered features are divided by at least this length, so that rounding errors stay small
 
 
 class CodingRate(nn.Module):
@@ -39,11 +40,11 @@ class CodingRate(nn.Module):
         """
         if self.training:
             features, _ = gather_keys(features)
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(autocast_device(features), enabled=False):
             features = features.float()
             features = F.normalize(features - features.mean(dim=0), dim=-1, eps=SMALLEST)
             b, d = features.shape
-            # Both products have the same determinant; the smaller one is cheaper.
+            # Both products have the same eigenvalues above 0; the smaller one is cheaper.
             product = features @ features.T if b < d else features.T @ features
             identity = torch.eye(len(product), device=features.device)
             rate = torch.logdet(identity + d / (b * self.distortion) * product)

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cim_lightning.models.autocast import autocast_device
+
 MIN_WIDTH = 0.5  # patches; a narrower kernel would show the single patches of the context
 
 
@@ -21,7 +23,7 @@ def token_maps(
         grid: rows and columns of the context's patches; m = rows * columns.
         size: height and width of the maps in pixels.
     """
-    with torch.autocast(probabilities.device.type, enabled=False):  # a share near 1 has no logit in bf16
+    with torch.autocast(autocast_device(probabilities), enabled=False):  # bf16 has no logit of a share near 1
         weights = probabilities.sum(dim=2).unflatten(-1, grid)
         for axis in (0, 1):
             centers = torch.arange(grid[axis], device=weights.device) + 0.5
