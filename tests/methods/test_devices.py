@@ -8,12 +8,17 @@ import torch
 
 from cim_lightning.cropping.correlation_metrics import MeanMapBaseline
 from cim_lightning.cropping.exemplars import Crops, ExemplarCropper
+from cim_lightning.cropping.masked_exemplars import MaskedCrops, MaskedExemplarCropper
 from cim_lightning.cropping.multi_crop import MultiCrops
 from cim_lightning.methods.cim import CIM
 from cim_lightning.methods.dino import DINO
+from cim_lightning.methods.masked_cim import MaskedCIM
 from cim_lightning.methods.method import Method
 from cim_lightning.methods.moco_v3 import MoCoV3
+from cim_lightning.models.alignment import Alignment
+from cim_lightning.models.coding_rate import CodingRate
 from cim_lightning.models.heads import ContrastiveHead, DINOHead
+from cim_lightning.models.pixel_decoder import PixelDecoder
 from cim_lightning.models.target import EmaTarget, SharedTarget
 from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.models.token_correlation import TokenCorrelation
@@ -66,5 +71,23 @@ def test_two_devices_match_one_with_token_correlation(online_input, assert_two_d
 
     def batch(images: slice) -> Crops:
         return Crops(*(None if part is None else part[images] for part in crops))
+
+    assert_two_devices_match_one(build, batch)
+
+
+def test_two_devices_match_one_with_coding_rate_and_alignment(assert_two_devices_match_one):
+    views = torch.rand(8, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    exemplars = ExemplarCropper(2, context_size=24, exemplar_size=16, appearance=None)
+    crops, mask, num_masked = MaskedExemplarCropper(exemplars, 4, 0.5)(views, 0)
+
+    def build() -> Method:
+        backbone = TimmBackbone("vit_tiny_patch16_224", SHAPE, "sincos", False, "xavier")
+        decoder = functools.partial(PixelDecoder, width=16, depth=1, num_heads=2)
+        terms = {"rate": CodingRate(0.5), "alignment": Alignment(0.5)}
+        return MaskedCIM(backbone, decoder, TOKENS, TARGET, Mock, **terms)
+
+    def batch(images: slice) -> MaskedCrops:
+        parts = (None if part is None else part[images] for part in crops)
+        return MaskedCrops(Crops(*parts), mask[images], num_masked)
 
     assert_two_devices_match_one(build, batch)
