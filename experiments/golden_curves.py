@@ -1,8 +1,9 @@
-"""Record the first ten losses of methods: `python experiments/golden_curves.py METHOD ...`.
+"""Record the first ten losses of methods: `python experiments/golden_curves.py NAME ...`.
 
-The losses go to tests/methods/golden/METHOD.json, and the tests compare with them. For a new method, create
-the file with its overrides first: {"overrides": ["decoder.width=32"]}. Record a method again only for a
-change that is meant to change numbers, and give the reason in the commit.
+The losses go to tests/methods/golden/NAME.json, and the tests compare with them. NAME is a method, or a
+variant whose overrides have another method. For a new one, create the file with its overrides first:
+{"overrides": ["decoder.width=32"]}. Record a curve again only for a change that is meant to change numbers,
+and give the reason in the commit.
 """
 
 import csv
@@ -41,9 +42,10 @@ def read(method: str) -> dict[str, list]:
     return json.loads(GOLDEN[method].read_text())
 
 
-def arguments(method: str, folder: Path) -> list[str]:
-    """Return the arguments of `cim-pretrain` for ten steps of a method."""
-    return [f"method={method}", *COMMON, *read(method)["overrides"], f"output_dir={folder}"]
+def arguments(name: str, folder: Path) -> list[str]:
+    """Return the arguments of `cim-pretrain` for ten steps of a method or variant."""
+    recorded = read(name)
+    return [f"method={recorded.get('method', name)}", *COMMON, *recorded["overrides"], f"output_dir={folder}"]
 
 
 def losses(folder: Path) -> list[float]:
