@@ -20,8 +20,8 @@ def cut_to_view(
     45 degrees stays stretched; with both sides cut alike, it would become a square.
 
     Args:
-        center: (x, y) in view pixels. Each side of a box must touch the view, as the sides of a box do that
-            encloses a region of the view.
+        center: (x, y) in view pixels. Every side of a box must touch the view. This is so if the box is the
+            smallest one around a region of the view.
         size: (width, height) along the axes of the box, in view pixels.
         angle: radians, clockwise on the screen.
         view_size: (width, height) of the view in pixels.
