@@ -255,7 +255,10 @@ def test_no_timed_save_happens_while_steps_are_skipped(tmp_path):
     [
         (None, "does not exist"),
         ('{"step": 3}', "is not the record of a step"),
-        (json.dumps(dict.fromkeys(sorted(ENTRIES)) | {"batches": [{"loss": 1}]}), "does not say which images"),
+        (
+            json.dumps(dict.fromkeys(sorted(ENTRIES)) | {"batches": [{"loss": 1}]}),
+            "does not say which images",
+        ),
         ("{", "damaged"),
     ],
 )
