@@ -38,7 +38,7 @@ LENGTHS = {  # each with its number of steps; the second one ends inside an epoc
 
 
 class Network(L.LightningModule):
-    global_batch_size = 2
+    batch_size = global_batch_size = 2
 
     def __init__(self) -> None:
         super().__init__()
