@@ -100,9 +100,11 @@ def features(images: int, grid: tuple[int, int]) -> Features:
 def test_decoders(name):
     settings, patches, exemplar = build("decoder", name), math.prod(CONTEXT), math.prod(EXEMPLAR)
     width = settings.keywords["width"]
+    keys = NUM_EXEMPLARS * (exemplar + 1)  # each exemplar has a class token
     products = {
-        "cross_attention": 4 * NUM_EXEMPLARS * patches * (exemplar + 1) * width,  # and a class token
-        "cross_attention_small": 4 * NUM_EXEMPLARS * patches * (exemplar + 1) * width,
+        "cross_attention": 4 * patches * keys * width,
+        "cross_attention_small": 4 * patches * keys * width,
+        "joint": 4 * (patches * keys + keys**2) * width,  # the exemplars attend to each other, too
         "convolution": 2 * NUM_EXEMPLARS * patches * exemplar * width,
         "pixels": 4 * settings.keywords.get("depth") * (patches + 1) ** 2 * width,
     }

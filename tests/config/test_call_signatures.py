@@ -23,7 +23,7 @@ def composed(*overrides: str) -> DictConfig:
         pytest.param(
             ["method=cim", "decoder=pixels"],
             "decoder=PixelDecoder: CIM calls it with 1 argument, which it does not take; "
-            "choose from convolution, cross_attention",
+            "choose from convolution, cross_attention, joint",
             marks=pytest.mark.user_input(
                 "value", "the decoder of another method", "refused, with those that fit"
             ),

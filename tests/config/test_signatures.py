@@ -180,6 +180,7 @@ NEED_MORE = {
         "DomainShift",
         "WandbLogger",
         "RandAugmentCrop",
+        "CorrelationDecoder",
     ),
     *("MultiCropper", "MaskedMultiCropper", "MaskedCropper", "MultiBlockCropper", "DINO", "IBOT"),
 }

@@ -41,7 +41,7 @@ class CorrelationDecoder(nn.Module):
         depth: number of cross-attention blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLPs, in units of width.
-        prior: logits of the map at which the decoder starts; None: a random start, as in the paper.
+        prior: logits "h w" of the map at which the decoder starts; None: a random start, as in the paper.
         head_std: standard deviation of the initial weights of the last layer, which is 1 in the released
             code. None: Xavier-uniform, with initial logits near 0.
     """
@@ -53,7 +53,7 @@ class CorrelationDecoder(nn.Module):
         depth: int = 1,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
-        prior: Float[Tensor, "h w"] | None = None,
+        prior: Tensor | None = None,
         head_std: float | None = None,
     ):
         super().__init__()
@@ -134,7 +134,7 @@ class ConvolutionDecoder(nn.Module):
         width: int = 512,
         depth: int = 1,
         mlp_ratio: float = 4.0,
-        prior: Float[Tensor, "h w"] | None = None,
+        prior: Tensor | None = None,
     ):
         super().__init__()
         check_sizes(width, depth, mlp_ratio)

@@ -26,7 +26,7 @@ class JointDecoder(CorrelationDecoder):
         depth: int = 1,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
-        prior: Float[Tensor, "h w"] | None = None,
+        prior: Tensor | None = None,
         head_std: float | None = None,
     ):
         super().__init__(dim, width, depth, num_heads, mlp_ratio, prior, head_std)
