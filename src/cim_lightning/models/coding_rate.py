@@ -13,9 +13,9 @@ SMALLEST = 1e-4  # centered features are divided by at least this length, so tha
 
 
 class CodingRate(nn.Module):
-    """Rewards features that spread over all directions, so that near images have something in common.
+    """Measures how far the features of a batch spread over all directions.
 
-    A network that predicts pixels may put all images into few directions, which hurts k-NN.
+    With the pixel loss alone, features use few directions, and k-NN is worse (experiments/search/README.md).
 
     Sources: the rate is that of Yu, Chan, You, Song, Ma, "Learning Diverse and Discriminative Representations
     via the Principle of Maximal Coding Rate Reduction", NeurIPS 2020; Wu et al., "Simplifying DINO via Coding

@@ -13,7 +13,7 @@ class JointDecoder(CorrelationDecoder):
     """Attention between all exemplars of an image, then cross-attention as in CorrelationDecoder.
 
     Each exemplar token attends to the tokens of all exemplars of its image. A fixed sine-cosine code is added
-    to the tokens of each exemplar, so that its tokens can be told from those of the others.
+    to the tokens of each exemplar, so that they differ from those of the others.
 
     Args:
         dim, width, depth, num_heads, mlp_ratio, prior, head_std: see CorrelationDecoder.
