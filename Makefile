@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format check docs test test-slow clean
+.PHONY: help setup demo format check docs test test-slow bench bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,16 +32,25 @@ check: setup ## check the format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 
-docs: setup ## write docs/configuration.md from conf/, docs/inputs.md and docs/faults.md from the marks of the tests
+docs: setup ## write the pages from conf/, the marks of the tests and the results of the benchmarks
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python docs/generate_inputs.py
 	@$(BIN)/python docs/generate_faults.py
+	@PYTHONPATH=experiments $(BIN)/python -m bench.table
 
 test: check ## run check, then all tests except the slow ones
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow'
 
 test-slow: setup ## run the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
+
+bench: setup ## measure the speed on a CPU, about 20 minutes, and write docs/benchmarks.md
+	@set -e; for script in $$(ls experiments/bench_*.py | grep -v bench_gpu); do $(BIN)/python $$script; done
+	@PYTHONPATH=experiments $(BIN)/python -m bench.table
+
+bench-gpu: setup ## measure the speed on a GPU, about 10 minutes, and write docs/benchmarks.md
+	@$(BIN)/python experiments/bench_gpu.py
+	@PYTHONPATH=experiments $(BIN)/python -m bench.table
 
 clean: ## delete caches and builds; keep runs and .venv
 	@rm -rf dist .pytest_cache .ruff_cache .hypothesis && find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The ledger of benchmarks: timing, results, and the page docs/benchmarks.md."""
