@@ -31,6 +31,7 @@ class Metric(NamedTuple):
         baseline: value of the mean-map baseline, or the name under which runs log it.
         splits: splits that a dashboard plots.
         unit: such as "%" or "s"; empty for a plain number.
+        validation_only: whether it is not logged in training.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Metric(NamedTuple):
     baseline: float | str | None = None
     splits: tuple[str, ...] = ("val",)
     unit: str = ""
+    validation_only: bool = False
 
     @property
     def label(self) -> str:

@@ -29,6 +29,11 @@ METHOD = SimpleNamespace(metrics=CIM.metrics)
             r"callbacks\.best\.monitor=val/los: this run .* such a metric; did you mean val/loss\?$",
             marks=pytest.mark.user_input("value", "`callbacks.best.monitor=foo`", "refused before training"),
         ),
+        ({"monitor": "val/exemplar_sensitivity", "mode": "max"}, None),
+        (
+            {"monitor": "train/exemplar_sensitivity", "mode": "max"},
+            r"callbacks\.best\.monitor=train/exemplar_sensitivity: .*; did you mean val/exemplar_sensitivity\?",
+        ),
         ({"monitor": "val/accuracy"}, r"callbacks\.best\.monitor=val/accuracy: "),  # of another method
         (
             {"monitor": "val/iou"},

@@ -27,4 +27,4 @@ def test_equal_features_have_distance_1():
 
 def test_a_negative_weight_is_refused():
     with pytest.raises(ConfigError, match="weight"):
-        Alignment(-0.1)
+        Alignment(0.0)

@@ -26,9 +26,9 @@ def check_monitors(callbacks: Mapping[str, Any], method: Any) -> None:
     """
     if {type(callback).__module__.partition(".")[0] for callback in callbacks.values()} - KNOWN_PACKAGES:
         return
-    names = ("loss", *(metric.name for metric in method.metrics))
-    logged = {f"{split}/{name}": 1 for split in ("train", "val") for name in names}
-    logged |= dict.fromkeys(OF_STEPS, 1)
+    names = ("train/loss", "val/loss", *OF_STEPS, *(f"val/{metric.name}" for metric in method.metrics))
+    logged = dict.fromkeys(names, 1)
+    logged |= {f"train/{metric.name}": 1 for metric in method.metrics if not metric.validation_only}
     for callback in callbacks.values():  # with the epochs between two values
         epochs = getattr(callback, "every_n_epochs", 1)
         logged |= dict.fromkeys(getattr(callback, "logged_metrics", ()), epochs)

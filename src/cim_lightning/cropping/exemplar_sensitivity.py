@@ -12,24 +12,31 @@ from torch import Tensor
 from cim_lightning.cropping.correlation_metrics import MeanMapBaseline
 from cim_lightning.metric_registry import COLUMN, PLOT, PRETEXT, TABLE, Metric
 
-SENSITIVITY_METRICS = (
-    Metric(
-        "exemplar_sensitivity",
-        "exemplar sensitivity",
-        PRETEXT,
-        (TABLE, PLOT, COLUMN),
-        True,
-        "sensitivity",
-        digits=1,
-        baseline=50.0,
-        unit="%",
-    ),
-    Metric("skill_swapped", "skill, foreign exemplar", PRETEXT, (TABLE, COLUMN), baseline=0.0),
-    Metric("skill_other_exemplar", "skill, other exemplar", PRETEXT, (TABLE,), baseline=0.0),
-    Metric("skill_other_context", "skill, foreign context", PRETEXT, (TABLE,), baseline=0.0),
-    Metric("variance_position", "logits by position", PRETEXT, (TABLE,), digits=1, baseline=100.0, unit="%"),
-    Metric("variance_context", "logits by context", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"),
-    Metric("variance_exemplar", "logits by exemplar", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"),
+SENSITIVITY_METRICS = tuple(
+    metric._replace(validation_only=True)
+    for metric in (
+        Metric(
+            "exemplar_sensitivity",
+            "exemplar sensitivity",
+            PRETEXT,
+            (TABLE, PLOT, COLUMN),
+            True,
+            "sensitivity",
+            digits=1,
+            baseline=50.0,
+            unit="%",
+        ),
+        Metric("skill_swapped", "skill, foreign exemplar", PRETEXT, (TABLE, COLUMN), baseline=0.0),
+        Metric("skill_other_exemplar", "skill, other exemplar", PRETEXT, (TABLE,), baseline=0.0),
+        Metric("skill_other_context", "skill, foreign context", PRETEXT, (TABLE,), baseline=0.0),
+        Metric(
+            "variance_position", "logits by position", PRETEXT, (TABLE,), digits=1, baseline=100.0, unit="%"
+        ),
+        Metric("variance_context", "logits by context", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"),
+        Metric(
+            "variance_exemplar", "logits by exemplar", PRETEXT, (TABLE,), digits=1, baseline=0.0, unit="%"
+        ),
+    )
 )
 
 

@@ -111,7 +111,7 @@ class CIM(Method):
         metrics: dict[str, Tensor] = {}
         tokens = None
         if self.tokens is not None:
-            tokens = self.tokens(online, target, self.online_input == "context")
+            tokens = self.tokens(online.grid, target.grid, self.online_input == "context")
             places = exemplar_places(crops, tokens.exemplar_grid, tokens.context_grid)
             metrics |= self.tokens.metrics(tokens, places)
             losses.append(metrics["tokens"])
@@ -191,5 +191,5 @@ class CIM(Method):
             return self.decoder(context, exemplars, size)
         assert self.tokens is not None
         with torch.no_grad():  # for metrics and panels
-            pair = (exemplars, context) if is_online else (context, exemplars)
+            pair = (exemplars.grid, context.grid) if is_online else (context.grid, exemplars.grid)
             return self.tokens.maps(tokens or self.tokens(*pair, not is_online), size)

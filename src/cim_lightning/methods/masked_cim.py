@@ -51,8 +51,9 @@ class MaskedCIM(Method):
         optim, batch_size: see Method.
         norm_pix_loss: normalize the target pixels of each patch by their mean and standard deviation.
         pixel_weight: factor of the pixel loss; 0: none.
-        rate: coding rate of the pooled and mean features of the contexts, which is maximized; None: none.
-        alignment: loss between these features and those of the exemplars; None: none.
+        rate: coding rate of the pooled and mean features of the contexts, which is maximized.
+        alignment: loss between these features and those of the exemplars. None removes a term: it is neither
+            measured nor trained.
         labels, labels_weight: see LabelHead. It classifies the class token of the visible patches.
     """
 
@@ -168,7 +169,7 @@ class MaskedCIM(Method):
         assert self.tokens is not None
         assert self.expand is not None
         grid = self.expand(filled).transpose(1, 2).unflatten(-1, self._grid(batch.crops.context))
-        return self.tokens(Features(grid.mean(dim=(2, 3)), grid), exemplars, online_is_context=True)
+        return self.tokens(grid, exemplars.grid, online_is_context=True)
 
     def target_pairs(self) -> list[tuple[Target, nn.Module]]:
         pairs: list[tuple[Target, nn.Module]] = [(self.target, self.backbone)]

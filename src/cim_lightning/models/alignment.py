@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_at_least
+from cim_lightning.checks import check_above
 from cim_lightning.models.coding_rate import SMALLEST
 from cim_lightning.models.gathered_keys import gather_keys
 
@@ -18,16 +18,20 @@ class Alignment(nn.Module):
     views of an image, which are not centered.
 
     Args:
-        weight: factor of the loss; 0: none.
+        weight: factor of the loss, above 0.
     """
 
     def __init__(self, weight: float = 0.1):
         super().__init__()
-        check_at_least("weight", weight, 0)
+        check_above("weight", weight, 0, suggest=0.1)
         self.weight = weight
 
     def forward(self, online: Float[Tensor, "b d"], exemplars: Float[Tensor, "b k d"]) -> Float[Tensor, ""]:
-        """Return the mean distance, 0..2. In training, the centers are those of the batch of all devices."""
+        """Return the mean distance, 0..2.
+
+        The centers are those of the batch: in training of all devices, in validation of each device. So the
+        value of a validation depends on the images per batch.
+        """
         if self.training:
             online = gather_keys(online)[0]
             exemplars = gather_keys(exemplars.flatten(0, 1))[0].unflatten(0, (-1, exemplars.shape[1]))

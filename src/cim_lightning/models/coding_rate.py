@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.checks import check_above, check_at_least
+from cim_lightning.checks import check_above
 from cim_lightning.models.autocast import autocast_device
 from cim_lightning.models.gathered_keys import gather_keys
 
@@ -23,20 +23,21 @@ class CodingRate(nn.Module):
     add another measure of uniformity to MAE.
 
     Args:
-        weight: factor of the rate in the loss; 0: none.
+        weight: factor of the rate in the loss, above 0.
         distortion: squared error at which a direction counts as coded, in units of the squared length 1.
     """
 
     def __init__(self, weight: float = 0.05, distortion: float = 0.5):
         super().__init__()
-        check_at_least("weight", weight, 0)
+        check_above("weight", weight, 0, suggest=0.05)
         check_above("distortion", distortion, 0, suggest=0.5)
         self.weight, self.distortion = weight, distortion
 
     def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         """Return the rate per direction in nats, of centered features of length 1.
 
-        It is 0 if all images have the same features. In training, features are gathered over all devices.
+        It is 0 if all images have the same features. It depends on the number of images. In training,
+        features are gathered over all devices; in validation, the batch is that of each device.
         """
         if self.training:
             features, _ = gather_keys(features)

@@ -15,7 +15,14 @@ UNLABELED = -1
 WEIGHT = 1.0
 METRICS = (
     Metric("label_loss", "cross-entropy of the labels", higher_is_better=False),
-    Metric("label_accuracy", "accuracy of the label head", higher_is_better=True, digits=1, unit="%"),
+    Metric(
+        "label_accuracy",
+        "accuracy of the label head",
+        higher_is_better=True,
+        digits=1,
+        unit="%",
+        validation_only=True,
+    ),
 )
 
 

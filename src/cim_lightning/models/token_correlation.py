@@ -10,14 +10,13 @@ from torch.utils.checkpoint import checkpoint
 
 from cim_lightning.checks import check_above, check_at_least
 from cim_lightning.metric_registry import PLOT, PRETEXT, TABLE, Metric
-from cim_lightning.models.backbone import Features
 from cim_lightning.models.gathered_keys import gather_keys
 from cim_lightning.models.initialization import init_xavier
 from cim_lightning.models.token_maps import token_maps
 
 TOKEN_METRICS = (
     Metric("tokens", "token loss", PRETEXT, (PLOT,), False, splits=("train", "val")),
-    Metric("token_accuracy", "token accuracy", PRETEXT, (TABLE, PLOT), True),
+    Metric("token_accuracy", "token accuracy", PRETEXT, (TABLE, PLOT), True, validation_only=True),
 )
 # Similarities that are in memory at the same time, 256 MiB in fp32. If there are more, they are computed in
 # chunks, and once more in the backward pass. 256 images with the paper's sizes have 6 * 10^8 of them.
@@ -133,8 +132,3 @@ class TokenCorrelation(nn.Module):
         self, queries: Float[Tensor, "q out"], keys: Float[Tensor, "m out"]
     ) -> Float[Tensor, " q"]:
         return ((queries @ keys.T).float() / self.temperature).logsumexp(dim=-1)
-
-
-def grid_tokens(features: Features) -> Float[Tensor, "b m d"]:
-    """Return the patch tokens in row-major order, without the pooled vector."""
-    return features.grid.flatten(2).transpose(1, 2)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cim_lightning.models.backbone import Features
 from cim_lightning.models.target import Target
-from cim_lightning.models.token_correlation import TokenCorrelation, grid_tokens
+from cim_lightning.models.token_correlation import TokenCorrelation
 
 
 class ProjectedTokens(NamedTuple):
@@ -38,21 +37,30 @@ class TokenLocator(nn.Module):
         """The target's projector, and the online one."""
         return self.target, self.correlation.projector
 
-    def forward(self, online: Features, target: Features, online_is_context: bool) -> ProjectedTokens:
-        """Project features of b k exemplars and b contexts, one of which is of the online encoder."""
+    def forward(
+        self, online: Float[Tensor, "n d h w"], target: Float[Tensor, "m d y x"], online_is_context: bool
+    ) -> ProjectedTokens:
+        """Project the feature maps of b k exemplars and b contexts.
+
+        Args:
+            online, target: of the online and of the target encoder. One has b k rows, the other b.
+            online_is_context: whether the online encoder read the contexts.
+        """
         projector = self.correlation.projector
-        tokens = projector(grid_tokens(online)), self.target(projector, grid_tokens(target))
-        grids = _grid(online), _grid(target)
+        tokens = projector(_tokens(online)), self.target(projector, _tokens(target))
+        grids = _size(online), _size(target)
         if online_is_context:
             tokens, grids = tokens[::-1], grids[::-1]
         exemplars, contexts = tokens
         return ProjectedTokens(exemplars.unflatten(0, (len(contexts), -1)), contexts, *grids)
 
     def metrics(self, tokens: ProjectedTokens, places: Float[Tensor, "b k n m"]) -> dict[str, Tensor]:
-        """Return the loss and the accuracy, see `TokenCorrelation`."""
+        """Return the loss, and in validation the accuracy, see `TokenCorrelation`."""
         pair = tokens.exemplars, tokens.contexts
-        accuracy = self.correlation.accuracy(*pair, places)
-        return {"tokens": self.correlation(*pair, places), "token_accuracy": accuracy}
+        metrics = {"tokens": self.correlation(*pair, places)}
+        if not self.training:
+            metrics["token_accuracy"] = self.correlation.accuracy(*pair, places)
+        return metrics
 
     def maps(
         self, tokens: ProjectedTokens, size: tuple[int, int]
@@ -61,5 +69,10 @@ class TokenLocator(nn.Module):
         return self.correlation.maps(tokens.exemplars, tokens.contexts, tokens.context_grid, size)
 
 
-def _grid(features: Features) -> tuple[int, int]:
-    return features.grid.shape[-2], features.grid.shape[-1]
+def _tokens(grid: Float[Tensor, "n d h w"]) -> Float[Tensor, "n h*w d"]:
+    """Return the tokens in row-major order."""
+    return grid.flatten(2).transpose(1, 2)
+
+
+def _size(grid: Float[Tensor, "n d h w"]) -> tuple[int, int]:
+    return grid.shape[-2], grid.shape[-1]
