@@ -17,6 +17,7 @@ from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation import dense as dense_module
 from cim_lightning.evaluation.context import EvalContext, Evaluator
 from cim_lightning.evaluation.dense import Dense
+from cim_lightning.evaluation.distributed import BatchRows
 from cim_lightning.evaluation.segmentation.sliding_window import SlidingWindow
 from cim_lightning.models.module_backbone import ModuleBackbone
 
@@ -119,9 +120,10 @@ def test_settings_reach_the_two_classifiers(tmp_path: Path, monkeypatch: pytest.
 def test_processes_sample_the_same_cells_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[list[torch.Tensor]] = []
 
-    def gather(parts: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-        collected.append(list(parts))
-        return torch.cat(parts)
+    def gather(parts: BatchRows, device: torch.device) -> torch.Tensor:
+        assert parts.rows is not None
+        collected.append(list(parts.rows.split(parts.sizes)))
+        return parts.rows
 
     monkeypatch.setattr(dense_module, "gather_batches", gather)
     evaluator = dense(source=source(5), num_cells=20)

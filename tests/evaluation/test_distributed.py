@@ -11,12 +11,18 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 
+from cim_lightning.callbacks.peak_memory import peak, reset_peak
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.data.view_dataset import ResizeCenterCrop
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.distributed import gather_batches, share_of_process, sum_over_processes
+from cim_lightning.evaluation.distributed import (
+    BatchRows,
+    gather_batches,
+    share_of_process,
+    sum_over_processes,
+)
 from cim_lightning.evaluation.frozen_grids import extract_grids
 from cim_lightning.evaluation.knn import KNN
 from cim_lightning.models.timm_backbone import TimmBackbone
@@ -84,7 +90,7 @@ def save_exchange(rank: int, world_size: int, folder: Path) -> None:
     shared = share_of_process(torch.arange(7)).tolist()
     total = sum_over_processes(10.0 + rank, CPU)
     mine = [torch.full((2, 3), float(rank)), torch.full((1, 3), rank + 0.5)][: 2 - rank]
-    gathered = gather_batches(mine, CPU).tolist()
+    gathered = gather_batches(BatchRows.of(mine), CPU).tolist()
     (folder / f"{rank}.json").write_text(json.dumps([shared, total, gathered]))
 
 
@@ -100,9 +106,39 @@ def test_exchange_between_two_processes_by_hand(tmp_path):
 
 def test_a_single_process_exchanges_nothing():
     batches = [torch.ones(2, 3), torch.zeros(1, 3)]
-    assert torch.equal(gather_batches(batches[:], CPU), torch.cat(batches))
+    assert torch.equal(gather_batches(BatchRows.of(batches[:]), CPU), torch.cat(batches))
     assert share_of_process(batches[0]) is batches[0]
     assert sum_over_processes(3, CPU) == 3
+
+
+def test_batches_are_stored_in_memory_that_is_allocated_once():
+    rows = BatchRows(6, torch.float16)
+    assert rows.rows is None
+    storages = []
+    for value, size in ((0.1, 2), (2.0, 1), (3.0, 3)):
+        rows.append(torch.full((size, 2), value))
+        storages.append(rows.storage)
+    assert storages[0] is storages[2]
+    assert rows.rows.dtype == torch.float16
+    assert rows.rows[:, 0].tolist() == [torch.tensor(0.1).half().item()] * 2 + [2, 3, 3, 3]
+    assert rows.sizes == [2, 1, 3]
+    with pytest.raises(ValueError, match="more than 6 rows"):
+        rows.append(torch.zeros(1, 2))
+
+
+def test_rows_that_are_not_written_need_no_memory():
+    before = peak_after_reset()
+    rows = BatchRows(10**6, torch.float16)
+    for _ in range(20):
+        rows.append(torch.ones(1000, 128))
+    assert rows.rows.shape == (20_000, 128)  # 5 MB of 256
+    assert peak_after_reset() - before < 50e6
+
+
+def peak_after_reset() -> int:
+    """The memory of this process now, in bytes."""
+    reset_peak(CPU)
+    return peak(CPU)
 
 
 def test_a_context_of_other_data_keeps_its_share(tmp_path):

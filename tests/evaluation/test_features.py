@@ -75,7 +75,7 @@ def test_extraction_preserves_modes_and_batch_norm_statistics(training):
     backbone.model.layer1.eval()  # one frozen module
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     modes = {name: module.training for name, module in backbone.named_modules()}
-    features = extract(backbone, batches(3, 2), CPU)
+    features = extract(backbone, batches(3, 2), CPU, 5)
     assert {name: module.training for name, module in backbone.named_modules()} == modes
     assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
     assert not features.pooled.requires_grad
@@ -84,8 +84,8 @@ def test_extraction_preserves_modes_and_batch_norm_statistics(training):
 def test_features_are_those_of_the_normalized_images_for_any_batch_size():
     backbone = small("test_vit", dynamic_img_size=True).train()  # its class token differs from the mean
     (views, labels), (more, _) = batches(3, 2)
-    whole = extract(backbone, [(torch.cat((views, more)), torch.arange(5))], CPU)
-    parts = extract(backbone, [(views, labels), (more, torch.tensor([3, 4]))], CPU)
+    whole = extract(backbone, [(torch.cat((views, more)), torch.arange(5))], CPU, 5)
+    parts = extract(backbone, [(views, labels), (more, torch.tensor([3, 4]))], CPU, 9)
     backbone.eval()
     with torch.no_grad():
         expected = backbone(torch.cat((views, more)).float() / 255 * 2 - 1)
@@ -101,7 +101,7 @@ def test_the_features_of_two_layers_are_their_mean():
     backbone, (batch,) = small("test_vit", dynamic_img_size=True).eval(), batches(3)
     with torch.no_grad():
         layers = backbone.intermediates(batch[0].float() / 255 * 2 - 1, [-2, -1], norm=True)
-    found = extract(backbone, [batch], CPU, layers=2)
+    found = extract(backbone, [batch], CPU, 3, layers=2)
     for name in ("pooled", "mean"):
         expected = (layers[0].get(name) + layers[1].get(name)) / 2
         torch.testing.assert_close(found.get(name).float(), expected, rtol=2**-10, atol=1e-3)
@@ -111,7 +111,7 @@ def test_stochastic_depth_is_off_during_extraction():
     backbone = small("test_vit", drop_path_rate=0.9, dynamic_img_size=True).train()
     assert any(type(module).__name__ == "DropPath" for module in backbone.modules())
     (batch,) = batches(4)
-    first, second = (extract(backbone, [batch], CPU) for _ in range(2))
+    first, second = (extract(backbone, [batch], CPU, 4) for _ in range(2))
     assert torch.equal(first.pooled, second.pooled)
 
 
@@ -126,4 +126,4 @@ def test_features_that_are_not_finite_raise(broken, value):
     with pytest.raises(
         ConfigError, match=r"^the backbone's features are not finite, or exceed 65504: .* diverged, .*; try "
     ):
-        extract(backbone, batches(2), CPU)
+        extract(backbone, batches(2), CPU, 2)

@@ -67,9 +67,10 @@ class OnlineKNN(L.Callback):
         processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
 
         def features(split: str, limit: int) -> FeatureSet:
-            batches = trainer.datamodule.eval_dataloader(split, limit, **processes)  # pyright: ignore
+            data: Any = trainer.datamodule  # pyright: ignore
+            batches, count = data.eval_dataloader(split, limit, **processes), len(getattr(data.splits, split))
             try:
-                return extract(pl_module.eval_backbone, batches, pl_module.device)
+                return extract(pl_module.eval_backbone, batches, pl_module.device, min(limit, count))
             except NonfiniteFeaturesError as error:
                 raise RunError(
                     f"stopped at step {trainer.global_step}: the features of the {split} images are not "

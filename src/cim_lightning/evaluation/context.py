@@ -87,7 +87,9 @@ class EvalContext:
         if key not in self._features:
             batches = self.batches(split, limit)
             batches = tqdm(batches, f"features of {split}", unit="batch", leave=False, disable=None)
-            self._features[key] = extract(self.backbone, batches, self.device, layers)
+            self._features[key] = extract(
+                self.backbone, batches, self.device, self.num_images(split, limit), layers
+            )
         return self._features[key]
 
     def labeled_features(self, split: str, limit: int | None, layers: int = 1) -> FeatureSet:

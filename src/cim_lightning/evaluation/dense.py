@@ -14,7 +14,7 @@ from cim_lightning.data.segmentation import MaskSource, OpenSegmentationData, Se
 from cim_lightning.data.segmentation_batches import MaskSamples, evenly_spaced, mask_loader
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.distributed import gather_batches
+from cim_lightning.evaluation.distributed import BatchRows, gather_batches
 from cim_lightning.evaluation.logistic import fit_head
 from cim_lightning.evaluation.requirements import needs_masks, needs_rgb
 from cim_lightning.evaluation.segmentation.cells import Cells, extract_cells, sample_cells, upsample, vote
@@ -121,13 +121,15 @@ class Dense:
         """Return the training cells: equally many random cells of each image, if it has so many."""
         indices = self._train_indices(splits)
         settings = (self.inference, len(splits.classes))
-        images = []
+        features, shares = [], []
         for image, mask in self._load(splits.train, indices, context):
             cells = extract_cells(context.backbone, image, mask, *settings)
-            entropy = (context.seed, context.rank + len(images) * context.world_size)
-            images.append(sample_cells(cells, self.num_cells // len(indices), *entropy))
-        features, shares = (list(parts) for parts in zip(*images, strict=True)) if images else ([], [])
-        cells = Cells(gather_batches(features, context.device), gather_batches(shares, context.device))
+            entropy = (context.seed, context.rank + len(features) * context.world_size)
+            chosen = sample_cells(cells, self.num_cells // len(indices), *entropy)
+            features.append(chosen.features)
+            shares.append(chosen.shares)
+        gathered = (gather_batches(BatchRows.of(parts), context.device) for parts in (features, shares))
+        cells = Cells(*gathered)
         if not cells.features.isfinite().all():
             raise ConfigError("the backbone's features are not finite, or exceed the range of fp16")
         if not len(cells.features):

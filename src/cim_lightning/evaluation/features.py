@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from cim_lightning.cropping.views import to_unit_range
 from cim_lightning.errors import ConfigError
-from cim_lightning.evaluation.distributed import gather_batches
+from cim_lightning.evaluation.distributed import BatchRows, gather_batches
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.last_layers import LastLayers
 
@@ -45,13 +45,16 @@ class FeatureSet(NamedTuple):
 
 
 @torch.no_grad()
-def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, layers: int = 1) -> FeatureSet:
+def extract(
+    backbone: Backbone, batches: Iterable[Any], device: torch.device, num_images: int, layers: int = 1
+) -> FeatureSet:
     """Return the features in evaluation mode, of the batches of all processes.
 
-    Every module is restored to its previous mode.
+    Every module is restored to its previous mode. The memory of the features is allocated once.
 
     Args:
         batches: of this process (see gather_batches), as (views, labels, ...).
+        num_images: maximum number of images in all batches.
         layers: above 1: means over that many last layers (see LastLayers).
 
     Raises:
@@ -60,12 +63,13 @@ def extract(backbone: Backbone, batches: Iterable[Any], device: torch.device, la
     model = backbone if layers == 1 else LastLayers(backbone, layers)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    pooled, mean, labels = [], [], []
+    pooled, mean = (BatchRows(num_images, STORED) for _ in range(2))
+    labels = BatchRows(num_images)
     for batch in batches:
         images = to_unit_range(batch[0].to(device, non_blocking=True))
         features = model(backbone.normalize(images))
-        pooled.append(features.get("pooled").to("cpu", STORED))
-        mean.append(features.get("mean").to("cpu", STORED))
+        pooled.append(features.get("pooled"))
+        mean.append(features.get("mean"))
         labels.append(batch[1])
     for module, training in modes:
         module.training = training

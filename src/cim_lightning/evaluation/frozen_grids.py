@@ -15,7 +15,7 @@ from cim_lightning.data.resumable import ResumableData
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.view_dataset import ViewDataset, view_loader
 from cim_lightning.evaluation.context import EvalContext
-from cim_lightning.evaluation.distributed import gather_batches
+from cim_lightning.evaluation.distributed import BatchRows, gather_batches
 from cim_lightning.evaluation.features import STORED
 
 
@@ -102,11 +102,11 @@ def train_batches(context: EvalContext, indices: Sequence[int]) -> DataLoader[An
 @torch.no_grad()
 def extract_grids(context: EvalContext, indices: Sequence[int]) -> Grids:
     """Return the feature maps of some training images, in their order and in every process."""
-    backbone, grids, labels = context.backbone, [], []
+    backbone, grids, labels = context.backbone, BatchRows(len(indices), STORED), BatchRows(len(indices))
     batches = train_batches(context, indices)
     for batch in tqdm(batches, "feature maps of train", unit="batch", leave=False, disable=None):
         images = to_unit_range(batch.views.to(context.device))
-        grids.append(backbone(backbone.normalize(images)).grid.to("cpu", STORED))
+        grids.append(backbone(backbone.normalize(images)).grid)
         labels.append(batch.labels)
     return Grids(gather_batches(grids, context.device), gather_batches(labels, context.device))
 

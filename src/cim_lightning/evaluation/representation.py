@@ -57,7 +57,9 @@ class Representation:
             context.data.eval_dataloader("val", self.num_images, context.data.view, *processes, epoch)
             for epoch in range(2)
         ]
-        first, second = (extract(context.backbone, view, context.device).mean.float() for view in views)
+        first, second = (
+            extract(context.backbone, view, context.device, len(features)).mean.float() for view in views
+        )
         context.record(features="mean", val_images=len(features), views_of_alignment=repr(context.data.view))
         if self.num_pictures and context.rank == 0:
             self.draw_attention(context)
