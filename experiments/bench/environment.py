@@ -18,14 +18,14 @@ def environment() -> dict[str, Any]:
     torch is not imported: the script that measures start-up must not pay for it.
     """
     torch: Any = sys.modules.get("torch")
-    cuda = torch is not None and torch.cuda.is_available()
+    cuda = bool(torch and torch.cuda.is_available())
     return {
         **versions(),
         **{name: _version(name) for name in FURTHER},
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "threads": torch.get_num_threads() if torch is not None else None,
+        "device": torch.cuda.get_device_name() if torch and cuda else "cpu",
+        "threads": torch.get_num_threads() if torch else None,
         "load_average": round(os.getloadavg()[0], 1),
     }
 
