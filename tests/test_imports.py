@@ -102,6 +102,7 @@ ALLOWED = {
         "methods",
         "cropping.views",
         "data.bad_images",
+        *("data.archive_folder", "data.archiving", "data.pixel_format", "data.stored_image"),
         "data.pixel_stats",
     },
 }

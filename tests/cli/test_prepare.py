@@ -1,4 +1,4 @@
-"""`cim-prepare stats`: the mean and standard deviation of the training images."""
+"""`cim-prepare`: its tasks, and `stats`: the mean and standard deviation of the training images."""
 
 import json
 import shlex
@@ -92,8 +92,11 @@ def exit_line(capsys: pytest.CaptureFixture[str], run: Callable[[], None]) -> st
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "cim-prepare: the first word must be a task: stats; try cim-prepare stats data.root=..."),
-        (["data.root=images"], "cim-prepare: the first word must be a task: stats; try"),
+        (
+            [],
+            "cim-prepare: the first word must be a task: archives or stats; try cim-prepare stats data.root=...",
+        ),
+        (["data.root=images"], "cim-prepare: the first word must be a task: archives or stats; try"),
         (["stat", "data.root=images"], "cim-prepare: task=stat: no such task; did you mean task=stats?"),
         (["stats"], "cim-prepare: data.root: has no default; set data.root=..."),
         ([*STATS, "task.limit=0"], "cim-prepare: task.limit=0: must be at least 1; try task.limit=1"),
@@ -136,5 +139,6 @@ def test_gray_photos_and_measured_values_fit_a_backbone(prepare, tmp_path):
 def test_every_task_is_valid(task):
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("prepare", [f"task={task}", "data.root=/images", "output_dir=there"])
+        required = {"archives": ["task.folder=/archives"]}.get(task, [])
+        cfg = compose("prepare", [f"task={task}", "data.root=/images", "output_dir=there", *required])
     validate.check(cfg, "prepare")

@@ -20,7 +20,10 @@ EXAMPLES = {
         "cim-evaluate checkpoint=RUN data=folder data.root=/my/images evaluation=finetune",
     ),
     "export": ("cim-export checkpoint=RUN", "cim-export checkpoint=RUN format=onnx"),
-    "prepare": ("cim-prepare stats data.root=/my/images",),
+    "prepare": (
+        "cim-prepare stats data.root=/my/images",
+        "cim-prepare archives data.root=/my/images task.folder=/fast/archives",
+    ),
 }
 FLAGS = """\
   -m            run one job per combination of values: seed=0,1,2

@@ -24,8 +24,12 @@ class FolderInUse(ConfigError):
     """Another process works in the folder."""
 
 
-def acquire(folder: Path) -> FileLock:
+def acquire(folder: Path, parameter: str = "output_dir") -> FileLock:
     """Lock a folder until the lock is released or this process ends, even if it is killed.
+
+    Args:
+        folder: to be locked.
+        parameter: that names the folder, for the error.
 
     Returns:
         The lock; not acquired in all but the first process of a run, and on a file system without locks.
@@ -40,8 +44,8 @@ def acquire(folder: Path) -> FileLock:
         try:
             lock.acquire()
         except Timeout as error:
-            hint = "try another output_dir, or wait until it has ended"
-            raise FolderInUse("output_dir", folder, "another process works there", hint=hint) from error
+            hint = f"try another {parameter}, or wait until it has ended"
+            raise FolderInUse(parameter, folder, "another process works there", hint=hint) from error
         except OSError:  # a file system without locks
             pass
     return lock

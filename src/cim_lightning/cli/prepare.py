@@ -1,4 +1,4 @@
-"""`cim-prepare TASK`: measure images before training."""
+"""`cim-prepare TASK`: measure images before training, or write them into archives."""
 
 import json
 import logging
@@ -43,15 +43,15 @@ def run(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     validate.check(cfg, "prepare", hydra_cfg.overrides.task)
     task, data = from_checkpoint.build(cfg.task), from_checkpoint.build(cfg.data)
-    task(data=data, folder=Path(hydra_cfg.runtime.output_dir))
+    task(data=data, output_dir=Path(hydra_cfg.runtime.output_dir))
 
 
-def stats(data: Any, folder: Path, limit: int | None = None) -> None:
+def stats(data: Any, output_dir: Path, limit: int | None = None) -> None:
     """Print the mean and standard deviation of the training images, and write them to stats.json.
 
     Args:
         data: an ImageData. Each training image is seen once, as the centered square of `view_size` pixels.
-        folder: of stats.json.
+        output_dir: of stats.json.
         limit: number of random training images; None: all.
     """
     from tqdm import tqdm
@@ -70,7 +70,7 @@ def stats(data: Any, folder: Path, limit: int | None = None) -> None:
             log.warning("channel %d has one value only: a backbone cannot normalize it", channel)
     settings: dict[str, Any] = {"channels": data.pixels.channels, "bits": data.pixels.bits}
     about = {"images": found.images, "view_size": data.view.size, **settings}
-    atomic_write(folder / "stats.json", json.dumps(about | columns, indent=2) + "\n")
+    atomic_write(output_dir / "stats.json", json.dumps(about | columns, indent=2) + "\n")
     print(_table(found))
     normalization = {f"backbone.{name}": _rounded(columns[name]) for name in ("mean", "std")}
     overrides = {f"data.{name}": value for name, value in settings.items()} | normalization

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
+from cim_lightning.data.decode import bad_image_errors, read_bytes
 from cim_lightning.data.image_keys import distinct, name_key
 from cim_lightning.data.pixel_format import PixelFormat, Pixels
 from cim_lightning.errors import BadImageError, WrongFormatError
@@ -55,17 +56,31 @@ class HFImages:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        name = repr(self.path(index))
-        image = self.dataset[int(self.rows[index])][self.column] or {}
-        source = image.get("bytes") or image.get("path")
-        if not source:
-            raise BadImageError("has no image", name)
+        source, name = self._file(index), repr(self.path(index))
         try:
             return self.pixels.decode(source), int(self.labels[index])
         except WrongFormatError as error:
             raise WrongFormatError(error.reason, error.channels, name) from error
         except BadImageError as error:
             raise BadImageError(error.reason if isinstance(source, bytes) else str(error), name) from error
+
+    def content(self, index: int) -> bytes:
+        """Return the file of an image.
+
+        Raises:
+            BadImageError: it cannot be read.
+        """
+        source = self._file(index)
+        with bad_image_errors(source):
+            return read_bytes(source)
+
+    def _file(self, index: int) -> str | bytes:
+        """Return the path of an image's file, or the content of the file."""
+        image = self.dataset[int(self.rows[index])][self.column] or {}
+        source = image.get("bytes") or image.get("path")
+        if not source:
+            raise BadImageError("has no image", repr(self.path(index)))
+        return source
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Int32, UInt64
 
+from cim_lightning.data.decode import bad_image_errors, read_bytes
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.image_keys import distinct
 from cim_lightning.data.pixel_format import PixelFormat, Pixels
@@ -55,3 +56,13 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         return self.pixels.decode(self.path(index)), int(self.labels[index])
+
+    def content(self, index: int) -> bytes:
+        """Return the file of an image.
+
+        Raises:
+            BadImageError: it cannot be read.
+        """
+        path = self.path(index)
+        with bad_image_errors(path):
+            return read_bytes(path)

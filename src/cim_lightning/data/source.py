@@ -17,6 +17,7 @@ class Source(Protocol):
         labels: an int array, required if some images have no label, and for `label_share`.
         unknown_classes: sorted names of classes that training images lack. Their images have no label.
         path: method that returns the path of image i, for messages.
+        content: method that returns the bytes of the file of image i, or raises BadImageError.
         keys: uint64 numbers that identify the images, such as hashes of their names. The order, the views and
             the crops of the images depend on them. Without keys, the index of an image identifies it.
         fingerprint: hash of names and labels. Two sources of the same images have the same one.

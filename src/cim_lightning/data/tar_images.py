@@ -30,6 +30,7 @@ class TarImages:
         classes: names in the order of the labels; None: no image has a label.
         pixels: format of the images.
         unknown_classes: see Source.
+        keys: see Source; None: hashes of the names.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class TarImages:
         classes: list[str] | None,
         pixels: PixelFormat,
         unknown_classes: Sequence[str] = (),
+        keys: UInt64[np.ndarray, " n"] | None = None,
     ):
         self.files, self.places, self.labels, self.classes, self.pixels = (
             files,
@@ -50,6 +52,7 @@ class TarImages:
             pixels,
         )
         self.unknown_classes = list(unknown_classes)
+        self._given_keys = keys
         self.archives = OpenArchives(paths)
 
     def __len__(self) -> int:
@@ -62,24 +65,34 @@ class TarImages:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        archive, offset, size = (int(array[index]) for array in self.places)
-        path = self.archives.paths[archive]
+        data = self.content(index)
         try:
-            data = self.archives.read(archive, offset, size)
-            if len(data) < size:
-                raise BadImageError("the archive is shorter than at the start")
             image = self.pixels.decode(data)
-        except OSError as error:
-            raise BadImageError(error.strerror or type(error).__name__, f"{path!r}") from error
         except WrongFormatError as error:
             raise WrongFormatError(error.reason, error.channels, repr(self.path(index))) from error
         except BadImageError as error:
             raise BadImageError(error.reason, repr(self.path(index))) from error
         return image, int(self.labels[index])
 
+    def content(self, index: int) -> bytes:
+        """Return the file of an image.
+
+        Raises:
+            BadImageError: the archive cannot be read.
+        """
+        archive, offset, size = (int(array[index]) for array in self.places)
+        try:
+            data = self.archives.read(archive, offset, size)
+        except OSError as error:
+            name = repr(self.archives.paths[archive])
+            raise BadImageError(error.strerror or type(error).__name__, name) from error
+        if len(data) < size:
+            raise BadImageError("the archive is shorter than at the start", repr(self.path(index)))
+        return data
+
     @cached_property
     def keys(self) -> UInt64[np.ndarray, " n"]:
-        return distinct(self.files.name_hashes)
+        return distinct(self.files.name_hashes) if self._given_keys is None else self._given_keys
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cim_lightning.checks import check_at_least, check_share
+from cim_lightning.data.archive_source import has_index, indexed_splits
 from cim_lightning.data.class_labels import LabeledFiles, sorted_classes
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.given_path import GivenPath
@@ -46,6 +47,9 @@ def webdataset(
     Labels: the fields `cls` or `json` of WebDataset (see tar_index), or else the first-level folders in the
     archives. Validation images of a class that the training images lack have no label.
 
+    Archives of `cim-prepare archives` have an index with the splits, labels and order of the images that they
+    were made from. It is used unless `train` or `val` say otherwise.
+
     Args:
         root: a folder, an archive, a glob, a range such as `shard-{000..127}.tar`, or a list of them.
         val_fraction: share of the validation images, above 0 and below 1; each split has at least one image.
@@ -61,6 +65,8 @@ def webdataset(
     check_share("val_fraction", val_fraction, zero=False, one=False)
     check_at_least("seed", seed, 0)
     val = normalize_val(val)
+    if isinstance(root, str) and train is None and val in (None, NO_VAL) and has_index(root):
+        return indexed_splits(root, val, pixels)
     shards = expand_shards(root)
     base = os.path.commonpath([os.path.dirname(path) for path in shards])
     if isinstance(root, str) and os.path.isdir(os.path.expanduser(root)):
