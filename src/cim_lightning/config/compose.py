@@ -99,10 +99,13 @@ def _workers() -> int:
 
 def _precision(accelerator: str) -> str:
     """Return bf16 for a GPU with native bf16; emulated bf16 is many times slower than fp32."""
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return "32-true"  # OmegaConf calls this also where `trainer=cpu` replaces the value
+
     import torch  # slow to import, as wandb is
 
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "32-true"
 
 
 def _sync_batchnorm(accelerator: str) -> bool:
