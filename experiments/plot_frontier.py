@@ -15,6 +15,8 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from cim_lightning.report.cost_curves import improvements
+
 COSTS = {"TFLOP total": "TFLOP of training", "seconds": "seconds of training"}
 RESULTS = {  # title of a plot -> columns of table.csv, and names of trials; the better one is drawn
     "k-NN, %": ("k-NN, ", "knn/(mean|pooled)_k20$"),
@@ -63,15 +65,6 @@ def read_trials(path: Path) -> list[Trial]:
     return trials
 
 
-def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that are better than all of a lower cost, by cost."""
-    best: list[tuple[float, float]] = []
-    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not best or value > best[-1][1]:
-            best.append((cost, value))
-    return best
-
-
 def main(out: Path, *files: Path) -> None:
     read = {".csv": read_table, ".jsonl": read_trials}
     trials = [trial for file in files for trial in read[file.suffix](file)]
@@ -94,7 +87,7 @@ def main(out: Path, *files: Path) -> None:
             points = [
                 (t.costs[cost], t.results[title]) for t in trials if title in t.results and t.costs[cost] > 0
             ]
-            axes.step(*zip(*frontier(points), strict=True), where="post", color="gray", linewidth=1)
+            axes.step(*zip(*improvements(points), strict=True), where="post", color="gray", linewidth=1)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from cim_lightning.metric_registry import COLUMN, Metric
-from cim_lightning.report import sweep_table, tables
+from cim_lightning.report import significance, sweep_table, tables
 from cim_lightning.report.columns import columns, objective
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import read_runs
@@ -148,3 +148,22 @@ def test_metrics_of_dino_have_columns_and_none_is_best(write_run, tmp_path):
     assert [c.title for c in compared.columns][-2:] == ["target entropy", "target perplexity"]
     assert compared.rows["a=1"]["target perplexity"].text(1) == "12.2"
     assert compared.best(column(compared, "target entropy")) is None
+
+
+def test_the_better_feature_is_chosen_for_each_setting_and_not_for_each_run(write_run, tmp_path):
+    results = {"mae": [(30, 40), (44, 20)], "cim": [(31, 33), (33, 35)]}  # mean over the grid, pooled
+    for method, seeds in results.items():
+        for seed, (mean, pooled) in enumerate(seeds):
+            numbers = {"knn/mean_k20": mean, "knn/pooled_k20": pooled, "linear/mean": mean}
+            write_run(f"{method}{seed}", [f"method={method}", f"seed={seed}"], numbers)
+    compared = Comparison(read_runs(tmp_path))
+    title = "k-NN, better of mean and pooled, k = 20, %"
+    assert [column.title for column in compared.better] == [title]  # the probe has one feature
+    # The means of MAE are 37 and 30, those of CIM 32 and 34.
+    assert {name: row[title].mean for name, row in compared.rows.items()} == {"mae": 37, "cim": 34}
+    values = {run.folder.name: compared.better[0].value(run) for run in read_runs(tmp_path)}
+    assert values == {"mae0": 30, "mae1": 44, "cim0": 33, "cim1": 35}
+    assert compared.best(compared.better[0]) == "mae"
+    assert title in tables.results(compared).head
+    tested = significance.differences(compared, "mae")[title].by_setting["cim"]
+    assert (tested.mean, tested.paired) == (-3, True)

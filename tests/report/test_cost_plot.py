@@ -50,6 +50,16 @@ def test_a_line_is_in_the_order_of_the_costs(write_run, tmp_path):
     assert (final["x"], final["y"]) == ([3, 6, 9], [31, 32, 33])
 
 
+def test_no_line_connects_the_trials_of_a_search(write_run, tmp_path):
+    for i in range(12):
+        overrides = [f"method={'mae' if i % 3 else 'cim'}", f"optim.base_lr={i}"]
+        write_run(str(i), overrides, images_seen=1000 * (i + 1), **{"val/knn": 30.0 + i})
+    best, *traces = drawn(tmp_path)["data"]
+    assert best["mode"] == "lines"
+    assert {trace["mode"] for trace in traces} == {"markers"}
+    assert [trace["name"] for trace in traces if trace["showlegend"]] == ["cim", "mae"]
+
+
 def test_equal_costs_have_a_linear_axis_and_every_goal_a_row(write_run, tmp_path):
     for job, method in enumerate(("mae", "cim")):
         write_run(str(job), [f"method={method}"], {"knn/mean_k20": 40.0}, **{"val/knn": 30.0})

@@ -32,7 +32,7 @@ def test_lengths_are_compared_with_each_other_if_nothing_else_was_varied(write_r
     (comparison,) = comparisons(read_runs(tmp_path)).values()
     assert [*comparison.runs] == ["trainer.max_epochs=3", "trainer.max_epochs=9"]
     assert [*tables.differences(read_runs(tmp_path))] == []  # the difference is 6 in both pairs
-    assert [len(groups) for groups in series(read_runs(tmp_path)).values()] == [2]
+    assert [len(groups) for groups in series(read_runs(tmp_path)).groups.values()] == [2]
 
 
 def test_a_run_without_an_override_has_the_default_length(write_run, tmp_path):
@@ -44,14 +44,14 @@ def test_a_run_without_an_override_has_the_default_length(write_run, tmp_path):
 def test_a_series_has_the_budgets_of_a_setting(write_run, tmp_path):
     write_budgets(write_run)
     grouped = series(read_runs(tmp_path))
-    assert {name: [len(group) for group in groups] for name, groups in grouped.items()} == {
-        "cim": [2, 2],
-        "mae": [2, 2],
-    }
+    sizes = {name: [len(group) for group in groups] for name, groups in grouped.groups.items()}
+    assert sizes == {"cim": [2, 2], "mae": [2, 2]}
+    assert grouped.connected
 
 
 def test_many_trials_of_a_method_are_one_series(write_run, tmp_path):
     for i in range(12):
         write_run(str(i), [f"method={'mae' if i % 3 else 'cim'}", f"optim.base_lr={i}"])
     grouped = series(read_runs(tmp_path))
-    assert {name: len(groups) for name, groups in grouped.items()} == {"cim": 4, "mae": 8}
+    assert {name: len(groups) for name, groups in grouped.groups.items()} == {"cim": 4, "mae": 8}
+    assert not grouped.connected

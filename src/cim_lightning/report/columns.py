@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cim_lightning.metric_registry import COLUMN, METRICS, Metric
 from cim_lightning.report.runs import Run, metrics_of
 
-Compute = Callable[[dict[str, Any]], float | None]
+Compute = Callable[[Run], float | None]
 EVALUATED_KNN = "evaluation/knn/mean_k"
 USUAL_K = 20
 
@@ -18,7 +18,7 @@ class Column(NamedTuple):
 
     Args:
         title: unique heading.
-        compute: function of a run's numbers; a KeyError means that the run did not record them.
+        compute: function of a run; a KeyError means that the run did not record its numbers.
         digits: digits after the point.
         higher_is_better: whether the highest or the lowest mean is the best one; None: neither.
         name: name of the number, if it is one.
@@ -33,7 +33,7 @@ class Column(NamedTuple):
     def value(self, run: Run) -> float | None:
         """Return the value of a run; None if it has no finite one."""
         try:
-            value = self.compute(run.numbers)
+            value = self.compute(run)
         except (KeyError, ZeroDivisionError):  # of a run without training images
             return None
         return value if value is not None and math.isfinite(value) else None
@@ -44,23 +44,31 @@ def flops_per_image(numbers: dict[str, Any]) -> float:
     return numbers["forward_flops_per_image"] + numbers["backward_flops_per_image"]
 
 
-def _gpu_memory(numbers: dict[str, Any]) -> float | None:
+def _gflops_per_image(run: Run) -> float:
+    return flops_per_image(run.numbers) / 1e9
+
+
+def _gpu_memory(run: Run) -> float | None:
     # On a CPU, the memory of a process includes earlier jobs.
-    return None if numbers["device"].endswith(" CPU") else numbers["peak_memory_bytes"] / 1e9
+    return None if run.numbers["device"].endswith(" CPU") else run.numbers["peak_memory_bytes"] / 1e9
+
+
+def _number(name: str) -> Compute:
+    return lambda run: run.numbers[name]
 
 
 def _online_knn(split: str, when: str, higher_is_better: bool | None) -> Column:
     knn, name = METRICS["knn"], f"{split}/knn"
     title = f"online {knn.label} {when}, {knn.unit}"
-    return Column(title, lambda numbers: numbers[name], knn.digits, higher_is_better, name)
+    return Column(title, _number(name), knn.digits, higher_is_better, name)
 
 
 COST = (
-    Column("epochs", lambda numbers: numbers["images_seen"] / numbers["train_images"], 2),
-    Column("GFLOP/image", lambda numbers: flops_per_image(numbers) / 1e9, 3),
-    Column("TFLOP total", lambda numbers: flops_per_image(numbers) * numbers["images_seen"] / 1e12, 1),
-    Column("images/s", lambda numbers: numbers["images_per_s"], 0),
-    Column("seconds", lambda numbers: numbers["seconds"], 0),
+    Column("epochs", lambda run: run.numbers["images_seen"] / run.numbers["train_images"], 2),
+    Column("GFLOP/image", _gflops_per_image, 3),
+    Column("TFLOP total", lambda run: _gflops_per_image(run) * run.numbers["images_seen"] / 1e3, 1),
+    Column("images/s", _number("images_per_s"), 0),
+    Column("seconds", _number("seconds"), 0),
     Column("peak GPU GB", _gpu_memory, 2),
 )
 ONLINE_KNN = _online_knn("val", "after", True)
@@ -98,7 +106,3 @@ def _evaluated(run: Run) -> dict[str, Metric]:
             groups.setdefault(re.sub(r"_k\d+$", "_k", name), []).append(name)
     chosen = [group[0] if len(group) == 1 else usual_k(group) for group in groups.values()]
     return {name: run.metrics[name] for name in chosen if name is not None}
-
-
-def _number(name: str) -> Compute:
-    return lambda numbers: numbers[name]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cim_lightning.atomic import replacing
+from cim_lightning.report.better_feature import better_features
 from cim_lightning.report.columns import EVALUATED_KNN, ONLINE_KNN, Column, columns
 from cim_lightning.report.runs import Run, group_by_setting
 
@@ -34,6 +35,7 @@ class Comparison:
         rows: statistics by setting and title of the column.
         columns: columns with at least one value.
         goals: columns in which one setting can be the best; online k-NN only without an evaluated one.
+        better: columns of the better of two features, see `better_features`.
     """
 
     def __init__(self, runs: Sequence[Run]):
@@ -47,13 +49,16 @@ class Comparison:
         evaluated = any(column.name.startswith(EVALUATED_KNN) for column in self.columns)
         goals = [column for column in self.columns if column.higher_is_better is not None]
         self.goals = [column for column in goals if not (evaluated and column is ONLINE_KNN)]
+        self.better = better_features(self.runs, self.goals)
+        for name, group in self.runs.items():
+            self.rows[name] |= _statistics(group, self.better)
 
     def best(self, column: Column) -> str | None:
-        """Return the setting with the best mean in a goal; None without another setting, or for a tie."""
+        """Return the setting with the best mean; None without another setting, for a tie, or for no goal."""
         title, sign = column.title, 1 if column.higher_is_better else -1
         ranked = sorted((sign * row[title].mean, name) for name, row in self.rows.items() if title in row)
         unique = len(ranked) > 1 and ranked[-1][0] > ranked[-2][0]
-        return ranked[-1][1] if column in self.goals and unique else None
+        return ranked[-1][1] if column in (*self.goals, *self.better) and unique else None
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:

@@ -55,14 +55,22 @@ def training_points(runs: Sequence[Run], curves: Sequence[Curve]) -> list[Point]
 
 def frontier(runs: Iterable[Run], column: Column, axis: str) -> tuple[list[float], list[float]]:
     """Return costs, and the best result of any run at that cost or less, where it improves."""
-    sign = -1 if column.higher_is_better is False else 1
     found = [(total_costs(run).get(axis), column.value(run)) for run in runs]
-    best: list[tuple[float, float]] = []
     pairs = [(cost, value) for cost, value in found if cost is not None and value is not None]
-    for cost, value in sorted(pairs, key=lambda pair: (pair[0], -sign * pair[1])):
+    best = improvements(pairs, column.higher_is_better is not False)
+    return [cost for cost, _ in best], [value for _, value in best]
+
+
+def improvements(
+    points: Iterable[tuple[float, float]], higher_is_better: bool = True
+) -> list[tuple[float, float]]:
+    """Return the points (cost, value) that are better than all of the same or a lower cost, by cost."""
+    sign = 1 if higher_is_better else -1
+    best: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -sign * point[1])):
         if not best or sign * value > sign * best[-1][1]:
             best.append((cost, value))
-    return [cost for cost, _ in best], [value for _, value in best]
+    return best
 
 
 def _point(results: Sequence[tuple[dict[str, float], float]]) -> Point | None:

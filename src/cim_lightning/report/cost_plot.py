@@ -14,14 +14,13 @@ from cim_lightning.report.cost_curves import (
     training_points,
 )
 from cim_lightning.report.curves import AXES, read_curves
-from cim_lightning.report.lengths import series
+from cim_lightning.report.lengths import Series, series
 from cim_lightning.report.plots import COLORS, LAYOUT, ROW
 from cim_lightning.report.runs import Run
 
 AXIS = "TFLOP"  # at first; all settings of a comparison may have the same
 GRAY = "#888888"
 LOG_RANGE = 4  # a logarithmic axis, if the largest cost is as many times the smallest
-Grouped = dict[str, list[list[Run]]]
 
 
 def costs(runs: Sequence[Run]) -> str | None:
@@ -45,7 +44,7 @@ def costs(runs: Sequence[Run]) -> str | None:
     in_legend = set()
     for row, (_, traces) in enumerate(rows, 1):
         for trace in traces:
-            shown = trace["mode"] != "markers" and trace["legendgroup"] not in in_legend
+            shown = trace.get("hoverinfo") != "skip" and trace["legendgroup"] not in in_legend
             in_legend |= {trace["legendgroup"]} if shown else set()
             figure.add_scatter(**trace, showlegend=shown, row=row, col=1)
     figure.update_layout(
@@ -62,15 +61,17 @@ def costs(runs: Sequence[Run]) -> str | None:
     return figure.to_json()  # escapes <, so that nothing can close a script element
 
 
-def _row(grouped: Grouped, column: Column) -> list[dict[str, Any]]:
+def _row(grouped: Series, column: Column) -> list[dict[str, Any]]:
     """Return the traces of a result, the frontier first; none if no training has a result and a cost."""
-    trained = [run for groups in grouped.values() for group in groups for run in group if _trained(run)]
+    trained = [
+        run for groups in grouped.groups.values() for group in groups for run in group if _trained(run)
+    ]
     best = {axis: frontier(trained, column, axis) for axis in AXES}
     if not best[AXIS][0]:
         return []
     gray = {"mode": "lines", "line": {"color": GRAY, "width": 1, "shape": "hv"}}
     traces = [_trace("best run", {axis: _xy(*points) for axis, points in best.items()}, **gray)]
-    for i, (name, groups) in enumerate(grouped.items()):
+    for i, (name, groups) in enumerate(grouped.groups.items()):
         color = COLORS[i % len(COLORS)]
         found = [point for group in groups if (point := final_point(group, column)) is not None]
         points = sorted(found, key=lambda point: point.costs.get(AXIS, 0.0))  # a line in this order
@@ -78,14 +79,15 @@ def _row(grouped: Grouped, column: Column) -> list[dict[str, Any]]:
             traces.append(_untrained(name, points, trained, color))
             continue
         if points:
-            traces += [_final(name, points, color), _dots(name, groups, column, color)]
+            final = _final(name, points, color, "lines+markers" if grouped.connected else "markers")
+            traces += [final, _dots(name, groups, column, color)]
         for group in groups:
             traces += _during(name, group, column, color)
     return traces
 
 
-def _final(name: str, points: Sequence[Point], color: str) -> dict[str, Any]:
-    style = {"mode": "lines+markers", "line": {"color": color, "width": 2}, "marker": {"size": 8}}
+def _final(name: str, points: Sequence[Point], color: str, mode: str) -> dict[str, Any]:
+    style = {"mode": mode, "line": {"color": color, "width": 2}, "marker": {"size": 8}}
     return _trace(name, _by_axis(points), **style, error_y=_range(points, color), hovertemplate=_hover(name))
 
 

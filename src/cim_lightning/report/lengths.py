@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from cim_lightning.report.comparison import Comparison
 from cim_lightning.report.runs import Run, differing_keys, group_by_setting
@@ -10,20 +11,33 @@ LENGTHS = ("budget", "budget.petaflop", "budget.images", "trainer.max_epochs", "
 MAX_SERIES = 10  # above, the trials of a method are one series
 
 
-def series(runs: Sequence[Run]) -> dict[str, list[list[Run]]]:
+class Series(NamedTuple):
+    """Runs in groups of one setting, by the name of their series.
+
+    Args:
+        groups: of each series.
+        connected: whether the groups of a series differ in the length of training only.
+    """
+
+    groups: dict[str, list[list[Run]]]
+    connected: bool
+
+
+def series(runs: Sequence[Run]) -> Series:
     """Group runs by everything except the length of training, and then by the length.
 
-    With more than MAX_SERIES groups, as in a search, the groups are the methods.
+    With more than MAX_SERIES of these series, as in a search, the methods are the series.
     """
     names = {
         run.folder: name for name, group in group_by_setting(map(_any_length, runs)).items() for run in group
     }
-    if len(set(names.values())) > MAX_SERIES:
+    connected = len(set(names.values())) <= MAX_SERIES
+    if not connected:
         names = {run.folder: str(run.info["choices"]["method"]) for run in runs}
     grouped: dict[str, list[list[Run]]] = {}
     for group in group_by_setting(runs).values():
         grouped.setdefault(names[group[0].folder], []).append(group)
-    return grouped
+    return Series(grouped, connected)
 
 
 def comparisons(runs: Sequence[Run]) -> dict[str, Comparison]:

@@ -105,7 +105,7 @@ def differences(comparison: Comparison, reference: str | None = None) -> dict[st
             best.
     """
     tested = {}
-    for column in comparison.goals:
+    for column in (*comparison.goals, *comparison.better):
         name = comparison.best(column) if reference is None else reference
         if name not in comparison.runs:
             continue

@@ -32,8 +32,12 @@ class Table(NamedTuple):
 
 
 def results(comparison: Comparison) -> Table:
-    """Return one row per setting: n, then mean and deviation of the goals, then of the other columns."""
-    columns = sorted(comparison.columns, key=lambda column: column not in comparison.goals)
+    """Return one row per setting: n, then mean and deviation of the goals, then of the other columns.
+
+    The columns of the better feature are between them.
+    """
+    others = [column for column in comparison.columns if column not in comparison.goals]
+    columns = [*comparison.goals, *comparison.better, *others]
     rows = []
     for name, row in comparison.rows.items():
         n = len(comparison.runs[name])
@@ -59,7 +63,7 @@ def differences(runs: Sequence[Run], reference: str | None = None) -> dict[str, 
 def _differences(comparison: Comparison, reference: str | None) -> Table | None:
     """Return one row per setting; None if nothing can be tested."""
     tested = significance.differences(comparison, reference)
-    columns = [column for column in comparison.goals if column.title in tested]
+    columns = [c for c in (*comparison.goals, *comparison.better) if c.title in tested]
     rows = []
     for name in comparison.rows:
         row = [Cell(name)]
