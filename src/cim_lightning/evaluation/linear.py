@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,11 +16,15 @@ from tqdm import trange
 
 from cim_lightning.checks import check_at_least, check_each_above, check_share
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.estimate import FeatureKey
 from cim_lightning.evaluation.features import TITLES, FeatureSet
 from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.sample_timing import random_features, seconds_of
 from cim_lightning.evaluation.standardized import StandardizedFeatures, accuracies, standardize
 from cim_lightning.metric_registry import COLUMN, Metric
 from cim_lightning.models.last_layers import LastLayers
+
+SAMPLE_STEPS = 2  # that are run to estimate the time
 
 
 @dataclass
@@ -66,6 +71,21 @@ class LinearProbe:
     def forward_passes(self, context: EvalContext) -> float:
         images = context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
         return images * len({1, self.layers})
+
+    def feature_sets(self, context: EvalContext) -> list[FeatureKey]:
+        sets = (("train", self.num_train), ("val", self.num_val))
+        return [(*split, layers) for layers in sorted({1, self.layers}) for split in sets]
+
+    def seconds_on_features(self, context: EvalContext) -> float:
+        """Return the time of all steps, of those with all learning rates and of those with the best."""
+        images, device = context.num_images("train", self.num_train), context.device
+        features, labels, classes = random_features(context, min(SAMPLE_STEPS * self.batch_size, images))
+        data, rows = standardize(features.to(device), labels.to(device)), torch.arange(len(features))
+        short, seconds = replace(self, epochs=1), 0.0
+        for lrs, share in ((self.lrs, 1 - self.val_fraction), (self.lrs[:1], 1)):
+            work = partial(short.fit, data, rows, classes, lrs, torch.Generator())
+            seconds += seconds_of(work, device) * share * self.epochs * images / len(rows)
+        return seconds * len(TITLES) * len({1, self.layers})
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return accuracies in %, as "mean", "pooled" and "mean_last_4"."""

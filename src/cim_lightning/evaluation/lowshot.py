@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,14 +13,17 @@ from tqdm import tqdm
 from cim_lightning.checks import check_at_least, check_one_of
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
+from cim_lightning.evaluation.estimate import FeatureKey
 from cim_lightning.evaluation.features import Labels
 from cim_lightning.evaluation.logistic import fit_weights
 from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.sample_timing import random_features, seconds_of
 from cim_lightning.evaluation.standardized import accuracies, standardize
 from cim_lightning.metric_registry import COLUMN, Metric
 from cim_lightning.models.backbone import FEATURES
 
 LBFGS_STEPS = 100  # enough to converge on few labels
+SAMPLE, SAMPLE_STEPS = 2**11, 3  # features and steps of a fit that estimates the time
 
 
 @dataclass
@@ -71,6 +75,20 @@ class LowShot:
 
     def forward_passes(self, context: EvalContext) -> float:
         return context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
+
+    def feature_sets(self, context: EvalContext) -> list[FeatureKey]:
+        return [("train", self.num_train, 1), ("val", self.num_val, 1)]
+
+    def seconds_on_features(self, context: EvalContext) -> float:
+        """Return the time of all fits, if each takes all of its steps."""
+        images = context.num_images("train", self.num_train)
+        features, labels, classes = random_features(context, min(images, SAMPLE))
+        data = standardize(features.to(context.device), labels.to(context.device))
+        seconds = seconds_of(partial(fit_weights, data, classes, self.penalty, SAMPLE_STEPS), context.device)
+        rows = sum(share * images for share in self.shares) + sum(
+            min(s * classes, images) for s in self.shots
+        )
+        return seconds * (LBFGS_STEPS / SAMPLE_STEPS) * self.draws * rows / len(features)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return mean accuracies in % as "mean_1_percent" and "mean_5_per_class", with "_deviation"."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from cim_lightning.atomic import read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
 from cim_lightning.evaluation.distributed import from_first_process
-from cim_lightning.evaluation.estimate import estimate_seconds, format_estimate
+from cim_lightning.evaluation.estimate import check_memory, estimate_cost
 from cim_lightning.evaluation.results import Results, open_results
 from cim_lightning.rng import fork_rng
 
@@ -39,7 +40,7 @@ def evaluate(
         explain: returns one line about a user's error, and None for any other.
 
     Raises:
-        ConfigError: a requested evaluator does not apply.
+        ConfigError: a requested evaluator does not apply, or the features need more memory than is free.
     """
     skipped = check_applicable(evaluators, context, requested)
     folder = context.folder / "evaluators"
@@ -52,8 +53,10 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     results.skip(skipped)
     missing = {name: evaluators[name] for name in keys if name not in cached}
-    if seconds := estimate_seconds(missing, context):
-        log.info("%s", format_estimate(seconds))
+    cost = estimate_cost(missing, context)
+    if cost.seconds:
+        log.info("%s", cost)
+    check_memory(cost, local_processes(context))
     for name in keys:
         log.info("%s%s", name, ": cached" if name in cached else " ...")
         try:
@@ -72,6 +75,11 @@ def evaluate(
         _write(results, context)
     _write(results, context)  # also without an evaluator that applies
     return results
+
+
+def local_processes(context: EvalContext) -> int:
+    """Return the number of processes of this machine, as far as the launcher says."""
+    return min(context.world_size, int(os.environ.get("LOCAL_WORLD_SIZE", context.world_size)))
 
 
 def check_applicable(
