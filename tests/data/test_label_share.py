@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.image_keys import LABELED, image_keys, mix, random_part
-from cim_lightning.data.label_share import choose_labeled, hide_labels
+from cim_lightning.data.label_share import choose_labeled, count_labeled, hide_labels
 from cim_lightning.data.source import NO_LABEL, NoImages, Splits
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -75,6 +75,17 @@ def test_an_image_is_labeled_by_its_key_and_the_seed_except_for_the_first_of_a_c
         Images([labels[i] for i in order], keys[order]), np.array(labels)[order], share, seed
     )
     assert again.tolist() == chosen[order].tolist()
+
+
+def test_labeled_images_are_counted_also_in_a_part_and_without_a_list_of_labels():
+    source = Images([0, NO_LABEL, 1, 1, NO_LABEL])
+    assert count_labeled(source) == 3
+    assert count_labeled(Subset(source, [0, 1, 4])) == 1
+    del source.labels
+    assert count_labeled(Subset(source, [0, 1, 4])) == 3
+    assert count_labeled(NoImages()) == 0
+    source.classes = None
+    assert count_labeled(source) == 0
 
 
 def test_the_share_is_binomial_in_each_class_and_grows_with_the_same_images():

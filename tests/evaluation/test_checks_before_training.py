@@ -1,5 +1,6 @@
 """Settings of evaluators that do not fit the backbone, the data or the devices are refused early."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -88,7 +89,16 @@ def test_the_defaults_fit_and_the_random_state_stays(name, cfg, parts, tmp_path)
 
 def test_more_neighbors_than_images_are_reported(cfg, parts, tmp_path, caplog):
     check(cfg, parts, tmp_path, "knn", ks=[1, 30])
-    assert "ks=30: there are only 24 training images, and all of them vote" in caplog.text
+    assert "ks=30: there are only 24 labeled training images, and all of them vote" in caplog.text
+    few = copy.copy(parts[1])
+    few.label_share = 0.5
+    voters = len(few.labeled_indices(None))
+    assert 10 <= voters < 24  # one of each class at least
+    caplog.clear()
+    check(cfg, (parts[0], few), tmp_path, "knn", ks=[voters], num_train=24)
+    assert not caplog.text
+    check(cfg, (parts[0], few), tmp_path, "knn", ks=[24], num_train=24)
+    assert f"ks=24: there are only {voters} labeled training images" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,13 @@ class OnlineKNN(L.Callback):
             ConfigError: the data module has no images without training crops, or their size does not fit.
         """
         data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "eval_dataloader"):
+        if not hasattr(data, "eval_dataloader") or not hasattr(data, "images"):
             raise ConfigError(
                 "OnlineKNN needs whole images and labels; pass an ImageData (or a data module with its "
-                "eval_dataloader and view) to the trainer, or remove the callback"
+                "eval_dataloader, images and view) to the trainer, or remove the callback"
             )
         if stage == "fit":
-            log_few_neighbors("k", self.k, min(self.num_train, len(data.splits.train)))
+            log_few_neighbors("k", self.k, data, self.num_train)
         pl_module.eval_backbone.check_size((data.view.size, data.view.size), "view_size")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -83,6 +83,19 @@ def choose_labeled(
     return chosen & (labels != NO_LABEL)
 
 
+def count_labeled(source: Any) -> int:
+    """Return how many images of a Source have a label.
+
+    All have one if the source has classes and does not list its labels.
+    """
+    labels, images = _labels(source), source
+    while isinstance(images, Subset):
+        images = images.dataset
+    if labels is None:
+        return len(source) if images.classes else 0
+    return int(np.count_nonzero(labels != NO_LABEL))
+
+
 def _labels(source: Any) -> Int64[np.ndarray, " n"] | None:
     """Return the labels of all images; None if the source has no classes or does not list its labels."""
     if isinstance(source, Subset):

@@ -14,7 +14,11 @@ from tqdm import tqdm
 from cim_lightning.atomic import replacing
 from cim_lightning.checks import check_at_least, check_each_within
 from cim_lightning.cropping import correlation_metrics
-from cim_lightning.cropping.correlation_metrics import estimate_mean_map_baseline, iou_and_pointing
+from cim_lightning.cropping.correlation_metrics import (
+    estimate_mean_map_baseline,
+    iou_and_pointing,
+    mean_map_logits,
+)
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.requirements import needs_cim, needs_val_images
@@ -89,10 +93,12 @@ class CorrelationGrid:
             map_batches.append(crops.maps.cpu())
         logits, maps = torch.cat(batches), torch.cat(map_batches)
         loss = F.binary_cross_entropy_with_logits(logits, maps.float())
-        mean_map = maps.float().mean(dim=(0, 1)).expand_as(logits)
+        size = (maps.shape[-2], maps.shape[-1])
+        mean_map = F.interpolate(mean_map_logits(cropping)[None, None], size, mode="bilinear")
         metrics = {"skill": baseline.skill(loss)} | iou_and_pointing(logits, maps)
-        for name, scores in (("auc", logits.sigmoid()), (f"auc{BASELINE}", mean_map)):
-            metrics[name] = binary_auroc(scores.flatten(), maps.flatten().int(), thresholds=THRESHOLDS)
+        for name, scores in (("auc", logits), (f"auc{BASELINE}", mean_map.expand_as(logits))):
+            shares = scores.sigmoid().flatten()
+            metrics[name] = binary_auroc(shares, maps.flatten().int(), thresholds=THRESHOLDS)
         metrics |= {f"iou{BASELINE}": baseline.iou, f"pointing{BASELINE}": baseline.pointing}
         return {name: float(value) for name, value in metrics.items()}
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cim_lightning.checks import check_above, check_at_least, check_each_at_least
+from cim_lightning.data.label_share import count_labeled
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import share_of_process, sum_over_processes
 from cim_lightning.evaluation.features import TITLES
@@ -45,7 +46,7 @@ class KNN:
     def applies(self, context: EvalContext) -> str | None:
         reason = needs_labels(context)
         if reason is None:
-            log_few_neighbors("ks", max(self.ks), context.num_images("train", self.num_train))
+            log_few_neighbors("ks", max(self.ks), context.data, self.num_train)
         return reason
 
     def forward_passes(self, context: EvalContext) -> float:
@@ -76,10 +77,18 @@ class KNN:
         return metrics
 
 
-def log_few_neighbors(name: str, k: int, num_images: int) -> None:
-    """Warn about more neighbors than images that can vote."""
-    if k > num_images:
-        log.warning("%s=%d: there are only %d training images, and all of them vote", name, k, num_images)
+def log_few_neighbors(name: str, k: int, data: Any, limit: int | None) -> None:
+    """Warn about more neighbors than labeled training images.
+
+    Args:
+        name: of the parameter `k`, the number of neighbors.
+        data: an ImageData. Without labels, there is no warning, because nothing votes.
+        limit: maximum number of images that vote, labeled ones first; None: all.
+    """
+    voters = count_labeled(data.images("train"))
+    voters = voters if limit is None else min(voters, limit)
+    if 0 < voters < k:
+        log.warning("%s=%d: there are only %d labeled training images, and all of them vote", name, k, voters)
 
 
 def knn_accuracies(
