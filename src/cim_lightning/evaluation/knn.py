@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,13 +15,16 @@ from cim_lightning.checks import check_above, check_at_least, check_each_at_leas
 from cim_lightning.data.label_share import count_labeled
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import share_of_process, sum_over_processes
+from cim_lightning.evaluation.estimate import FeatureKey
 from cim_lightning.evaluation.features import TITLES
 from cim_lightning.evaluation.requirements import needs_labels
+from cim_lightning.evaluation.sample_timing import random_features, seconds_of
 from cim_lightning.metric_registry import COLUMN, Metric
 
 log = logging.getLogger(__name__)
 
 BANK_CHUNK, QUERY_CHUNK = 2**16, 2**10  # similarities of a chunk: a quarter of a gigabyte
+SAMPLE = 2**13  # features that are searched to estimate the time
 
 
 @dataclass
@@ -51,6 +55,18 @@ class KNN:
 
     def forward_passes(self, context: EvalContext) -> float:
         return context.num_images("train", self.num_train) + context.num_images("val", self.num_val)
+
+    def feature_sets(self, context: EvalContext) -> list[FeatureKey]:
+        return [("train", self.num_train, 1), ("val", self.num_val, 1)]
+
+    def seconds_on_features(self, context: EvalContext) -> float:
+        """Return the time of the search for neighbors, which takes most of the time."""
+        images, queries = (context.num_images(*key[:2]) for key in self.feature_sets(context))
+        bank, *_ = random_features(context, min(images, SAMPLE))
+        few = bank[:QUERY_CHUNK]
+        work = partial(nearest_neighbors, bank, few, max(self.ks), context.device)
+        pairs = len(TITLES) * (images / len(bank)) * (queries / len(few)) / context.world_size
+        return pairs * seconds_of(work, context.device)
 
     def __call__(self, context: EvalContext) -> dict[str, float]:
         """Return accuracies in %, as "mean_k20" and "pooled_k20"."""
