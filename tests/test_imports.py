@@ -46,6 +46,7 @@ ALLOWED = {
     "models": {"optim", "weights"},
     "optim": set(),
     "finite_step": set(),
+    "step_metrics": set(),
     "data": {"cropping"},
     "weights": set(),
     "checkpoint": {"models", "weights", "checkpoint_files"},
@@ -56,7 +57,7 @@ ALLOWED = {
     # Layer 3
     "flops": {"cropping.batch"},
     "budget": set(),
-    "methods": {"models", "cropping", "optim", "finite_step", "config.load_run"},
+    "methods": {"models", "cropping", "optim", "finite_step", "step_metrics", "config.load_run"},
     "formats": {"models"},
     "evaluation": {
         "checkpoint_files",
@@ -104,6 +105,7 @@ ALLOWED = {
         "data.bad_images",
         *("data.archive_folder", "data.archiving", "data.pixel_format", "data.stored_image"),
         "data.pixel_stats",
+        "weights.location",
     },
 }
 

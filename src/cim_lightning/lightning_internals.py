@@ -94,6 +94,17 @@ def batches_processed(trainer: L.Trainer) -> int:
     return loop.epoch_loop.batch_progress.total.processed
 
 
+def logs_step(trainer: L.Trainer) -> bool:
+    """Return whether the metrics of this batch are used: by loggers, or by callbacks after the batch.
+
+    The answer is final in `on_train_batch_end` of the module, after that of the callbacks, which may stop the
+    training. A callback may monitor a training metric in a validation, or at the end of an epoch.
+    """
+    loop: Any = trainer.fit_loop
+    written = trainer._logger_connector.should_update_logs or getattr(trainer, "fast_dev_run", False)
+    return written or trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
 def is_mid_epoch_step(trainer: L.Trainer) -> bool:
     """Return whether the batch ended an optimizer step, but neither the epoch nor the training."""
     loop: Any = trainer.fit_loop

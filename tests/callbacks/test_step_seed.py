@@ -16,7 +16,8 @@ def draw(seed: int = 0, rank: int = 0, processed: int = 0) -> float:
     trainer: Any = MagicMock(spec=L.Trainer, global_rank=rank)
     progress = SimpleNamespace(total=SimpleNamespace(processed=processed))
     trainer.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    StepSeed(seed).on_train_batch_start(trainer, None, None, 0)
+    module: Any = SimpleNamespace(device=torch.device("cpu"))
+    StepSeed(seed).on_train_batch_start(trainer, module, None, 0)
     return torch.rand(()).item()
 
 

@@ -48,10 +48,9 @@ def views() -> torch.Tensor:
 
 @pytest.fixture
 def detach_from_trainer() -> Callable[..., torch.optim.Optimizer]:
-    """Give a method an optimizer and a mock trainer, and discard what it logs."""
+    """Give a method an optimizer and a mock trainer."""
 
     def prepare(method, **settings) -> torch.optim.Optimizer:
-        method.log_dict = Mock()
         optimizer = torch.optim.SGD(
             [p for p in method.parameters() if p.requires_grad], **{"lr": 0.1} | settings
         )

@@ -140,7 +140,6 @@ def test_without_a_decoder_the_maps_are_those_of_the_tokens():
 
 def test_the_projector_of_the_target_follows_the_online_one():
     method = cim()
-    method.log_dict = lambda *args, **kwargs: None
     online, target = method.tokens.correlation.projector[0].weight, method.tokens.target.network[0].weight
     assert torch.equal(online, target)
     with torch.no_grad():

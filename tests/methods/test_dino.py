@@ -109,7 +109,6 @@ def test_the_temperature_of_the_target_follows_its_schedule(vit, detach_from_tra
 def test_prototypes_are_frozen_at_the_start_of_training(vit, views, detach_from_trainer):
     model = dino(vit())
     optimizer = detach_from_trainer(model, weight_decay=0.1)
-    model.log = model.log_dict
     model.trainer.estimated_stepping_batches = 8
     for step, frozen in ((0, True), (1, True), (2, False)):
         before, cls_token = model.head.prototypes.clone(), model.backbone.model.cls_token.clone()

@@ -179,7 +179,6 @@ def test_temperature_and_target_follow_their_schedules(vit, detach_from_trainer)
 def test_prototypes_are_frozen_at_the_start_of_training(vit, views, detach_from_trainer):
     model = ibot(vit())
     optimizer = detach_from_trainer(model, weight_decay=0.1)
-    model.log = model.log_dict
     model.trainer.estimated_stepping_batches = 8
     for step, frozen in ((0, True), (1, True), (2, False)):
         before = model.head.prototypes.clone()

@@ -26,12 +26,12 @@ class StepSeed(L.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(step_seed(self.seed, trainer.global_rank, batches_processed(trainer)))
+        seed_torch(step_seed(self.seed, trainer.global_rank, batches_processed(trainer)), pl_module.device)
 
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        torch.manual_seed(step_seed(self.seed, trainer.global_rank, batch_idx, validation=True))
+        seed_torch(step_seed(self.seed, trainer.global_rank, batch_idx, validation=True), pl_module.device)
 
 
 def step_seed(seed: int, rank: int, batch: int, validation: bool = False) -> int:
@@ -46,3 +46,16 @@ def step_seed(seed: int, rank: int, batch: int, validation: bool = False) -> int
     stream = (1,) if validation else ()
     words = np.random.SeedSequence((seed, rank, batch), spawn_key=stream).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of a device.
+
+    `torch.manual_seed` seeds those of all kinds of devices. For each kind that is not in use, it formats a
+    stack trace, which takes longer than everything else around a small step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)

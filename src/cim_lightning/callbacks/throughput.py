@@ -41,5 +41,7 @@ class Throughput(L.Callback):
             images = num_images(batch) * trainer.world_size
             self.steps.append((now - self.ended, self.started - self.ended, images))
             total, waited, images = (sum(column) for column in zip(*self.steps, strict=True))
-            pl_module.log_dict({"train/images_per_s": images / total, "train/data_wait": waited / total})
+            values = {"train/images_per_s": images / total, "train/data_wait": waited / total}
+            metrics = getattr(pl_module, "step_metrics", None)  # of a Method
+            (pl_module.log_dict if metrics is None else metrics.update)(values)
         self.ended = now

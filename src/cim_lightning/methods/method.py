@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from cim_lightning.metric_registry import Metric
 from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target, check_tied
 from cim_lightning.optim import Optim
+from cim_lightning.step_metrics import StepMetrics
 
 
 class Method(L.LightningModule, ABC):
@@ -49,6 +49,7 @@ class Method(L.LightningModule, ABC):
         self.backbone = backbone
         self.optim, self.batch_size = optim, batch_size
         self.finite_step = FiniteStep(self)
+        self.step_metrics = StepMetrics()
         self._batch_size_checked = False
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
@@ -132,7 +133,7 @@ class Method(L.LightningModule, ABC):
         metrics, result = {}, self.finite_step.result
         for target, online in self.target_pairs():
             metrics |= target.update(online, progress, None if result is None else result.applied)
-        self._log("train", metrics)
+        self.step_metrics.update({f"train/{name}": value for name, value in metrics.items()})
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         num_images = self.unpack(batch)[0].num_images
@@ -143,17 +144,21 @@ class Method(L.LightningModule, ABC):
         self.finite_step.start_batch()
         metrics = self.compute_batch_losses(batch)
         self.finite_step.add_loss(metrics["loss"])
-        self._log("train", metrics, batch_size=num_images)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.step_metrics.update({f"train/{name}": value for name, value in metrics.items()})
+        self.step_metrics.update({"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
         return metrics["loss"]
+
+    def on_train_epoch_start(self) -> None:
+        self.step_metrics.clear()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.step_metrics.log(self)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         # Lightning rounds the mean number of images of the devices to an integer. This multiple makes it one.
         weight = self.unpack(batch)[0].num_images * self.trainer.world_size
-        self._log("val", self.compute_batch_losses(batch), batch_size=weight, sync_dist=True)
-
-    def _log(self, split: str, metrics: Mapping[str, Any], **options: Any) -> None:
-        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, **options)
+        metrics = {f"val/{name}": value for name, value in self.compute_batch_losses(batch).items()}
+        self.log_dict(metrics, batch_size=weight, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
@@ -181,7 +186,7 @@ class Method(L.LightningModule, ABC):
     ) -> None:
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         result = self.finite_step.check(optimizer, scaler, self.trainer.accumulate_grad_batches)
-        self.log("train/grad_norm", result.norm)
+        self.step_metrics.update({"train/grad_norm": result.norm})
         clip_gradients(result, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
