@@ -13,14 +13,12 @@ from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.timm_backbone import TimmBackbone
 from cim_lightning.old_settings import upgrade
 from cim_lightning.weights.file import load
-from cim_lightning.weights.hub import HUB, TIMM
-from cim_lightning.weights.location import find_file
+from cim_lightning.weights.location import HUB, TIMM, UNTRAINED, find_file
 from cim_lightning.weights.match import match
 from cim_lightning.weights.normalization import read_description
 from cim_lightning.weights.selection import AUTO, run_settings
 from cim_lightning.weights.state import BackboneState
 
-UNTRAINED = "untrained"
 COPY_AGAIN = "copy or export both files again, or try the run's folder"
 State = dict[str, torch.Tensor]
 

@@ -18,6 +18,7 @@ from cim_lightning.config.result_settings import result_settings
 from cim_lightning.config.unused_evaluators import drop_unused
 from cim_lightning.data.bad_images import FILE as BAD_FILES
 from cim_lightning.errors import ConfigError, EvaluationError
+from cim_lightning.weights.location import check_file
 
 log = logging.getLogger("cim_lightning")
 
@@ -30,7 +31,8 @@ def run(cfg: DictConfig) -> None:
     drop_unused(cfg.evaluation, overrides)
     for line in doubtful_settings(cfg, overrides):
         log.warning("%s", line)
-    validate.check(cfg, "evaluate", overrides, incomplete=["data"])  # before torch is imported
+    validate.check(cfg, "evaluate", overrides, incomplete=["data"])
+    check_file(cfg.checkpoint, "checkpoint")
     folder = Path(hydra_cfg.runtime.output_dir)
     evaluate(cfg, folder, requested_evaluators(overrides), cfg.trusted_packages)
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.errors import ConfigError
+from cim_lightning.weights.location import check_file
 
 
 def run(cfg: DictConfig) -> None:
@@ -15,11 +16,12 @@ def run(cfg: DictConfig) -> None:
     if cfg.push is not None and "push" not in cfg.format:
         choice = HydraConfig.get().runtime.choices["format"]
         raise ConfigError("push", cfg.push, f"format={choice} has no upload", hint="try format=hf")
-    form = from_checkpoint.build(cfg.format)
+    check_file(cfg.checkpoint, "checkpoint")
 
-    from cim_lightning.checkpoint import read_weights
+    from cim_lightning.checkpoint import read_weights  # imports torch, which takes seconds
     from cim_lightning.cli.model_info import model_info
 
+    form = from_checkpoint.build(cfg.format)
     weights = read_weights(cfg.checkpoint)
     image_size = weights.image_size()
     method, backbone = from_checkpoint.load(weights, trusted_packages=cfg.trusted_packages)

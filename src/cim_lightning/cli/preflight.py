@@ -8,7 +8,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.config import validate
+from cim_lightning.config import resume, validate
 from cim_lightning.config.call_signatures import check_calls
 from cim_lightning.config.doubtful_settings import doubtful_settings
 from cim_lightning.config.unused_evaluators import drop_unused
@@ -42,6 +42,7 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
         drop_unused(cfg.evaluation, overrides)
     validate.check(cfg, "pretrain", overrides)
     check_calls(cfg)
+    resume.check_exists(cfg.resume)
     return doubtful_settings(cfg, overrides)
 
 

@@ -84,8 +84,7 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
             raise ConfigError("resume", choice, f"{folder} has a run already", hint="try another output_dir")
         return None
     if choice != "auto":
-        if not Path(choice).exists():
-            raise ConfigError("resume", choice, "no such checkpoint", suggest="auto")
+        check_exists(choice)
         checkpoint_files.check(Path(choice))
         return str(choice)
     if not checkpoint_files.exists(checkpoints):
@@ -96,6 +95,12 @@ def find_checkpoint(folder: Path, settings: dict[str, Any]) -> str | None:
             rule = f"the run in {folder} started with {format_value(before)}"
             raise ConfigError(key, now, rule, hint=f"try {key}={format_value(before)}, or another output_dir")
     return str(checkpoint_files.newest(checkpoints, "output_dir"))
+
+
+def check_exists(choice: str) -> None:
+    """Raise ConfigError if `resume` is a checkpoint that does not exist; needs no import of torch."""
+    if choice not in ("auto", "never") and not Path(choice).exists():
+        raise ConfigError("resume", choice, "no such checkpoint", suggest="auto")
 
 
 def fingerprints(record: dict[str, dict[str, Any]]) -> dict[str, Any]:

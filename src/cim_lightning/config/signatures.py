@@ -14,6 +14,7 @@ from cim_lightning.config.source_hints import evaluate_hint
 from cim_lightning.errors import ConfigError
 
 Function = ast.FunctionDef
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Signature:
         target: name of the class or function.
         parameters: by name.
         any_name: whether it accepts other names, as **kwargs.
+        positional: parameters that can be given by position, in their order, and whether each is required;
+            None: any number of them, as *args.
     """
 
     target: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     any_name: bool = False
+    positional: Mapping[str, bool] | None = None
 
 
 def read_signature(name: str) -> Signature | None:
@@ -63,7 +67,8 @@ def read_signature(name: str) -> Signature | None:
     owner = constructor(source, node)
     if owner is not None and isinstance(owner[2], Function) and owner[2].name == "__init__":
         return _of_function(owner[2], owner[0], node.name, skip=1)
-    return Signature(node.name, fields) if fields or not node.bases else None
+    positional = {field_name: parameter.required for field_name, parameter in fields.items()}
+    return Signature(node.name, fields, positional=positional) if fields or not node.bases else None
 
 
 def imported_signature(path: str, name: str) -> Signature | None:
@@ -83,8 +88,11 @@ def imported_signature(path: str, name: str) -> Signature | None:
         for name, parameter in found.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-    any_name = any(parameter.kind == parameter.VAR_KEYWORD for parameter in found.values())
-    return Signature(getattr(target, "__qualname__", str(target)), parameters, any_name)
+    kinds = {parameter.kind for parameter in found.values()}
+    by_position = {p.name: p.default is p.empty for p in found.values() if p.kind in POSITIONAL}
+    positional = None if inspect.Parameter.VAR_POSITIONAL in kinds else by_position
+    any_name = inspect.Parameter.VAR_KEYWORD in kinds
+    return Signature(getattr(target, "__qualname__", str(target)), parameters, any_name, positional)
 
 
 def accepts(target: str, name: str) -> bool:
@@ -164,12 +172,13 @@ def _of_function(node: Function, source: SourceModule, target: str, skip: int) -
     positional = [*args.posonlyargs, *args.args]
     required: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
     pairs = [*zip(positional, [*required, *args.defaults], strict=True)][skip:]
+    by_position = {arg.arg: default is None for arg, default in pairs}
     pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
     parameters = {
         arg.arg: Parameter(evaluate_hint(arg.annotation, source), default is None, default)
         for arg, default in pairs
     }
-    return Signature(target, parameters, args.kwarg is not None)
+    return Signature(target, parameters, args.kwarg is not None, None if args.vararg else by_position)
 
 
 def _import(path: str, name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cim_lightning.errors import ConfigError
-from cim_lightning.weights.foreign_files import foreign_format, is_safetensors
+from cim_lightning.weights.foreign_files import check_format, is_safetensors
 from cim_lightning.weights.pickle_file import Placeholder, load_pickle
 
 
@@ -23,10 +23,8 @@ def load(path: Path, parameter: str) -> dict[str, Any]:
         ConfigError: the file is damaged, has no weights, or cannot be loaded without running code.
     """
     try:
-        safe = is_safetensors(path)  # first: the length of its header can look like another format
-        if not safe and (foreign := foreign_format(path)):
-            raise ConfigError(parameter, path, foreign[0], hint=foreign[1])
-        weights = load_file(path) if safe else load_pickle(path, parameter)
+        check_format(path, parameter)
+        weights = load_file(path) if is_safetensors(path) else load_pickle(path, parameter)
     except ConfigError:
         raise
     except Exception as error:  # a damaged or foreign file can raise anything

@@ -3,6 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from cim_lightning.errors import ConfigError
+
 DOWNLOAD = "download the file again"
 PYTORCH = "try the PyTorch weights of the same model"
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
@@ -18,6 +20,17 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xd8\xff", "is an image", "give the path of the weights"),
 )
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of files of torch.save before version 1.6
+
+
+def check_format(path: Path, parameter: str) -> None:
+    """Check the first bytes of a file.
+
+    Raises:
+        ConfigError: it is no file of torch.save or safetensors.
+    """
+    # first: the length in front of safetensors can look like another format
+    if not is_safetensors(path) and (foreign := foreign_format(path)):
+        raise ConfigError(parameter, path, foreign[0], hint=foreign[1])
 
 
 def foreign_format(path: Path) -> tuple[str, str] | None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.rng import fork_rng
+from cim_lightning.weights.location import HUB, TIMM
 
-TIMM = "timm"
-HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIGS = ("config.json", "preprocessor_config.json")
 

@@ -1,10 +1,16 @@
 """Find the file of weights that a path means."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.weights.foreign_files import check_format
 
+UNTRAINED = "untrained"  # no weights
+TIMM = "timm"  # the pretrained weights of an architecture
+HUB = "hf-hub:"  # start of the name of a repository
 # Of a run, an exported backbone, a Hugging Face folder.
 FILES = (
     "checkpoints/last.ckpt",
@@ -34,6 +40,24 @@ def find_file(weights: str | Path, parameter: str) -> Path:
     similar = [p for p in sorted(path.parent.glob("*")) if p != path and p.name.startswith(path.name[:4])]
     hint = f"did you mean {similar[0]}?" if similar else "try a run's folder"
     raise ConfigError(parameter, path, "does not exist", hint=hint)
+
+
+def check_file(weights: str, parameter: str) -> None:
+    """Check that a path leads to weights, before anything imports torch, which takes seconds.
+
+    Args:
+        weights: a path; names such as "timm", which are no path, are not checked.
+        parameter: for the error.
+
+    Raises:
+        ConfigError: there is no such file, or it starts as a file of another format.
+    """
+    if weights in (UNTRAINED, TIMM) or weights.startswith(HUB):
+        return
+    path = find_file(weights, parameter)
+    if path == Path(os.path.expanduser(weights)):  # a run's folder may have another checkpoint that is intact
+        with suppress(OSError, BadZipFile):  # which loading the file reports
+            check_format(path, parameter)
 
 
 def _only_file(folder: Path, parameter: str) -> Path:

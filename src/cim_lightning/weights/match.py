@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.weights.architecture import describe
-from cim_lightning.weights.hub import TIMM
+from cim_lightning.weights.location import TIMM
 from cim_lightning.weights.state import BackboneState
 
 # Names that may be left over: heads, decoders, mask tokens and prototypes.

@@ -4,8 +4,8 @@ from torch import nn
 
 from cim_lightning.errors import ConfigError
 from cim_lightning.weights.file import load
-from cim_lightning.weights.hub import HUB, TIMM, download, timm_state
-from cim_lightning.weights.location import find_file
+from cim_lightning.weights.hub import download, timm_state
+from cim_lightning.weights.location import HUB, TIMM, find_file
 from cim_lightning.weights.selection import AUTO, EVALUATED, is_run, select
 from cim_lightning.weights.state import BackboneState
 
