@@ -63,6 +63,7 @@ def test_a_search_records_failed_trials_too_and_runs_each_once(tmp_path, monkeyp
     def run(command, **options):
         commands.append(command)
         folder = Path(next(part for part in command if part.startswith("output_dir=")).split("=")[1])
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text(json.dumps({"seconds": 7, "device": "x"}))
         if "lr=9" in command:
             return subprocess.CompletedProcess(command, 2, "", "a\nlr=9: too high\n")
@@ -81,3 +82,18 @@ def test_a_search_records_failed_trials_too_and_runs_each_once(tmp_path, monkeyp
     assert good["numbers"] == {"seconds": 7, "knn/mean_k20": 40.5}
     assert bad["error"] == ["lr=9: too high"]
     assert "error" not in good
+    assert not (tmp_path / "runs").exists()
+    search.main(plan, "images", tmp_path / "again.jsonl", tmp_path / "runs")
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == ["bad", "good"]
+
+
+def test_the_table_of_sensitivity_has_a_row_for_each_variant(tmp_path, capsys):
+    table = script("sensitivity/table.py")
+    records = [{"name": "tokens", "numbers": {"val/exemplar_sensitivity": 71.49, "linear/mean": 42.78}}]
+    records += [{"name": "joint", "numbers": {}, "error": ["width=3"]}]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    table.main(tmp_path / "results.jsonl")
+    rows = [line.strip("| ").split("|") for line in capsys.readouterr().out.splitlines()]
+    assert [cell.strip() for cell in rows[2]][:3] == ["tokens", "71.5", ""]
+    assert rows[2][11].strip() == "42.8"
+    assert [cell.strip() for cell in rows[3]][:2] == ["joint", "width=3"]
