@@ -10,24 +10,27 @@ Images without three channels have no colors: saturation, hue and grayscale are 
 each channel about its own mean.
 """
 
+import dataclasses
 import functools
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import kornia
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cim_lightning.checks import check_ordered, check_share, check_within
+from cim_lightning.cropping.blur import gaussian_blur
+from cim_lightning.cropping.chunks import map_chunks
+from cim_lightning.cropping.constants import constant
 from cim_lightning.image_random import ImageRandom
 
 log = logging.getLogger(__name__)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 IDENTITY_SIGMA = 1e-3  # pixels; the weights of all neighbors underflow to 0, so the blur is the identity
-SOLARIZE_THRESHOLD = 0.5
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # indices in `ColorParams.order`
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,14 @@ class ColorParams:
     contrast: Float[Tensor, " n"]  # factor about the mean luma of the exemplar, 1 is neutral
     saturation: Float[Tensor, " n"]  # factor, 1 is neutral, 0 is gray
     hue: Float[Tensor, " n"]  # turns, -0.5..0.5, 0 is neutral
-    order: Int[Tensor, "n 4"]  # order of the four operations above, as their indices
+    order: Int[Tensor, "n 4"]  # order of the four operations above, as their indices 0..3
     grayscale: Bool[Tensor, " n"]
     sigma: Float[Tensor, " n"]  # of the blur, in pixels
     solarize: Bool[Tensor, " n"]
+
+    def __getitem__(self, exemplars: slice) -> "ColorParams":
+        """Return the parameters of a slice of the exemplars."""
+        return ColorParams(*(getattr(self, field.name)[exemplars] for field in dataclasses.fields(self)))
 
 
 @dataclass(frozen=True)
@@ -87,20 +94,26 @@ class Appearance:
 
     def apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
         """Recolor exemplars in 0..1."""
+        n, *shape = exemplars.shape
+        return map_chunks(
+            lambda part: self._apply(exemplars[part], colors[part]), n, math.prod(shape), exemplars.device
+        )
+
+    def _apply(self, exemplars: Float[Tensor, "n c e e"], colors: ColorParams) -> Float[Tensor, "n c e e"]:
         if exemplars.shape[1] != 3:
             exemplars = self._jitter_channels(exemplars, colors)
         elif self.jitter_prob + self.grayscale > 0:
             matrix = color_matrix(exemplars.mean(dim=(-2, -1)), colors)
             flat = torch.baddbmm(matrix[..., 3:], matrix[..., :3], exemplars.flatten(2))
-            exemplars = flat.clamp(0, 1).unflatten(-1, exemplars.shape[-2:])
+            exemplars = flat.clamp_(0, 1).unflatten(-1, exemplars.shape[-2:])
         if self.blur > 0:
             # Reflection padding must be below the image size.
             radius = min(math.ceil(3 * self.blur_sigma[1]), exemplars.shape[-1] - 1)
-            sigma = colors.sigma[:, None].expand(-1, 2)
-            exemplars = kornia.filters.gaussian_blur2d(exemplars, 2 * radius + 1, sigma, "reflect")
+            exemplars = gaussian_blur(exemplars, colors.sigma, radius)
         if self.solarize > 0:
-            bright = (exemplars >= SOLARIZE_THRESHOLD) & colors.solarize[:, None, None, None]
-            exemplars = torch.where(bright, 1 - exemplars, exemplars)
+            # Values of at least 0.5 are inverted: the smaller one of x and 1 - x is the result.
+            inverse_of = torch.where(colors.solarize, 1.0, torch.inf)[:, None, None, None]
+            exemplars = torch.minimum(exemplars, inverse_of - exemplars)
         return exemplars
 
     def _jitter_channels(
@@ -131,23 +144,37 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
         mean: mean color of each exemplar before the jitter. Contrast scales about the mean luma of its input.
             This luma follows from the mean, because all earlier operations are affine.
     """
-    luma = mean.new_tensor(LUMA)
+    luma = constant(LUMA, mean.device)
     gray = luma.expand(3, 3)  # every channel becomes luma
     eye = torch.eye(3, device=mean.device)
-    n = len(mean)
-    brightness, contrast = colors.brightness[:, None, None] * eye, colors.contrast[:, None, None] * eye
-    saturation = colors.saturation[:, None, None] * eye + (1 - colors.saturation)[:, None, None] * gray
-    linear = torch.stack((brightness, contrast, saturation, _hue_matrix(colors.hue)), dim=1)
-    luma_weight = torch.zeros(n, 4, device=mean.device)  # each operation adds this times the mean luma
-    luma_weight[:, 1] = 1 - colors.contrast
-    matrix, bias = eye.expand(n, 3, 3), mean.new_zeros(n, 3)
-    for step in colors.order.unbind(dim=-1):
-        operation = linear[torch.arange(n, device=mean.device), step]
-        mean_luma = (torch.einsum("nij,nj->ni", matrix, mean) + bias) @ luma
-        added = luma_weight.gather(1, step[:, None]) * mean_luma[:, None]
-        matrix, bias = operation @ matrix, torch.einsum("nij,nj->ni", operation, bias) + added
-    jitter = torch.cat((matrix, bias[..., None]), dim=-1)
-    return torch.where(colors.grayscale[:, None, None], gray @ jitter, jitter)
+    contrast = colors.contrast[:, None, None]
+    saturation = colors.saturation[:, None, None]
+    operations = torch.stack(
+        (
+            colors.brightness[:, None, None] * eye,
+            contrast * eye,
+            saturation * eye + (1 - saturation) * gray,
+            _hue_matrix(colors.hue),
+        ),
+        dim=1,
+    )
+    # Three columns of the matrix, the bias, and the mean color after the operations so far.
+    state = torch.cat(
+        (eye.expand(len(mean), 3, 3), torch.zeros_like(mean)[..., None], mean[..., None]), dim=-1
+    )
+    for step in colors.order[..., None, None].unbind(dim=1):
+        mean_luma = (luma * state[..., 4]).sum(dim=-1)[:, None, None]
+        state = _product(operations.take_along_dim(step[:, None], dim=1).squeeze(1), state)
+        added = torch.where(step == CONTRAST, (1 - contrast) * mean_luma, 0)
+        state = torch.cat((state[..., :3], state[..., 3:] + added), dim=-1)
+    jitter = state[..., :4]
+    gray_jitter = (luma[:, None] * jitter).sum(dim=1, keepdim=True)
+    return torch.where(colors.grayscale[:, None, None], gray_jitter, jitter)
+
+
+def _product(a: Float[Tensor, "n 3 3"], b: Float[Tensor, "n 3 m"]) -> Float[Tensor, "n 3 m"]:
+    """Return matrix products, as a part of the kernel around them."""
+    return (a[..., None] * b[:, None]).sum(dim=2)
 
 
 def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:

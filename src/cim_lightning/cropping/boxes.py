@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.checks import check_ordered, check_within
+from cim_lightning.cropping.chunks import map_chunks
+from cim_lightning.cropping.constants import constant
 from cim_lightning.cropping.cut_boxes import cut_to_view
 from cim_lightning.image_random import ImageRandom
 
@@ -44,8 +46,11 @@ class Boxes:
     def corners(self) -> Float[Tensor, "b k 4 2"]:
         """Corners (x, y), clockwise from the corner that is top left before the rotation."""
         cos, sin = self.angle.cos()[..., None], self.angle.sin()[..., None]
-        signs = self.center.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
-        x, y = (signs * self.size[:, :, None]).unbind(dim=-1)
+        width, height = (self.size / 2).unbind(dim=-1)
+        x, y = (
+            torch.stack((-width, width, width, -width), dim=-1),
+            torch.stack((-height, -height, height, height), dim=-1),
+        )
         return self.center[:, :, None] + torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
 
     @property
@@ -74,14 +79,23 @@ class Boxes:
 
     def rasterize(self, height: int, width: int) -> Bool[Tensor, "b k {height} {width}"]:
         """Return masks of height x width pixels over the view, True where the pixel center is in the box."""
+        b, k = self.angle.shape
+        return map_chunks(
+            lambda images: self[images]._rasterize(height, width), b, k * height * width, self.angle.device
+        )
+
+    def _rasterize(self, height: int, width: int) -> Bool[Tensor, "b k {height} {width}"]:
         device = self.center.device
         y = (torch.arange(height, device=device) + 0.5) * (self.view[0] / height) - self.center[..., 1, None]
         x = (torch.arange(width, device=device) + 0.5) * (self.view[1] / width) - self.center[..., 0, None]
         cos, sin = self.angle.cos()[..., None], self.angle.sin()[..., None]
         # Each coordinate along the axes of a box is the sum of a term per column and a term per row.
-        across = ((cos * x)[..., None, :] + (sin * y)[..., None]).abs() <= self.size[..., 0, None, None] / 2
-        along = ((cos * y)[..., None] - (sin * x)[..., None, :]).abs() <= self.size[..., 1, None, None] / 2
-        return across & along
+        across, along = (
+            (cos * x)[..., None, :] + (sin * y)[..., None],
+            (cos * y)[..., None] - (sin * x)[..., None, :],
+        )
+        half = self.size[..., None, None] / 2
+        return (across.abs_() <= half[:, :, 0]).logical_and_(along.abs_() <= half[:, :, 1])
 
 
 @dataclass
@@ -117,7 +131,7 @@ class BoxSampler:
         view: tuple[int, int],
     ) -> Boxes:
         """Return the boxes of uniform numbers in 0..1; of the draws, the first that fits is used."""
-        view_size = torch.tensor([view[1], view[0]], dtype=torch.float32, device=area.device)
+        view_size = constant((view[1], view[0]), area.device)
         upright = self._upright_size(area, ratio, view_size)
         center = upright / 2 + position * (view_size - upright)
         angle = (angle * 2 - 1) * math.radians(self.rotation)

@@ -13,6 +13,7 @@ from torch import Tensor
 from cim_lightning.checks import check_at_least, check_share
 from cim_lightning.cropping.appearance import NEUTRAL, Appearance, ColorParams
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
+from cim_lightning.cropping.chunks import map_chunks
 from cim_lightning.image_random import ImageRandom
 
 # A crop pixel is the mean of several bilinear samples. All are at its center up to NO_SPREAD view pixels per
@@ -68,25 +69,41 @@ class RandomCrop:
 
 def crop_and_resize(
     images: Float[Tensor, "b c h w"], boxes: Boxes, flipped: Bool[Tensor, "b k"], size: int
-) -> Float[Tensor, "b k c e e"]:
-    """Resample every box to size x size pixels, antialiased, with one grid_sample and no copy of an image."""
-    k = boxes.angle.shape[1]
-    height, width = images.shape[-2:]
-    samples = max(1, math.ceil(max(height, width) / size / SAMPLE_REACH))
-    pixels = torch.arange(size, device=images.device) + 0.5
-    offsets = (torch.arange(samples, device=images.device) + 0.5) / samples - 0.5
-    spread = (boxes.size / size - NO_SPREAD) / (FULL_SPREAD - NO_SPREAD)  # 0..1 after clamp
-    offsets = offsets * spread.clamp(0, 1)[..., None]  # b k 2 samples
-    positions = (pixels[:, None] + offsets[..., None, :]).flatten(-2) / size - 0.5  # b k 2 (size samples)
-    x, y = (positions * boxes.size[..., None]).unbind(dim=2)
-    x = x * torch.where(flipped, -1.0, 1.0)[..., None]
-    cos, sin = boxes.angle.cos()[..., None, None], boxes.angle.sin()[..., None, None]
-    center = boxes.center[..., None, None]
-    x, y = x[:, :, None, :], y[:, :, :, None]
-    grid_x = (center[:, :, 0] + cos * x - sin * y) * (2 / width) - 1
-    grid_y = (center[:, :, 1] + sin * x + cos * y) * (2 / height) - 1
-    grid = torch.stack((grid_x, grid_y), dim=-1).flatten(1, 2)  # the k crops of an image in one column
-    crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    if samples > 1:
-        crops = F.avg_pool2d(crops, samples)
-    return crops.unflatten(2, (k, size)).transpose(1, 2)
+) -> Float[Tensor, "b k c {size} {size}"]:
+    """Resample every box to size x size pixels, antialiased, without a copy of an image."""
+    samples = max(1, math.ceil(max(boxes.view) / size / SAMPLE_REACH))
+    b, k = flipped.shape
+
+    def crop(part: slice) -> Float[Tensor, "n k c e e"]:
+        grid = _sampling_grid(boxes[part], flipped[part], size, samples)
+        # All samples of the k crops of an image are in one column.
+        values = F.grid_sample(
+            images[part], grid.flatten(1, 3), mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return values.unflatten(2, (samples**2, k, size)).mean(dim=2).transpose(1, 2)
+
+    return map_chunks(crop, b, k * (size * samples) ** 2, images.device)
+
+
+def _sampling_grid(
+    boxes: Boxes, flipped: Bool[Tensor, "b k"], size: int, samples: int
+) -> Float[Tensor, "b n k {size} {size} 2"]:
+    """Return the n = samples ** 2 positions (x, y) of every crop pixel, -1..1 in the view."""
+    height, width = boxes.view
+    pixels = torch.arange(size, device=flipped.device) + 0.5
+    offsets = (torch.arange(samples, device=flipped.device) + 0.5) / samples - 0.5
+    spread = ((boxes.size / size - NO_SPREAD) / (FULL_SPREAD - NO_SPREAD)).clamp(0, 1)
+    shifts = (offsets[:, None, None] * spread[:, None]).unbind(dim=3)  # of x and y: b samples k
+    x, y = ((pixels + shift[..., None]) / size - 0.5 for shift in shifts)
+    x = x * (boxes.size[..., 0] * torch.where(flipped, -1.0, 1.0))[:, None, :, None]
+    y = y * boxes.size[:, None, :, 1, None]
+    cos, sin = boxes.angle.cos()[:, None, :, None], boxes.angle.sin()[:, None, :, None]
+    center_x, center_y = boxes.center[:, None, :, None].unbind(dim=-1)
+
+    def add(columns: Tensor, rows: Tensor, length: int) -> Tensor:
+        """Add a term per column and a term per row, which are view pixels, and scale them to -1..1."""
+        position = columns[:, None, :, :, None, :] + rows[:, :, None, :, :, None]
+        return position.mul_(2 / length).sub_(1).flatten(1, 2)
+
+    grid_x, grid_y = add(center_x + cos * x, -sin * y, width), add(center_y + sin * x, cos * y, height)
+    return torch.stack((grid_x, grid_y), dim=-1)

@@ -38,4 +38,4 @@ def resize(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c s 
     """Resize images in 0..1 to size x size pixels, bicubic and antialiased."""
     if images.shape[-2:] == (size, size):
         return images
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)

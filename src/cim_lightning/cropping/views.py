@@ -10,7 +10,7 @@ Views = UInt8[Tensor, "b *f c h w"] | UInt16[Tensor, "b *f c h w"] | Float32[Ten
 
 def to_unit_range(views: Shaped[Tensor, "..."]) -> Float32[Tensor, "..."]:
     """Return views as fp32 in 0..1."""
-    return views.float() if views.is_floating_point() else views.float() / torch.iinfo(views.dtype).max
+    return views.float() if views.is_floating_point() else views.float().div_(torch.iinfo(views.dtype).max)
 
 
 def rgb_preview(images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n 3 h w"]:
