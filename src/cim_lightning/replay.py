@@ -18,7 +18,7 @@ from cim_lightning.callbacks.step_seed import step_seed
 from cim_lightning.checkpoint import RunCheckpoint, read_weights
 from cim_lightning.config.from_checkpoint import build, load
 from cim_lightning.config.trusted_targets import check_trusted
-from cim_lightning.data.batch import Batch, collate
+from cim_lightning.data.batch import Batch
 from cim_lightning.errors import ConfigError
 from cim_lightning.finite_step import propagate
 from cim_lightning.lightning_internals import quiet
@@ -151,7 +151,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _batch(dataset: Any, entry: dict[str, Any], file: Path) -> Batch:
     keys = list(zip(entry["epochs"], entry["indices"], strict=True))
     if max(entry["indices"]) < len(dataset):
-        batch = collate([dataset[key] for key in keys])
+        batch = dataset.__getitems__(keys)
         if isinstance(batch, Batch) and batch.samples.seeds.tolist() == entry["seeds"]:
             return batch
     hint = "restore the folder of the run's images"

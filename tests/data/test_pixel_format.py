@@ -335,10 +335,11 @@ def test_the_first_images_must_have_the_channels():
     ("found", "message"),
     [
         (Image.fromarray(GRAY), r"^channels=3: has 1 channel, must have 3; try channels=1$"),
-        (np.zeros((4, 5, 3), np.uint8), r"^bits=8: has pixels of type uint8, .*"),
+        (np.zeros((4, 5, 3), np.float32), r"^bits=8: has pixels of type float32, .*"),
         (np.zeros((4, 5, 3), np.uint16), r"^bits=8: has pixels of type uint16, .*"),
     ],
 )
 def test_images_of_a_source_without_a_format_are_checked(found, message):
     with pytest.raises(ConfigError, match=message):
         check_first_images(Decoded([found]), RGB8)
+    check_first_images(Decoded([np.zeros((4, 5, 3), np.uint8)]), RGB8)

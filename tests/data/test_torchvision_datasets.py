@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.datasets import cifar, imagenet, stl10
 
 from cim_lightning.data import torchvision_datasets
+from cim_lightning.data.pixel_format import RGB8
 from cim_lightning.data.torchvision_datasets import LabeledDataset
 from cim_lightning.errors import BadImageError, ConfigError
 
@@ -31,7 +32,7 @@ def save_batch(file: Path, colors: list[tuple[int, int, int]], key: str, classes
 
 def color(source, index: int) -> tuple[int, ...]:
     image, _ = source[index]
-    assert image.mode == "RGB"
+    RGB8.check(image)
     return tuple(np.asarray(image)[1, 2].tolist())
 
 

@@ -144,18 +144,39 @@ def test_a_crop_that_never_fits_is_centered():
 
 
 @pytest.mark.parametrize("flip", [0, 1])
-def test_a_view_is_pillows_resize_of_the_sampled_box_flipped_or_not(flip):
-    image, view = coordinates(200, 150), RandomResizedCropFlip(24, SCALE, RATIO, flip)
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_view_is_pillows_resize_of_the_sampled_box_flipped_or_not(flip, as_array):
+    image, view = coordinates(200, 150), RandomResizedCropFlip(224, SCALE, RATIO, flip)
     box = view.sample(200, 150, np.random.default_rng(3))
-    expected = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC, box=box))
-    seen = np.asarray(view(image, np.random.default_rng(3)))
+    expected = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC, box=box))
+    given = np.asarray(image) if as_array else image
+    seen = np.asarray(view(given, np.random.default_rng(3)))
     np.testing.assert_array_equal(seen, expected[:, ::-1] if flip else expected)
     left, top, right, bottom = box
-    across = left + (np.arange(24) + 0.5) * (right - left) / 24 - 0.5  # source position of each column
-    down = top + (np.arange(24) + 0.5) * (bottom - top) / 24 - 0.5
-    inner = slice(3, -3)
-    assert np.abs(expected[8, inner, 0] - across[inner]).max() < 1
-    assert np.abs(expected[inner, 8, 1] - down[inner]).max() < 1
+    across = left + (np.arange(224) + 0.5) * (right - left) / 224 - 0.5  # source position of each column
+    down = top + (np.arange(224) + 0.5) * (bottom - top) / 224 - 0.5
+    inner = slice(9, -9)
+    assert np.abs(expected[80, inner, 0] - across[inner]).max() < 1
+    assert np.abs(expected[inner, 80, 1] - down[inner]).max() < 1
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_view_of_a_larger_crop_is_the_resized_box_of_whole_pixels(flip, as_array):
+    image, view = noise(200, 150), RandomResizedCropFlip(24, SCALE, RATIO, flip)
+    box = tuple(map(round, view.sample(200, 150, np.random.default_rng(3))))
+    expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC)).astype(int)
+    given = np.asarray(image) if as_array else image
+    seen = np.asarray(view(given, np.random.default_rng(3)))
+    assert abs(seen - (expected[:, ::-1] if flip else expected)).max() <= 1
+
+
+def test_a_crop_that_is_larger_in_one_direction_has_fractions():
+    image, view = noise(40, 400), RandomResizedCropFlip(32, (0.3, 0.3), (0.05, 0.1), 0)
+    left, top, right, bottom = box = view.sample(40, 400, np.random.default_rng(0))
+    assert right - left < 32 < bottom - top
+    expected = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC, box=box))
+    np.testing.assert_array_equal(np.asarray(view(image, np.random.default_rng(0))), expected)
 
 
 def test_half_of_the_views_are_flipped():
@@ -247,7 +268,7 @@ def test_a_sample_has_no_view_only_if_no_image_is_good(count, good):
     sample = ViewDataset(Noise(count, *({*range(count)} - {*good})), view, 0)[0, count - 1]
     assert (sample.view is None, sample.label) == (not good, *(good or (-1,)))
     assert good or len(dict(sample.skipped)) == min(count, MAX_BAD_IMAGES)
-    assert good or isinstance(collate([sample]), Samples)
+    assert good or isinstance(collate([sample], 1), Samples)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +294,7 @@ def test_a_wrong_parameter_gets_one_line_with_its_value_and_a_suggestion(changes
 def test_a_batch_names_the_images_that_it_was_made_from():
     views = random_views(3, 4)
     samples = [views[2, 1], views[2, 3], views[5, 0]]
-    batch = collate(samples)
+    batch = collate(samples, len(samples))
     assert torch.equal(batch.views[1], samples[1].view)
     assert batch.labels.tolist() == [1, samples[1].label, 0]
     assert batch.seeds.tolist() == batch.samples.seeds.tolist() == [sample.seed for sample in samples]
@@ -282,8 +303,23 @@ def test_a_batch_names_the_images_that_it_was_made_from():
     assert batch.samples.skipped == samples[1].skipped
 
 
+def test_a_batch_is_made_of_its_samples():
+    """torch's loader gets whole batches, whose views are copied once."""
+    keys = [(2, 1), (2, 3), (5, 0)]
+    batch = random_views(3, 4).__getitems__(keys)
+    samples = [random_views(3, 4)[key] for key in keys]
+    assert batch.views.is_contiguous()
+    assert torch.equal(batch.views, torch.stack([sample.view for sample in samples]))
+    assert batch.labels.tolist() == [sample.label for sample in samples]
+    assert batch.seeds.tolist() == [sample.seed for sample in samples]
+    assert batch.samples.skipped == samples[1].skipped
+    nothing = ViewDataset(Noise(2, 0, 1), random_views().view, 0).__getitems__([(0, 1), (0, 0)])
+    assert isinstance(nothing, Samples)
+    assert nothing.indices.tolist() == [1, 0]
+
+
 def test_the_images_of_a_batch_stay_as_they_are_on_the_way_to_the_device():
-    batch = collate([random_views()[0, 1]])
+    batch = collate([random_views()[0, 1]], 1)
     moved = move_data_to_device(batch, "cpu")
     assert moved.samples is batch.samples
     assert pin_memory(batch.samples) is batch.samples

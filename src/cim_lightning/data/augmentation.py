@@ -11,6 +11,7 @@ import numpy as np
 from timm.data.auto_augment import rand_augment_transform
 
 from cim_lightning.data.pixel_format import RGB8, PixelFormat, Pixels
+from cim_lightning.data.resampling import to_pillow
 from cim_lightning.data.view_dataset import RandomResizedCropFlip
 from cim_lightning.errors import ConfigError
 from cim_lightning.rng import fork_rng
@@ -66,7 +67,7 @@ class RandAugmentCrop:
         if self._augment is None:
             return view
         with fork_rng(int(rng.integers(2**62))):  # timm draws from the global random streams
-            return self._augment(view)
+            return self._augment(to_pillow(view))
 
 
 def _posterize_bits(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:

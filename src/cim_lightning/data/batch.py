@@ -1,12 +1,14 @@
 """A batch of views, and which images it was made from."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from cim_lightning.cropping.views import Views
 
@@ -52,11 +54,35 @@ class Batch(NamedTuple):
     samples: Samples
 
 
-def collate(samples: Sequence[Sample]) -> Batch | Samples:
-    """Stack samples to a batch. If one has no view, return only the images."""
-    views, labels, seeds, epochs, indices, skipped = zip(*samples, strict=True)
-    rows = np.array([epochs, indices, seeds], np.int64)
-    info = Samples(rows[0], rows[1], rows[2], [image for images in skipped for image in images])
-    if any(view is None for view in views):
+def collate(samples: Iterable[Sample], count: int) -> Batch | Samples:
+    """Stack samples to a batch. If one has no view, return only the images.
+
+    Each view is copied once: in a worker, into memory that the process of the training shares.
+
+    Args:
+        samples: may be a generator, so that no more than one view is in memory twice.
+        count: of the samples.
+    """
+    views, has_all, rows, skipped = None, True, [], []
+    for row, sample in enumerate(samples):
+        if sample.view is None:
+            has_all = False
+        else:
+            if views is None:
+                views = _empty((count, *sample.view.shape), sample.view.dtype)
+            views[row] = sample.view
+        rows.append((sample.label, sample.seed, sample.epoch, sample.index))
+        skipped += sample.skipped
+    labels, seeds, epochs, indices = np.array(rows, np.int64).T.copy()
+    info = Samples(epochs, indices, seeds, skipped)
+    if views is None or not has_all:
         return info
-    return Batch(torch.stack(views), torch.tensor(labels), torch.tensor(seeds), info)
+    return Batch(views, torch.tensor(labels), torch.tensor(seeds), info)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    if get_worker_info() is None:
+        return torch.empty(*shape, dtype=dtype)
+    # As torch's collate does. Tensor.share_memory_() would copy.
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape, torch.empty(*shape, device="meta").stride())

@@ -44,7 +44,7 @@ class BatchLoader(DataLoader[Any]):
 
     Args:
         dataset: has the images in `source`, and notes what it reads in `reading`.
-        collate: makes a batch of a list of samples.
+        collate: makes a batch of a list of samples, or of what `__getitems__` of the data set returns.
         batch_sampler: lists of keys of the data set.
         loading: number of workers and time limit.
         received: called with each batch.
@@ -57,7 +57,7 @@ class BatchLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: Dataset[Any],
-        collate: Callable[[list[Any]], Any],
+        collate: Callable[[Any], Any],
         batch_sampler: Iterable[Any],
         loading: Loading,
         received: Callable[[Any], None] = lambda batch: None,

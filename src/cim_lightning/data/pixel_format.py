@@ -23,7 +23,8 @@ from cim_lightning.data.pixel_values import (
 from cim_lightning.data.sniff import SUFFIX
 from cim_lightning.errors import BadImageError, ConfigError, WrongFormatError
 
-Pixels = Image.Image | np.ndarray  # an RGB image of 8 bits, else an array "h w c" of the format's dtype
+# An array "h w c" of the format's dtype. RGB images of 8 bits may be Pillow's images instead.
+Pixels = Image.Image | np.ndarray
 DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 TORCH_DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 JPEG = (".jfif", ".jif", ".jpe", ".jpeg", ".jpg")
@@ -58,7 +59,7 @@ class PixelFormat:
 
     @property
     def is_rgb8(self) -> bool:
-        """Whether images are RGB images of Pillow instead of arrays."""
+        """Whether images are RGB images of 8 bits, which may be Pillow's."""
         return (self.channels, self.bits) == (3, 8)
 
     @property
@@ -112,7 +113,11 @@ class PixelFormat:
             WrongFormatError: see the class.
         """
         if isinstance(image, np.ndarray):
-            return self._convert_array(image, white_value(image))
+            return (
+                image
+                if is_rgb8_array(image) and self.is_rgb8
+                else self._convert_array(image, white_value(image))
+            )
         if self.is_rgb8:
             return to_rgb(image)
         return self._convert_array(*self._values(image))
@@ -123,7 +128,7 @@ class PixelFormat:
             found, same = len(image.getbands()), self.is_rgb8 and image.mode == "RGB"
         else:
             found = image.shape[2] if image.ndim == 3 else 1
-            same = not self.is_rgb8 and image.ndim == 3 and image.dtype == DTYPES[self.bits]
+            same = image.ndim == 3 and image.dtype == DTYPES[self.bits]
         if found != self.channels:
             raise wrong_channels(found, self.channels)
         if not same:
@@ -131,7 +136,11 @@ class PixelFormat:
             raise WrongFormatError(f"has pixels of type {kind}, expected {self.bits} bits")
 
     def _decode_image(self, source: str | os.PathLike[str] | bytes) -> Pixels:
-        return decode(source) if self.is_rgb8 else self._convert_array(*decode(source, self._values))
+        return (
+            decode(source, arrays=True)
+            if self.is_rgb8
+            else self._convert_array(*decode(source, self._values))
+        )
 
     def _values(self, image: Image.Image) -> tuple[np.ndarray, float]:
         return values_of(image, self.channels, wide=self.bits > 8)
@@ -150,6 +159,11 @@ class PixelFormat:
 
 
 RGB8 = PixelFormat()
+
+
+def is_rgb8_array(image: Pixels) -> bool:
+    """Return whether an image is an array of RGB pixels of 8 bits."""
+    return isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,)
 
 
 def _array_kind(source: str | os.PathLike[str] | bytes, wide: bool) -> str | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,12 +61,22 @@ def imagenette(root: str, download: bool, pixels: PixelFormat = RGB8) -> Splits:
     The full size would take four times as long to download and to decode.
     """
     splits = {"split": "train"}, {"split": "val"}
-    return _open(Imagenette, root, *splits, download, pixels, size="320px", loader=decode)
+    return _open(
+        Imagenette, root, *splits, download, pixels, size="320px", loader=partial(decode, arrays=True)
+    )
 
 
 def imagenet(root: str, pixels: PixelFormat = RGB8) -> Splits:
     """ImageNet-1k from the archives of ILSVRC 2012, which are extracted on first use."""
-    return _open(ImageNet, root, {"split": "train"}, {"split": "val"}, None, pixels, loader=decode)
+    return _open(
+        ImageNet,
+        root,
+        {"split": "train"},
+        {"split": "val"},
+        None,
+        pixels,
+        loader=partial(decode, arrays=True),
+    )
 
 
 def _open(

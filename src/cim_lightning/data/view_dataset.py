@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 from cim_lightning.checks import check_at_least, check_ordered, check_share
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import BadShare
-from cim_lightning.data.batch import Sample, collate
+from cim_lightning.data.batch import Batch, Sample, Samples, collate
 from cim_lightning.data.image_keys import image_keys
 from cim_lightning.data.loader import BatchLoader, Loading
 from cim_lightning.data.pixel_format import Pixels
 from cim_lightning.data.reading import Reading, image_name
-from cim_lightning.data.resampling import Box, crop, flip, image_size, resize
+from cim_lightning.data.resampling import Box, crop, flip, image_size, resize, shrink
 from cim_lightning.data.source import NO_LABEL
 from cim_lightning.errors import BadImageError
 
@@ -29,7 +29,10 @@ View = Callable[[Pixels, np.random.Generator], Pixels]
 
 @dataclass(eq=False)
 class RandomResizedCropFlip:
-    """Random-resized crop with a horizontal flip, bicubic and antialiased."""
+    """Random-resized crop with a horizontal flip, bicubic and antialiased.
+
+    A crop that is larger than the view in both directions has sides of whole pixels, see `shrink`.
+    """
 
     size: int  # side of the view in pixels
     scale: Sequence[float]  # smallest and largest share of the image's area, 0 < low <= high <= 1
@@ -45,7 +48,8 @@ class RandomResizedCropFlip:
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         box = self.sample(*image_size(image), rng)
-        view = resize(image, (self.size, self.size), box)
+        is_larger = min(box[2] - box[0], box[3] - box[1]) > self.size
+        view = (shrink if is_larger else resize)(image, (self.size, self.size), box)
         return flip(view) if rng.random() < self.flip else view
 
     def sample(self, width: int, height: int, rng: np.random.Generator) -> Box:
@@ -144,11 +148,15 @@ class ViewDataset(Dataset[Sample]):
         image, label = decoded
         if skipped and self.evaluation:
             label = NO_LABEL
-        pixels = np.asarray(self.view(image, rng))
-        view = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        pixels = np.require(self.view(image, rng), requirements="W")  # Pillow's pixels are read-only
+        view = torch.from_numpy(pixels).permute(2, 0, 1)
         if self.samples_pairs:
             view = view.unflatten(0, (2, -1))
         return Sample(view, label, seed, epoch, index, skipped)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | Samples:
+        """Return the batch of samples with these keys, or their images if one has no view."""
+        return collate((self[key] for key in keys), len(keys))
 
     def _decode(
         self, index: int, rng: np.random.Generator
@@ -179,4 +187,8 @@ def view_loader(
     options = {"persistent_workers": loading.num_workers > 0, "pin_memory": pin_memory}
     num_images = sum(map(len, batches)) if isinstance(batches, list) else len(dataset)
     share = BadShare(loading.bad_images or BadImages(), dataset.source, num_images)
-    return BatchLoader(dataset, collate, batches, loading, share.record, **options)
+    return BatchLoader(dataset, _unchanged, batches, loading, share.record, **options)
+
+
+def _unchanged(batch: Batch | Samples) -> Batch | Samples:
+    return batch

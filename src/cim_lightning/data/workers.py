@@ -47,7 +47,7 @@ class IgnoreSignals:
         os._exit(0)  # torch reports any other code as a failed worker
 
 
-def collate_shared(collate: Callable[[Any], Any], samples: list[Any]) -> Any:
+def collate_shared(collate: Callable[[Any], Any], samples: Any) -> Any:
     """Collate samples in a worker, and move the tensors to shared memory.
 
     The queue of the worker would do so in a thread whose errors nobody sees; the parent would wait forever.
