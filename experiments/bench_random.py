@@ -1,20 +1,16 @@
-"""Cost of random numbers per image: `python experiments/bench_random.py`, on one core.
+"""Random numbers of the crops of 512 views with 6 exemplars each: a seed per image, against one generator."""
 
-It samples the crops of 512 images with 6 exemplars each, from a seed per image and from one generator of
-torch, in turns, and then crops them once.
-"""
-
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import argparse
 
 import torch
+from bench.command_line import main
+from bench.interleave import interleave
+from bench.ledger import Entry, Report
 
 from cim_lightning.cropping.exemplars import ExemplarCropper
 from cim_lightning.image_random import ImageRandom, image_seeds
 
-IMAGES, VIEW, RUNS, REPEATS = 512, (224, 224), 5, 20
+IMAGES, VIEW = 512, (224, 224)
 
 
 class OneStream(ImageRandom):
@@ -26,33 +22,22 @@ class OneStream(ImageRandom):
         return low + (high - low) * torch.rand(self.num_images, *shape, generator=self.generator)
 
 
-def milliseconds(function: Callable[[], Any], repeats: int) -> float:
-    """Return the processor time of one call."""
-    start = time.process_time()
-    for _ in range(repeats):
-        function()
-    return (time.process_time() - start) / repeats * 1000
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    cropper, seeds = ExemplarCropper(), image_seeds(0, IMAGES)
+def measure(args: argparse.Namespace) -> Report:
+    images = 8 if args.smoke else IMAGES
+    cropper, seeds = ExemplarCropper(), image_seeds(0, images)
     stream = OneStream(seeds)
     stream.generator = torch.Generator().manual_seed(0)
-    ways = {
+    works = {
         "a seed per image": lambda: cropper.sample(VIEW, ImageRandom(seeds)),
         "one generator": lambda: cropper.sample(VIEW, stream),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(RUNS):
-        for name, sample in ways.items():
-            times[name].append(milliseconds(sample, REPEATS))
-    views = torch.randint(0, 256, (IMAGES, 3, *VIEW), dtype=torch.uint8)
-    params = cropper.sample(VIEW, ImageRandom(seeds))
-    times["crop and recolor"] = [milliseconds(lambda: cropper.apply(views, params), 1) for _ in range(RUNS)]
-    for name, values in times.items():
-        print(f"{name}: {statistics.median(values):.2f} ms ({min(values):.2f} to {max(values):.2f})")
+    timings = interleave(works, args.rounds, 1 if args.smoke else 20)
+    entries = [
+        Entry("parameters of the crops", name, timing, images, "image", "one generator")
+        for name, timing in timings.items()
+    ]
+    return Report(entries)
 
 
 if __name__ == "__main__":
-    main()
+    main("random", measure, __doc__)

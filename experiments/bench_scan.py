@@ -1,23 +1,26 @@
-"""Time and memory for a folder of many images: scan, classes, split, shuffle, and workers of the loader.
+"""A folder of many images: scan, classes, split, shuffle, and the memory of the loader's workers.
 
-`python experiments/bench_scan.py /dev/shm/many` makes a million empty files in 1,000 class folders, which
-need a gigabyte of memory in a tmpfs. The suffix decides what is an image, so no file is opened. Results:
-experiments/benchmarks.md.
+The script makes empty files in 1,000 class folders: 200,000 by default, a million with `--full`, which need a
+gigabyte of memory in a tmpfs. The suffix decides what is an image, so no file is opened.
 """
 
 import argparse
 import os
 import re
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
+from bench.command_line import main
+from bench.interleave import Samples, Timing
+from bench.ledger import Entry, Report
 from torch.utils.data import DataLoader, Dataset
 
 from cim_lightning.data.changed_images import record
@@ -28,7 +31,26 @@ from cim_lightning.data.random_split import random_split
 from cim_lightning.data.sampler import ResumableBatchSampler
 from cim_lightning.data.source import NoImages, Splits
 
-CLASSES, WORKERS, BATCH = 1000, 8, 500
+CLASSES, WORKERS, BATCH = 1000, 8, 100
+
+
+class Opened(NamedTuple):
+    """The time to open a folder, and the memory before and at most, in MB."""
+
+    timing: Timing
+    before: float
+    peak: float
+
+
+class Clock:
+    """Measures the time since it was made."""
+
+    def __init__(self) -> None:
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+
+    def timing(self) -> Timing:
+        seconds = time.process_time() - self.cpu, time.perf_counter() - self.wall
+        return Timing(*(Samples((1000 * value,)) for value in seconds))
 
 
 class Paths(Dataset[str]):
@@ -42,10 +64,10 @@ class Paths(Dataset[str]):
 
 
 def make_files(root: Path, count: int) -> None:
-    for number in range(CLASSES):
+    for number in range(min(CLASSES, count // 20)):
         path = root / f"n{number:08}"
-        path.mkdir(parents=True)
-        for i in range(number, count, CLASSES):
+        path.mkdir(parents=True, exist_ok=True)
+        for i in range(number, count, min(CLASSES, count // 20)):
             os.mknod(path / f"n{number:08}_{i:08}.JPEG")
 
 
@@ -60,18 +82,16 @@ def private_memory() -> float:
     return memory("smaps_rollup", "Private_Clean", "Private_Dirty")
 
 
-def open_and_shuffle(root: str) -> tuple[float, float, float, float]:
-    """Return seconds and processor seconds until the first batch, memory before, and its peak."""
-    before = memory("status", "VmRSS")
-    started, processor_started = time.perf_counter(), time.process_time()
+def open_and_shuffle(root: str) -> Opened:
+    """Open the images of a folder and shuffle them, up to the first batch."""
+    before, clock = memory("status", "VmRSS"), Clock()
     train = folder(root, 0.05, 0, RGB8).train
     next(iter(ResumableBatchSampler(image_keys(train), BATCH, 0, lambda: 0)))
-    seconds, processor = time.perf_counter() - started, time.process_time() - processor_started
-    return seconds, processor, before, memory("status", "VmHWM")
+    return Opened(clock.timing(), before, memory("status", "VmHWM"))
 
 
-def key_times(root: str) -> dict[str, float]:
-    """Return the processor seconds of what depends on the names of all images, from the cache of the scan."""
+def key_times(root: str) -> dict[str, Timing]:
+    """Return the time of what depends on the names of all images, from the cache of the scan."""
     train = folder(root, 0.05, 0, RGB8, train=".", val="none").train
     steps: dict[str, Callable[[], object]] = {
         "keys of the images": lambda: train.keys,
@@ -79,12 +99,12 @@ def key_times(root: str) -> dict[str, float]:
         "random split": lambda: random_split(train.keys, 0.05, 0),
         "names in a checkpoint": lambda: record(Splits(train, NoImages())),
     }
-    seconds = {}
+    timings = {}
     for name, step in steps.items():
-        started = time.process_time()
+        clock = Clock()
         step()
-        seconds[name] = time.process_time() - started
-    return seconds
+        timings[name] = clock.timing()
+    return timings
 
 
 def worker_memory(root: str, kind: str) -> list[float]:
@@ -113,35 +133,42 @@ def in_new_process(function: Callable, *args: str):
         return pool.submit(function, *args).result()
 
 
-def main() -> None:
-    os.environ["PYTHONWARNINGS"] = "ignore"  # torch advises fewer workers on small machines
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="is made, and removed at the end")
-    parser.add_argument("--images", type=int, default=1_000_000)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache
-        try:
-            make_files(args.folder, args.images)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--full", action="store_true", help="a million images")
+
+
+def measure(args: argparse.Namespace) -> Report:
+    count = 200 if args.smoke else 1_000_000 if args.full else 200_000
+    # In smoke mode, without processes: their start takes longer than the rest.
+    run = (lambda function, *args: function(*args)) if args.smoke else in_new_process
+    environment = {"PYTHONWARNINGS": "ignore"}  # torch advises fewer workers on small machines
+    memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with (
+        tempfile.TemporaryDirectory(dir=memory_folder) as root,
+        tempfile.TemporaryDirectory() as cache,
+        patch.dict(os.environ, environment | {"XDG_CACHE_HOME": cache}),
+    ):
+        make_files(Path(root), count)
+        if not args.smoke:
             time.sleep(3)  # a folder that has just changed is not cached
-            report(str(args.folder))
-        finally:
-            shutil.rmtree(args.folder)
+        return report(root, count, run, () if args.smoke else ("none", "index", "list"))
 
 
-def report(root: str) -> None:
-    print("| step | seconds | processor seconds | memory before, MB | peak, MB |\n|---|---|---|---|---|")
+def report(root: str, count: int, run: Callable[..., Any], kinds: Sequence[str]) -> Report:
+    """Measure a folder of `count` images; `run` calls a function, in a process of its own."""
+    entries = []
     for step in ("first run", "next run, from the cache"):
-        seconds, processor, before, peak = in_new_process(open_and_shuffle, root)
-        print(f"| {step} | {seconds:.2f} | {processor:.2f} | {before:.0f} | {peak:.0f} |")
-    print("\n| step | processor seconds |\n|---|---|")
-    for step, seconds in in_new_process(key_times, root).items():
-        print(f"| {step} | {seconds:.2f} |")
-    print(f"\n| paths | private memory of each of {WORKERS} workers, MB |\n|---|---|")
-    for kind in ("none", "index", "list"):
-        sizes = in_new_process(worker_memory, root, kind)
-        print(f"| {kind} | {statistics.median(sizes):.1f} ({min(sizes):.1f} to {max(sizes):.1f}) |")
+        opened = run(open_and_shuffle, root)
+        values = {"memory before, MB": opened.before, "peak, MB": opened.peak}
+        entries.append(Entry(f"folder of {count:,} images", step, opened.timing, values=values))
+    for step, timing in run(key_times, root).items():
+        entries.append(Entry(f"names of {count:,} images", step, timing))
+    for kind in kinds:
+        sizes = run(worker_memory, root, kind)
+        values = {f"private memory of each of {WORKERS} workers, MB": statistics.median(sizes)}
+        entries.append(Entry("paths in a worker", kind, values=values))
+    return Report(entries)
 
 
 if __name__ == "__main__":
-    main()
+    main("scan", measure, __doc__, add_arguments)

@@ -1,30 +1,19 @@
-"""Throughput of the synthetic scenes on one core, compared with decoding the same scenes from JPEG.
+"""Rendering of the embedded data set's scenes, compared with decoding the same scenes from JPEG files."""
 
-Run on an idle machine: `python experiments/bench_scenes.py`. Results: experiments/benchmarks.md.
-"""
-
+import argparse
 import io
-import statistics
-import time
 from collections.abc import Callable
+from itertools import count
 
+from bench.command_line import main
+from bench.interleave import interleave
+from bench.ledger import Entry, Report
 from PIL import Image
 
 from cim_lightning.data.decode import decode
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 
-SIZES, RUNS, IMAGES = (32, 64, 128), 5, 500
-
-
-def throughput(read: Callable[[int], object]) -> str:
-    """Return the median of the runs in images per second, with the slowest and the fastest run."""
-    rates = []
-    for run in range(RUNS):
-        start = time.perf_counter()
-        for index in range(run * IMAGES, (run + 1) * IMAGES):
-            read(index)
-        rates.append(IMAGES / (time.perf_counter() - start))
-    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+SIZES, FILES, BATCH = (32, 64, 128), 100, 20
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -33,14 +22,34 @@ def jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def main() -> None:
-    print("| side in pixels | rendered | the same scenes decoded from JPEG |\n|---|---|---|")
-    for size in SIZES:
-        scenes = SyntheticScenes(RUNS * IMAGES, size, seed=0)
-        files = [jpeg(scenes[index][0]) for index in range(100)]  # also warms up the renderer
-        rendered, decoded = throughput(scenes.__getitem__), throughput(lambda i, f=files: decode(f[i % 100]))
-        print(f"| {size} | {rendered} | {decoded} |")
+def reader(read: Callable[[int], object], images: int) -> Callable[[], None]:
+    """Return a function that reads other images in every call."""
+    numbers = count()
+
+    def work() -> None:
+        for _ in range(images):
+            read(next(numbers) % FILES)
+
+    return work
+
+
+def measure(args: argparse.Namespace) -> Report:
+    sizes, images = (SIZES[:1], 2) if args.smoke else (SIZES, BATCH)
+    entries = []
+    for size in sizes:
+        scenes = SyntheticScenes(FILES, size, seed=0)
+        files = [jpeg(scenes[i][0]) for i in range(2 if args.smoke else FILES)]
+        reads = {
+            "rendered": scenes.__getitem__,
+            "decoded from JPEG": lambda i, f=files: decode(f[i % len(f)]),
+        }
+        timings = interleave({name: reader(read, images) for name, read in reads.items()}, args.rounds, 5)
+        entries += [
+            Entry(f"scenes of {size} pixels", name, timing, images, "image", "decoded from JPEG")
+            for name, timing in timings.items()
+        ]
+    return Report(entries)
 
 
 if __name__ == "__main__":
-    main()
+    main("scenes", measure, __doc__)

@@ -42,13 +42,19 @@ class Stopwatch:
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
-    def measure(self, work: Callable[[], object], repeats: int, synchronize: Callable[[], object]) -> None:
+    def measure(
+        self,
+        work: Callable[[], object],
+        repeats: int,
+        synchronize: Callable[[], object],
+        cpu_clock: Callable[[], float],
+    ) -> None:
         synchronize()
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall = cpu_clock(), time.perf_counter()
         for _ in range(repeats):
             work()
         synchronize()
-        self.cpu.append(1000 * (time.process_time() - cpu) / repeats)
+        self.cpu.append(1000 * (cpu_clock() - cpu) / repeats)
         self.wall.append(1000 * (time.perf_counter() - wall) / repeats)
 
 
@@ -58,6 +64,7 @@ def interleave(
     repeats: int = 1,
     warmup: int = 1,
     synchronize: Callable[[], object] = lambda: None,
+    cpu_clock: Callable[[], float] = lambda: time.process_time(),
 ) -> dict[str, Timing]:
     """Run every variant in every round, in random order, and return the time per call.
 
@@ -67,6 +74,7 @@ def interleave(
         repeats: calls per sample, for calls that are shorter than the resolution of the clocks.
         warmup: calls of each variant before the first round, which are not measured.
         synchronize: waits for the device, such as torch.cuda.synchronize.
+        cpu_clock: seconds of processor time; by default those of this process, without its children.
     """
     order = random.Random(0)
     names = list(variants)
@@ -79,7 +87,7 @@ def interleave(
     try:
         for _ in range(rounds):
             for name in order.sample(names, len(names)):
-                watches[name].measure(variants[name], repeats, synchronize)
+                watches[name].measure(variants[name], repeats, synchronize, cpu_clock)
             gc.collect()
     finally:
         if enabled:

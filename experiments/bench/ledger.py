@@ -84,6 +84,15 @@ class Report:
     notes: Sequence[str] = ()  # sentences for the page: what missed its prediction, and why
 
 
+def merge(reports: Sequence[Report]) -> Report:
+    """Return one report with the entries, claims and notes of all."""
+    parts = (
+        [part for report in reports for part in getattr(report, name)]
+        for name in ("entries", "claims", "notes")
+    )
+    return Report(*parts)
+
+
 def write(
     bench: str, report: Report, description: str = "", command: str = "", folder: Path = RESULTS
 ) -> Path:

@@ -10,6 +10,7 @@ from bench.ledger import RESULTS, read
 
 EXPERIMENTS = RESULTS.parents[1]
 FILE = EXPERIMENTS.parent / "docs" / "benchmarks.md"
+EARLIER = RESULTS.with_name("earlier.md")  # measurements whose scripts no longer exist
 INTRO = """<!-- Written by experiments/bench/table.py; run `make docs`. Do not edit. -->
 # Benchmarks
 
@@ -31,7 +32,7 @@ def page(folder: Path = RESULTS) -> str:
     if missing:
         scripts = ", ".join(f"`bench_{name}.py`" for name in sorted(missing))
         parts.append(f"## Not measured yet\n\n{scripts}\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, EARLIER.read_text()])
 
 
 def report_text(path: Path) -> str:
@@ -68,8 +69,8 @@ def _stage(stage: str, entries: list[dict[str, Any]]) -> str:
     columns[f"CPU, ms per {unit}"] = [_spread(entry["cpu"]) for entry in entries]
     columns[f"wall, ms per {unit}"] = [_spread(entry["wall"]) for entry in entries]
     columns[f"{unit}s per second"] = [_rate(entry) for entry in entries]
-    columns["ratio"] = [f"{entry['ratio']:.2f}x" if entry["ratio"] else "" for entry in entries]
-    columns["baseline"] = [entry["baseline"] or "" for entry in entries]
+    columns["ratio"] = [f"{entry['ratio']:.2f}x" if _compared(entry) else "" for entry in entries]
+    columns["baseline"] = [entry["baseline"] if _compared(entry) else "" for entry in entries]
     columns["floor, ms"] = ["" if entry["floor"] is None else _number(entry["floor"]) for entry in entries]
     for title in dict.fromkeys(title for entry in entries for title in entry["values"]):
         columns[title] = [_number(entry["values"].get(title)) for entry in entries]
@@ -77,6 +78,10 @@ def _stage(stage: str, entries: list[dict[str, Any]]) -> str:
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     rows = [list(columns), ["---"] * len(columns), *map(list, zip(*columns.values(), strict=True))]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _compared(entry: dict[str, Any]) -> bool:
+    return bool(entry["ratio"]) and entry["baseline"] != entry["variant"]
 
 
 def _spread(time: dict[str, float] | None) -> str:
