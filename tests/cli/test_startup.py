@@ -21,6 +21,9 @@ MISTAKES = {
     "pretrain experiment=demo trainer.max_epochs=ten": "must be int",
     "pretrain experiment=demo logger=wandb optim.base_lr=-1": "must be above 0",
     "pretrain experiment=demo decoder=pixels": "which it does not take; choose from",
+    "pretrain experiment=demo data=folder data.root=lost": "does not exist; the path exists up to",
+    "pretrain experiment=demo data=video data.root=lost": "does not exist",
+    "pretrain experiment=demo data=folder data.root=photo.png/x": "does not exist",
     "pretrain experiment=demo resume=lost.ckpt": "no such checkpoint",
     "evaluate checkpoint=untrained evaluation=knnn": "did you mean evaluation=knn?",
     "evaluate checkpoint=lost": "does not exist",
@@ -28,6 +31,7 @@ MISTAKES = {
     "export checkpoint=lost format=onnx": "does not exist",
     "prepare stats data.rot=images": "data.root",
     "report lost": "no such folder",
+    "prepare stats data.root=lost": "does not exist",
     "doctor experimnt=demo": "try experiment=demo",
 }
 

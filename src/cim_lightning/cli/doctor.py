@@ -18,6 +18,7 @@ from cim_lightning.cli.short_run import build, short_settings
 from cim_lightning.config import resume
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.doubtful_settings import unused_split_settings
+from cim_lightning.config.image_paths import check_image_paths
 from cim_lightning.errors import ConfigError
 
 VERIFY = "verify-resume"
@@ -47,6 +48,7 @@ def run(arguments: Sequence[str], explain: Any) -> int:
     cfg = _compose(overrides)
     with explain(cfg):
         doubtful = check_settings(cfg, overrides)
+        check_image_paths(cfg.data)
         sections = _verify_resume(cfg) if verify else _examine(cfg, overrides, doubtful)
     return _report(sections)
 

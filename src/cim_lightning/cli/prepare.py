@@ -14,6 +14,7 @@ from cim_lightning.atomic import atomic_write
 from cim_lightning.checks import check_at_least
 from cim_lightning.config import from_checkpoint, validate
 from cim_lightning.config.compose import CONF
+from cim_lightning.config.image_paths import check_image_paths
 from cim_lightning.errors import ConfigError, format_value
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
@@ -42,6 +43,7 @@ def run(cfg: DictConfig) -> None:
     """Run the configured task."""
     hydra_cfg = HydraConfig.get()
     validate.check(cfg, "prepare", hydra_cfg.overrides.task)
+    check_image_paths(cfg.data)
     task, data = from_checkpoint.build(cfg.task), from_checkpoint.build(cfg.data)
     task(data=data, output_dir=Path(hydra_cfg.runtime.output_dir))
 

@@ -20,6 +20,7 @@ from cim_lightning.cli.run_info import run_info
 from cim_lightning.cli.sweep import current_sweep
 from cim_lightning.config import resume
 from cim_lightning.config.doubtful_settings import unused_split_settings
+from cim_lightning.config.image_paths import check_image_paths
 from cim_lightning.config.run_builder import build_group, build_run
 from cim_lightning.config.trainer_settings import has_budget
 from cim_lightning.config.trusted_targets import targets
@@ -42,6 +43,8 @@ def run(cfg: DictConfig) -> float | None:
     for line in check_settings(cfg, hydra_cfg.overrides.task):
         log.warning("%s", line)
     folder = Path(hydra_cfg.runtime.output_dir)
+    if not resume.is_trained(folder):
+        check_image_paths(cfg.data)
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore
     try:
         before, trainer, failure = runs.read_numbers(folder), None, None

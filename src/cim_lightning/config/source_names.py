@@ -10,6 +10,7 @@ from typing import Any
 from cim_lightning import checks, errors
 from cim_lightning.config import source_code
 from cim_lightning.config.source_code import SourceModule
+from cim_lightning.data import files
 from cim_lightning.errors import ConfigError
 
 FUNCTIONS = (
@@ -36,6 +37,18 @@ IMPORTED = {"math": math}
 IMPORTED |= {
     f"{module.__name__}.{name}": value for module in (checks, errors) for name, value in vars(module).items()
 }
+FILE_CHECKS = {f"{files.__name__}.{f.__name__}": f for f in (files.check_path, files.existing_folder)}
+
+
+@contextlib.contextmanager
+def checks_of_files() -> Iterator[None]:
+    """Run the checks of data/files.py in the block as well: they depend on the disk, not only on settings."""
+    IMPORTED.update(FILE_CHECKS)
+    try:
+        yield
+    finally:
+        for name in FILE_CHECKS:
+            del IMPORTED[name]
 
 
 class Undecided(Exception):

@@ -119,7 +119,7 @@ def _target(cfg: DictConfig, path: str) -> str:
 
 def _check_constructor(path: str, node: DictConfig, target: str) -> None:
     """Run the checks of a constructor that need no imports."""
-    settings = {str(name): _known(node, name) for name in node if name not in HYDRA_KEYS}
+    settings = {str(name): known_value(node, name) for name in node if name not in HYDRA_KEYS}
     try:
         run_checks(target, settings, partial=bool(node.get("_partial_")))
     except ConfigError as error:
@@ -127,7 +127,7 @@ def _check_constructor(path: str, node: DictConfig, target: str) -> None:
         raise
 
 
-def _known(node: DictConfig, name: Any) -> Any:
+def known_value(node: DictConfig, name: Any) -> Any:
     """Return the value of a setting; BUILT for an object, and UNKNOWN for what a resolver computes."""
     written: Any = OmegaConf.to_container(node)
     if OmegaConf.is_interpolation(node, name) and ":" in written[name]:

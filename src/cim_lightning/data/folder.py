@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cim_lightning.checks import check_at_least, check_share
+from cim_lightning.data.files import check_path
 from cim_lightning.data.find_images import find_images
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.given_splits import given_splits
@@ -52,6 +53,8 @@ def folder(
     """
     check_share("val_fraction", val_fraction, zero=False, one=False)
     check_at_least("seed", seed, 0)
+    if isinstance(root, str):
+        check_path(root)  # commands run this before they import torch
     val = normalize_val(val)
     roots = _paths("root", root) or []
     _check_disjoint(roots)

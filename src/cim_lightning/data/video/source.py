@@ -1,6 +1,7 @@
 """The video source: frames of videos, split by clip."""
 
 from cim_lightning.checks import check_at_least
+from cim_lightning.data.files import check_path
 from cim_lightning.data.given_path import GivenPath
 from cim_lightning.data.image_files import ImageFiles
 from cim_lightning.data.named_splits import split_by_name
@@ -41,6 +42,7 @@ def video(
     """
     check_at_least("frame_stride", frame_stride, 1)
     check_at_least("max_gap", max_gap, 0)
+    check_path(root)  # commands run this before they import torch
     val = normalize_val(val)
     if val not in (None, NO_VAL):
         hint = "try val=none, or folders train/ and val/ below root"
