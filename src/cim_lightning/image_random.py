@@ -11,6 +11,7 @@ from torch import Tensor
 INCREMENT, FIRST_FACTOR, SECOND_FACTOR = (
     value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+INVERSE = (pow(INCREMENT, -1, 2**64) + 2**63) % 2**64 - 2**63  # INVERSE * INCREMENT = 1 modulo 2^64
 FLOAT_BITS = 24  # fp32 represents every multiple of 2^-24 in 0..1
 BLOCK = 256  # numbers per image that are computed at once, to start few operations
 
@@ -22,7 +23,8 @@ def splitmix64(seeds: Int64[Tensor, " b"], first: int, count: int) -> Int64[Tens
     variant 13 by Stafford.
     """
     counter = torch.arange(first + 1, first + count + 1, device=seeds.device)
-    x = seeds[:, None] + counter * INCREMENT
+    # This is seeds + counter * INCREMENT. torch.compile takes that product for an index, which overflows.
+    x = (seeds[:, None] * INVERSE + counter) * INCREMENT
     x = (x ^ _shift_right(x, 30)) * FIRST_FACTOR
     x = (x ^ _shift_right(x, 27)) * SECOND_FACTOR
     return x ^ _shift_right(x, 31)
@@ -36,7 +38,7 @@ def _shift_right(x: Int64[Tensor, "b n"], bits: int) -> Int64[Tensor, "b n"]:
 def image_seeds(seed: int, num_images: int, device: Any = "cpu") -> Int64[Tensor, " {num_images}"]:
     """Return seeds of images from one seed. More images do not change the seeds of the first ones."""
     signed = (seed + 2**63) % 2**64 - 2**63
-    return splitmix64(torch.tensor([signed], device=device), 0, num_images)[0]
+    return splitmix64(torch.full((1,), signed, device=device), 0, num_images)[0]
 
 
 class ImageRandom:

@@ -20,7 +20,9 @@ def gaussian_blur(
     distance = torch.arange(-radius, radius + 1, device=sigma.device)
     weights = torch.exp(-(distance**2) / (2 * sigma[:, None] ** 2))
     weights = weights / weights.sum(dim=1, keepdim=True)
-    kernels = weights.repeat_interleave(images.shape[1], dim=0)[:, None, None]  # one per image and channel
+    kernels = (
+        weights[:, None].expand(-1, images.shape[1], -1).flatten(0, 1)[:, None, None]
+    )  # also per channel
     for padding, kernel in (((radius, radius, 0, 0), kernels), ((0, 0, radius, radius), kernels.mT)):
         channels = F.pad(images, padding, "reflect").flatten(0, 1)[None]  # all images as channels of one
         images = F.conv2d(channels, kernel, groups=channels.shape[1])[0].unflatten(0, images.shape[:2])

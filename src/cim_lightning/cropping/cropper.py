@@ -32,6 +32,7 @@ class Cropper(ABC):
     """
 
     crops_pairs: ClassVar[bool] = False  # accepts views "b 2 c h w" of pairs of frames
+    dynamic_shapes: ClassVar[bool] = False  # True: the shapes of tensors change between batches
 
     def __call__(self, views: Views, seeds: Int64[Tensor, " b"] | int) -> Any:
         if views.ndim == 5 and not self.crops_pairs:
@@ -39,8 +40,23 @@ class Cropper(ABC):
             raise ConfigError("cropping", name, "crops single images, not pairs of frames", hint=hint)
         if isinstance(seeds, int):
             seeds = image_seeds(seeds, len(views), views.device)
-        random = ImageRandom(seeds.to(views.device))
-        return self.apply(views, self.sample((views.shape[-2], views.shape[-1]), random))
+        batch_size, compiled = getattr(self, "_compiled", (None, self._sample_and_apply))
+        crop = compiled if len(views) == batch_size else self._sample_and_apply
+        return crop(views, seeds.to(views.device))
+
+    def compile(self, batch_size: int, **options: Any) -> None:
+        """Compile sampling and cropping for batches of this size, unless shapes change between batches.
+
+        Batches of another size are not compiled: they are few, and compiling takes longer than cropping them.
+
+        Args:
+            options: of torch.compile.
+        """
+        if not self.dynamic_shapes:
+            self._compiled = (batch_size, torch.compile(self._sample_and_apply, dynamic=False, **options))
+
+    def _sample_and_apply(self, views: Views, seeds: Int64[Tensor, " b"]) -> Any:
+        return self.apply(views, self.sample((views.shape[-2], views.shape[-1]), ImageRandom(seeds)))
 
     def apply(self, views: Views, params: Any) -> Any:
         """Return the batch of views for sampled parameters."""

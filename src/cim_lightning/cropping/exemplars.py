@@ -12,6 +12,7 @@ from cim_lightning.cropping.appearance import Appearance
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 from cim_lightning.cropping.cropper import Cropper
 from cim_lightning.cropping.random_crop import CropParams, RandomCrop
+from cim_lightning.cropping.recoloring import Recoloring
 from cim_lightning.cropping.resize import resize
 from cim_lightning.errors import ConfigError
 from cim_lightning.image_random import ImageRandom
@@ -55,7 +56,7 @@ class ExemplarCropper(Cropper):
     context_size: int = 160  # side of the context and of the correlation maps in pixels (s)
     exemplar_size: int = 64  # side of the exemplars in pixels (e); at most the side of the view
     flip: float = 0.5  # probability that an exemplar is flipped horizontally
-    appearance: Appearance | None = COLORS  # color augmentation of the exemplars; None: none
+    appearance: Recoloring | None = COLORS  # color augmentation of the exemplars; None: none
 
     crops_pairs = True
 

@@ -55,6 +55,8 @@ class MultiBlockCropper(ResizeCropper):
     context_scale: Sequence[float] = (0.85, 1.0)  # share of the patches in the square context block, uniform
     min_context: int = 10  # context patches that remain without those of the targets, if possible
 
+    dynamic_shapes = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = f"must divide size={self.size} and be below it"

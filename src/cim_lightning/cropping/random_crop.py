@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cim_lightning.checks import check_at_least, check_share
-from cim_lightning.cropping.appearance import NEUTRAL, Appearance, ColorParams
+from cim_lightning.cropping.appearance import NEUTRAL
 from cim_lightning.cropping.boxes import Boxes, BoxSampler
 from cim_lightning.cropping.chunks import map_chunks
+from cim_lightning.cropping.recoloring import Recoloring
 from cim_lightning.image_random import ImageRandom
 
 # A crop pixel is the mean of several bilinear samples. All are at its center up to NO_SPREAD view pixels per
@@ -29,7 +31,7 @@ class CropParams:
 
     boxes: Boxes
     flipped: Bool[Tensor, "b k"]
-    colors: ColorParams
+    colors: Any  # parameters of the appearance
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class RandomCrop:
     scale: Sequence[float]
     ratio: Sequence[float]
     flip: float  # probability of a horizontal flip
-    appearance: Appearance | None = None  # color augmentation; None: none
+    appearance: Recoloring | None = None  # color augmentation; None: none
     rotation: float = 0
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class RandomCrop:
         BoxSampler(self.scale, self.ratio, self.rotation)  # raises an error early
 
     @functools.cached_property
-    def colors(self) -> Appearance:
+    def colors(self) -> Recoloring:
         return self.appearance or NEUTRAL
 
     @functools.cached_property
