@@ -26,8 +26,9 @@ class StepResult(NamedTuple):
 class FiniteStep:
     """Skips the optimizer steps of a module whose loss or gradients are not finite.
 
-    A skipped step changes no weight, no state of the optimizer and no buffer, such as the statistics of batch
-    normalization. With several devices, all skip it: `propagate` turns the gradients of a loss that is not
+    A skipped step changes no weight, no state of the optimizer and no buffer of a checkpoint, such as the
+    statistics of batch normalization. Other buffers are constants, or training could not resume exactly. With
+    several devices, all skip it: `propagate` turns the gradients of a loss that is not
     finite to NaN, and so those of all devices.
 
     Args:
@@ -126,9 +127,12 @@ def _reads_found_inf(optimizer: Optimizer) -> bool:
 
 
 def _by_dtype(module: nn.Module) -> list[list[Tensor]]:
+    """Return the buffers that checkpoints contain."""
     groups: dict[Any, list[Tensor]] = {}
-    for buffer in module.buffers():
-        groups.setdefault(buffer.dtype, []).append(buffer)
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if name not in part._non_persistent_buffers_set:
+                groups.setdefault(buffer.dtype, []).append(buffer)
     return list(groups.values())
 
 

@@ -18,7 +18,7 @@ class StepMetrics:
     """
 
     def __init__(self) -> None:
-        # A number, or a tensor of several metrics and the index of this one. In the order of the first update.
+        # A number, or a tensor of several metrics and the index of this one.
         self._values: dict[str, float | tuple[Shaped[Tensor, " n"], int]] = {}
 
     def clear(self) -> None:
@@ -29,7 +29,7 @@ class StepMetrics:
         """Replace the values of some metrics.
 
         Args:
-            values: numbers, or tensors with one element each, which are copied: a method may change them later.
+            values: numbers, or tensors with one element each, which are copied.
         """
         by_device: dict[torch.device, list[Tensor]] = {}
         placed: dict[str, float | tuple[torch.device, int]] = {}

@@ -8,6 +8,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from cim_lightning.errors import ConfigError
+from cim_lightning.models.ema import lerp_unless_skipped
 from cim_lightning.models.target import EmaTarget, SeparateTarget, SharedTarget, check_tied
 
 
@@ -198,3 +199,17 @@ def test_tied_names_are_parameters_of_one_of_the_networks():
     check_tied([EmaTarget(first, 0.9, ["bias"]), EmaTarget(nn.Linear(2, 2, bias=False), 0.9, ["bias"])])
     with pytest.raises(ConfigError, match=r"^tied=\[wait\]: no network has .*; did you mean weight\?$"):
         check_tied([SharedTarget(first), EmaTarget(first, 0.9, ["wait"])])
+
+
+def test_the_fused_average_equals_lerp_to_the_bit_and_skips_a_step():
+    """On the CPU, torch has the same fused kernel as on a GPU, where it is used."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (1, 7, 64, 12_345)
+    values = [torch.randn(size, generator=generator) for size in sizes]
+    averages = [torch.randn(size, generator=generator) for size in sizes]
+    for weight in (0.004, 0.0017263, 0.3, 0.0):
+        expected = [average.lerp(value, weight) for average, value in zip(averages, values, strict=True)]
+        lerp_unless_skipped(averages, values, weight, torch.tensor(0.0))
+        assert weight == 0 or not torch.equal(averages[3], expected[3])
+        lerp_unless_skipped(averages, values, weight, torch.tensor(1.0))
+        assert all(map(torch.equal, averages, expected))

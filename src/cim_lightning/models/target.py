@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cim_lightning.checks import check_share, did_you_mean
 from cim_lightning.errors import ConfigError
 from cim_lightning.models.backbone import Backbone
+from cim_lightning.models.ema import update_average
 from cim_lightning.schedule import Schedule
 
 
@@ -75,12 +76,10 @@ class EmaTarget(nn.Module):
         self, online: nn.Module, progress: float, applied: Float[Tensor, ""] | None = None
     ) -> dict[str, float]:
         momentum = self.momentum(progress)
-        weight: Any = 1 - momentum
         copies, sources = dict(self.network.named_parameters()), dict(online.named_parameters())
         averaged = [name for name in sources if name not in self.tied]
-        if applied is not None:  # a number would have to wait for the device
-            weight = [applied * weight] * len(averaged)
-        torch._foreach_lerp_([copies[n] for n in averaged], [sources[n] for n in averaged], weight)
+        values = [sources[name] for name in averaged]
+        update_average([copies[name] for name in averaged], values, 1 - momentum, applied)
         for name in self.tied:
             copies[name].copy_(sources[name])
         return {"momentum": momentum}
