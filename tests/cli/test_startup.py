@@ -42,7 +42,7 @@ def outcomes(tmp_path_factory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("startup")
     (folder / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     done = subprocess.run(
-        [sys.executable, __file__], cwd=folder, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, __file__], cwd=folder, capture_output=True, text=True, timeout=600, check=True
     )
     assert not (folder / "outputs").exists()
     return json.loads(done.stdout)

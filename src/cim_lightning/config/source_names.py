@@ -10,7 +10,7 @@ from typing import Any
 from cim_lightning import checks, errors
 from cim_lightning.config import source_code
 from cim_lightning.config.source_code import SourceModule
-from cim_lightning.data import files
+from cim_lightning.data.files import check_path, existing_folder
 from cim_lightning.errors import ConfigError
 
 FUNCTIONS = (
@@ -37,7 +37,7 @@ IMPORTED = {"math": math}
 IMPORTED |= {
     f"{module.__name__}.{name}": value for module in (checks, errors) for name, value in vars(module).items()
 }
-FILE_CHECKS = {f"{files.__name__}.{f.__name__}": f for f in (files.check_path, files.existing_folder)}
+FILE_CHECKS = {f"{check.__module__}.{check.__name__}": check for check in (check_path, existing_folder)}
 
 
 @contextlib.contextmanager
