@@ -20,6 +20,7 @@ FOUNDATION = {
     "rng",
     "image_random",
     "atomic",
+    "free_memory",
     "versions",
     "metric_registry",
     "lightning_internals",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from cim_lightning import free_memory as module
 from cim_lightning.errors import BadImageError, ConfigError
 from cim_lightning.evaluation import estimate, knn, linear, lowshot
-from cim_lightning.evaluation import free_memory as module
 from cim_lightning.evaluation.finetuning.classifier_training import ClassifierTraining
 from cim_lightning.evaluation.knn import KNN
 from cim_lightning.evaluation.linear import LinearProbe

@@ -9,6 +9,7 @@ WITHOUT_EFFECT = {
     "output_dir",
     "resume",
     "compile",
+    "compile_mode",
     "logger",
     "callbacks",
     "paths",
@@ -17,6 +18,7 @@ WITHOUT_EFFECT = {
     "segmentation_data",
 }
 WITHOUT_EFFECT_ANYWHERE = {
+    "cache",
     "changed",
     "max_bad_share",
     "num_workers",
@@ -54,7 +56,7 @@ def distinguishes_runs(key: str) -> bool:
 
     Settings that change only the speed do: tables show it.
     """
-    return key != "seed" and re.split(r"[./]", key)[0] not in WITHOUT_EFFECT - {"compile"}
+    return key != "seed" and re.split(r"[./]", key)[0] not in WITHOUT_EFFECT - {"compile", "compile_mode"}
 
 
 def may_change_on_resume(key: str) -> bool:

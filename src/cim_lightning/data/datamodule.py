@@ -13,9 +13,11 @@ from cim_lightning.cropping.cropper import Cropping
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import check_sample
 from cim_lightning.data.batch import Batch, Samples
+from cim_lightning.data.cache_policy import AUTO, check_cache, open_caches
 from cim_lightning.data.changed_images import REFUSE, check_changes, check_policy, describe_changes, record
 from cim_lightning.data.eval_batches import random_batches, validation_batches
 from cim_lightning.data.format_check import check_first_images
+from cim_lightning.data.image_cache import ImageCache
 from cim_lightning.data.image_keys import image_keys, random_labeled
 from cim_lightning.data.label_share import hide_labels
 from cim_lightning.data.loader import Loading
@@ -56,6 +58,8 @@ class ImageData(ResumableData):
         seed: of the image order, views and crops.
         label_share: share of the training images whose label is used in training and evaluation, above 0 and
             at most 1, see `choose_labeled`; None: all labels.
+        cache: "ram": decode each image once and keep its pixels in memory; "auto": if they take at most a
+            quarter of the free memory; "none". Results do not depend on it.
         channels, bits: of all images, see PixelFormat. A source with the parameter `pixels` gets the format.
         source_kwargs: arguments of the source, such as `root`, the folder of its images, or `download`.
 
@@ -80,6 +84,7 @@ class ImageData(ResumableData):
         max_bad_share: float = 0.1,
         changed: str = REFUSE,
         label_share: float | None = None,
+        cache: str = AUTO,
         **source_kwargs: Any,
     ):
         super().__init__()
@@ -88,12 +93,13 @@ class ImageData(ResumableData):
         check_at_least("seed", seed, 0)
         check_above("timeout", timeout, 0, suggest=600)
         check_policy(changed)
+        check_cache(cache)
         check_share("label_share", label_share, zero=False)
         self.pixels = PixelFormat(channels, bits)
         self.source = bind_pixels(source, source_kwargs, self.pixels)
         self.source_kwargs, self.cropping = source_kwargs, cropping
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.seed, self.label_share = seed, label_share
+        self.seed, self.label_share, self.cache = seed, label_share, cache
         self.timeout, self.changed, self.bad_images = timeout, changed, BadImages(max_bad_share)
         self.view = RandomResizedCropFlip(view_size, view_scale, view_ratio, view_flip, prefix="view_")
         self.current: Samples | None = None  # of the batch that is being trained or validated
@@ -116,6 +122,12 @@ class ImageData(ResumableData):
         """Return the images of a split. The hidden labels of training images are NO_LABEL."""
         images = getattr(self.splits, split)
         return hide_labels(images, self.label_share, self.seed) if split == "train" else images
+
+    @functools.cached_property
+    def caches(self) -> dict[str, ImageCache]:
+        """Decoded images by split, see `open_caches`."""
+        processes = self.trainer.num_devices if self.trainer else 1
+        return open_caches(self.cache, self.images, self.pixels, processes, self.timeout)
 
     def setup(self, stage: str | None = None) -> None:
         images, order = len(self.images("train")), self.train_order()
@@ -157,14 +169,14 @@ class ImageData(ResumableData):
         return ResumableBatchSampler(*settings, *device_and_count(self), accumulate=accumulate)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.images("train"), self.view, self.train_order())
+        return self._loader("train", self.view, self.train_order())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the same views and crops of a device's images in every call; without images, no loader."""
         if not len(self.splits.val):
             return []
         batches = validation_batches(self.splits.val, self.seed, self.batch_size, *device_and_count(self))
-        return self._loader(self.splits.val, self.view, batches, evaluation=True)
+        return self._loader("val", self.view, batches, evaluation=True)
 
     def eval_dataloader(
         self,
@@ -182,9 +194,9 @@ class ImageData(ResumableData):
             rank, world_size: a process gets the batches rank, rank + world_size, ... of all batches.
             epoch: on which a random view, such as that of training, depends.
         """
-        source, view = self.images(split), view or CenterSquare(self.view.size)
-        batches = random_batches(source, self.seed, self.batch_size, limit, epoch)
-        return self._loader(source, view, batches[rank::world_size], evaluation=True)
+        batches = random_batches(self.images(split), self.seed, self.batch_size, limit, epoch)
+        view = view or CenterSquare(self.view.size)
+        return self._loader(split, view, batches[rank::world_size], evaluation=True)
 
     def labeled_indices(self, limit: int | None) -> list[int]:
         """Return the indices of at most `limit` random labeled training images, in random order."""
@@ -194,7 +206,8 @@ class ImageData(ResumableData):
         self.current = batch.samples
         return self.cropping(batch.views, batch.seeds), batch.labels
 
-    def _loader(self, source: Any, view: View, batches: Any, evaluation: bool = False) -> DataLoader[Any]:
+    def _loader(self, split: str, view: View, batches: Any, evaluation: bool = False) -> DataLoader[Any]:
         pin_memory = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = ViewDataset(source, view, self.seed, view is self.view, evaluation)
+        dataset = ViewDataset(self.images(split), view, self.seed, view is self.view, evaluation)
+        dataset.cache = None if dataset.samples_pairs else self.caches.get(split)
         return view_loader(dataset, batches, self.loading, pin_memory)

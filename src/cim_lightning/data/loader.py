@@ -31,6 +31,11 @@ class Loading(NamedTuple):
     bad_images: BadImages | None = None  # gets the images that cannot be decoded, and limits their share
 
 
+def whole_batch(batch: Any) -> Any:
+    """Return the batch that `__getitems__` of a data set returned: a `collate` that changes nothing."""
+    return batch
+
+
 class Alarm(BaseException):
     """A time limit is over. Code that skips damaged images must not catch it."""
 

@@ -20,6 +20,7 @@ class Source(Protocol):
         content: method that returns the bytes of the file of image i, or raises BadImageError.
         keys: uint64 numbers that identify the images, such as hashes of their names. The order, the views and
             the crops of the images depend on them. Without keys, the index of an image identifies it.
+        in_memory: whether the decoded images are in memory, so that a cache is of no use.
         fingerprint: hash of names and labels. Two sources of the same images have the same one.
     """
 

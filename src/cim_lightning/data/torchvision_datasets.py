@@ -27,6 +27,7 @@ class LabeledDataset:
         if labels is None:  # Imagenette has neither attribute
             labels = [label for _, label in dataset._samples]
         self.labels = np.asarray(labels, np.int64)
+        self.in_memory = isinstance(getattr(dataset, "data", None), np.ndarray)
 
     def __len__(self) -> int:
         return len(self._dataset)

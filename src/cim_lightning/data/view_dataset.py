@@ -14,8 +14,9 @@ from cim_lightning.checks import check_at_least, check_ordered, check_share
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import BadShare
 from cim_lightning.data.batch import Batch, Sample, Samples, collate
+from cim_lightning.data.image_cache import ImageCache
 from cim_lightning.data.image_keys import image_keys
-from cim_lightning.data.loader import BatchLoader, Loading
+from cim_lightning.data.loader import BatchLoader, Loading, whole_batch
 from cim_lightning.data.pixel_format import Pixels
 from cim_lightning.data.reading import Reading, image_name
 from cim_lightning.data.resampling import Box, crop, flip, image_size, resize, shrink
@@ -124,6 +125,7 @@ class ViewDataset(Dataset[Sample]):
     paired: bool = False  # if the source has pairs of images, return views "2 c h w" of a pair
     keys: UInt64[np.ndarray, " n"] = field(init=False)
     evaluation: bool = False  # the random numbers differ from those of training with the same keys
+    cache: ImageCache | None = None  # of the images that were decoded before
     reading: Reading = field(default_factory=Reading, init=False)  # the loader replaces it
 
     def __post_init__(self) -> None:
@@ -172,12 +174,20 @@ class ViewDataset(Dataset[Sample]):
                 step = int(rng.integers(1, max(count, 2)))
             i = (index + attempt * step) % count
             try:
-                with self.reading.image(i):
-                    return self.source.sample(i, rng) if self.samples_pairs else self.source[i], skipped
+                return self._read(i, rng), skipped
             except BadImageError as error:
                 is_named = error.name in ("", image_name(self.source, i))
                 skipped.append((i, error.reason if is_named else str(error)))
         return None, skipped
+
+    def _read(self, index: int, rng: np.random.Generator) -> tuple[Pixels, int]:
+        if self.cache is not None and (cached := self.cache.get(index)) is not None:
+            return cached
+        with self.reading.image(index):
+            image, label = self.source.sample(index, rng) if self.samples_pairs else self.source[index]
+        if self.cache is not None:
+            self.cache.put(index, image, label)
+        return image, label
 
 
 def view_loader(
@@ -187,8 +197,4 @@ def view_loader(
     options = {"persistent_workers": loading.num_workers > 0, "pin_memory": pin_memory}
     num_images = sum(map(len, batches)) if isinstance(batches, list) else len(dataset)
     share = BadShare(loading.bad_images or BadImages(), dataset.source, num_images)
-    return BatchLoader(dataset, _unchanged, batches, loading, share.record, **options)
-
-
-def _unchanged(batch: Batch | Samples) -> Batch | Samples:
-    return batch
+    return BatchLoader(dataset, whole_batch, batches, loading, share.record, **options)

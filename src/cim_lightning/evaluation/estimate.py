@@ -12,7 +12,7 @@ import torch
 from cim_lightning.errors import BadImageError, ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
 from cim_lightning.evaluation.features import STORED
-from cim_lightning.evaluation.free_memory import free_memory
+from cim_lightning.free_memory import free_memory
 
 ENOUGH = 0.2  # seconds of a forward pass that is long enough to extrapolate from
 GROWTH = 4  # of the measured batch, until it is long enough
