@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,3 +124,60 @@ def test_every_script_runs_at_a_tiny_size(bench, name, tmp_path):
     name = name.removeprefix("bench_")
     command_line.main(name, script.measure, script.__doc__, add_arguments, arguments)
     assert ledger.read(tmp_path / f"{name}.json")["bench"] == name
+
+
+def test_the_busy_share_of_overlapping_kernels_by_hand(bench):
+    busy = importlib.import_module("bench.busy")
+    # 0..2 and 1..3 overlap, 3..4 is idle, 4..5 lies inside 4..8.
+    assert busy.busy_share([(4, 8), (0, 2), (1, 3), (4, 5)]) == pytest.approx(7 / 8)
+    assert busy.busy_share([(2, 5)]) == 1
+
+
+def test_a_part_that_takes_too_long_or_fails_leaves_a_note(bench):
+    _, ledger, *_ = bench
+    time_limit = importlib.import_module("bench.time_limit")
+    entry = ledger.Entry("a", "b", values={"x": 1})
+
+    def fail():
+        raise ValueError("no memory\nmore")
+
+    parts = {
+        "good": lambda: ledger.Report([entry], notes=["n"]),
+        "slow": lambda: time.sleep(60),
+        "dead": lambda: os._exit(1),
+        "bad": fail,
+    }
+    limits = {"good": 30, "slow": 0.2, "dead": 30, "bad": 30}
+    report = ledger.merge([time_limit.run_part(name, parts[name], limits[name]) for name in parts])
+    assert report.entries == [entry]
+    assert report.notes == [
+        "n",
+        "slow: stopped after 0 s.",
+        "dead: failed: the process died",
+        "bad: failed: ValueError: no memory",
+    ]
+
+
+def test_the_claims_of_a_gpu_by_hand(bench):
+    interleave, ledger, *_ = bench
+    claims = importlib.import_module("bench.gpu_claims").claims
+
+    def entry(stage, variant, ms, count, **values):
+        samples = interleave.Samples((float(ms),))
+        return ledger.Entry(stage, variant, interleave.Timing(samples, samples), count, values=values)
+
+    step = "training step"
+    entries = [
+        entry("matrix product", "x", 1, 1, **{"TFLOP/s": 800.0}),
+        entry("cropping", "as in training", 1, 512),  # half a millisecond for 256 views
+        entry(step, "CIM, ViT-B/16, batch 256", 64, 256, **{"TFLOP/s": 300.0}),
+        entry(step, "CIM, ViT-B/16, batch 512", 102.4, 512, **{"TFLOP/s": 400.0}),  # the best batch: 5000/s
+        entry(step, "CIM, ViT-S/16, batch 256", 25.6, 256, **{"TFLOP/s": 300.0}),  # 10,000/s
+        entry(step, "per exemplar, fp32, ViT-B/16", 128, 64, **{"TFLOP/s": 50.0}),  # 500/s
+        entry("training from archives", "CIM, ViT-S/16", 32, 256, **{"GPU idle, %": 1.0}),  # 8000/s
+    ]
+    measured = {claim.text: claim.measured for claim in claims(entries)}
+    expected = [0.5, 100 * 5000 / 512_000, 100 * 10_000 / 512_000, 50, 100 * 0.03 * 8000 / 800, 1, 10]
+    assert list(measured.values())[:7] == pytest.approx(expected)
+    assert measured["300 epochs of ImageNet, ViT-B/16"] == pytest.approx(300 * 1_281_167 / 5000 / 3600)
+    assert {claim.holds for claim in claims([])} == {None}
