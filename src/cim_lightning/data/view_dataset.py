@@ -30,10 +30,7 @@ View = Callable[[Pixels, np.random.Generator], Pixels]
 
 @dataclass(eq=False)
 class RandomResizedCropFlip:
-    """Random-resized crop with a horizontal flip, bicubic and antialiased.
-
-    A crop that is larger than the view in both directions has sides of whole pixels, see `shrink`.
-    """
+    """Random-resized crop with a flip, bicubic, antialiased; of whole pixels if it is larger than the view."""
 
     size: int  # side of the view in pixels
     scale: Sequence[float]  # smallest and largest share of the image's area, 0 < low <= high <= 1
@@ -58,13 +55,15 @@ class RandomResizedCropFlip:
 
         If none of ten samples fits into the image, return the largest centered crop of the closest ratio.
         """
-        area = rng.uniform(*self.scale, size=MAX_TRIES) * width * height
-        ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), size=MAX_TRIES))
-        widths, heights = np.sqrt(area * ratio), np.sqrt(area / ratio)
-        fits = np.flatnonzero((widths <= width) & (heights <= height))
-        if len(fits):
-            w, h = float(widths[fits[0]]), float(heights[fits[0]])
-            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+        (low, high), draws = self.scale, rng.random(2 * MAX_TRIES)
+        areas = (low + (high - low) * draws[:MAX_TRIES]) * width * height
+        low, high = map(math.log, self.ratio)
+        ratios = np.exp(low + (high - low) * draws[MAX_TRIES:])
+        for area, ratio in zip(areas.tolist(), ratios.tolist(), strict=True):
+            w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+            if w <= width and h <= height:
+                left, top = (width - w) * rng.random(), (height - h) * rng.random()
+                break
         else:
             w, h = min(width, height * self.ratio[1]), min(height, width / self.ratio[0])
             left, top = (width - w) / 2, (height - h) / 2
