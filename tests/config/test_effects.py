@@ -27,6 +27,7 @@ BASE = [
 # Settings without an effect on these three steps, with the reason.
 NO_EFFECT = {
     "compile": "speed only",
+    "compile_mode": "speed only",
     "data.timeout": "a limit for errors",
     "data.max_bad_share": "a limit for errors",
     "data.source.num_val": "validation only",

@@ -30,6 +30,7 @@ from cim_lightning.config.result_settings import (
         ("trainer.num_nodes", True, True),
         ("trainer.limit_train_batches", True, False),
         ("compile", False, True),
+        ("compile_mode", False, True),
         ("output_dir", False, True),
         ("hydra/launcher", False, True),
         ("hydra.launcher.n_jobs", False, True),

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cim_lightning.config.compose import CONF
+from cim_lightning.config.compose import CONF, resolver_type
 from cim_lightning.config.flags import FLAGS_WITH_VALUE, check_style
 from cim_lightning.errors import ConfigError
 
@@ -64,7 +64,7 @@ def unquote(value: str) -> str:
 def _text_settings(command: str) -> set[str]:
     """Return the settings outside all groups that are text, such as output_dir."""
     file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))
-    return {str(key) for key, value in file.items() if isinstance(value, str)}
+    return {str(key) for key, v in file.items() if isinstance(v, str) and resolver_type(v) in (None, str)}
 
 
 def _quote_value(argument: str, parser: OverridesParser, text_settings: set[str]) -> str:

@@ -60,6 +60,7 @@ def register_resolvers() -> None:
         _patch_pixels,
         _workers,
         _precision,
+        _compile,
         _sync_batchnorm,
         _wandb_mode,
     ):
@@ -67,6 +68,12 @@ def register_resolvers() -> None:
     for resolver in (run_id, group_name, command_name, run_name, tags):
         # cached: several readers of one run must get the same value
         OmegaConf.register_new_resolver(f"cim.{resolver.__name__}", resolver, replace=True, use_cache=True)
+
+
+def resolver_type(value: Any) -> type | None:
+    """Return the type of a setting with a resolver as its value, `${cim.compile:...}`; None: it has none."""
+    found = re.fullmatch(r"\$\{cim\.(\w+):.*\}", value) if isinstance(value, str) else None
+    return None if found is None else globals()[f"_{found[1]}"].__annotations__["return"]
 
 
 def _output_dir(checkpoint: str | None, kind: str = "evaluation") -> str:
@@ -106,6 +113,21 @@ def _precision(accelerator: str) -> str:
 
     native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if native else "32-true"
+
+
+def _compile(accelerator: str) -> bool:
+    """Return whether compiling makes training faster: on GPUs for which torch can generate kernels."""
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return False
+
+    import torch
+
+    if not torch.cuda.is_available():
+        return False
+
+    from torch.utils._triton import has_triton  # imports the compiler, which takes seconds
+
+    return has_triton()
 
 
 def _sync_batchnorm(accelerator: str) -> bool:

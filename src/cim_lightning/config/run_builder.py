@@ -65,7 +65,7 @@ def build_run(
     parts = {"callbacks": [*callbacks.values()], "logger": [*loggers.values()], "plugins": plugins}
     trainer = leave_signals(build(cfg.trainer, **parts, **length))
     if cfg.compile:
-        method.compile_networks()
+        method.compile_networks(cfg.compile_mode)
     return Run(method, data, trainer, settings)
 
 

@@ -14,11 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from cim_lightning.checks import check_within
 from cim_lightning.config import consistency
-from cim_lightning.config.compose import CONF, default_config
+from cim_lightning.config.compose import CONF, default_config, resolver_type
 from cim_lightning.config.constructor_checks import run_checks
-from cim_lightning.config.setting_paths import HYDRA_KEYS, missing_settings, no_default, setting_paths
+from cim_lightning.config.setting_paths import (
+    HYDRA_KEYS,
+    is_computed,
+    known_value,
+    missing_settings,
+    no_default,
+    setting_paths,
+)
 from cim_lightning.config.signatures import imported_signature, read_signature
-from cim_lightning.config.source_names import BUILT, UNKNOWN
 from cim_lightning.config.suggestions import suggest_setting
 from cim_lightning.errors import ConfigError, format_value
 
@@ -76,8 +82,9 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
                 raise ConfigError(
                     f"paths.{name}", rule="no such setting", hint=f"choose from {', '.join(known)}"
                 )
-        if key in own:
-            _check_value(key, cfg[key], str | None if own[key] is None else type(own[key]), command)
+        if key in own and not is_computed(cfg, key):
+            hint = resolver_type(own[key]) or (str | None if own[key] is None else type(own[key]))
+            _check_value(key, cfg[key], hint, command)
     if "seed" in own:
         check_within("seed", cfg.seed, 0, MAX_SEED)
 
@@ -127,18 +134,6 @@ def _check_constructor(path: str, node: DictConfig, target: str) -> None:
         raise
 
 
-def known_value(node: DictConfig, name: Any) -> Any:
-    """Return the value of a setting; BUILT for an object, and UNKNOWN for what a resolver computes."""
-    written: Any = OmegaConf.to_container(node)
-    if OmegaConf.is_interpolation(node, name) and ":" in written[name]:
-        return UNKNOWN  # such as the precision, which needs torch
-    value = node[name]
-    if OmegaConf.is_config(value):
-        text = str(OmegaConf.to_container(value))
-        return BUILT if "'_target_'" in text else UNKNOWN if "${" in text else _plain(value)
-    return value
-
-
 def _hints_of_source(path: str, cfg: DictConfig) -> dict[str, Any]:
     """Return the type hints of a `source`, whose arguments its parent passes on, as ImageData does."""
     if not isinstance(OmegaConf.select(cfg, f"{path}.source"), DictConfig):
@@ -173,7 +168,11 @@ def _check_value(path: str, value: Any, hint: Any, command: str) -> None:
 
 def _default(path: str, command: str) -> dict[str, Any]:
     """Return the default of a setting as the suggestion of an error, if it has one."""
-    default = OmegaConf.select(default_config(command), path, throw_on_resolution_failure=False)
+    parent, _, name = path.rpartition(".")
+    defaults = default_config(command)
+    if is_computed(OmegaConf.select(defaults, parent) if parent else defaults, name):
+        return {"hint": "leave it out for the default"}
+    default = OmegaConf.select(defaults, path, throw_on_resolution_failure=False)
     return {} if default is None else {"suggest": _plain(default)}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cim_lightning import metric_registry
-from cim_lightning.checks import check_at_least
+from cim_lightning.checks import check_at_least, check_one_of
 from cim_lightning.config.load_run import load_run
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
@@ -20,6 +20,9 @@ from cim_lightning.models.backbone import Backbone
 from cim_lightning.models.target import Target, check_tied
 from cim_lightning.optim import Optim
 from cim_lightning.step_metrics import StepMetrics
+
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes that use them
+COMPILE_MODES = ("default", *CUDA_GRAPHS, "max-autotune-no-cudagraphs")
 
 
 class Method(L.LightningModule, ABC):
@@ -50,6 +53,7 @@ class Method(L.LightningModule, ABC):
         self.optim, self.batch_size = optim, batch_size
         self.finite_step = FiniteStep(self)
         self.step_metrics = StepMetrics()
+        self._cuda_graphs = False
         self._batch_size_checked = False
 
     def prepare(self, batch: Any, num_classes: int | None) -> None:
@@ -141,6 +145,8 @@ class Method(L.LightningModule, ABC):
             rule = f"the first training batch has {num_images} images"
             raise ConfigError("batch_size", self.batch_size, rule, suggest=num_images)
         self._batch_size_checked = True
+        if self._cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # outputs of the last step are not used any more
         self.finite_step.start_batch()
         metrics = self.compute_batch_losses(batch)
         self.finite_step.add_loss(metrics["loss"])
@@ -196,10 +202,17 @@ class Method(L.LightningModule, ABC):
             if module is evaluated:
                 checkpoint["eval_backbone"] = f"{name}."
 
-    def compile_networks(self) -> None:
-        """Compile every submodule in place, which does not change the keys of a checkpoint."""
+    def compile_networks(self, compile_mode: str = "default") -> None:
+        """Compile every submodule in place, which does not change the keys of a checkpoint.
+
+        Args:
+            compile_mode: of torch.compile.
+        """
+        check_one_of("compile_mode", compile_mode, COMPILE_MODES)
+        self._cuda_graphs = compile_mode in CUDA_GRAPHS
         for module in self.children():
-            getattr(module, "network", module).compile(dynamic=None if self.dynamic_shapes else False)
+            network = getattr(module, "network", module)
+            network.compile(dynamic=None if self.dynamic_shapes else False, mode=compile_mode)
 
     def on_validation_start(self) -> None:
         # Panels, k-NN and last batches have other shapes. Compiling for them takes longer than running them.

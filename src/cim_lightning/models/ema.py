@@ -14,8 +14,8 @@ def update_average(
 ) -> None:
     """Move averages towards values: average + weight (value - average), in place.
 
-    On a GPU, this neither waits for `applied` nor starts one kernel per tensor, as a lerp with a weight on the
-    device does.
+    On a GPU, this neither waits for `applied` nor starts one kernel per tensor, as a lerp with a weight on
+    the device does.
 
     Args:
         averages, values: pairs of tensors on the same device.
@@ -32,7 +32,7 @@ def update_average(
 def lerp_unless_skipped(
     averages: list[Tensor], values: list[Tensor], weight: float, applied: Float[Tensor, ""]
 ) -> None:
-    """Do the same by torch's fused SGD, the only fused kernel that reads on the device whether to skip a step.
+    """Do the same by torch's fused SGD, whose kernel reads on the device whether to skip the step.
 
     With a gradient of -value, a weight decay of 1 and a learning rate of `weight`, its step is that of the
     average: average - weight (average - value), equal to the bit for a weight below 0.5.
