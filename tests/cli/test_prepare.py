@@ -94,7 +94,7 @@ def exit_line(capsys: pytest.CaptureFixture[str], run: Callable[[], None]) -> st
     [
         (
             [],
-            "cim-prepare: the first word must be a task: archives or stats; try cim-prepare stats data.root=...",
+            "cim-prepare: the first word must be a task: archives or stats; try cim-prepare stats",
         ),
         (["data.root=images"], "cim-prepare: the first word must be a task: archives or stats; try"),
         (["stat", "data.root=images"], "cim-prepare: task=stat: no such task; did you mean task=stats?"),
