@@ -6,6 +6,7 @@ from importlib import import_module
 
 from cim_lightning import stop_signals
 from cim_lightning.cli.lock import is_first_process
+from cim_lightning.cli.wait_policy import OtherLoad, set_wait_policy
 from cim_lightning.stop_signals import Stopped
 
 AGAIN = "run the same command again"
@@ -68,4 +69,7 @@ def handle_signals(command: str) -> Iterator[None]:
 
 def _run(command: str) -> None:
     with handle_signals(command):
-        getattr(import_module("cim_lightning.cli.main"), command)()
+        load = OtherLoad()
+        main = import_module("cim_lightning.cli.main")  # long enough to measure the load
+        set_wait_policy(load)
+        getattr(main, command)()
