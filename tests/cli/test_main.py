@@ -57,7 +57,7 @@ MISTAKES = {
         ["optim.base_lr=fast", "float", "optim.base_lr=0.00015"],
     ),
     "word for a seed": (["seed=abc"], ["seed=abc", "int", "try seed=0"]),
-    "word for a bool": (["compile=maybe"], ["compile=maybe", "bool", "try compile=false"]),
+    "word for a bool": (["compile=maybe"], ["compile=maybe: must be bool; leave it out"]),
     "negative seed": (["seed=-1"], ["seed=-1", "try seed=0"]),
     "malformed": (["data.batch_size=[1,"], ["data.batch_size=[1,:", "key=value"]),
     "no value": (["data.batch_size"], ["data.batch_size:", "EQUAL", "key=value"]),

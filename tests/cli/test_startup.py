@@ -25,6 +25,8 @@ MISTAKES = {
     "pretrain experiment=demo data=video data.root=lost": "does not exist",
     "pretrain experiment=demo data=folder data.root=photo.png/x": "does not exist",
     "pretrain experiment=demo resume=lost.ckpt": "no such checkpoint",
+    "pretrain experiment=demo compile=maybe": "must be bool",
+    "pretrain experiment=demo trainer.precision=3": "must be",
     "evaluate checkpoint=untrained evaluation=knnn": "did you mean evaluation=knn?",
     "evaluate checkpoint=lost": "does not exist",
     "evaluate checkpoint=photo.png": "is an image",

@@ -3,9 +3,8 @@
 from omegaconf import DictConfig
 
 from cim_lightning.config.constructor_checks import run_checks
-from cim_lightning.config.setting_paths import HYDRA_KEYS
+from cim_lightning.config.setting_paths import HYDRA_KEYS, known_value
 from cim_lightning.config.source_names import checks_of_files
-from cim_lightning.config.validate import known_value
 from cim_lightning.errors import ConfigError
 
 

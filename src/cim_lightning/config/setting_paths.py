@@ -1,10 +1,12 @@
-"""Paths of all settings of a configuration."""
+"""Paths of all settings of a configuration, and values that are known without an import."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from cim_lightning.config.source_names import BUILT, UNKNOWN
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
@@ -17,6 +19,27 @@ def setting_paths(cfg: DictConfig | dict[str, Any]) -> Iterator[tuple[str, str]]
 def missing_settings(cfg: DictConfig) -> list[str]:
     """Return the paths of the settings that have to be given, without computing any other."""
     return sorted(path for path, _, value in _settings(cfg) if value == "???")
+
+
+def is_computed(settings: Any, name: str) -> bool:
+    """Return whether a resolver computes a setting, as `${cim.precision:...}`; it may import torch for it."""
+    if not isinstance(settings, DictConfig) or not OmegaConf.is_interpolation(settings, name):
+        return False
+    written: Any = OmegaConf.to_container(settings, resolve=False)
+    return ":" in written[name]
+
+
+def known_value(node: DictConfig, name: Any) -> Any:
+    """Return the value of a setting; BUILT for an object, and UNKNOWN for what a resolver computes."""
+    if is_computed(node, name):
+        return UNKNOWN
+    value = node[name]
+    if OmegaConf.is_config(value):
+        text = str(OmegaConf.to_container(value))
+        if "'_target_'" in text:
+            return BUILT
+        return UNKNOWN if "${" in text else OmegaConf.to_container(value, resolve=True)
+    return value
 
 
 def _settings(cfg: DictConfig | dict[str, Any]) -> Iterator[tuple[str, str, Any]]:

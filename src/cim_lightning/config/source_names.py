@@ -33,7 +33,7 @@ FUNCTIONS = (
     tuple,
     zip,
 )
-IMPORTED = {"math": math}
+IMPORTED: dict[str, Any] = {"math": math}
 IMPORTED |= {
     f"{module.__name__}.{name}": value for module in (checks, errors) for name, value in vars(module).items()
 }

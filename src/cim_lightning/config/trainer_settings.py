@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from cim_lightning.checks import check_at_least
+from cim_lightning.config.setting_paths import is_computed
 from cim_lightning.errors import ConfigError
 
 NUMBERS = (
@@ -59,15 +58,8 @@ def check_trainer(trainer: Mapping[str, Any], has_length: bool) -> None:
         raise ConfigError("trainer.overfit_batches", batches, rule, hint=hint)
     if not has_length:
         _check_length(trainer)
-    if not _is_computed(trainer, "precision"):  # which imports torch, and is always valid
+    if not is_computed(trainer, "precision"):  # which imports torch, and is always valid
         _check_precision(str(trainer.get("precision", "32-true")))
-
-
-def _is_computed(settings: Mapping[str, Any], name: str) -> bool:
-    """Return whether a resolver computes a setting, as `${cim.precision:...}`."""
-    if not isinstance(settings, DictConfig) or not OmegaConf.is_interpolation(settings, name):
-        return False
-    return ":" in OmegaConf.to_container(settings, resolve=False)[name]  # pyright: ignore -- a DictConfig
 
 
 def _check_precision(precision: str) -> None:
