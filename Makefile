@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## pre-train on generated images, 3 to 4 minutes on two CPU cores, and draw the predictions
-	@$(BIN)/cim-pretrain experiment=demo
+	@$(BIN)/cim-pretrain experiment=demo_tokens
 
 format: setup ## format the code and apply the fixes of ruff; the pre-commit hooks do the same
 	@$(BIN)/ruff check --fix .
