@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,18 @@ def test_processes_that_write_at_the_same_time_do_not_disturb_each_other():
         image, label = cache.get(index)  # pyright: ignore
         assert (image.shape, label) == ((4 + index % 2, 5, 3), index)
         assert (image == index).all()
+
+
+def test_a_process_waits_while_another_one_takes_memory():
+    cache = ImageCache(1, 100, 3, np.uint8)
+    thread = threading.Thread(target=cache.put, args=(0, np.zeros((4, 4, 3), np.uint8), 0))
+    with cache._lock:
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        assert cache.get(0) is None
+    thread.join()
+    assert cache.get(0) is not None
 
 
 def test_memory_is_shared_with_processes_that_are_not_forked():

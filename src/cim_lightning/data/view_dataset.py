@@ -19,18 +19,24 @@ from cim_lightning.data.image_keys import image_keys
 from cim_lightning.data.loader import BatchLoader, Loading, whole_batch
 from cim_lightning.data.pixel_format import Pixels
 from cim_lightning.data.reading import Reading, image_name
-from cim_lightning.data.resampling import Box, crop, flip, image_size, resize, shrink
+from cim_lightning.data.resampling import Box, crop, flip, image_size, resize, resized_crop
 from cim_lightning.data.source import NO_LABEL
 from cim_lightning.errors import BadImageError
 
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
+# Sides of a crop that may be rounded even if the crop becomes larger. The edges of small crops would move
+# visibly.
+WHOLE_PIXELS = 128
 MAX_BAD_IMAGES = 100  # that are tried for one image
 View = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 @dataclass(eq=False)
 class RandomResizedCropFlip:
-    """Random-resized crop with a flip, bicubic, antialiased; of whole pixels if it is larger than the view."""
+    """Random-resized crop with a flip, bicubic and antialiased.
+
+    A crop that is larger than the view, or than WHOLE_PIXELS, has sides of whole pixels, as torchvision's.
+    """
 
     size: int  # side of the view in pixels
     scale: Sequence[float]  # smallest and largest share of the image's area, 0 < low <= high <= 1
@@ -46,8 +52,8 @@ class RandomResizedCropFlip:
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         box = self.sample(*image_size(image), rng)
-        is_larger = min(box[2] - box[0], box[3] - box[1]) > self.size
-        view = (shrink if is_larger else resize)(image, (self.size, self.size), box)
+        is_large = min(box[2] - box[0], box[3] - box[1]) > min(self.size, WHOLE_PIXELS)
+        view = (resized_crop if is_large else resize)(image, (self.size, self.size), box)
         return flip(view) if rng.random() < self.flip else view
 
     def sample(self, width: int, height: int, rng: np.random.Generator) -> Box:
