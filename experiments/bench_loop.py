@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from cim_lightning.api import compose
 from cim_lightning.callbacks import run_summary
-from cim_lightning.cropping.exemplars import Crops
+from cim_lightning.cropping.resize import ImageBatch
 from cim_lightning.flops import Flops
 from cim_lightning.lightning_internals import quiet
 from cim_lightning.methods.method import Method
@@ -38,14 +38,14 @@ WITHOUT_VALIDATION = [
 class Empty(Method):
     """A method without a network."""
 
-    batch_type = Crops
+    batch_type = ImageBatch
 
     def __init__(self, other: Method):
         super().__init__(other.backbone, other.optim, other.batch_size)
         self.backbone.requires_grad_(False)
         self.weight = torch.nn.Parameter(torch.ones(4))
 
-    def compute_losses(self, crops: Any) -> dict[str, torch.Tensor]:
+    def compute_losses(self, crops: ImageBatch) -> dict[str, torch.Tensor]:
         loss = self.weight.square().sum()
         return {"loss": loss, **dict.fromkeys(METRICS, loss.detach())}
 
@@ -71,10 +71,10 @@ def measure(args: argparse.Namespace) -> Report:
         run = compose(
             *OVERRIDES, *WITHOUT_VALIDATION, f"trainer.max_steps={loops.steps}", f"output_dir={folder}"
         )
-        crops = run.data.dummy_batch(run.method.batch_size)
+        batch = ImageBatch(torch.zeros(run.method.batch_size, 3, 8, 8))
         run.trainer.callbacks = [loops, *run.trainer.callbacks]
         # One batch for all steps, so that no time is that of data.
-        batches = DataLoader([crops] * loops.steps, batch_size=None)
+        batches = DataLoader([batch] * loops.steps, batch_size=None)
         with patch.object(run_summary, "flops_per_image", lambda *inputs: Flops(1, 1)):
             run.trainer.fit(Empty(run.method), batches)
         assert (Path(folder) / "metrics.csv").exists() or args.smoke

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch import Tensor
 
 # Logs why it kills all processes of a run.
 OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
@@ -101,8 +102,26 @@ def logs_step(trainer: L.Trainer) -> bool:
     training. A callback may monitor a training metric in a validation, or at the end of an epoch.
     """
     loop: Any = trainer.fit_loop
-    written = trainer._logger_connector.should_update_logs or getattr(trainer, "fast_dev_run", False)
-    return written or trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
+    return last or _writes_step(trainer) or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def log_step(trainer: L.Trainer, metrics: dict[str, Tensor]) -> None:
+    """Do what `LightningModule.log` does for values of one training step, in a tenth of the time.
+
+    Args:
+        metrics: on the host. Loggers get them in the steps that they log, and callbacks always.
+    """
+    connector: Any = trainer._logger_connector
+    connector._callback_metrics.update(metrics)
+    loop: Any = trainer.fit_loop.epoch_loop
+    if _writes_step(trainer) and not loop._should_accumulate():
+        connector.log_metrics(metrics)
+
+
+def _writes_step(trainer: L.Trainer) -> bool:
+    connector: Any = trainer._logger_connector
+    return connector.should_update_logs or bool(getattr(trainer, "fast_dev_run", False))
 
 
 def is_mid_epoch_step(trainer: L.Trainer) -> bool:

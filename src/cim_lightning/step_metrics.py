@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from cim_lightning.lightning_internals import logs_step
+from cim_lightning.lightning_internals import log_step, logs_step
 
 
 class StepMetrics:
@@ -56,4 +56,4 @@ class StepMetrics:
     def log(self, module: L.LightningModule) -> None:
         """Log the metrics if Lightning logs this step. Call it in `on_train_batch_end` of the module."""
         if self._values and logs_step(module.trainer):
-            module.log_dict(self.to_host())
+            log_step(module.trainer, self.to_host())
