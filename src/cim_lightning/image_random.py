@@ -13,6 +13,7 @@ INCREMENT, FIRST_FACTOR, SECOND_FACTOR = (
 )
 INVERSE = (pow(INCREMENT, -1, 2**64) + 2**63) % 2**64 - 2**63  # INVERSE * INCREMENT = 1 modulo 2^64
 FLOAT_BITS = 24  # fp32 represents every multiple of 2^-24 in 0..1
+MAX_COMPARED = 8  # numbers that are sorted by comparing all of them, which is one kernel of a compiled graph
 BLOCK = 256  # numbers per image that are computed at once, to start few operations
 
 
@@ -33,6 +34,15 @@ def splitmix64(seeds: Int64[Tensor, " b"], first: int, count: int) -> Int64[Tens
 def _shift_right(x: Int64[Tensor, "b n"], bits: int) -> Int64[Tensor, "b n"]:
     """Shift in zeros. The operator >> of torch shifts in the sign."""
     return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _argsort(numbers: Float32[Tensor, "*b n"]) -> Int64[Tensor, "*b n"]:
+    """Return numbers.argsort(dim=-1, stable=True), for few numbers."""
+    index = torch.arange(numbers.shape[-1], device=numbers.device)
+    own, other = numbers[..., None], numbers[..., None, :]
+    first = (other < own) | ((other == own) & (index < index[:, None]))  # equal numbers: in their order
+    rank = first.sum(dim=-1)
+    return ((rank[..., None, :] == index[:, None]) * index).sum(dim=-1)
 
 
 def image_seeds(seed: int, num_images: int, device: Any = "cpu") -> Int64[Tensor, " {num_images}"]:
@@ -76,7 +86,8 @@ class ImageRandom:
 
     def permutation(self, *shape: int) -> Int64[Tensor, "b ..."]:
         """Return random permutations of 0, 1, ... in the last dimension of "b *shape"."""
-        return self.uniform(*shape).argsort(dim=-1, stable=True)  # ties do not depend on the batch
+        numbers = self.uniform(*shape)
+        return _argsort(numbers) if shape[-1] <= MAX_COMPARED else numbers.argsort(dim=-1, stable=True)
 
     def of_batch(self) -> "ImageRandom":
         """Return numbers that all images share: one row, a function of the set of the seeds.

@@ -145,28 +145,21 @@ def color_matrix(mean: Float[Tensor, "n 3"], colors: ColorParams) -> Float[Tenso
             This luma follows from the mean, because all earlier operations are affine.
     """
     luma = constant(LUMA, mean.device)
-    gray = luma.expand(3, 3)  # every channel becomes luma
     eye = torch.eye(3, device=mean.device)
-    contrast = colors.contrast[:, None, None]
-    saturation = colors.saturation[:, None, None]
-    operations = torch.stack(
-        (
-            colors.brightness[:, None, None] * eye,
-            contrast * eye,
-            saturation * eye + (1 - saturation) * gray,
-            _hue_matrix(colors.hue),
-        ),
-        dim=1,
+    brightness, contrast, saturation = (
+        factor[:, None, None] for factor in (colors.brightness, colors.contrast, colors.saturation)
     )
-    # Three columns of the matrix, the bias, and the mean color after the operations so far.
-    state = torch.cat(
-        (eye.expand(len(mean), 3, 3), torch.zeros_like(mean)[..., None], mean[..., None]), dim=-1
-    )
+    to_gray, hue = saturation * eye + (1 - saturation) * luma, _hue_matrix(colors.hue)
+    # Columns of the state: the matrix, the bias, and the mean color after the operations so far.
+    column = torch.arange(5, device=mean.device)
+    identity = (column == column[:3, None]).to(mean.dtype)
+    state = torch.where(column == 4, mean[..., None], identity)
     for step in colors.order[..., None, None].unbind(dim=1):
-        mean_luma = (luma * state[..., 4]).sum(dim=-1)[:, None, None]
-        state = _product(operations.take_along_dim(step[:, None], dim=1).squeeze(1), state)
-        added = torch.where(step == CONTRAST, (1 - contrast) * mean_luma, 0)
-        state = torch.cat((state[..., :3], state[..., 3:] + added), dim=-1)
+        scale = torch.where(step == BRIGHTNESS, brightness, contrast) * eye
+        operation = torch.where(step == HUE, hue, torch.where(step == SATURATION, to_gray, scale))
+        added = (1 - contrast) * (luma * state[..., 4]).sum(dim=-1)[:, None, None]  # by contrast
+        is_shifted = (step == CONTRAST) & (column >= 3)
+        state = _product(operation, state) + torch.where(is_shifted, added, 0)
     jitter = state[..., :4]
     gray_jitter = (luma[:, None] * jitter).sum(dim=1, keepdim=True)
     return torch.where(colors.grayscale[:, None, None], gray_jitter, jitter)

@@ -17,6 +17,8 @@ def gaussian_blur(
         sigma: standard deviation of each image in pixels, above 0.
         radius: pixels on either side that are averaged; below height and width.
     """
+    if images[:, :, 0, 0].numel() == 1:  # torch convolves a single channel in another way, to other last bits
+        return gaussian_blur(images.expand(2, -1, -1, -1), sigma.expand(2), radius)[:1]
     distance = torch.arange(-radius, radius + 1, device=sigma.device)
     weights = torch.exp(-(distance**2) / (2 * sigma[:, None] ** 2))
     weights = weights / weights.sum(dim=1, keepdim=True)

@@ -41,13 +41,14 @@ class Cropper(ABC):
         if isinstance(seeds, int):
             seeds = image_seeds(seeds, len(views), views.device)
         batch_size, compiled = getattr(self, "_compiled", (None, self._sample_and_apply))
-        crop = compiled if len(views) == batch_size else self._sample_and_apply
-        return crop(views, seeds.to(views.device))
+        is_compiled = len(views) == batch_size and views.device.type != "cpu"
+        return (compiled if is_compiled else self._sample_and_apply)(views, seeds.to(views.device))
 
     def compile(self, batch_size: int, **options: Any) -> None:
-        """Compile sampling and cropping for batches of this size, unless shapes change between batches.
+        """Compile sampling and cropping for batches of this size on a GPU.
 
-        Batches of another size are not compiled: they are few, and compiling takes longer than cropping them.
+        Batches of other sizes are not compiled: they are few, and compiling takes longer than cropping them.
+        Nor are batches on a CPU, where a compiled graph is slower, and those whose shapes always change.
 
         Args:
             options: of torch.compile.
