@@ -162,10 +162,11 @@ def test_a_view_is_pillows_resize_of_the_sampled_box_flipped_or_not(flip, as_arr
 
 @pytest.mark.parametrize("flip", [0, 1])
 @pytest.mark.parametrize("as_array", [False, True])
-def test_a_view_of_a_larger_crop_is_the_resized_box_of_whole_pixels(flip, as_array):
-    image, view = noise(200, 150), RandomResizedCropFlip(24, SCALE, RATIO, flip)
-    box = tuple(map(round, view.sample(200, 150, np.random.default_rng(3))))
-    expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC)).astype(int)
+@pytest.mark.parametrize("size", [24, 300])  # smaller than the crop of 135 x 144 pixels, and larger
+def test_a_view_of_a_large_crop_is_the_resized_box_of_whole_pixels(flip, as_array, size):
+    image, view = noise(300, 250), RandomResizedCropFlip(size, SCALE, RATIO, flip)
+    box = tuple(map(round, view.sample(300, 250, np.random.default_rng(3))))
+    expected = np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC)).astype(int)
     given = np.asarray(image) if as_array else image
     seen = np.asarray(view(given, np.random.default_rng(3)))
     assert abs(seen - (expected[:, ::-1] if flip else expected)).max() <= 1

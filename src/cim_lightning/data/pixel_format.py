@@ -153,9 +153,7 @@ class PixelFormat:
         return self._convert_array(array, white)
 
     def _convert_array(self, array: np.ndarray, white: float) -> Pixels:
-        array = match_channels(array, self.channels)
-        pixels = rescale(array, white, np.dtype(DTYPES[self.bits]))
-        return Image.fromarray(pixels) if self.is_rgb8 else pixels
+        return rescale(match_channels(array, self.channels), white, np.dtype(DTYPES[self.bits]))
 
 
 RGB8 = PixelFormat()

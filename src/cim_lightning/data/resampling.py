@@ -44,16 +44,15 @@ def resize(image: Pixels, size: tuple[int, int], box: Box | None = None) -> Pixe
     return np.rint(pixels).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
-def shrink(image: Pixels, size: tuple[int, int], box: Box) -> Pixels:
-    """Crop a box and resize it to a smaller size, bicubic and antialiased, as torchvision's resized_crop.
+def resized_crop(image: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+    """Crop a box of whole pixels and resize it, bicubic and antialiased, as torchvision's resized_crop.
 
     RGB images of 8 bits are resized by torch, four times as fast as by Pillow, with the same values up to
-    rounding. The sides of the box are rounded to whole pixels. If the box became larger, instead of smaller,
-    this would shift the view by more than half of its pixels.
+    rounding.
 
     Args:
         size: width and height in pixels.
-        box: larger than `size` in both directions.
+        box: its sides are rounded to whole pixels.
     """
     left, top, right, bottom = map(round, box)
     part = np.asarray(image)[top:bottom, left:right]

@@ -24,19 +24,14 @@ from cim_lightning.data.source import NO_LABEL
 from cim_lightning.errors import BadImageError
 
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
-# Sides of a crop that may be rounded even if the crop becomes larger. The edges of small crops would move
-# visibly.
-WHOLE_PIXELS = 128
+WHOLE_PIXELS = 128  # sides that are rounded even if the crop becomes larger; small crops would move visibly
 MAX_BAD_IMAGES = 100  # that are tried for one image
 View = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 @dataclass(eq=False)
 class RandomResizedCropFlip:
-    """Random-resized crop with a flip, bicubic and antialiased.
-
-    A crop that is larger than the view, or than WHOLE_PIXELS, has sides of whole pixels, as torchvision's.
-    """
+    """Random-resized crop with a flip, bicubic and antialiased. Large crops have sides of whole pixels."""
 
     size: int  # side of the view in pixels
     scale: Sequence[float]  # smallest and largest share of the image's area, 0 < low <= high <= 1
