@@ -65,7 +65,7 @@ ALLOWED = {
         "checkpoint_io",
         *("models", "optim", "cropping"),
         *("data.batch", "data.resumable", "data.sampler", "data.segmentation", "data.view_dataset"),
-        *("data.mask_check", "data.segmentation_batches"),
+        *("data.mask_check", "data.segmentation_batches", "data.label_share"),
         *("data.source", "data.image_keys", "data.loader", "data.eval_batches"),
         *("callbacks.checkpoints", "callbacks.progress", "callbacks.step_seed", "callbacks.throughput"),
     },
