@@ -1,12 +1,13 @@
 """An evaluation of any size on features of a synthetic backbone, without images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.models.backbone import Backbone, Features
@@ -40,6 +41,16 @@ class Labels:
         return self.count
 
 
+class Batches(IterableDataset[tuple[Tensor, Tensor]]):
+    """Whole batches of a generator function."""
+
+    def __init__(self, generate: Callable[[], Iterator[tuple[Tensor, Tensor]]]):
+        self.generate = generate
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.generate()
+
+
 class SyntheticData:
     """Images of one pixel, whose color is the number of the class."""
 
@@ -47,7 +58,12 @@ class SyntheticData:
         self.num_classes, self.view, self.batch_size = num_classes, SimpleNamespace(size=1), BATCH
         self.splits = SimpleNamespace(train=Labels(num_train, num_classes), val=Labels(num_val, num_classes))
 
-    def eval_dataloader(self, split: str, limit: int | None, *_: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    def eval_dataloader(self, split: str, limit: int | None, *_: Any) -> DataLoader[Any]:
+        batches = Batches(lambda: self.batches(split, limit))
+        return DataLoader(batches, batch_size=None)
+
+    def batches(self, split: str, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels, the same in every call."""
         generator = torch.Generator().manual_seed(len(split))
         count = len(getattr(self.splits, split))
         count = min(limit or count, count)
