@@ -53,7 +53,15 @@ ALLOWED = {
     "checkpoint": {"models", "weights", "checkpoint_files"},
     "checkpoint_files": {"weights"},
     "checkpoint_io": {"checkpoint_files"},
-    "config": {"checkpoint", "checkpoint_files", "checkpoint_io", "data.files", "models", "flops"},
+    "config": {
+        "checkpoint",
+        "checkpoint_files",
+        "checkpoint_io",
+        "cropping.cropper",
+        "data.files",
+        "models",
+        "flops",
+    },
     "report": {"config.result_settings"},
     # Layer 3
     "flops": {"cropping.batch"},

@@ -45,6 +45,7 @@ def build_run(
     from lightning.pytorch.loggers import Logger
 
     from cim_lightning.checkpoint_io import AtomicCheckpointIO
+    from cim_lightning.cropping.cropper import Cropper
     from cim_lightning.lightning_internals import leave_signals
 
     cfg = DictConfig(without_weights(settings) if resumed else settings)
@@ -66,6 +67,8 @@ def build_run(
     trainer = leave_signals(build(cfg.trainer, **parts, **length))
     if cfg.compile:
         method.compile_networks(cfg.compile_mode)
+        if isinstance(data.cropping, Cropper):
+            data.cropping.compile(data.batch_size)
     return Run(method, data, trainer, settings)
 
 
