@@ -73,9 +73,9 @@ def measure(args: argparse.Namespace) -> Report:
         batch = ImageBatch(torch.zeros(run.method.batch_size, 3, 8, 8))
         run.trainer.callbacks = [loops, *run.trainer.callbacks]
         # One batch for all steps, so that no time is that of data.
-        batches = DataLoader([batch] * loops.steps, batch_size=None)
+        steps: Any = [batch] * loops.steps
         with patch.object(run_summary, "flops_per_image", lambda *inputs: Flops(1, 1)):
-            run.trainer.fit(Empty(run.method), batches)
+            run.trainer.fit(Empty(run.method), DataLoader(steps, batch_size=None))
         assert (Path(folder) / "metrics.csv").exists() or args.smoke
     timings = loops.timings()
     bare, ours = timings[BARE], timings[LIGHTNING]

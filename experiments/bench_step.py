@@ -9,7 +9,7 @@ measures those. The slopes are of a small ViT: time and memory of saved activati
 import argparse
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def whole_steps(args: argparse.Namespace) -> Report:
         loops = Interleaved(steps, args.rounds, repeats=1, warmup=1)
         assert loops.steps == run.trainer.max_steps
         run.trainer.callbacks = [loops, *run.trainer.callbacks]
-        run.trainer.fit(run.method, DataLoader([crops] * loops.steps, batch_size=None))
+        run.trainer.fit(run.method, DataLoader(cast(Any, [crops] * loops.steps), batch_size=None))
     timings, stage = loops.timings(), "training step, ViT-S/16"
     named = {"ours under Lightning": LIGHTNING, TIGHT: TIGHT, SINGLY: SINGLY}
     entries = [

@@ -85,8 +85,8 @@ def fit(module: Plain, folder: Path, **options: Any) -> tuple[list[dict[str, str
         **{"num_sanity_val_steps": 0, "callbacks": [Stop()]},
         **options,
     )
-    batches = DataLoader([torch.arange(4) + i for i in range(8)], batch_size=None)
-    trainer.fit(module, batches, DataLoader([torch.zeros(1)], batch_size=None))
+    batches: tuple[Any, Any] = [torch.arange(4) + i for i in range(8)], [torch.zeros(1)]
+    trainer.fit(module, *(DataLoader(part, batch_size=None) for part in batches))
     with path.open() as file:
         rows = [*csv.DictReader(file)]
     return rows, {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,6 +1,7 @@
 """Metrics of training steps, which stay on the device until a step is logged."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
@@ -32,7 +33,7 @@ class StepMetrics:
             values: numbers, or tensors with one element each, which are copied.
         """
         by_device: dict[torch.device, list[Tensor]] = {}
-        placed: dict[str, float | tuple[torch.device, int]] = {}
+        placed: dict[str, Any] = {}  # a number, or the device of a tensor and its index there
         for name, value in values.items():
             if isinstance(value, Tensor):
                 group = by_device.setdefault(value.device, [])

@@ -1,7 +1,5 @@
 """Exponential moving average of tensors, which a skipped optimizer step does not change."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,7 +8,7 @@ from torch.optim.sgd import sgd
 
 @torch.no_grad()
 def update_average(
-    averages: Sequence[Tensor], values: Sequence[Tensor], weight: float, applied: Float[Tensor, ""] | None
+    averages: list[Tensor], values: list[Tensor], weight: float, applied: Float[Tensor, ""] | None
 ) -> None:
     """Move averages towards values: average + weight (value - average), in place.
 
@@ -26,7 +24,7 @@ def update_average(
         if applied is None or applied.item():
             torch._foreach_lerp_(averages, values, weight)
     else:
-        lerp_unless_skipped(list(averages), list(values), weight, applied)
+        lerp_unless_skipped(averages, values, weight, applied)
 
 
 def lerp_unless_skipped(
