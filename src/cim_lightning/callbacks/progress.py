@@ -19,7 +19,7 @@ class Progress(TQDMProgressBar):
     """Lightning's progress bar with registered metrics on a terminal; a log line twice a minute elsewhere."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=10)  # every refresh synchronizes with the device
+        super().__init__(refresh_rate=10)
         self.terminal = sys.stderr.isatty()
         self.started = self.logged = time.monotonic()
         self.first_step = 0
