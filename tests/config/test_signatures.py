@@ -7,13 +7,16 @@ import textwrap
 import typing
 
 import pytest
+from beartype.door import is_bearable
 from hydra import compose, initialize_config_dir
 
 from cim_lightning.config import source_code, validate
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.constructor_checks import run_checks
 from cim_lightning.config.signatures import imported_signature, read_signature
+from cim_lightning.config.source_hints import stand_in
 from cim_lightning.config.source_names import BUILT, UNKNOWN
+from cim_lightning.cropping.random_crop import RandomCrop
 from cim_lightning.errors import ConfigError
 
 TARGETS = sorted(
@@ -206,3 +209,11 @@ def test_all_other_checks_run_for_the_settings_of_a_command(overrides, monkeypat
         validate.check(compose("pretrain", ["paths.run=run", *overrides]), "pretrain")
     assert skipped
     assert skipped.keys() <= NEED_MORE, skipped
+
+
+def test_a_stand_in_is_not_taken_for_the_class_with_its_name():
+    """beartype takes two hints with the same text for the same hint."""
+    name = "cim_lightning.cropping.random_crop.RandomCrop"
+    crop = RandomCrop(8, (0.5, 1), (1, 1), 0)
+    assert not is_bearable(crop, stand_in(name) | None)
+    assert is_bearable(crop, RandomCrop | None)

@@ -83,6 +83,10 @@ def _defined(source: SourceModule, node: ast.AST) -> Any:
 
 @functools.cache
 def stand_in(name: str) -> type:
-    """Return an empty class in place of one that is not imported."""
+    """Return an empty class in place of one that is not imported.
+
+    Its module has another name: beartype takes hints with the same text, such as "module.Class | None", for
+    the same hint.
+    """
     module, _, attribute = name.rpartition(".")
-    return type(attribute, (), {"is_stand_in": True, "__module__": module})
+    return type(attribute, (), {"is_stand_in": True, "__module__": f"stand_in.{module}"})
