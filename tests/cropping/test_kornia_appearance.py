@@ -86,7 +86,9 @@ def test_augmentations_that_do_not_fit_are_refused(caplog):
     with pytest.raises(ConfigError, match=re.escape("must keep the size 3x8x8, not make 3x4x4")):
         small.apply(crops(2), torch.tensor([1, 2]))
     with pytest.raises(ConfigError, match=r"^augmentations=\[jitter\]: [^\n]*$"):
-        KorniaAppearance({"jitter": K.ColorJitter(hue=0.1, p=1.0)}).apply(crops(2)[:, :1], torch.tensor([1, 2]))
+        KorniaAppearance({"jitter": K.ColorJitter(hue=0.1, p=1.0)}).apply(
+            crops(2)[:, :1], torch.tensor([1, 2])
+        )
 
 
 def test_the_statistics_of_our_chain_are_those_of_kornias(paper_chain):
