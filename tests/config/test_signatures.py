@@ -125,6 +125,7 @@ def test_the_signature_of_the_source_is_that_of_the_import(target):
     assert (read.target, read.any_name) == (imported.target, imported.any_name)
     expected = {name: (words(p.hint), p.required) for name, p in imported.parameters.items()}
     assert {name: (words(p.hint), p.required) for name, p in read.parameters.items()} == expected
+    assert str(read.positional) == str(imported.positional)  # in their order
 
 
 def test_fields_bases_and_aliases_are_read_without_an_import(module):
