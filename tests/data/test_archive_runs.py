@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 import torch
 
+from cim_lightning.data.archive_folder import ArchiveFolder
+from cim_lightning.data.archiving import Archiver
+from cim_lightning.data.folder import folder as open_folder
+from cim_lightning.data.loader import Loading
+from cim_lightning.data.pixel_format import RGB8
+from cim_lightning.data.stored_image import StoredFormat
 from tests.archives import write_tar
 
 BATCHES = 10
-KILLED_AT = {"webdataset": 3, "hf": 7}  # batches
+KILLED_AT = {"webdataset": 3, "archives": 5, "hf": 7}  # batches
 KILL = """
 import os, random, signal, threading
 import lightning
@@ -45,6 +51,15 @@ def write_shards(photos: Path, folder: Path) -> list[str]:
     return ["data=webdataset", f"data.root={folder}"]
 
 
+def write_archives(photos: Path, folder: Path) -> list[str]:
+    """Write the images of a folder into archives with an index, as `cim-prepare archives` does."""
+    target = ArchiveFolder(folder, {})
+    target.open()
+    images = open_folder(str(photos), 0.05, 0, RGB8)
+    Archiver(images, target, StoredFormat(RGB8), 15, Loading(0, None)).write()
+    return ["data=webdataset", f"data.root={folder}"]
+
+
 def write_hf(photos: Path, folder: Path) -> list[str]:
     """Write the images of a folder to Parquet files, in the order of their names and with their names."""
     datasets, parquet = pytest.importorskip("datasets"), pytest.importorskip("pyarrow.parquet")
@@ -59,7 +74,11 @@ def write_hf(photos: Path, folder: Path) -> list[str]:
     return ["data=hf", f"data.name={folder}"]
 
 
-WRITERS: dict[str, Callable[[Path, Path], list[str]]] = {"webdataset": write_shards, "hf": write_hf}
+WRITERS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "webdataset": write_shards,
+    "archives": write_archives,
+    "hf": write_hf,
+}
 
 
 def last(run: Path) -> dict[str, Any]:
