@@ -88,7 +88,8 @@ def count_labeled(source: Any) -> int:
 
     All have one if the source has classes and does not list its labels.
     """
-    labels, images = _labels(source), source
+    labels = _labels(source)
+    images: Any = source
     while isinstance(images, Subset):
         images = images.dataset
     if labels is None:

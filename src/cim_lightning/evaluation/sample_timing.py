@@ -12,13 +12,17 @@ from cim_lightning.evaluation.context import EvalContext
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Return the time of the second of two calls; the first one chooses and loads kernels."""
-    for _ in range(2):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - start
-    return seconds
+    work()
+    _synchronize(device)
+    start = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def random_features(

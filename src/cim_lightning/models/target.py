@@ -78,8 +78,9 @@ class EmaTarget(nn.Module):
         momentum = self.momentum(progress)
         copies, sources = dict(self.network.named_parameters()), dict(online.named_parameters())
         averaged = [name for name in sources if name not in self.tied]
-        values = [sources[name] for name in averaged]
-        update_average([copies[name] for name in averaged], values, 1 - momentum, applied)
+        values: list[Tensor] = [sources[name] for name in averaged]
+        averages: list[Tensor] = [copies[name] for name in averaged]
+        update_average(averages, values, 1 - momentum, applied)
         for name in self.tied:
             copies[name].copy_(sources[name])
         return {"momentum": momentum}
