@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace) -> Report:
         # One batch for all steps, so that no time is that of data.
         steps: Any = [batch] * loops.steps
         with patch.object(run_summary, "flops_per_image", lambda *inputs: Flops(1, 1)):
-            run.trainer.fit(Empty(run.method), DataLoader(steps, batch_size=None))
+            run.trainer.fit(Empty(run.method), DataLoader(steps, batch_size=None), [])
         assert (Path(folder) / "metrics.csv").exists() or args.smoke
     timings = loops.timings()
     bare, ours = timings[BARE], timings[LIGHTNING]

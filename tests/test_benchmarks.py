@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SLOW = {"bench_gpu", "bench_cropping", "bench_step"}  # many networks, or many variants
 SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("bench_*.py"))
 
 
@@ -115,7 +116,7 @@ def test_the_page_is_current(bench):
     assert table.FILE.read_text() == table.page(), "run `make docs`"
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [pytest.param(s, marks=[pytest.mark.slow] * (s in SLOW)) for s in SCRIPTS])
 def test_every_script_runs_at_a_tiny_size(bench, name, tmp_path):
     _, ledger, _, command_line = bench
     script = importlib.import_module(name)

@@ -21,14 +21,15 @@ def similarity(given: str, choice: str) -> float:
     """Return the similarity of two names in 0..1.
 
     Misspelt words count as in difflib. Words that are missing at the end, as in `vit` for `vit_base_patch16`,
-    and letters that are left out, as in `vitb16`, count little.
+    and letters that are left out, as in `vitb16`, count little; words that are missing at the start count more.
     """
     given, choice = (re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in (given, choice))
     if given == choice:
         return 1.0
     words, others = (re.split(r"[_./]", name) for name in (given, choice))
     found = [max(_word_similarity(word, other) for other in others) for word in words]
-    by_word = sum(found) / len(found) - 0.03 * max(len(others) - len(words), 0) - 0.01
+    starts = _word_similarity(words[0], others[0]) == found[0]
+    by_word = sum(found) / len(found) - 0.03 * max(len(others) - len(words), 0) - (0.01 if starts else 0.1)
     parts = [part for word in others for part in re.findall(r"[^\d]+|\d+", word)]
     is_short = len(given) > 3 and _is_abbreviation(re.sub("[_./]", "", given), parts)
     return max(_ratio(given, choice), by_word, 0.95 if is_short else 0.0)

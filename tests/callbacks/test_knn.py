@@ -42,7 +42,8 @@ def measure(train: list[int], val: list[int]) -> tuple[dict[str, Any], list[tupl
         return [painted(train if split == "train" else val)]
 
     trainer: Any = MagicMock(spec=L.Trainer, state=SimpleNamespace(fn="validate"))
-    trainer.datamodule = SimpleNamespace(eval_dataloader=eval_dataloader)
+    images = {"train": train, "val": val}
+    trainer.datamodule = SimpleNamespace(eval_dataloader=eval_dataloader, images=images.__getitem__)
     trainer.global_rank, trainer.world_size, trainer.global_step = 0, 1, 7
     module = SimpleNamespace(
         eval_backbone=Colors(),

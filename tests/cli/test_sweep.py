@@ -148,6 +148,7 @@ class Waits(L.Callback):
             time.sleep(600)
 
 
+@pytest.mark.slow
 def test_a_killed_and_rerun_sweep_has_the_table_of_an_uninterrupted_one(run_pretrain, small, tmp_path):
     shared = [
         override for override in small if not override.startswith(("trainer.max_steps", "callbacks.knn"))
@@ -232,7 +233,7 @@ LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit", marks=pytest.mark.slow)])
 def test_a_failed_job_in_its_own_process_does_not_stop_the_sweep(launcher, small, tmp_path):
     command = ["-m", *small, "cropping.rotation=45,400", "output_dir=sweep", *LAUNCHERS[launcher]]
     process = start(command, tmp_path)

@@ -229,7 +229,10 @@ def test_devices_share_the_validation_images(world_size):
     parts, lengths = [], set()
     for rank in range(world_size):
         part = data(batch_size=2)
-        part.trainer = Mock(global_rank=rank, world_size=world_size, strategy=Mock(root_device=CPU))
+        strategy = Mock(root_device=CPU)
+        part.trainer = Mock(
+            num_devices=world_size, global_rank=rank, world_size=world_size, strategy=strategy
+        )
         loader = part.val_dataloader()
         lengths.add(len(loader))
         parts += read(loader)[0].unbind()
@@ -240,5 +243,5 @@ def test_devices_share_the_validation_images(world_size):
 @pytest.mark.parametrize(("images", "expected"), [(3, 3), (9, 9), (10, 2)])
 def test_fewer_than_two_validation_images_per_device_are_repeated(images, expected):
     part = data(partial(scenes, 20, images), batch_size=2)
-    part.trainer = Mock(global_rank=4, world_size=5, strategy=Mock(root_device=CPU))
+    part.trainer = Mock(num_devices=5, global_rank=4, world_size=5, strategy=Mock(root_device=CPU))
     assert len(read(part.val_dataloader())[0]) == expected

@@ -42,6 +42,7 @@ def data(batch_size: int, world_size=1, accumulate=1, rank=0, limit: Any = 1.0, 
     images = ImageData(partial(splits, count), lambda views, seeds: views, batch_size, 0, 8)
     images.trainer = Mock(
         L.Trainer,
+        num_devices=world_size,
         world_size=world_size,
         global_rank=rank,
         accumulate_grad_batches=accumulate,

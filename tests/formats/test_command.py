@@ -134,6 +134,7 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_gets_one_line(case, export, capfd):
     arguments, parts = MISTAKES[case]
+    Path("run").mkdir()
     with pytest.raises(SystemExit) as ended:
         export(*arguments)
     assert ended.value.code == 2

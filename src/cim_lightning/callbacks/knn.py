@@ -68,7 +68,7 @@ class OnlineKNN(L.Callback):
 
         def features(split: str, limit: int) -> FeatureSet:
             data: Any = trainer.datamodule  # pyright: ignore
-            batches, count = data.eval_dataloader(split, limit, **processes), len(getattr(data.splits, split))
+            batches, count = data.eval_dataloader(split, limit, **processes), len(data.images(split))
             try:
                 return extract(pl_module.eval_backbone, batches, pl_module.device, min(limit, count))
             except NonfiniteFeaturesError as error:
