@@ -34,7 +34,7 @@ GRAPHS = {  # per compiled graph of a step: the batch sizes of its image and map
 }
 
 
-SLOW = {"cim", "simmim", "dino", "mae"}  # compiling takes most of the time
+SLOW = {"simmim", "dino", "mae"}  # compiling takes most of the time
 
 
 @pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.slow] * (m in SLOW)) for m in GRAPHS])
