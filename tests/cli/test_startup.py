@@ -26,6 +26,7 @@ MISTAKES = {
     "pretrain experiment=demo data=folder data.root=photo.png/x": "does not exist",
     "pretrain experiment=demo resume=lost.ckpt": "no such checkpoint",
     "pretrain experiment=demo compile=maybe": "must be bool",
+    "pretrain experiment=demo compile_mode=max-autotun": "must be one of default, ",
     "pretrain experiment=demo trainer.precision=3": "must be",
     "evaluate checkpoint=untrained evaluation=knnn": "did you mean evaluation=knn?",
     "evaluate checkpoint=lost": "does not exist",

@@ -47,6 +47,8 @@ FIRST = "cropping.global_crop_1.appearance"
             ],
         ),
         (["cropping=half", "data.view_size=64"], []),
+        (["compile_mode=default"], ["compile_mode=default has no effect, because of compile=false"]),
+        (["compile_mode=max-autotune", "compile=true"], []),
         (
             ["cropping=half", "data.view_size=32"],
             ["cropping.context_size=64: views of 32 pixels are enlarged; try data.view_size=64"],

@@ -39,6 +39,11 @@ METHOD = SimpleNamespace(metrics=CIM.metrics)
             {"monitor": "val/iou"},
             r"callbacks\.best\.mode=min: larger values of val/iou .*; try \+callbacks\.best\.mode=max",
         ),
+        ({"monitor": "val/loss", "every_n_train_steps": 5}, None),
+        (
+            {"monitor": "train/loss", "every_n_train_steps": 5},
+            r"callbacks\.best\.monitor=train/loss: inside an epoch, .*; try callbacks\.best\.monitor=val",
+        ),
         ({"monitor": "val/loss", "mode": "max"}, r"callbacks\.best\.mode=max: smaller values"),
         (
             {"monitor": "val/knn", "mode": "max"},

@@ -31,7 +31,8 @@ def doubtful_settings(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
         cfg: with interpolations.
         overrides: of the command line. Settings that it does not set are not reported.
     """
-    return [*_switched_off(cfg, overrides), *_odd_sizes(cfg), *_no_frames(cfg)]
+    given = [*_switched_off(cfg, overrides), *_not_compiled(cfg, overrides)]
+    return [*given, *_odd_sizes(cfg), *_no_frames(cfg)]
 
 
 def unused_split_settings(cfg: DictConfig, overrides: Sequence[str], drawn: bool) -> list[str]:
@@ -76,6 +77,13 @@ def _no_frames(cfg: DictConfig) -> Iterator[str]:
             "method.cross_frame has no effect, because exemplars and context are of the same frame; "
             "try data=video data.max_gap=8"
         )
+
+
+def _not_compiled(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a mode of torch.compile that is given where nothing is compiled."""
+    mode = given_settings(overrides).get("compile_mode")
+    if mode is not None and not OmegaConf.select(cfg, "compile"):
+        yield f"compile_mode={mode} has no effect, because of compile=false"
 
 
 def _odd_sizes(cfg: DictConfig) -> Iterator[str]:

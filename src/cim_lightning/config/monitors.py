@@ -21,8 +21,8 @@ def check_monitors(callbacks: Mapping[str, Any], method: Any) -> None:
         method: see Method.
 
     Raises:
-        ConfigError: the method and the callbacks do not log the metric, log it too rarely, or larger values
-            are better and the smallest is selected.
+        ConfigError: the method and the callbacks do not log the metric, log it too rarely or too late, or
+            larger values are better and the smallest is selected.
     """
     if {type(callback).__module__.partition(".")[0] for callback in callbacks.values()} - KNOWN_PACKAGES:
         return
@@ -47,6 +47,12 @@ def _check_monitor(path: str, callback: Any, monitor: str, logged: Mapping[str, 
         rule = f"it is logged every {logged[monitor]} epochs only"
         hint = f"try +{path}.every_n_epochs={logged[monitor]}"
         raise ConfigError(f"{path}.monitor", monitor, rule, hint=hint)
+    steps = getattr(callback, "_every_n_train_steps", 0)
+    seconds = getattr(callback, "_train_time_interval", None)
+    is_inside_epoch = bool(steps) or seconds is not None
+    if is_inside_epoch and monitor.startswith("train/"):  # StepMetrics are logged after the callbacks' hooks
+        rule = "inside an epoch, callbacks get it some steps late"
+        raise ConfigError(f"{path}.monitor", monitor, rule, hint=f"try {path}.monitor=val/loss")
     metric = METRICS.get(monitor.partition("/")[2])
     mode = getattr(callback, "mode", None)
     if metric is None or metric.higher_is_better is None or mode not in ("min", "max"):

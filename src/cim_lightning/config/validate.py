@@ -12,7 +12,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from omegaconf import DictConfig, OmegaConf
 
-from cim_lightning.checks import check_within
+from cim_lightning.checks import check_one_of, check_within
 from cim_lightning.config import consistency
 from cim_lightning.config.compose import CONF, default_config, resolver_type
 from cim_lightning.config.constructor_checks import run_checks
@@ -29,6 +29,8 @@ from cim_lightning.config.suggestions import suggest_setting
 from cim_lightning.errors import ConfigError, format_value
 
 MAX_SEED = 2**32 - 1  # of NumPy, and so of Lightning
+# Of torch.compile; those of torch.compiler need an import of torch.
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
@@ -87,6 +89,8 @@ def _check_top_level(cfg: DictConfig, command: str) -> None:
             _check_value(key, cfg[key], hint, command)
     if "seed" in own:
         check_within("seed", cfg.seed, 0, MAX_SEED)
+    if "compile_mode" in own:
+        check_one_of("compile_mode", cfg.compile_mode, COMPILE_MODES)
 
 
 def check_target(path: str, cfg: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cim_lightning import metric_registry
-from cim_lightning.checks import check_at_least, check_one_of
+from cim_lightning.checks import check_at_least
 from cim_lightning.config.load_run import load_run
 from cim_lightning.cropping.batch import CropBatch
 from cim_lightning.errors import ConfigError
@@ -21,8 +21,7 @@ from cim_lightning.models.target import Target, check_tied
 from cim_lightning.optim import Optim
 from cim_lightning.step_metrics import StepMetrics
 
-CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes that use them
-COMPILE_MODES = ("default", *CUDA_GRAPHS, "max-autotune-no-cudagraphs")
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that use them
 
 
 class Method(L.LightningModule, ABC):
@@ -30,6 +29,7 @@ class Method(L.LightningModule, ABC):
 
     A batch is the crops, or (crops, labels). A subclass declares the type of the crops, computes losses from
     them, and lists its targets. Crops are in 0..1, and `backbone.normalize` makes them the backbone's input.
+    A subclass that overrides a hook of Lightning must call that of this class.
 
     Args:
         backbone: the network to pre-train.
@@ -208,7 +208,6 @@ class Method(L.LightningModule, ABC):
         Args:
             compile_mode: of torch.compile.
         """
-        check_one_of("compile_mode", compile_mode, COMPILE_MODES)
         self._cuda_graphs = compile_mode in CUDA_GRAPHS
         for module in self.children():
             network = getattr(module, "network", module)
