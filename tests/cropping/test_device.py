@@ -43,14 +43,29 @@ def transfers(work: Callable[[torch.Tensor, torch.Tensor], Any]) -> list[str]:
 @pytest.fixture
 def plain_modules(monkeypatch):
     """Import modules without the runtime checks of shapes, which break compiled graphs."""
+
+    def loaded() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] == "cim_lightning"]
+
     finders = [finder for finder in sys.meta_path if "jaxtyping" not in type(finder).__module__]
     monkeypatch.setattr(sys, "meta_path", finders)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "cim_lightning"]:
+    for name in loaded():
         monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module
+    yield importlib.import_module
+    for name in loaded():  # monkeypatch brings back only those that were there before
+        del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["exemplars.ExemplarCropper", "masking.MaskedCropper"])
+CROPPERS = (
+    "exemplars.ExemplarCropper",
+    "masked_exemplars.MaskedExemplarCropper",
+    "masking.MaskedCropper",
+    "multi_crop.MultiCropper",
+    "resize.ResizeCropper",
+)
+
+
+@pytest.mark.parametrize("name", CROPPERS)
 def test_cropping_never_waits_for_the_device(plain_modules, name):
     module, _, kind = name.partition(".")
     assert not transfers(getattr(plain_modules(f"cim_lightning.cropping.{module}"), kind)())

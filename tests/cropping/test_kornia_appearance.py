@@ -85,6 +85,9 @@ def test_augmentations_that_do_not_fit_are_refused(caplog):
     assert caplog.messages == ["appearance: crop moves pixels, and boxes and correlation maps do not follow"]
     with pytest.raises(ConfigError, match=re.escape("must keep the size 3x8x8, not make 3x4x4")):
         small.apply(crops(2), torch.tensor([1, 2]))
+    large = KorniaAppearance({"blur": K.RandomGaussianBlur((19, 19), (1.0, 1.0), p=1.0)})
+    with pytest.raises(ConfigError, match=r"^augmentations=\[blur\]: [^\n]*$"):
+        large.apply(crops(2), torch.tensor([1, 2]))
     with pytest.raises(ConfigError, match=r"^augmentations=\[jitter\]: [^\n]*$"):
         KorniaAppearance({"jitter": K.ColorJitter(hue=0.1, p=1.0)}).apply(
             crops(2)[:, :1], torch.tensor([1, 2])

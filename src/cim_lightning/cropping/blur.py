@@ -22,9 +22,8 @@ def gaussian_blur(
     distance = torch.arange(-radius, radius + 1, device=sigma.device)
     weights = torch.exp(-(distance**2) / (2 * sigma[:, None] ** 2))
     weights = weights / weights.sum(dim=1, keepdim=True)
-    kernels = (
-        weights[:, None].expand(-1, images.shape[1], -1).flatten(0, 1)[:, None, None]
-    )  # also per channel
+    per_channel = weights[:, None].expand(-1, images.shape[1], -1)
+    kernels = per_channel.flatten(0, 1)[:, None, None]
     for padding, kernel in (((radius, radius, 0, 0), kernels), ((0, 0, radius, radius), kernels.mT)):
         channels = F.pad(images, padding, "reflect").flatten(0, 1)[None]  # all images as channels of one
         images = F.conv2d(channels, kernel, groups=channels.shape[1])[0].unflatten(0, images.shape[:2])

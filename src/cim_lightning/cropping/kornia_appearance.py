@@ -57,7 +57,9 @@ class KorniaAppearance:
         with fork_rng(*colors.tolist()):
             try:
                 changed = self.sequence(exemplars)
-            except (TypeError, ValueError) as error:
+            except (torch.AcceleratorError, torch.OutOfMemoryError):
+                raise
+            except (RuntimeError, TypeError, ValueError) as error:
                 raise ConfigError("augmentations", self.names, str(error).partition("\n")[0]) from error
         if changed.shape != exemplars.shape:
             sizes = "x".join(map(str, exemplars.shape[1:])), "x".join(map(str, changed.shape[1:]))

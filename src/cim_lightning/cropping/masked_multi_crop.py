@@ -45,6 +45,8 @@ class MaskedMultiCropper(MultiCropper):
     mask_ratio: Sequence[float] = (0.1, 0.5)  # share of masked patches in a masked crop, uniform
     mask_prob: float = 0.5  # share of the global crops with a mask, above 0
 
+    dynamic_shapes = True  # of the masked patches, whose number the host reads
+
     def __post_init__(self) -> None:
         super().__post_init__()
         size = self.global_crop_1.size
