@@ -28,8 +28,8 @@ class FiniteStep:
 
     A skipped step changes no weight, no state of the optimizer and no buffer of a checkpoint, such as the
     statistics of batch normalization. Other buffers are constants, or training could not resume exactly. With
-    several devices, all skip it: `propagate` turns the gradients of a loss that is not
-    finite to NaN, and so those of all devices.
+    several devices, all skip it: `propagate` turns the gradients of a loss that is not finite to NaN, and so
+    those of all devices.
 
     Args:
         module: the module to train.

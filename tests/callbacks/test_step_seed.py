@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cim_lightning.callbacks.step_seed import StepSeed
+from cim_lightning.callbacks.step_seed import StepSeed, step_seed
 
 
 def draw(seed: int = 0, rank: int = 0, processed: int = 0) -> float:
@@ -43,6 +43,12 @@ def test_a_step_draws_the_same_numbers_after_other_draws():
     first = draw(processed=5)
     torch.rand(100)
     assert draw(processed=5) == first
+
+
+def test_the_numbers_are_those_of_torch_manual_seed():
+    number = draw(seed=3, rank=1, processed=5)
+    torch.manual_seed(step_seed(3, rank=1, batch=5))
+    assert torch.rand(()).item() == number
 
 
 def test_seeds_ranks_and_steps_draw_different_numbers():

@@ -33,7 +33,7 @@ def lerp_unless_skipped(
     """Do the same by torch's fused SGD, whose kernel reads on the device whether to skip the step.
 
     With a gradient of -value, a weight decay of 1 and a learning rate of `weight`, its step is that of the
-    average: average - weight (average - value), equal to the bit for a weight below 0.5.
+    average: average - weight (average - value). On a CPU, it equals lerp to the bit for a weight below 0.5.
     """
     sgd(
         averages,
