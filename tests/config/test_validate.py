@@ -25,6 +25,7 @@ def composed(*overrides: str) -> DictConfig:
         ("callbacks.panels.num_images=1.5", ["callbacks.panels.num_images=1.5", "int", "=4"]),
         ("cropping.appearance.jitter_prob=[1]", ["cropping.appearance.jitter_prob=[1]", "float", "=0.8"]),
         ("cropping.scale=[a,b]", ["cropping.scale=[a, b]", "list[float]"]),
+        ("+trainer.barebones=[1]", ["trainer.barebones=[1]: must be bool"]),  # no default in conf/
     ],
 )
 def test_a_setting_that_does_not_match_the_signature_is_refused(override, parts):
@@ -35,9 +36,10 @@ def test_a_setting_that_does_not_match_the_signature_is_refused(override, parts)
 
 
 @pytest.mark.parametrize(
-    "override", ["target.momentum=1", "cropping.rotation=10.5", "cropping.appearance=null"]
+    "override",
+    ["target.momentum=1", "cropping.rotation=10.5", "cropping.appearance=null", "~trainer.precision"],
 )
-def test_an_int_is_a_float_and_null_can_be_a_value(override):
+def test_an_int_is_a_float_and_null_can_be_a_value_and_an_option_can_be_left_out(override):
     validate.check(composed(override), "pretrain")
 
 

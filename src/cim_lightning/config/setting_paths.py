@@ -23,7 +23,9 @@ def missing_settings(cfg: DictConfig) -> list[str]:
 
 def is_computed(settings: Any, name: str) -> bool:
     """Return whether a resolver computes a setting, as `${cim.precision:...}`; it may import torch for it."""
-    if not isinstance(settings, DictConfig) or not OmegaConf.is_interpolation(settings, name):
+    if not isinstance(settings, DictConfig) or name not in [*settings]:  # `in settings` would compute it
+        return False
+    if not OmegaConf.is_interpolation(settings, name):
         return False
     written: Any = OmegaConf.to_container(settings, resolve=False)
     return ":" in written[name]
