@@ -21,13 +21,18 @@ class Machine:
         monkeypatch.setattr(wait_policy, "STAT", self.stat)
         clocks = {"monotonic": lambda: self.clock, "process_time": lambda: self.own}
         monkeypatch.setattr(wait_policy, "time", SimpleNamespace(**clocks))
-        system = SimpleNamespace(environ=self.environ, sysconf=lambda name: 100)
+        affinity = {"sched_getaffinity": lambda process: {1, 3}}
+        system = SimpleNamespace(environ=self.environ, sysconf=lambda name: 100, **affinity)
         monkeypatch.setattr(wait_policy, "os", system)
         monkeypatch.setattr(wait_policy, "sys", SimpleNamespace(modules=self.modules))
 
-    def busy(self, ticks: int) -> None:
+    def busy(self, ticks: int, elsewhere: int = 0) -> None:
         """Write a /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal."""
-        self.stat.write_text(f"cpu  {1000 + ticks} 70 30 9999 9999 5 5 9999 0 0\ncpu0 1 2 3\n")
+        first = f"cpu1 {600 + ticks // 2} 70 30 9999 9999 5 5 9999 0 0"
+        second = f"cpu3 {400 + ticks - ticks // 2} 0 0 9999 9999 0 0 9999 0 0"
+        others = f"cpu0 {1 + elsewhere} 2 3 9 9 0 0 9 0 0\ncpu10 {elsewhere} 2 3 9 9 0 0 9 0 0"
+        total = f"cpu  {1001 + ticks + 2 * elsewhere} 74 36 9999 9999 5 5 9999 0 0"
+        self.stat.write_text(f"{total}\n{others}\n{first}\n{second}\nintr 5\n")
 
     def policy(self, ticks: int, own: float) -> str | None:
         """Return the policy after one second in which all cores were busy for some ticks of 10 ms."""
@@ -46,6 +51,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 @pytest.mark.parametrize(("ticks", "policy"), [(100, None), (140, None), (160, "passive"), (200, "passive")])
 def test_threads_sleep_if_other_processes_use_more_than_half_a_core(machine, ticks, policy):
     assert machine.policy(ticks, own=1.0) == policy
+
+
+def test_the_load_of_cores_that_this_process_cannot_use_does_not_count(machine):
+    load = OtherLoad()
+    machine.busy(140, elsewhere=100)
+    machine.clock, machine.own = machine.clock + 1, machine.own + 1
+    assert load.cores() == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("name", CHOSEN_BY_USER)

@@ -1,6 +1,7 @@
 """How the threads of torch wait for each other on a CPU that other processes use, too."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,13 +12,13 @@ BUSY = 0.5  # cores that other processes use
 
 
 class OtherLoad:
-    """Measures how many cores other processes use, from its construction on."""
+    """Measures how many of the cores of this process others use, from its construction on."""
 
     def __init__(self) -> None:
         self.start = self._now()
 
     def cores(self) -> float:
-        """Return the mean number of cores; 0 if the system does not tell."""
+        """Return the mean number of cores; 0 if the system does not say."""
         if self.start is None or (now := self._now()) is None:
             return 0.0
         seconds, busy, own = (after - before for before, after in zip(self.start, now, strict=True))
@@ -25,13 +26,16 @@ class OtherLoad:
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:
-        """Return the seconds on the clock, of all cores while not idle, and of this process."""
+        """Return the seconds on the clock, of the cores while not idle, and of this process."""
         try:
-            fields = STAT.read_text().split("\n", 1)[0].split()[1:]
+            text = STAT.read_text()
         except OSError:
             return None
-        user, nice, system, _, _, irq, softirq = map(int, fields[:7])
-        ticks = user + nice + system + irq + softirq
+        ticks, own = 0, os.sched_getaffinity(0)  # other cores may be reserved for other jobs
+        for core, numbers in re.findall(r"^cpu(\d+) (.+)$", text, re.MULTILINE):
+            if int(core) in own:
+                user, nice, system, _, _, irq, softirq, *_ = map(int, numbers.split())
+                ticks += user + nice + system + irq + softirq
         return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
