@@ -45,7 +45,8 @@ test-slow: setup ## run the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
 
 bench: setup ## measure the speed on a CPU, about 20 minutes, and write docs/benchmarks.md
-	@set -e; for script in $$(ls experiments/bench_*.py | grep -v -e bench_gpu -e bench_memory); do $(BIN)/python $$script; done
+	@set -e; for script in $$(ls experiments/bench_*.py | grep -v -e bench_gpu -e bench_memory -e bench_cropping); do $(BIN)/python $$script; done
+	@$(BIN)/python experiments/bench_cropping.py --compiled
 	@$(BIN)/python experiments/bench_memory.py --full
 	@PYTHONPATH=experiments $(BIN)/python -m bench.table
 

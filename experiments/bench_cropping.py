@@ -48,9 +48,7 @@ def measure(args: Namespace) -> Report:
         claims += found[1]
     if args.compiled:
         claims += kernels(cropper, views)
-    return Report(
-        entries, claims, ["`torch.compile` is slower than our chunks on a CPU, so only GPUs use it."]
-    )
+    return Report(entries, claims, NOTES)
 
 
 def decode(files: list[bytes]) -> torch.Tensor:

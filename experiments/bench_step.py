@@ -2,8 +2,9 @@
 
 ViT-S/16 with batches of 8 views and 6 exemplars of 64 pixels, context of 160 pixels; one batch for all
 steps. The tight loop has the same networks, loss, clipping, optimizer and target in a plain function. The
-last variant encodes and decodes one exemplar at a time. "Lightning" has no callbacks here; `bench_loop.py`
-measures those. The slopes are of a small ViT: time and memory of saved activations for each further exemplar.
+last variant encodes each context once, and encodes and decodes one exemplar per image at a time. "Lightning"
+has no callbacks here; `bench_loop.py` measures those. The slopes are of a small ViT: time and memory of saved
+activations for each further exemplar.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from cim_lightning.api import compose
 from cim_lightning.cropping.exemplars import Crops
 from cim_lightning.lightning_internals import quiet
 from cim_lightning.methods.cim import CIM
+from cim_lightning.models.backbone import Features
 
 TIGHT, SINGLY = "tight loop", "one exemplar at a time"
 SMALL = ["backbone=vit_micro_patch8", "data.view_size=64", "cropping=half", "decoder=cross_attention_small"]
@@ -45,10 +47,14 @@ def build(folder: str, *overrides: str) -> Any:
     return compose("data=synthetic", *QUIET, *overrides, f"output_dir={folder}")
 
 
-def losses(method: CIM, crops: Crops) -> torch.Tensor:
+def encode(method: CIM, crops: Crops) -> Features:
+    """Return the target's features of the contexts, which have no gradient."""
+    return method.target(method.backbone, method.backbone.normalize(crops.context))
+
+
+def losses(method: CIM, crops: Crops, context: Features) -> torch.Tensor:
     """Return the loss of CIM, from its networks alone."""
     exemplars = method.backbone(method.backbone.normalize(crops.exemplars).flatten(0, 1))
-    context = method.target(method.backbone, method.backbone.normalize(crops.context))
     size = (crops.maps.shape[-2], crops.maps.shape[-1])
     logits = method.decoder(context, exemplars, size)  # pyright: ignore[reportOptionalCall]
     loss, _ = method.map_objective.loss(logits.float(), crops.maps.float())
@@ -56,14 +62,15 @@ def losses(method: CIM, crops: Crops) -> torch.Tensor:
 
 
 def together(method: CIM, crops: Crops) -> None:
-    losses(method, crops).backward()
+    losses(method, crops, encode(method, crops)).backward()
 
 
 def singly(method: CIM, crops: Crops) -> None:
-    """Run a backward pass for one exemplar per image at a time, a direct transcription of the paper."""
+    """Run a backward pass for one exemplar per image at a time."""
+    context = encode(method, crops)
     for k in range(crops.maps.shape[1]):
         part = crops._replace(exemplars=crops.exemplars[:, k : k + 1], maps=crops.maps[:, k : k + 1])
-        losses(method, part).backward()
+        losses(method, part, context).backward()
 
 
 def step_of(method: CIM, crops: Crops, backward: Callable[[CIM, Crops], None]) -> Callable[[], None]:
@@ -96,7 +103,7 @@ def whole_steps(args: argparse.Namespace) -> Report:
         loops = Interleaved(steps, args.rounds, repeats=1, warmup=1)
         assert loops.steps == run.trainer.max_steps
         run.trainer.callbacks = [loops, *run.trainer.callbacks]
-        run.trainer.fit(run.method, DataLoader(cast(Any, [crops] * loops.steps), batch_size=None))
+        run.trainer.fit(run.method, DataLoader(cast(Any, [crops] * loops.steps), batch_size=None), [])
     timings, stage = loops.timings(), "training step, ViT-S/16"
     named = {"ours under Lightning": LIGHTNING, TIGHT: TIGHT, SINGLY: SINGLY}
     entries = [
@@ -120,7 +127,7 @@ def saved_bytes(method: CIM, crops: Crops) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = losses(method, crops)
+        loss = losses(method, crops, encode(method, crops))
     del loss
     weights = {p.untyped_storage().data_ptr() for p in method.parameters()}
     return sum(size for pointer, size in storages.items() if pointer not in weights)
