@@ -4,15 +4,16 @@ import re
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # version 2: the limit of a container or of a batch job
+CGROUPS = Path("/sys/fs/cgroup")  # version 2: the limits of containers and of batch jobs
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory and swap that are free, within the limit of the container.
+    """Return the bytes of memory and swap that are free, within the limits of the container and the job.
 
     None: the system does not say.
     """
-    limits = [bytes_ for bytes_ in (_of_machine(), _of_container()) if bytes_ is not None]
+    limits = [bytes_ for bytes_ in (_of_machine(), *map(_of_group, _groups())) if bytes_ is not None]
     return min(limits, default=None)
 
 
@@ -24,11 +25,20 @@ def _of_machine() -> int | None:
     return 1024 * sum(int(match[1]) for match in found if match)
 
 
-def _of_container() -> int | None:
+def _groups() -> list[Path]:
+    """Return the folders of the control group of this process and of the groups around it."""
+    text = MEMBERSHIP.read_text() if MEMBERSHIP.exists() else ""
+    found = re.search(r"^0::/(.*)$", text, re.MULTILINE)  # a container sees its own group as "/"
+    group = CGROUPS / (found[1] if found else "")
+    return [group, *(parent for parent in group.parents if parent.is_relative_to(CGROUPS))]
+
+
+def _of_group(group: Path) -> int | None:
+    """Return what is left of the limit of a control group; None: it has none."""
     try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
-        stat = (CGROUP / "memory.stat").read_text()
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text()
     except OSError:
         return None
     if limit == "max":

@@ -1,6 +1,7 @@
 """Settings of evaluators that do not fit the backbone, the data or the devices are refused early."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from cim_lightning.cli.evaluate import check_evaluators
 from cim_lightning.cli.evaluation_trainer import after_pretraining, planned_factory
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.config.from_checkpoint import build
 from cim_lightning.errors import ConfigError
+from cim_lightning.evaluation import estimate
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.suite import check_applicable
 
@@ -113,3 +116,19 @@ def test_arguments_of_torch_and_timm_are_checked_by_building(path, value, parame
     OmegaConf.update(changed, path, value | {"_partial_": True}, merge=False)
     with pytest.raises(Exception, match=rf"{parameter}: cannot be built"):
         build(changed.finetune)
+
+
+def test_features_that_do_not_fit_into_memory_are_refused(cfg, parts, tmp_path, monkeypatch):
+    plain = {"trainer": cfg.trainer, "evaluation": {"knn": cfg.evaluation.knn}}
+    settings = OmegaConf.create(
+        {name: OmegaConf.to_container(OmegaConf.create(group), resolve=True) for name, group in plain.items()}
+    )
+    method = SimpleNamespace(eval_backbone=parts[0])
+    needed = (24 + 4) * (2 * 32 * 2 + 8)  # two vectors in fp16 and a label for each image
+    monkeypatch.setattr(estimate, "free_memory", lambda: needed)
+    check_evaluators(settings, method, parts[1], tmp_path, [])
+    monkeypatch.setattr(estimate, "free_memory", lambda: needed - 1)
+    with pytest.raises(
+        ConfigError, match=r"^the features of all images need .* of memory, and .* are free; try"
+    ):
+        check_evaluators(settings, method, parts[1], tmp_path, [])

@@ -16,10 +16,12 @@ from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.source import Splits
 from cim_lightning.data.synthetic.dataset import SyntheticScenes
 from cim_lightning.data.view_dataset import ResizeCenterCrop
+from cim_lightning.evaluation import distributed
 from cim_lightning.evaluation.context import EvalContext
 from cim_lightning.evaluation.distributed import (
     BatchRows,
     gather_batches,
+    processes_of_machine,
     share_of_process,
     sum_over_processes,
 )
@@ -91,7 +93,10 @@ def save_exchange(rank: int, world_size: int, folder: Path) -> None:
     total = sum_over_processes(10.0 + rank, CPU)
     mine = [torch.full((2, 3), float(rank)), torch.full((1, 3), rank + 0.5)][: 2 - rank]
     gathered = gather_batches(BatchRows.of(mine), CPU).tolist()
-    (folder / f"{rank}.json").write_text(json.dumps([shared, total, gathered]))
+    machines = [processes_of_machine()]
+    distributed.socket = SimpleNamespace(gethostname=lambda: f"node{rank}")
+    machines.append(processes_of_machine())
+    (folder / f"{rank}.json").write_text(json.dumps([shared, total, gathered, machines]))
 
 
 def test_exchange_between_two_processes_by_hand(tmp_path):
@@ -102,6 +107,7 @@ def test_exchange_between_two_processes_by_hand(tmp_path):
     assert first[1] == second[1] == 21
     # Process 0 has the batches 0 and 2, of two and one rows; process 1 has batch 1.
     assert first[2] == second[2] == [[0] * 3] * 2 + [[1] * 3] * 2 + [[0.5] * 3]
+    assert first[3] == second[3] == [2, 1]  # on one machine, then on two
 
 
 def test_a_single_process_exchanges_nothing():
@@ -109,6 +115,7 @@ def test_a_single_process_exchanges_nothing():
     assert torch.equal(gather_batches(BatchRows.of(batches[:]), CPU), torch.cat(batches))
     assert share_of_process(batches[0]) is batches[0]
     assert sum_over_processes(3, CPU) == 3
+    assert processes_of_machine() == 1
 
 
 def test_batches_are_stored_in_memory_that_is_allocated_once():

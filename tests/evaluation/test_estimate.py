@@ -166,7 +166,8 @@ def test_short_runs_have_the_shapes_of_the_data(context):
         LinearProbe([0.1], layers=1, num_val=None, **PROBE),
         LowShot("pooled", [], [5], 1, 0.01, None, None),
     ]
-    assert all(0 < evaluator.seconds_on_features(given) < 60 for evaluator in evaluators)
+    with torch.no_grad():  # as of a caller
+        assert all(0 < evaluator.seconds_on_features(given) < 60 for evaluator in evaluators)
 
 
 def test_features_of_several_evaluators_are_counted_once(slow, second):
@@ -206,23 +207,32 @@ def test_features_that_do_not_fit_into_memory_are_refused(monkeypatch):
     cost = estimate.Cost({"knn": 100.0}, int(3e9))
     assert str(cost) == "about 2 min: knn 2 min; features: 3.0 GB of memory"
     monkeypatch.setattr(estimate, "free_memory", lambda: int(5e9))
-    estimate.check_memory(cost, 1)
+    estimate.check_memory(cost.memory, 1)
     with pytest.raises(
         ConfigError, match=r"need 3.0 GB of memory in each of 2 processes, and 5.0 GB are free; try"
     ):
-        estimate.check_memory(cost, 2)
+        estimate.check_memory(cost.memory, 2)
     monkeypatch.setattr(estimate, "free_memory", lambda: None)
-    estimate.check_memory(cost, 2)
+    estimate.check_memory(cost.memory, 2)
 
 
 def test_free_memory_is_that_of_the_machine_or_less_in_a_container(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(module, "CGROUP", tmp_path)
+    monkeypatch.setattr(module, "CGROUPS", tmp_path)
+    monkeypatch.setattr(module, "MEMBERSHIP", tmp_path / "membership")
     assert module.free_memory() is None
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   70 kB\nSwapFree: 5 kB\n")
     assert module.free_memory() == 75 * 1024
     for name, text in {"max": "50000", "current": "20000", "stat": "anon 1\ninactive_file 4000\n"}.items():
         (tmp_path / f"memory.{name}").write_text(text)
+    assert module.free_memory() == 34000
+    (tmp_path / "membership").write_text("4:memory:/old\n0::/job/step\n")
+    job = tmp_path / "job"
+    job.mkdir()
+    for name, text in {"max": "30000", "current": "20000", "stat": "inactive_file 500\n"}.items():
+        (job / f"memory.{name}").write_text(text)
+    assert module.free_memory() == 10500  # of the group around that of the process
+    (job / "memory.max").write_text("max\n")
     assert module.free_memory() == 34000
     (tmp_path / "memory.max").write_text("max\n")
     assert module.free_memory() == 75 * 1024

@@ -45,7 +45,7 @@ def requested_evaluators(overrides: Sequence[str]) -> set[str]:
 
 
 def check_evaluators(cfg: DictConfig, method: Any, data: Any, folder: Path, overrides: Sequence[str]) -> None:
-    """Check before training that the evaluation after it applies, if there is one.
+    """Check before training that the evaluation after it applies and fits into memory, if there is one.
 
     Args:
         cfg: resolved settings of the pre-training.
@@ -54,7 +54,8 @@ def check_evaluators(cfg: DictConfig, method: Any, data: Any, folder: Path, over
         overrides: of the command line.
 
     Raises:
-        ConfigError: a requested evaluator does not apply, or a setting does not fit the backbone or the data.
+        ConfigError: a requested evaluator does not apply, a setting does not fit the backbone or the data, or
+            the features need more memory than is free.
     """
     if not cfg.get("evaluation"):
         return
@@ -62,12 +63,16 @@ def check_evaluators(cfg: DictConfig, method: Any, data: Any, folder: Path, over
     import torch
 
     from cim_lightning.evaluation.context import EvalContext
+    from cim_lightning.evaluation.estimate import check_memory, feature_memory
     from cim_lightning.evaluation.suite import check_applicable
 
     factory = evaluation_trainer.planned_factory(evaluation_trainer.after_pretraining(cfg.trainer, folder))
     device = torch.device("cpu")
     context = EvalContext(method.eval_backbone, method, data, device, folder, 0, {}, trainer=factory)
-    check_applicable(from_checkpoint.build(cfg.evaluation), context, requested_evaluators(overrides))
+    evaluators = from_checkpoint.build(cfg.evaluation)
+    skipped = check_applicable(evaluators, context, requested_evaluators(overrides))
+    used = {name: evaluator for name, evaluator in evaluators.items() if name not in skipped}
+    check_memory(feature_memory(used, context))  # of one process: their number is not known yet
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """Exchange of results between the processes of an evaluation, if there are several."""
 
+import socket
 from itertools import zip_longest
 from typing import Any
 
@@ -103,6 +104,15 @@ def sum_over_processes(value: float, device: torch.device) -> float:
     total = torch.tensor(float(value), dtype=torch.float64, device=channel)
     dist.all_reduce(total)
     return total.item()
+
+
+def processes_of_machine() -> int:
+    """Return how many processes of the evaluation run on this machine, by the names of their machines."""
+    names: list[Any] = [socket.gethostname()]
+    if _has_other_processes():
+        names = [None] * dist.get_world_size()
+        dist.all_gather_object(names, socket.gethostname())
+    return names.count(socket.gethostname())
 
 
 def from_first_process(value: Any) -> Any:

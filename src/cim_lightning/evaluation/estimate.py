@@ -66,7 +66,14 @@ def estimate_cost(evaluators: Mapping[str, Evaluator], context: EvalContext) -> 
         return Cost(seconds, 0)
     per_image = max(seconds_per_image(context), loading_seconds(context)) / context.world_size
     total = {name: count * per_image + seconds.get(name, 0) for name, count in images.items()}
-    return Cost(total, sum(feature_bytes(context, key) for key in known))
+    return Cost(total, feature_memory(evaluators, context))
+
+
+def feature_memory(evaluators: Mapping[str, Evaluator], context: EvalContext) -> int:
+    """Return the bytes of all features that evaluators use."""
+    users = [evaluator for evaluator in evaluators.values() if isinstance(evaluator, UsesFeatures)]
+    keys = {key for evaluator in users for key in evaluator.feature_sets(context)}
+    return sum(feature_bytes(context, key) for key in keys)
 
 
 def feature_bytes(context: EvalContext, key: FeatureKey) -> int:
@@ -75,20 +82,21 @@ def feature_bytes(context: EvalContext, key: FeatureKey) -> int:
     return context.num_images(split, limit) * (2 * context.backbone.dim * STORED.itemsize + 8)
 
 
-def check_memory(cost: Cost, processes: int) -> None:
+def check_memory(features: int, processes: int = 1) -> None:
     """Check that the features fit into the memory of the machine.
 
     Args:
+        features: their bytes.
         processes: of this machine; each stores all features.
 
     Raises:
         ConfigError: they do not fit.
     """
-    free, needed = free_memory(), cost.memory * processes
-    if free is not None and needed > free:
+    free = free_memory()
+    if free is not None and features * processes > free:
         each = f" in each of {processes} processes" if processes > 1 else ""
         raise ConfigError(
-            f"the features of all images need {cost.memory / 1e9:.1f} GB of memory{each}, and "
+            f"the features of all images need {features / 1e9:.1f} GB of memory{each}, and "
             f"{free / 1e9:.1f} GB are free; try a lower num_train in the settings of the evaluators"
         )
 

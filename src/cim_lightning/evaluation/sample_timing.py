@@ -12,12 +12,13 @@ from cim_lightning.evaluation.context import EvalContext
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Return the time of the second of two calls; the first one chooses and loads kernels."""
-    work()
-    _synchronize(device)
-    start = time.perf_counter()
-    work()
-    _synchronize(device)
-    return time.perf_counter() - start
+    with torch.enable_grad():  # some train, whatever the caller's gradient mode is
+        work()
+        _synchronize(device)
+        start = time.perf_counter()
+        work()
+        _synchronize(device)
+        return time.perf_counter() - start
 
 
 def _synchronize(device: torch.device) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from cim_lightning.atomic import read_json, write_json
 from cim_lightning.errors import ConfigError
 from cim_lightning.evaluation.context import EvalContext, Evaluator
-from cim_lightning.evaluation.distributed import from_first_process
+from cim_lightning.evaluation.distributed import from_first_process, processes_of_machine
 from cim_lightning.evaluation.estimate import check_memory, estimate_cost
 from cim_lightning.evaluation.results import Results, open_results
 from cim_lightning.rng import fork_rng
@@ -56,7 +55,7 @@ def evaluate(
     cost = estimate_cost(missing, context)
     if cost.seconds:
         log.info("%s", cost)
-    check_memory(cost, local_processes(context))
+    check_memory(cost.memory, processes_of_machine())
     for name in keys:
         log.info("%s%s", name, ": cached" if name in cached else " ...")
         try:
@@ -75,11 +74,6 @@ def evaluate(
         _write(results, context)
     _write(results, context)  # also without an evaluator that applies
     return results
-
-
-def local_processes(context: EvalContext) -> int:
-    """Return the number of processes of this machine, as far as the launcher says."""
-    return min(context.world_size, int(os.environ.get("LOCAL_WORLD_SIZE", context.world_size)))
 
 
 def check_applicable(
