@@ -14,10 +14,12 @@ import pytest
 from cim_lightning.cli import lock
 from cim_lightning.cli.archives import archives
 from cim_lightning.data import archive_files
+from cim_lightning.data.array_cache import as_bytes
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.folder import folder
 from cim_lightning.data.loader import Loading
 from cim_lightning.data.pixel_format import RGB8, PixelFormat
+from cim_lightning.data.video.source import video
 from cim_lightning.data.webdataset import webdataset
 from cim_lightning.errors import ConfigError, RunError
 
@@ -107,9 +109,38 @@ def test_folders_of_others_are_refused(photos, tmp_path):
     assert error(data, tmp_path / "out") == (
         f"folder={tmp_path}/out: has other files, such as thesis.txt; try a new folder"
     )
-    inside = photos / "train" / "out"
-    assert "is inside the folder of the images" in error(data, inside)
-    assert not inside.exists()
+    for root, inside in ((str(photos), "train/out"), ([str(photos)], "out"), (None, "train/a/out")):
+        data.source_kwargs["root"] = root
+        assert "is inside the folder of the images" in error(data, photos / inside)
+        assert not (photos / inside).exists()
+
+
+def test_archives_may_be_beside_the_images_of_a_list(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, tmp_path / "images")
+    names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    data = open_data(tmp_path / "list.txt", train=".")  # all images of the list, not the working directory
+    run(data, tmp_path / "archives")
+    found = error(data, tmp_path / "images" / "train" / "a" / "archives")
+    assert "is inside the folder of the images" in found
+
+
+def test_frames_of_videos_are_images_without_names(photos, tmp_path):
+    data = open_data(photos)
+    data.splits = video(str(photos), 2, 0, 0.3, 0, RGB8)
+    run(data, tmp_path / "out")
+    found = webdataset(str(tmp_path / "out"), 0.3, 0, RGB8)
+    assert np.array_equal(found.train.keys, data.splits.train.keys)
+    assert found.train.files.name(0) == "00000000.png"
+
+
+def test_a_command_that_was_killed_before_its_first_file_continues(photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".lock", ".archives.json.cim-tmp"):
+        (tmp_path / "out" / name).touch()
+    run(open_data(photos), tmp_path / "out")
+    assert not (tmp_path / "out" / ".archives.json.cim-tmp").exists()
 
 
 def test_archives_of_other_settings_or_images_are_refused(photos, tmp_path):
@@ -183,6 +214,11 @@ def test_archives_are_read_back(photos, tmp_path, monkeypatch):
     run(open_data(photos), tmp_path / "out")
 
 
+def write_newer_index(root: Path) -> None:
+    """Write an index of a later version, whose other entries are unknown."""
+    np.savez(root / "index.npz", about=as_bytes({"version": 2}))
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -192,6 +228,7 @@ def test_archives_are_read_back(photos, tmp_path, monkeypatch):
             "train-00000.tar has 512 bytes instead of ",
         ),
         (lambda root: (root / "index.npz").write_bytes(b"PK"), "index.npz is damaged; run the same cim-prep"),
+        (write_newer_index, "index.npz is of version 2, and this program reads version 1; make the archives"),
     ],
 )
 @pytest.mark.fault("data", when="an archive of an index is missing or cut", outcome="refused: one line")

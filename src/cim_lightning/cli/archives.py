@@ -98,16 +98,33 @@ def _check_source(data: Any, path: Path, folder: str) -> None:
     """
     if pairs := data.source_kwargs.get("max_gap"):
         raise ConfigError("max_gap", pairs, "is for pairs of frames, which archives do not have", suggest=0)
-    roots = [
-        value for value in data.source_kwargs.values() if isinstance(value, str) and os.path.isdir(value)
-    ]
-    roots += [
-        files.root for source in data.splits[:2] if (files := getattr(source, "files", None)) is not None
-    ]
-    for root in filter(None, roots):
-        if path.resolve().is_relative_to(Path(root).expanduser().resolve()):
+    for root in _image_folders(data):
+        if path.resolve().is_relative_to(root.resolve()):
             rule = f"is inside the folder of the images, {root}, which never changes"
             raise ConfigError("folder", folder, rule, hint="try a folder elsewhere")
+
+
+def _image_folders(data: Any) -> list[Path]:
+    """Return the folders that the settings of the source name, and those that have the images.
+
+    The common folder of images in several places, such as those of a list, may have other folders, too.
+    """
+    from cim_lightning.data.file_index import FileIndex
+    from cim_lightning.data.given_splits import ALL
+
+    values = [
+        part
+        for value in data.source_kwargs.values()
+        for part in (value if isinstance(value, list | tuple) else [value])
+    ]
+    paths = [os.path.expanduser(value) for value in values if isinstance(value, str) and value != ALL]
+    found = [Path(path) for path in paths if os.path.isdir(path)]
+    for source in data.splits[:2]:
+        files = getattr(source, "files", None)
+        if isinstance(files, FileIndex) and files.root:
+            numbers, names = files.first_folders()
+            found += [Path(files.root, name) for name in [*names, *([""] if (numbers < 0).any() else [])]]
+    return found
 
 
 def _announce(archiver: "Archiver", num_workers: int, folder: str) -> None:

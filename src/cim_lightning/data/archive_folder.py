@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cim_lightning.atomic import read_json, remove_temporaries, replacing, write_json
+from cim_lightning.atomic import TEMPORARY, read_json, remove_temporaries, replacing, write_json
 from cim_lightning.data.archive_part import Part
 from cim_lightning.data.image_keys import image_keys
 from cim_lightning.errors import ConfigError, format_value
@@ -34,18 +34,19 @@ class ArchiveFolder:
 
     def __init__(self, path: Path, description: Mapping[str, Any]):
         self.path, self.description = path, dict(description)
-        found = {child.name for child in path.iterdir()} - {LOCK} if path.is_dir() else set()
-        if FILE in found:
-            self._check(read_json(path / FILE))
-        elif found:
-            rule = f"has other files, such as {min(found)}"
-            raise ConfigError("folder", path, rule, hint="try a new folder")
+        self._check()
 
     def open(self) -> None:
-        """Make the folder, and remove unfinished files of a killed process. No other process may use it."""
-        (self.path / PARTS).mkdir(parents=True, exist_ok=True)
+        """Make the folder, and remove unfinished files of a killed process. No other process may use it.
+
+        Raises:
+            ConfigError: another process has written other files or archives there since the first check.
+        """
+        self._check()
+        self.path.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.path)
-        write_json(self.path / FILE, self.description)
+        write_json(self.path / FILE, self.description)  # first: without it, the folder is that of others
+        (self.path / PARTS).mkdir(exist_ok=True)
 
     def part(self, archive: str) -> Part | None:
         """Return the images of an archive; None if it is not finished."""
@@ -69,7 +70,16 @@ class ArchiveFolder:
     def _part_path(self, archive: str) -> Path:
         return self.path / PARTS / f"{archive}.npz"
 
-    def _check(self, found: Mapping[str, Any]) -> None:
+    def _check(self) -> None:
+        names = {child.name for child in self.path.iterdir()} if self.path.is_dir() else set()
+        others = {name for name in names if name != LOCK and not name.endswith(TEMPORARY)}
+        if FILE in others:
+            self._compare(read_json(self.path / FILE))
+        elif others:
+            rule = f"has other files, such as {min(others)}"
+            raise ConfigError("folder", self.path, rule, hint="try a new folder")
+
+    def _compare(self, found: Mapping[str, Any]) -> None:
         for name, value in self.description.items():
             if found.get(name) == value:
                 continue

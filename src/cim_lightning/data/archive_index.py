@@ -91,17 +91,20 @@ def read(folder: Path, given: str) -> ArchiveIndex:
     Raises:
         ConfigError: the index is damaged or of another version, or an archive is missing or has changed.
     """
+    index = None
     try:
         with np.load(folder / FILE, allow_pickle=False) as entry:
             arrays = dict(entry)
         about = json.loads(arrays["about"].tobytes())
-        version = about["version"]
-        splits = {split: _images(arrays, split) for split in about["splits"]}
-        entries = (about[name] for name in ("classes", "unknown_classes", "drawn"))
-        index = ArchiveIndex(dict(about["archives"]), splits, *entries)
+        if (version := about["version"]) == VERSION:
+            splits = {split: _images(arrays, split) for split in about["splits"]}
+            entries = (about[name] for name in ("classes", "unknown_classes", "drawn"))
+            index = ArchiveIndex(dict(about["archives"]), splits, *entries)
+    except OSError as error:
+        raise ConfigError("root", given, f"{FILE} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError("root", given, f"{FILE} is damaged", hint=AGAIN) from error
-    if version != VERSION:
+    if index is None:
         rule = f"{FILE} is of version {version}, and this program reads version {VERSION}"
         raise ConfigError("root", given, rule, hint="make the archives again, in a new folder")
     _check_archives(folder, index.archives, given)
@@ -109,7 +112,8 @@ def read(folder: Path, given: str) -> ArchiveIndex:
 
 
 def _images(arrays: Mapping[str, Any], split: str) -> IndexedImages:
-    part = {name.removeprefix(f"{split}_"): array for name, array in arrays.items() if name.startswith(split)}
+    start = f"{split}_"
+    part = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
     files = FileIndex.from_lengths("", part["names"].tobytes(), part["lengths"])
     places = Places(part["archives"], part["offsets"], part["sizes"])
     return IndexedImages(files, places, part["labels"], part["keys"])

@@ -1,5 +1,6 @@
 """The images of one archive that is written: their names, places and labels."""
 
+import posixpath
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from cim_lightning.data.archive_files import Member
+from cim_lightning.data.class_labels import renumber
 from cim_lightning.data.file_index import FileIndex
 from cim_lightning.data.stored_image import StoredImage, file_name
 
@@ -36,30 +38,44 @@ class NewPart:
     Args:
         source: of the images.
         write: adds a file to the archive.
+        writes_labels: write the class of each image to a file beside it, see `has_class_folders`.
     """
 
-    def __init__(self, source: Any, write: Callable[[str, bytes], Member]):
-        self.source, self.write = source, write
+    def __init__(self, source: Any, write: Callable[[str, bytes], Member], writes_labels: bool):
+        self.source, self.write, self.writes_labels = source, write, writes_labels
         self.columns: list[tuple[int, int, int, int]] = []
         self.names: list[str] = []
 
     def add(self, image: Encoded) -> None:
-        """Write an image, and its label unless its folder has the name of its class."""
+        """Write an image and its label."""
         assert image.stored is not None
         classes = self.source.classes
         class_name = classes[image.label] if classes and image.label >= 0 else None
         name = file_name(_source_name(self.source, image.row, class_name), image.stored.suffix)
         member = self.write(name, image.stored.data)
-        if class_name is not None and name.partition("/")[0] != class_name:
-            self.write(
-                f"{name.removesuffix(image.stored.suffix)}.cls", class_name.encode("utf-8", "surrogateescape")
-            )
+        if class_name is not None and self.writes_labels:
+            key, _ = posixpath.splitext(name)
+            self.write(f"{key}.cls", class_name.encode("utf-8", "surrogateescape"))
         self.columns.append((image.row, member.offset, member.size, image.label))
         self.names.append(name)
 
     def result(self) -> Part:
         rows, offsets, sizes, labels = np.array(self.columns, np.int64).reshape(-1, 4).T
         return Part(rows, offsets, sizes, labels.astype(np.int32), self.names)
+
+
+def has_class_folders(source: Any) -> bool:
+    """Return whether the names of the images in archives have all labels: as their first folders.
+
+    Programs read either folders or files of labels, so one exception is enough to need files.
+    """
+    labels, files, classes = getattr(source, "labels", None), getattr(source, "files", None), source.classes
+    if not classes:
+        return True
+    if isinstance(files, FileIndex):
+        numbers, names = files.first_folders()
+        return bool((numbers >= 0).all() and (renumber(numbers, names, classes) == labels).all())
+    return not any("/" in name for name in classes) and (labels is None or bool((labels >= 0).all()))
 
 
 def _source_name(source: Any, row: int, class_name: str | None) -> str:

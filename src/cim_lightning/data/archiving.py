@@ -12,7 +12,7 @@ from cim_lightning.data import archive_index
 from cim_lightning.data.archive_files import writing_archive
 from cim_lightning.data.archive_folder import ArchiveFolder
 from cim_lightning.data.archive_index import ArchiveIndex, merge
-from cim_lightning.data.archive_part import Encoded, NewPart
+from cim_lightning.data.archive_part import Encoded, NewPart, has_class_folders
 from cim_lightning.data.bad_images import BadImages
 from cim_lightning.data.bad_share import BadShare
 from cim_lightning.data.loader import BatchLoader, Loading
@@ -123,10 +123,11 @@ class Archiver:
             return
         bad_images = self.loading.bad_images or BadImages()
         share = BadShare(bad_images, source, sum(map(len, batches)))
+        writes_labels = not has_class_folders(source)
         loader = iter(BatchLoader(EncodedImages(source, self.format), list, batches, self.loading))
         for archive in pending:
             with writing_archive(self.folder.path / archive.name) as writer:
-                part = NewPart(source, writer.add)
+                part = NewPart(source, writer.add, writes_labels)
                 for images in islice(loader, len(archive.batches())):
                     for image in images:
                         if image.stored is not None:
