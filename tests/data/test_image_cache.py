@@ -113,6 +113,22 @@ def test_a_process_waits_while_another_one_takes_memory():
     assert cache.get(0) is not None
 
 
+def test_an_image_that_another_process_is_writing_takes_no_memory_twice():
+    cache = ImageCache(2, 100, 3, np.uint8)
+    cache._rows[0, 0] = -8
+    cache.put(0, np.zeros((4, 4, 3), np.uint8), 0)
+    assert cache.get(0) is None
+    cache.put(1, np.zeros((5, 5, 3), np.uint8), 0)  # 75 bytes
+    assert cache.get(1) is not None
+    assert len(cache) == 1
+
+
+def test_images_of_another_kind_are_refused():
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4, 3), np.uint16)):
+        with pytest.raises(AssertionError):
+            ImageCache(1, 100, 3, np.uint8).put(0, image, 0)
+
+
 def test_memory_is_shared_with_processes_that_are_not_forked():
     memory = SharedMemory(100)
     other = pickle.loads(pickle.dumps(memory))

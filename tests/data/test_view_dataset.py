@@ -319,6 +319,15 @@ def test_a_batch_is_made_of_its_samples():
     assert nothing.indices.tolist() == [1, 0]
 
 
+def test_views_of_different_kinds_are_no_batch():
+    first, other = random_views(3, 4)[0, 1], torch.zeros(3, 16, 16)
+    for view in (other[:1].byte(), other):  # would be repeated, and would be converted
+        with pytest.raises(
+            ValueError, match=r"^the view of image 1 is \[\d, 16, 16\] of torch.*, others are "
+        ):
+            collate([first, first._replace(view=view)], 2)
+
+
 def test_the_images_of_a_batch_stay_as_they_are_on_the_way_to_the_device():
     batch = collate([random_views()[0, 1]], 1)
     moved = move_data_to_device(batch, "cpu")

@@ -62,6 +62,9 @@ def collate(samples: Iterable[Sample], count: int) -> Batch | Samples:
     Args:
         samples: may be a generator, so that no more than one view is in memory twice.
         count: of the samples.
+
+    Raises:
+        ValueError: the views differ in shape or type, as the images of a source of one's own may.
     """
     views, has_all, rows, skipped = None, True, [], []
     for row, sample in enumerate(samples):
@@ -70,6 +73,9 @@ def collate(samples: Iterable[Sample], count: int) -> Batch | Samples:
         else:
             if views is None:
                 views = _empty((count, *sample.view.shape), sample.view.dtype)
+            if (views.shape[1:], views.dtype) != (sample.view.shape, sample.view.dtype):  # would be converted
+                found, first = (f"{[*view.shape]} of {view.dtype}" for view in (sample.view, views[0]))
+                raise ValueError(f"the view of image {sample.index} is {found}, others are {first}")
             views[row] = sample.view
         rows.append((sample.label, sample.seed, sample.epoch, sample.index))
         skipped += sample.skipped

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cim_lightning.data.cache_policy import NONE
 from cim_lightning.data.class_labels import label_by_folder
 from cim_lightning.data.datamodule import ImageData
 from cim_lightning.data.files import closest_name, existing_folder
@@ -120,7 +121,7 @@ def _images(
     bits: int,
 ) -> dict[Any, ImageData]:
     settings = (lambda views, seeds: views, batch_size, num_workers, view_size, (1, 1), (1, 1), 0, 0)
-    return {  # the evaluation limits the share of bad images
-        key: ImageData(source, *settings, channels, bits, max_bad_share=1.0)
+    return {  # the evaluation limits the share of bad images, and reads an image few times
+        key: ImageData(source, *settings, channels, bits, max_bad_share=1.0, cache=NONE)
         for key, source in sources.items()
     }

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from cim_lightning.data.pixel_format import Pixels
 
-ROW = 4  # integers per image: place, height, width, label
+ROW = 4  # integers per image: place (0: none; negative: a process is writing it), height, width, label
 
 
 class SharedMemory:
@@ -74,7 +74,7 @@ class ImageCache:
     def get(self, index: int) -> tuple[Shaped[np.ndarray, "h w c"], int] | None:
         """Return an image, which is read-only, and its label; None: it is not in the cache."""
         place, height, width, label = self._rows[index].tolist()
-        if not place:
+        if place <= 0:
             return None
         shape = (height, width, self.channels)
         pixels = np.frombuffer(self._memory.bytes, self.dtype, math.prod(shape), place).reshape(shape)
@@ -84,23 +84,24 @@ class ImageCache:
     def put(self, index: int, image: Pixels, label: int) -> None:
         """Add an image, if there is memory left for it."""
         pixels = np.asarray(image)
-        assert pixels.dtype == self.dtype, (pixels.dtype, self.dtype)
+        kind = pixels.dtype, *pixels.shape[2:]
+        assert kind == (self.dtype, self.channels), kind  # others would be read with the wrong shape
         with self._lock:
             place = self._first + int(self._used[0])
             is_needed = not self._rows[index, 0] and place + pixels.nbytes <= self._memory.size
             if is_needed:
                 self._used[0] += -(-pixels.nbytes // 8) * 8
+                self._rows[index] = (-place, *pixels.shape[:2], label)
         if not is_needed:
             return
         target = np.frombuffer(self._memory.bytes, self.dtype, pixels.size, place)
         target.reshape(pixels.shape)[:] = pixels
         with self._lock:  # others see the place after the pixels
-            self._rows[index, 1:] = (*pixels.shape[:2], label)
             self._rows[index, 0] = place
 
     def __len__(self) -> int:
         """Return the number of images in the cache."""
-        return int(np.count_nonzero(self._rows[:, 0]))
+        return int(np.count_nonzero(self._rows[:, 0] > 0))
 
     def _views(self) -> None:
         table = np.frombuffer(self._memory.bytes, np.int64, 1 + ROW * self.count)

@@ -24,7 +24,7 @@ from cim_lightning.data.source import NO_LABEL
 from cim_lightning.errors import BadImageError
 
 MAX_TRIES = 10  # samples of area and ratio until a crop fits into the image, as in torchvision
-WHOLE_PIXELS = 128  # sides that are rounded even if the crop becomes larger; small crops would move visibly
+WHOLE_PIXELS = 128  # longer sides are rounded even if the view is larger; shorter crops would move visibly
 MAX_BAD_IMAGES = 100  # that are tried for one image
 View = Callable[[Pixels, np.random.Generator], Pixels]
 
