@@ -40,18 +40,19 @@ from cim_lightning.cli.main import pretrain
 sys.argv = ["cim-pretrain", "data.batchsize=3"]
 pretrain()
 """
+REFUSED = ("misspelt setting", "refused value", "missing folder", "missing checkpoint", EAGER)  # exit code 2
 LIMITS = {"import cim_lightning.cli": 1000.0}  # milliseconds; 3000 for all others
 SLOW_ROUNDS = 3  # of processes that take seconds
 
 
-def start(command: Sequence[str], folder: str) -> None:
-    """Run a command of this environment to its end."""
+def start(command: Sequence[str], folder: str, code: int) -> None:
+    """Run a command of this environment, and check its exit code: a refused run would be a fast one."""
     program = Path(sys.executable) if command[0] == "python" else Path(sys.executable).with_name(command[0])
     environment = os.environ | {"WANDB_MODE": "offline"}
     arguments = [str(program), *command[1:]]
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if "Traceback" in done.stderr:
-        raise RuntimeError(done.stderr)
+    if done.returncode != code:
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
 
 
 def time_of_children() -> float:
@@ -61,7 +62,10 @@ def time_of_children() -> float:
 
 
 def time_processes(commands: dict[str, Sequence[str]], rounds: int, folder: str) -> dict[str, Timing]:
-    variants = {name: functools.partial(start, command, folder) for name, command in commands.items()}
+    variants = {
+        name: functools.partial(start, command, folder, 2 if name in REFUSED else 0)
+        for name, command in commands.items()
+    }
     return interleave(variants, rounds, warmup=0, cpu_clock=time_of_children)
 
 

@@ -17,7 +17,7 @@ class BusyTime(L.Callback):
         start, steps: first traced step, and their number.
     """
 
-    def __init__(self, start: int = 5, steps: int = 5):
+    def __init__(self, start: int, steps: int = 5):
         self.start, self.steps, self.trace = start, steps, None
         self.intervals: list[Interval] = []
 
