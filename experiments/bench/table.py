@@ -14,11 +14,11 @@ EARLIER = RESULTS.with_name("earlier.md")  # measurements whose scripts no longe
 INTRO = """<!-- Written by experiments/bench/table.py; run `make docs`. Do not edit. -->
 # Benchmarks
 
-Each table shows variants of one stage, measured in random order in the same process. Times are medians over
-the rounds, with quartiles in brackets. *CPU* is the time of the processor, *wall* that on the clock.
-*Ratio* is the speed relative to the baseline: above 1 is faster, below 1 is slower. *Floor* is the least
-possible time, such as that of decoding alone. `make bench` measures everything on a CPU, `make bench-gpu`
-on a GPU.
+Each table shows variants of one stage. Those with a ratio are measured in random order in the same run.
+Times are medians over the rounds, with quartiles in brackets. *CPU* is the time of the processor, *wall* that
+on the clock. *Ratio* is the speed relative to the baseline: above 1 is faster, below 1 is slower. *Floor* is
+the least possible time, such as that of decoding alone. `make bench` measures everything on a CPU,
+`make bench-gpu` on a GPU.
 """
 CLAIMS = "| claim | limit | measured | predicted | |\n|---|---|---|---|---|\n"
 
