@@ -17,13 +17,19 @@ SCRIPT = runpy.run_path(str(ROOT / "experiments" / "golden_curves.py"))
 METHODS = sorted(file.stem for file in (ROOT / "conf" / "method").glob("*.yaml"))
 
 
+aten = torch.ops.aten
+WAITS = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2)
+
+
 class Reads(TorchDispatchMode):
-    """Counts the values that Python reads from tensors, for which it would have to wait for a GPU."""
+    """Counts what a step on a GPU would have to wait for: values for Python, and shapes from values."""
 
     count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        indices = args[1] if func.overloadpacket in (aten.index, aten.index_put, aten.index_put_) else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        self.count += by_mask or func.overloadpacket in WAITS
         return func(*args, **kwargs or {})
 
 
