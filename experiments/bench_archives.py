@@ -1,9 +1,9 @@
 """Images per second and core from full-size files and from the archives of `cim-prepare archives`.
 
 `python experiments/bench_archives.py --data FOLDER` takes at most 200 photographs of a folder. Without one,
-it makes photographs of noise, whose files are larger than real ones. Everything is in memory. A view is a
-random-resized crop of 224 pixels. *PSNR* is the median over views from archives, against the same views of
-the full-size files, and against those of raw archives, which have the same resolution.
+it makes photographs of noise. Everything is in memory. A view is a random-resized crop of 224 pixels.
+*PSNR* is the median over views from archives, against the same views of the full-size files, and against
+those of raw archives, which have the same resolution.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import numpy as np
 from bench.command_line import main
 from bench.interleave import interleave, speedup
 from bench.ledger import Claim, Entry, Report
+from bench.photographs import photographs
 from PIL import Image
 
 from cim_lightning.data.archive_folder import ArchiveFolder
@@ -44,14 +45,6 @@ ARCHIVES: dict[str, dict[str, Any]] = {
     "raw, 320": {"short_side": 320, "format": "raw"},
 }
 PREDICTED = {"q90 4:4:4, 256": 3.2, "raw, 256": 6.7}  # times the earlier path
-
-
-def make_photographs(root: Path, count: int) -> None:
-    """Write JPEG files of the usual size of ImageNet's."""
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        blocks = Image.fromarray(rng.integers(0, 256, (47, 63, 3), np.uint8))
-        blocks.resize((500, 375), Image.Resampling.BICUBIC).save(root / f"{i}.jpg", quality=95, subsampling=0)
 
 
 class PillowView(RandomResizedCropFlip):
@@ -84,13 +77,8 @@ def all_sources(data: Path | None, limit: int) -> Iterator[dict[str, Source]]:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as temporary:
         root = Path(temporary)
         (root / "files").mkdir()
-        if data is None:
-            make_photographs(root / "files", limit)
-        else:
-            for path in sorted(path for path in data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[
-                :limit
-            ]:
-                (root / "files" / path.name).write_bytes(path.read_bytes())
+        for number, photograph in enumerate(photographs(data, limit)):
+            (root / "files" / f"{number:04}.jpg").write_bytes(photograph)
         files = folder(str(root / "files"), 0.5, 0, RGB8, train=".", val="none").train
         sources: dict[str, Source] = {EARLIER: PillowFiles(files), FILES: files}
         for name, settings in ARCHIVES.items():

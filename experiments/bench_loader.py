@@ -8,7 +8,6 @@ compared with that of a training step of `experiment=cifar10_cpu`.
 import argparse
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -16,6 +15,7 @@ import torch
 from bench.command_line import main
 from bench.interleave import interleave, speedup
 from bench.ledger import Claim, Entry, Report, merge
+from bench.photographs import photographs
 from bench.training import train
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
@@ -30,7 +30,6 @@ BICUBIC = Image.Resampling.BICUBIC
 PILLOW, V2, DECODING = "Pillow", "torchvision v2 on Pillow", "simplejpeg, decoding only"
 OURS, CACHED, FILES = "ours", "ours, data.cache=ram", "ours, PNG files in memory"
 PHOTOS, SMALL = "view of 224 pixels from a JPEG photograph", "view of 32 pixels"
-SHAPES = [(375, 500), (333, 500), (500, 375), (375, 500), (400, 500)]  # height, width; usual in ImageNet
 
 
 class EncodedImages:
@@ -48,23 +47,9 @@ class EncodedImages:
         return RGB8.decode(self.files[index]), 0
 
 
-def photographs(folder: Path | None, count: int) -> list[bytes]:
-    """Return JPEG files of a folder, or smooth noise with some grain, of about 106 kB as in ImageNet."""
-    if folder:
-        return [path.read_bytes() for path in sorted(folder.rglob("*.JPEG"))[:count]]
-    rng, files = np.random.default_rng(0), []
-    for number in range(count):
-        height, width = SHAPES[number % len(SHAPES)]
-        coarse = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))
-        smooth = np.asarray(coarse.resize((width, height), BICUBIC)).astype(float)
-        grain = rng.normal(0, 6, smooth.shape)
-        files.append(encoded(Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)), "JPEG"))
-    return files
-
-
-def encoded(image: Image.Image, kind: str) -> bytes:
-    file, options = io.BytesIO(), {"quality": 92, "subsampling": 0} if kind == "JPEG" else {}
-    image.save(file, kind, **options)
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
     return file.getvalue()
 
 
@@ -109,7 +94,10 @@ def measure_photographs(args: argparse.Namespace) -> Report:
         Entry(PHOTOS, name, timing, len(files), "image", V2, floor) for name, timing in timings.items()
     ]
     gain, share = speedup(timings[V2], timings[OURS]), speedup(timings[DECODING], timings[OURS])
-    same = [np.array_equal(RGB8.decode(data), Image.open(io.BytesIO(data)).convert("RGB")) for data in files]
+    compared = photographs(args.data, 4 if args.smoke else 200)
+    same = [
+        np.array_equal(RGB8.decode(data), Image.open(io.BytesIO(data)).convert("RGB")) for data in compared
+    ]
     claims = [
         Claim("bytes to view, against torchvision v2 on Pillow", gain, "at least", 1.7, "x", 1.8),
         Claim("bytes to view, against decoding by simplejpeg alone", share, "at least", 0.58, "x", 0.62),
@@ -123,7 +111,7 @@ def measure_photographs(args: argparse.Namespace) -> Report:
 def measure_small(args: argparse.Namespace) -> Report:
     rng, count = np.random.default_rng(0), 16 if args.smoke else 256
     images = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(count)]
-    source = EncodedImages([encoded(image, "PNG") for image in images])
+    source = EncodedImages([png(image) for image in images])
     view, keys = RandomResizedCropFlip(32, SCALE, RATIO, 0.5), [(0, index) for index in range(count)]
     cached = ViewDataset(source, view, 0, cache=ImageCache(count, count * 3072, 3, np.uint8))
     plain, transform = ViewDataset(source, view, 0), torchvision_views(32)

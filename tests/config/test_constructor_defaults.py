@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from cim_lightning.config.compose import CONF, register_resolvers
 from cim_lightning.cropping.exemplars import ExemplarCropper
+from cim_lightning.data.stored_image import StoredFormat
 
 GROUPS = ("cropping", "decoder", "target", "optim")
 # Other values for the class of another file of the same group.
@@ -107,9 +108,20 @@ def test_the_default_baseline_of_cim_is_that_of_the_default_cropping():
 
 def test_defaults_of_the_views():
     group = settings("data")
-    views = {key: group[key] for key in group if key.startswith("view_") or key in ("batch_size", "seed")}
-    assert len(views) == 6
+    views = {
+        key: group[key] for key in group if key.startswith("view_") or key in ("batch_size", "seed", "cache")
+    }
+    assert len(views) == 7
     assert differences(defaults_of(get_object(group["_target_"])), views) == []
+
+
+def test_defaults_of_archives():
+    group: Any = OmegaConf.to_container(OmegaConf.load(CONF / "task" / "archives.yaml"))
+    target = get_object(group.pop("_target_"))
+    del group["_partial_"], group["folder"]
+    assert differences(defaults_of(target), group) == []
+    stored = defaults_of(StoredFormat)
+    assert differences(stored, {name: group[name] for name in stored}) == []
 
 
 def test_differences_are_found_at_every_depth():
