@@ -137,13 +137,13 @@ def from_files(
 
 def kernels(cropper: ExemplarCropper, views: torch.Tensor) -> list[Claim]:
     """Count the kernels that a step of the compiled graph starts."""
-    from torch._inductor import metrics
+    from torch._inductor import config, metrics
     from torch._inductor.utils import run_and_get_code
 
     torch._dynamo.reset()
     metrics.reset()
     compiled = torch.compile(cropper._sample_and_apply, fullgraph=True, dynamic=False)
-    with torch._inductor.config.patch(force_disable_caches=True):
+    with config.patch(force_disable_caches=True):
         _, code = run_and_get_code(compiled, views, image_seeds(0, len(views)))
     library = sum(len(re.findall(r"extern_kernels\.\w+\(|= torch\.ops\.aten\.\w+", text)) for text in code)
     claims = [
@@ -160,4 +160,4 @@ def kernels(cropper: ExemplarCropper, views: torch.Tensor) -> list[Claim]:
 
 
 if __name__ == "__main__":
-    main("cropping", measure, __doc__, add_arguments)
+    main("cropping", measure, __doc__ or "", add_arguments)
