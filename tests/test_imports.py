@@ -108,6 +108,7 @@ ALLOWED = {
         "report",
         "flops",
         "budget",
+        *("data.file_index", "data.given_splits"),
         "loggers.protocols",
         "methods",
         "cropping.views",

@@ -29,7 +29,7 @@ def similarity(given: str, choice: str) -> float:
     words, others = (re.split(r"[_./]", name) for name in (given, choice))
     found = [max(_word_similarity(word, other) for other in others) for word in words]
     starts = _word_similarity(words[0], others[0]) == found[0]
-    by_word = sum(found) / len(found) - 0.03 * max(len(others) - len(words), 0) - (0.01 if starts else 0.1)
+    by_word = sum(found) / len(found) - 0.03 * max(len(others) - len(words), 0) - (0.01 if starts else 0.15)
     parts = [part for word in others for part in re.findall(r"[^\d]+|\d+", word)]
     is_short = len(given) > 3 and _is_abbreviation(re.sub("[_./]", "", given), parts)
     return max(_ratio(given, choice), by_word, 0.95 if is_short else 0.0)

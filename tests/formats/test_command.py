@@ -135,6 +135,7 @@ MISTAKES = {
 def test_a_mistake_gets_one_line(case, export, capfd):
     arguments, parts = MISTAKES[case]
     Path("run").mkdir()
+    Path("run/backbone.safetensors").touch()
     with pytest.raises(SystemExit) as ended:
         export(*arguments)
     assert ended.value.code == 2
