@@ -21,7 +21,8 @@ def similarity(given: str, choice: str) -> float:
     """Return the similarity of two names in 0..1.
 
     Misspelt words count as in difflib. Words that are missing at the end, as in `vit` for `vit_base_patch16`,
-    and letters that are left out, as in `vitb16`, count little; words that are missing at the start count more.
+    and letters that are left out, as in `vitb16`, count little. Words that are missing at the start
+    count more.
     """
     given, choice = (re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in (given, choice))
     if given == choice:
