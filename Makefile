@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-demo: setup ## pre-train on generated images, 3 to 4 minutes on two CPU cores, and draw the predictions
+demo: setup ## pre-train on generated images, 2 to 3 minutes on two CPU cores, and draw the predictions
 	@$(BIN)/cim-pretrain experiment=demo_tokens
 
 format: setup ## format the code and apply the fixes of ruff; the pre-commit hooks do the same

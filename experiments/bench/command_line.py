@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from bench.ledger import RESULTS, Report, write
@@ -57,7 +58,8 @@ def main(
     if args.smoke:
         args.results = args.results if args.results != RESULTS else None
     if args.results:
-        command = " ".join(["python", f"experiments/bench_{bench}.py", *argv])
+        shown = ["FOLDER" if before == "--data" else word for before, word in pairwise(["", *argv])]
+        command = " ".join(["python", f"experiments/bench_{bench}.py", *shown])
         description = " ".join(doc.strip().partition("\n\n")[0].split())
         path = write(bench, report, description, command, args.results)
         print(report_text(path))
