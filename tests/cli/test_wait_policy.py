@@ -74,3 +74,5 @@ def test_nothing_is_set_when_it_is_too_late_or_the_load_is_unknown(machine):
     machine.stat.unlink()
     load = OtherLoad()
     assert load.cores() == 0.0
+    machine.stat.write_text("cpu1 600 70 30\n")  # another format
+    assert OtherLoad().cores() == 0.0

@@ -28,14 +28,16 @@ class OtherLoad:
     def _now() -> tuple[float, float, float] | None:
         """Return the seconds on the clock, of the cores while not idle, and of this process."""
         try:
-            text = STAT.read_text()
-        except OSError:
+            cores = re.findall(r"^cpu(\d+) (.+)$", STAT.read_text(), re.MULTILINE)
+            own = os.sched_getaffinity(0)  # other cores may be reserved for other jobs
+            times = [
+                [int(number) for number in numbers.split()] for core, numbers in cores if int(core) in own
+            ]
+            ticks = sum(
+                user + nice + system + irq + soft for user, nice, system, _, _, irq, soft, *_ in times
+            )
+        except (OSError, ValueError):  # no such file, or another format
             return None
-        ticks, own = 0, os.sched_getaffinity(0)  # other cores may be reserved for other jobs
-        for core, numbers in re.findall(r"^cpu(\d+) (.+)$", text, re.MULTILINE):
-            if int(core) in own:
-                user, nice, system, _, _, irq, softirq, *_ = map(int, numbers.split())
-                ticks += user + nice + system + irq + softirq
         return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
