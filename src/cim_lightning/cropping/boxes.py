@@ -47,10 +47,8 @@ class Boxes:
         """Corners (x, y), clockwise from the corner that is top left before the rotation."""
         cos, sin = self.angle.cos()[..., None], self.angle.sin()[..., None]
         width, height = (self.size / 2).unbind(dim=-1)
-        x, y = (
-            torch.stack((-width, width, width, -width), dim=-1),
-            torch.stack((-height, -height, height, height), dim=-1),
-        )
+        x = torch.stack((-width, width, width, -width), dim=-1)
+        y = torch.stack((-height, -height, height, height), dim=-1)
         return self.center[:, :, None] + torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
 
     @property
@@ -90,10 +88,8 @@ class Boxes:
         x = (torch.arange(width, device=device) + 0.5) * (self.view[1] / width) - self.center[..., 0, None]
         cos, sin = self.angle.cos()[..., None], self.angle.sin()[..., None]
         # Each coordinate along the axes of a box is the sum of a term per column and a term per row.
-        across, along = (
-            (cos * x)[..., None, :] + (sin * y)[..., None],
-            (cos * y)[..., None] - (sin * x)[..., None, :],
-        )
+        across = (cos * x)[..., None, :] + (sin * y)[..., None]
+        along = (cos * y)[..., None] - (sin * x)[..., None, :]
         half = self.size[..., None, None] / 2
         return (across.abs_() <= half[:, :, 0]).logical_and_(along.abs_() <= half[:, :, 1])
 
